@@ -1,0 +1,1 @@
+"""Two species that compete: from data to theorem."""

@@ -1,0 +1,1 @@
+"""The ground floor: outcomes, frozen pytrees, argument checks, safe numerics, the environment."""

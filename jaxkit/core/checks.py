@@ -1,0 +1,95 @@
+"""Argument checks in one sentence pattern: "Argument `x0` must have shape (2,), but has shape (3,).".
+
+Shapes are checked at trace time, values only where they are known (outside a trace): a jitted or differentiated caller
+pays nothing, and gets a status instead of an exception.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike
+
+
+def require(condition: bool, name: str, must: str, but: str) -> None:  # noqa: FBT001
+    """Raise `ValueError` in the one sentence pattern unless `condition` holds."""
+    if not condition:
+        raise ValueError(f"Argument `{name}` must {must}, but {but}.")
+
+
+def is_traced(value: Any) -> bool:
+    """Whether any leaf of `value` is inside a trace, so that its value is not known."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
+def floating(name: str, value: ArrayLike | Iterable) -> Array:
+    """`value` as a real floating array of the precision in force; float arrays keep their dtype."""
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"Argument `{name}` must be a number or an array of numbers, but is {value!r}.") from None
+    require(not jnp.issubdtype(array.dtype, jnp.complexfloating), name, "be real", "is complex")
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
+
+
+def shape(name: str, value: Any, expected: tuple[int | str, ...]) -> None:
+    """Check the shape; a string in `expected` stands for any length (the same string, the same length)."""
+    actual, lengths = tuple(jnp.shape(value)), {}
+    fits = len(actual) == len(expected) and all(
+        lengths.setdefault(want, have) == have if isinstance(want, str) else want == have
+        for want, have in zip(expected, actual, strict=True)
+    )
+    printed = "(" + ", ".join(map(str, expected)) + ("," if len(expected) == 1 else "") + ")"
+    require(fits, name, f"have shape {printed}", f"has shape {actual}")
+
+
+def finite(name: str, value: Any) -> None:
+    """Check that every number is finite."""
+    if not is_traced(value):
+        flat = np.ravel(np.asarray(value))
+        bad = np.flatnonzero(~np.isfinite(flat))
+        require(
+            not bad.size,
+            name,
+            "be finite",
+            f"has {flat[bad[0]] if bad.size else ''} at index {bad[0] if bad.size else ''}",
+        )
+
+
+def positive(name: str, value: Any, *, strict: bool = True) -> None:
+    """Check that every number is finite and positive (or not negative, with `strict=False`)."""
+    finite(name, value)
+    if not is_traced(value):
+        least = float(np.min(np.asarray(value), initial=np.inf))
+        require(
+            least > 0 or (not strict and least == 0),
+            name,
+            "be positive" if strict else "not be negative",
+            f"contains {least:g}",
+        )
+
+
+def increasing(name: str, value: Any) -> None:
+    """Check that a vector of times is finite and strictly increasing."""
+    finite(name, value)
+    if not is_traced(value):
+        bad = np.flatnonzero(np.diff(np.asarray(value, float)) <= 0)
+        at = int(bad[0]) + 1 if bad.size else 0
+        require(not bad.size, name, "increase strictly", f"{name}[{at}] <= {name}[{at - 1}]")
+
+
+def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
+    """Check membership and list what is allowed."""
+    allowed = list(allowed)
+    require(value in allowed, name, f"be one of {', '.join(map(repr, allowed))}", f"is {value!r}")
+
+
+def structure(name: str, value: Any, like: Any, *, of: str) -> None:
+    """Check that a pytree has the structure and shapes of another (`of` names that other in the sentence)."""
+    have, want = jax.tree.structure(value), jax.tree.structure(like)
+    require(have == want, name, f"have the structure of {of}, {want}", f"has {have}")
+    shapes, wanted = ([tuple(jnp.shape(v)) for v in jax.tree.leaves(tree)] for tree in (value, like))
+    require(shapes == wanted, name, f"have the shapes of {of}, {wanted}", f"has {shapes}")

@@ -1,0 +1,38 @@
+"""Numerics whose derivatives stay finite where the naive forms give NaN (jax issues 347, 1052)."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike
+
+
+def safe_divide(numerator: ArrayLike, denominator: ArrayLike, fill: float = 0.0) -> Array:
+    """`numerator / denominator`, and `fill` with zero derivative where the denominator is 0.
+
+    Example:
+        >>> import jax
+        >>> from jaxkit.core.numerics import safe_divide
+        >>> float(jax.grad(safe_divide)(1.0, 0.0))
+        0.0
+    """
+    denominator = jnp.asarray(denominator)
+    good = denominator != 0
+    return jnp.where(good, numerator / jnp.where(good, denominator, 1), fill)
+
+
+def safe_sqrt(x: ArrayLike) -> Array:
+    """Square root; 0 with zero derivative where `x <= 0`."""
+    x = jnp.asarray(x)
+    good = x > 0
+    return jnp.where(good, jnp.sqrt(jnp.where(good, x, 1)), 0)
+
+
+def safe_norm(x: Array, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Array:
+    """Euclidean norm whose derivative at the origin is 0 instead of NaN."""
+    return safe_sqrt(jnp.sum(jnp.square(x), axis=axis, keepdims=keepdims))
+
+
+def safe_log(x: ArrayLike, tiny: float | None = None) -> Array:
+    """Logarithm of `max(x, tiny)`; zero derivative below `tiny` (the smallest normal number by default)."""
+    x = jnp.asarray(x)
+    floor = float(jnp.finfo(x.dtype).tiny) if tiny is None else tiny
+    good = x > floor
+    return jnp.where(good, jnp.log(jnp.where(good, x, 1)), jnp.log(jnp.asarray(floor, x.dtype)))

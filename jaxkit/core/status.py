@@ -1,0 +1,90 @@
+"""Outcomes: an integer a lane inside a jitted program, one clear sentence outside it."""
+
+import enum
+from typing import Any, ClassVar, Self
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+
+class Status(enum.IntEnum):
+    """Outcome of a solve. An integer, so that it can be traced and vmapped; it carries the sentence a user reads.
+
+    Example:
+        >>> from jaxkit import Status
+        >>> Status(1).name, Status.ok == 0
+        ('max_steps', True)
+    """
+
+    sentence: str
+
+    def __new__(cls, code: int, sentence: str) -> Self:
+        """Make the member: its value is `code` alone."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.sentence = sentence
+        return member
+
+    ok = 0, "solved."
+    max_steps = (
+        1,
+        "`max_steps` was reached; raise it, loosen the tolerance, or start nearer.",
+    )
+    not_finite = 2, "a value is not finite: the motion blows up or leaves the domain; start nearer, or shorten the run."
+    singular = (
+        3,
+        "the Jacobian is singular; the root may be double, or the parameters not identifiable.",
+    )
+    left_bracket = 4, "an iterate left the bracket; give a bracket whose ends have values of opposite sign."
+    no_sign_change = 5, "`fn` has the same sign at both ends of the bracket; choose a bracket that encloses a root."
+    cycle = 6, "the iteration runs in a cycle; start elsewhere, or use a damped or bracketing method."
+    step_too_small = (
+        7,
+        "the step size vanished; the problem may be stiff (use an implicit method) or singular.",
+    )
+    no_progress = (
+        8,
+        "no step lowers the residual further, and it is not zero; this may be a minimum, not a root.",
+    )
+    not_applicable = 9, "the question has no answer for these parameters (there is no such point, event or orbit)."
+
+
+class SolverError(RuntimeError):
+    """A solve failed; `solution` holds what it had reached, so that nothing is lost."""
+
+    def __init__(self, message: str, solution: Any):
+        super().__init__(message)
+        self.solution = solution
+
+
+class Outcome:
+    """What every result with a `status` can do. Subclasses are `struct`s with a field `status` (any batch shape)."""
+
+    verb: ClassVar[str] = "solve"
+    status: Int[Array, "..."]
+
+    @property
+    def ok(self) -> Bool[Array, "..."]:
+        """Whether each lane succeeded."""
+        return self.status == int(Status.ok)
+
+    def checked(self) -> Self:
+        """Return `self`, or raise `SolverError` with one sentence that counts and locates the failures. Host only."""
+        status = np.asarray(self.status)
+        bad = np.flatnonzero(np.atleast_1d(status) != Status.ok)
+        if bad.size:
+            first = Status(int(np.atleast_1d(status).ravel()[bad[0]]))
+            where = np.unravel_index(bad[0], status.shape) if status.ndim else ()
+            index = int(where[0]) if len(where) == 1 else tuple(map(int, where))
+            counted = f" ({bad.size} of {status.size} lanes failed, the first at index {index})" if status.ndim else ""
+            raise SolverError(f"{self.verb}: {first.name}{counted}: {first.sentence}", self)
+        return self
+
+
+def worst(*statuses: Int[Array, "..."]) -> Int[Array, "..."]:
+    """The first status that is not ok, lane by lane."""
+    result = jnp.asarray(statuses[0])
+    for status in statuses[1:]:
+        result = jnp.where(result == int(Status.ok), status, result)
+    return result

@@ -1,0 +1,1 @@
+"""Motion: solve, unroll, root, and the analysis of what they find."""

@@ -1,0 +1,45 @@
+"""The one loop through which every iteration of the package goes."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from jaxkit.core.status import Status
+
+S = TypeVar("S")
+
+
+def iterate(
+    step: Callable[[S], S],
+    state: S,
+    *,
+    status: Callable[[S], Int[Array, ""]],
+    done: Callable[[S], Bool[Array, ""]],
+    max_steps: int,
+) -> tuple[S, Int[Array, ""], Int[Array, ""]]:
+    """Repeat `step` until `done`, a failure, or `max_steps`.
+
+    Forward only: the verbs attach implicit derivatives. Under `vmap` a finished lane keeps its state.
+
+    Args:
+        step: Moves the state (any pytree) once.
+        state: Where to start.
+        status: `Status` code read off the state; anything but ok stops the lane.
+        done: Whether the state is an answer.
+        max_steps: Most steps.
+
+    Returns:
+        The last state, its `Status`, and the number of steps.
+    """
+
+    def unfinished(carry: tuple[S, Any]) -> Bool[Array, ""]:
+        state, count = carry
+        return (count < max_steps) & (status(state) == int(Status.ok)) & ~done(state)
+
+    state, count = jax.lax.while_loop(unfinished, lambda c: (step(c[0]), c[1] + 1), (state, jnp.asarray(0)))
+    code = status(state)
+    code = jnp.where((code == int(Status.ok)) & ~done(state), int(Status.max_steps), code)
+    return state, code, count

@@ -1,0 +1,1 @@
+"""Descent: parameters from data."""

@@ -1,0 +1,62 @@
+"""Figures: one style, drawn without a screen, saved the same way every time."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@contextlib.contextmanager
+def style() -> Iterator[Any]:
+    """Within the block, figures have jaxkit's style; gives `matplotlib.pyplot`.
+
+    Example:
+        >>> from jaxkit.report.figures import style
+        >>> with style() as plt:
+        ...     figure, axes = plt.subplots()
+        ...     _ = axes.set(xlabel="time (days)", ylabel="volume")
+        ...     plt.close(figure)
+    """
+    import matplotlib
+
+    if not os.environ.get("DISPLAY") and "MPLBACKEND" not in os.environ:
+        matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with as_file(files("jaxkit.report") / "jaxkit.mplstyle") as sheet, plt.style.context(str(sheet)):
+        yield plt
+
+
+@contextlib.contextmanager
+def axes_or_new(axes: "Axes | None", **size: Any) -> Iterator["Axes"]:
+    """The axes given, or new ones in jaxkit's style: the first line of every `plot_*` function."""
+    with style() as plt:
+        yield plt.subplots(**size)[1] if axes is None else axes
+
+
+def save(figure: "Figure", path: str | Path, *, caption: str = "") -> Path:
+    """Write a figure (format by suffix) through a temporary name, close it, and return its path.
+
+    Args:
+        figure: A matplotlib figure.
+        path: Where to; folders are made.
+        caption: Stored as the PNG's description.
+    """
+    import matplotlib.pyplot as plt
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(suffix=path.suffix, dir=path.parent)
+    os.close(descriptor)
+    figure.savefig(name, metadata={"Description": caption} if caption and path.suffix == ".png" else None)
+    Path(name).chmod(0o644)
+    Path(name).replace(path)
+    plt.close(figure)
+    return path

@@ -1,0 +1,27 @@
+"""Strict settings for every test: double precision, no silent promotion, several devices, warnings are errors."""
+
+import os
+
+# Before jax is imported. Forced host devices deadlock on two cores unless the thread pool is larger than they are.
+os.environ.setdefault("NPROC", "16")
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=50)
+hypothesis.settings.load_profile("ci")
+
+
+@pytest.fixture
+def key():
+    """A random key, the same in every run."""
+    return jax.random.key(0)
