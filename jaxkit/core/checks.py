@@ -93,3 +93,12 @@ def structure(name: str, value: Any, like: Any, *, of: str) -> None:
     require(have == want, name, f"have the structure of {of}, {want}", f"has {have}")
     shapes, wanted = ([tuple(jnp.shape(v)) for v in jax.tree.leaves(tree)] for tree in (value, like))
     require(shapes == wanted, name, f"have the shapes of {of}, {wanted}", f"has {shapes}")
+
+
+def double_precision(what: str) -> None:
+    """Raise `ValueError` unless double precision is in force, with the sentence that says how to set it."""
+    if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        raise ValueError(
+            f"{what} needs double precision, but single precision is in force: "
+            'call `jaxkit.set_precision("double")` first.'
+        )

@@ -1,0 +1,235 @@
+"""Actions: their Euler-Lagrange equations by `jax.grad`, and their static solutions by Newton's method.
+
+`solve_static` is all of it at once: a Lagrangian written as a Python function is summed over Legendre-Gauss-Lobatto
+nodes; `jax.grad` of that sum is the field equations; Newton's method solves them.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from jaxkit.core.checks import double_precision, floating, require
+from jaxkit.core.status import Outcome
+from jaxkit.core.struct import static as static_field
+from jaxkit.core.struct import struct
+from jaxkit.dynamics.root import root
+from jaxkit.gravity.metrics import Metric, Params, static
+
+Lagrangian = Callable[..., Array]
+
+
+def euler_lagrange(lagrangian: Lagrangian, order: int = 1) -> Callable[..., Callable[[Array], Array]]:
+    """The Euler-Lagrange expression `sum_k (-d/dr)^k dL/dq^(k)` of a Lagrangian, by automatic differentiation.
+
+    Args:
+        lagrangian: `L(r, q, dq, ..., params)` with as many derivatives as `order`, each of shape `(m,)`.
+        order: The highest derivative in it.
+
+    Returns:
+        A function of `(q, params)`, `q` a function of `r`, that returns the expression as a function of `r`, shape `(m,)`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxkit import gravity
+        >>> oscillator = lambda t, q, v, p: 0.5 * jnp.sum(v**2) - 0.5 * p * jnp.sum(q**2)
+        >>> equation = gravity.euler_lagrange(oscillator)(lambda t: jnp.array([jnp.sin(2 * t)]), 4.0)
+        >>> bool(jnp.abs(equation(0.3))[0] < 1e-14)
+        True
+    """
+
+    def of_path(q: Callable[[Array], Array], params: Params = None) -> Callable[[Array], Array]:
+        path = [q]
+        for _ in range(order):
+            path.append(jax.jacfwd(path[-1]))
+
+        def momentum(k: int) -> Callable[[Array], Array]:
+            return lambda r: jax.grad(lagrangian, argnums=k + 1)(r, *[piece(r) for piece in path], params)
+
+        def term(k: int) -> Callable[[Array], Array]:
+            p = momentum(k)
+            for _ in range(k):
+                p = jax.jacfwd(p)
+            return p
+
+        terms = [term(k) for k in range(order + 1)]
+        return lambda r: sum((-1) ** k * piece(r) for k, piece in enumerate(terms))  # pyright: ignore[reportReturnType]
+
+    return of_path
+
+
+def field_residual(metric: Metric, lagrangian: Lagrangian, couplings: Params, r: Float[Array, " k"]) -> Array:
+    """How far a static metric is from satisfying the field equations of a reduced Lagrangian, at the radii `r`.
+
+    Each equation is divided by the sum of the magnitudes of its terms, so that 1e-16 is as good as rounding allows.
+
+    Args:
+        metric: A static metric.
+        lagrangian: `L(r, f, df, n, couplings)` with `n = N / sqrt(f)`, e.g. `gravity.reduced_lagrangian`.
+        couplings: What the Lagrangian takes.
+        r: Radii, outside any horizon.
+
+    Returns:
+        The scaled residuals of the equations of `f` and of `n`, shape `(k, 2)`.
+    """
+    require(metric.is_static, "metric", "be static and spherical", f"is {metric.name}")
+    space, time, params = metric.space, metric.time, metric.params
+    f = lambda r: 1 - space(r, params)  # pyright: ignore[reportOptionalCall]
+    n = lambda r: jnp.sqrt((1 - time(r, params)) / f(r))  # pyright: ignore[reportOptionalCall]
+
+    def at(r: Array) -> Array:
+        value, slope, lapse = f(r), jax.grad(f)(r), n(r)
+        partial = jax.grad(lagrangian, argnums=(1, 3))
+        force, constraint = partial(r, value, slope, lapse, couplings)
+        momentum = lambda r: jax.grad(lagrangian, argnums=2)(r, f(r), jax.grad(f)(r), n(r), couplings)
+        rate = jax.grad(momentum)(r)
+        # The scale of the constraint: what it becomes when the slope alone is changed by its own size.
+        moved = partial(r, value + 0.5 * (jnp.abs(value) + 1), slope * 2 + 1, lapse, couplings)[1]
+        scales = jnp.stack([jnp.abs(force) + jnp.abs(rate) + jnp.abs(lapse), jnp.abs(moved) + 1])
+        return jnp.stack([force - rate, constraint]) / scales
+
+    return jax.vmap(at)(r)
+
+
+@functools.cache
+def lobatto(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Legendre-Gauss-Lobatto nodes and weights on [-1, 1] and the differentiation matrix.
+
+    Summation by parts holds exactly: `W D + D' W = diag(-1, 0, ..., 0, 1)`.
+    """
+    legendre = np.polynomial.legendre.Legendre.basis(n - 1)
+    slope = legendre.deriv()
+    inner = slope.roots()
+    for _ in range(3):  # polish: companion matrices lose a few digits
+        inner = inner - slope(inner) / slope.deriv()(inner)
+    x = np.concatenate([[-1.0], np.sort(inner.real), [1.0]])
+    p = legendre(x)
+    gap = x[:, None] - x[None, :] + np.eye(n)
+    d = p[:, None] / p[None, :] / gap
+    np.fill_diagonal(d, 0.0)
+    np.fill_diagonal(d, -d.sum(1))
+    return x, 2 / (n * (n - 1) * p**2), d
+
+
+@struct
+class StaticSolution(Outcome):
+    """A static spherical solution of an action.
+
+    Attributes:
+        r: Nodes, shape `(n,)`.
+        f: `g^rr` at the nodes.
+        n: `N / sqrt(f)` at the nodes, 1 at the outer end.
+        residual: Largest field equation left.
+        status: `Status` code.
+        steps: Newton steps.
+    """
+
+    verb: ClassVar[str] = "solve_static"
+
+    r: Float[Array, " n"]
+    f: Float[Array, " n"]
+    n: Float[Array, " n"]
+    residual: Float[Array, ""]
+    status: Int[Array, ""]
+    steps: Int[Array, ""]
+    ends: tuple[float, float] = static_field()
+
+    def metric(self, name: str = "solution") -> Metric:
+        """The solution as a metric between the ends (not a number outside), differentiable in what it was solved for."""
+        count, (a, b) = self.r.shape[-1], self.ends
+        to_series = np.linalg.inv(np.polynomial.legendre.legvander(lobatto(count)[0], count - 1))
+
+        def series(values: Array, r: Array) -> Array:
+            z = (2 * r - (a + b)) / (b - a)
+            coefficients = to_series @ values
+            older, old, total = jnp.ones_like(z), z, coefficients[0] + coefficients[1] * z
+            for k in range(2, count):
+                older, old = old, ((2 * k - 1) * z * old - (k - 1) * older) / k
+                total = total + coefficients[k] * old
+            return jnp.where(jnp.abs(z) <= 1, total, jnp.nan)
+
+        f = lambda r, p: series(p["f"], r)
+        time = lambda r, p: 1 - series(p["n"], r) ** 2 * f(r, p)
+        profile = lambda r, p: 1 - f(r, p)
+        return static(deficit=profile, time_deficit=time, params={"f": self.f, "n": self.n}, name=name)
+
+
+def solve_static(
+    lagrangian: Lagrangian,
+    ends: tuple[float, float],
+    params: Params = None,
+    *,
+    inner: ArrayLike | None = None,
+    outer: ArrayLike | None = None,
+    nodes: int = 32,
+    guess: Callable[[Array], Array] | None = None,
+    max_steps: int = 50,
+) -> StaticSolution:
+    """Solve the field equations of a static spherical action, given as a Python function.
+
+    Args:
+        lagrangian: `L(r, f, df, n, params)`, the density of the action in `r` for
+            `ds² = -n² f dt² + dr²/f + r² dΩ²`.
+        ends: The radii between which to solve.
+        params: Couplings, any pytree; the solution is differentiable in them.
+        inner: Value of `f` at the inner end (this or `outer` must be given).
+        outer: Value of `f` at the outer end. `n` is 1 at the outer end.
+        nodes: Legendre-Gauss-Lobatto nodes; the error falls exponentially with them.
+        guess: First guess of `f(r)`; it chooses among branches. By default `1 + (value - 1) end / r`.
+        max_steps: Most Newton steps.
+
+    Returns:
+        A `StaticSolution`. It does not raise: call `.checked()`, or look at `.status`.
+
+    Raises:
+        ValueError: The ends, the boundary value, or what `lagrangian` returns cannot be used.
+
+    Example:
+        >>> from jaxkit import gravity
+        >>> einstein = lambda r, f, df, n, p: n * (1 - f - r * df)
+        >>> solution = gravity.solve_static(einstein, (3.0, 9.0), inner=1 / 3).checked()
+        >>> bool(abs(solution.f - (1 - 2 / solution.r)).max() < 1e-12)
+        True
+
+    References:
+        Summation by parts: Carpenter, Gottlieb, J. Comput. Phys. 129, 74 (1996).
+    """
+    double_precision("solve_static")
+    a, b = map(float, ends)
+    require(0 < a < b, "ends", "be two radii with 0 < r1 < r2", f"is {ends}")
+    require((inner is None) != (outer is None), "inner", "be given, or `outer`, not both", "that is not so")
+    require(nodes >= 4, "nodes", "be at least 4", f"is {nodes}")
+    at_inner = inner is not None
+    value = floating("inner" if at_inner else "outer", inner if at_inner else outer)  # pyright: ignore[reportArgumentType]
+    scalar = jnp.ones(())
+    shape = jnp.shape(jax.eval_shape(lagrangian, scalar, scalar, scalar, scalar, params))
+    require(shape == (), "lagrangian", "return a scalar", f"returns shape {shape}")
+
+    x, weights, derivative = lobatto(nodes)
+    r = jnp.asarray((a + b) / 2 + (b - a) / 2 * x)
+    w, d = jnp.asarray(weights * (b - a) / 2), jnp.asarray(derivative * 2 / (b - a))
+    boundary = jnp.zeros(nodes).at[0].set(-1.0).at[-1].set(1.0)
+
+    def action(f: Array, n: Array, params: Any) -> Array:
+        return jnp.sum(w * jax.vmap(lagrangian, (0, 0, 0, 0, None))(r, f, d @ f, n, params))
+
+    def equations(q: dict[str, Array], given: Any) -> dict[str, Array]:
+        value, params = given
+        f, n = q["f"], q["n"]
+        in_f, in_n = jax.grad(action, argnums=(0, 1))(f, n, params)
+        momentum = jax.vmap(jax.grad(lagrangian, argnums=2), (0, 0, 0, 0, None))(r, f, d @ f, n, params)
+        in_f = (in_f - boundary * momentum) / w  # the boundary term of the variation is not an equation
+        constraint = (in_n / w).at[0 if at_inner else -1].set(f[0 if at_inner else -1] - value)
+        return {"f": in_f.at[-1].set(n[-1] - 1), "n": constraint}
+
+    end = a if at_inner else b
+    first = jax.vmap(guess)(r) if guess else 1 + jax.lax.stop_gradient(value - 1) * end / r
+    found = root(equations, {"f": first, "n": jnp.ones(nodes)}, (value, params), atol=1e-11, max_steps=max_steps)
+    return StaticSolution(
+        r, found.value["f"], found.value["n"], found.residual, found.status, found.steps, ends=(a, b)
+    )
+
