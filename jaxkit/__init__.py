@@ -11,9 +11,12 @@ __version__ = "0.1.0"
 
 # Public name -> the module that defines it. One line makes a name public.
 _HOME = {
+    "LeastSquares": "jaxkit.learn.least_squares",
     "Root": "jaxkit.dynamics.root",
     "SolverError": "jaxkit.core.status",
     "Status": "jaxkit.core.status",
+    "least_squares": "jaxkit.learn.least_squares",
+    "multistart": "jaxkit.learn.least_squares",
     "root": "jaxkit.dynamics.root",
     "set_precision": "jaxkit.core.environment",
 }
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from jaxkit.core.status import Status as Status
     from jaxkit.dynamics.root import Root as Root
     from jaxkit.dynamics.root import root as root
+    from jaxkit.learn.least_squares import LeastSquares as LeastSquares
+    from jaxkit.learn.least_squares import least_squares as least_squares
+    from jaxkit.learn.least_squares import multistart as multistart
 
 
 def __getattr__(name: str) -> Any:
