@@ -34,11 +34,12 @@ _HOME = {
     "set_precision": "jaxkit.core.environment",
     "solve": "jaxkit.dynamics.solve",
 }
-_SUBJECTS = ()
+_SUBJECTS = ("competition",)
 
 __all__ = [*sorted(_HOME), *sorted(_SUBJECTS)]  # noqa: PLE0604, RUF100
 
 if TYPE_CHECKING:
+    from jaxkit import competition as competition
     from jaxkit.core.environment import set_precision as set_precision
     from jaxkit.core.status import SolverError as SolverError
     from jaxkit.core.status import Status as Status
