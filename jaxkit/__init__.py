@@ -11,22 +11,57 @@ __version__ = "0.1.0"
 
 # Public name -> the module that defines it. One line makes a name public.
 _HOME = {
+    "Branch": "jaxkit.dynamics.continuation",
+    "Equilibria": "jaxkit.dynamics.stability",
+    "Fit": "jaxkit.learn.fit",
+    "Kind": "jaxkit.dynamics.stability",
+    "LeastSquares": "jaxkit.learn.least_squares",
+    "Linearization": "jaxkit.dynamics.stability",
     "Root": "jaxkit.dynamics.root",
+    "Solution": "jaxkit.dynamics.solve",
     "SolverError": "jaxkit.core.status",
+    "Special": "jaxkit.dynamics.continuation",
     "Status": "jaxkit.core.status",
+    "classify": "jaxkit.dynamics.stability",
+    "continuation": "jaxkit.dynamics.continuation",
+    "divergence": "jaxkit.dynamics.stability",
+    "equilibria": "jaxkit.dynamics.stability",
+    "fit": "jaxkit.learn.fit",
+    "least_squares": "jaxkit.learn.least_squares",
+    "linearize": "jaxkit.dynamics.stability",
+    "multistart": "jaxkit.learn.least_squares",
     "root": "jaxkit.dynamics.root",
     "set_precision": "jaxkit.core.environment",
+    "solve": "jaxkit.dynamics.solve",
 }
-_SUBJECTS = ()
+_SUBJECTS = ("competition",)
 
 __all__ = [*sorted(_HOME), *sorted(_SUBJECTS)]  # noqa: PLE0604, RUF100
 
 if TYPE_CHECKING:
+    from jaxkit import competition as competition
     from jaxkit.core.environment import set_precision as set_precision
     from jaxkit.core.status import SolverError as SolverError
     from jaxkit.core.status import Status as Status
+    from jaxkit.dynamics.continuation import Branch as Branch
+    from jaxkit.dynamics.continuation import Special as Special
+    from jaxkit.dynamics.continuation import continuation as continuation
     from jaxkit.dynamics.root import Root as Root
     from jaxkit.dynamics.root import root as root
+    from jaxkit.dynamics.solve import Solution as Solution
+    from jaxkit.dynamics.solve import solve as solve
+    from jaxkit.dynamics.stability import Equilibria as Equilibria
+    from jaxkit.dynamics.stability import Kind as Kind
+    from jaxkit.dynamics.stability import Linearization as Linearization
+    from jaxkit.dynamics.stability import classify as classify
+    from jaxkit.dynamics.stability import divergence as divergence
+    from jaxkit.dynamics.stability import equilibria as equilibria
+    from jaxkit.dynamics.stability import linearize as linearize
+    from jaxkit.learn.fit import Fit as Fit
+    from jaxkit.learn.fit import fit as fit
+    from jaxkit.learn.least_squares import LeastSquares as LeastSquares
+    from jaxkit.learn.least_squares import least_squares as least_squares
+    from jaxkit.learn.least_squares import multistart as multistart
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,33 @@
+"""Vector fields: `field(t, x, args)` gives the velocity of the state `x` (any pytree) at time `t`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from jaxkit.core import checks
+
+Field = Callable[[Array, Any, Any], Any]
+
+
+def as_state(name: str, x0: PyTree) -> PyTree:
+    """`x0` with floating leaves of one dtype, checked finite."""
+    x0 = jax.tree.map(lambda v: checks.floating(name, v), x0)
+    leaves = jax.tree.leaves(x0)
+    checks.require(bool(leaves), name, "hold at least one number", "is empty")
+    dtype = jnp.result_type(*leaves)
+    for leaf in leaves:
+        checks.finite(name, leaf)
+    return jax.tree.map(lambda v: v.astype(dtype), x0)
+
+
+def check_field(field: Field, t: Array, x: PyTree, args: PyTree) -> None:
+    """Check at trace time that `field` returns a velocity of the state's structure and shapes."""
+    checks.require(callable(field), "field", "be a function `field(t, x, args)`", f"is {type(field).__name__}")
+    velocity = jax.eval_shape(field, t, x, args)
+    have, want = jax.tree.structure(velocity), jax.tree.structure(x)
+    checks.require(have == want, "field", f"return the structure of the state, {want}", f"returns {have}")
+    shapes, wanted = ([tuple(v.shape) for v in jax.tree.leaves(tree)] for tree in (velocity, x))
+    checks.require(shapes == wanted, "field", f"return the shapes of the state, {wanted}", f"returns {shapes}")
