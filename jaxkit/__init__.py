@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it. One line makes a name public.
 _HOME = {
     "Branch": "jaxkit.dynamics.continuation",
+    "Ensemble": "jaxkit.dynamics.ensemble",
     "Equilibria": "jaxkit.dynamics.stability",
     "Fit": "jaxkit.learn.fit",
     "Kind": "jaxkit.dynamics.stability",
@@ -25,6 +26,7 @@ _HOME = {
     "classify": "jaxkit.dynamics.stability",
     "continuation": "jaxkit.dynamics.continuation",
     "divergence": "jaxkit.dynamics.stability",
+    "ensemble": "jaxkit.dynamics.ensemble",
     "equilibria": "jaxkit.dynamics.stability",
     "fit": "jaxkit.learn.fit",
     "least_squares": "jaxkit.learn.least_squares",
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.continuation import Branch as Branch
     from jaxkit.dynamics.continuation import Special as Special
     from jaxkit.dynamics.continuation import continuation as continuation
+    from jaxkit.dynamics.ensemble import Ensemble as Ensemble
+    from jaxkit.dynamics.ensemble import ensemble as ensemble
     from jaxkit.dynamics.root import Root as Root
     from jaxkit.dynamics.root import root as root
     from jaxkit.dynamics.solve import Solution as Solution
