@@ -17,6 +17,7 @@ from jaxkit.dynamics.field import Field, as_state, check_field
 from jaxkit.dynamics.march import Arrived, Lanes, Method, RungeKutta, march
 from jaxkit.dynamics.scalars import SHARED, ScalarField
 from jaxkit.dynamics.schemes import TABLEAUS
+from jaxkit.dynamics.taylor import Taylor
 
 X = TypeVar("X")
 PAIRS = ("heun", "tsit5", "dopri5", "dopri8")  # embedded Runge-Kutta pairs
@@ -106,7 +107,7 @@ def ensemble(
         ValueError: An argument has a wrong shape, or a value that can be seen to be unusable.
     """
     events = (event,) if callable(event) else tuple(event)
-    checks.one_of("method", method, PAIRS)
+    checks.one_of("method", method, ("taylor", *PAIRS))
     starts = as_state("x0s", x0s)
     args = jax.tree.map(jnp.asarray, params)
     n = _lanes(starts, args, in_axes, t0, t1)
@@ -205,4 +206,6 @@ def _run(plan: _Plan, starts: PyTree, args: PyTree, t0: Array, t1: Array, ts: Ar
 
 
 def _method(plan: _Plan, field: ScalarField) -> Method:
+    if plan.method == "taylor":
+        return Taylor(field, plan.rtol, plan.atol)
     return RungeKutta(field, TABLEAUS[plan.method], plan.rtol, plan.atol)
