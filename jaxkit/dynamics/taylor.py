@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxkit.dynamics.march import Constants, State, Step
-from jaxkit.dynamics.scalars import MOVING, Atom, Builder, Literal, ScalarField, apply, value_of
+from jaxkit.dynamics.march import Constants, State, Step, rough_exp2, rough_log2
+from jaxkit.dynamics.scalars import MOVING, Atom, Builder, Literal, ScalarField, value_of
 
 Series = list[Any]  # coefficients so far; None is an exact zero
 
@@ -343,28 +343,32 @@ class Taylor:
         self.series = TaylorSeries(field, field.outputs[: len(field.x)])
         self.roots = [*self.series.roots, *field.outputs]
 
-    def start(self, t: Array, x: State, left: Array, constants: Constants) -> tuple[Array, Any]:
-        """Nothing is needed before the first step: the series tells its length."""
-        return jnp.abs(left), ()
+    def start(self, t: Array, x: State, left: Array, constants: Constants) -> State:
+        """Nothing is remembered: the series tells each step's length."""
+        return ()
 
-    def step(self, t: Array, x: State, left: Array, h: Array, memory: Any, constants: Constants) -> Step:
+    def length(self, t: Array, x: State, left: Array, constants: Constants) -> Array:
+        """The length that a step would have."""
+        return self._length(self.series.coefficients(t, x, self.order, constants)[: self.controlled])
+
+    def step(self, t: Array, x: State, left: Array, memory: State, constants: Constants) -> Step:
         """One step; none is ever rejected."""
         series = self.series.coefficients(t, x, self.order, constants)
-        length = self._length([row[: self.order + 1] for row in series[: self.controlled]])
+        length = self._length(series[: self.controlled])
         signed = jnp.where(length >= jnp.abs(left), left, length * jnp.sign(left))
-        return Step(horner(series, signed), signed, length, (), series, jnp.ones_like(t, bool))
+        return Step(horner(series, signed), signed, ())
 
     def _length(self, series: list[list[Array]]) -> Array:
         """Jorba and Zou's step: the radius of convergence seen by the last two terms, over e^2, and a safety factor."""
         p = self.order
         largest = lambda k: _largest([row[k] for row in series])
-        size = _log2(jnp.maximum(largest(0), self.scale))
-        radius = jnp.minimum((size - _log2(largest(p))) / p, (size - _log2(largest(p - 1))) / (p - 1))
-        return _exp2(radius - (2 + 0.7 / (p - 1)) / math.log(2))
+        size = rough_log2(jnp.maximum(largest(0), self.scale))
+        radius = jnp.minimum((size - rough_log2(largest(p))) / p, (size - rough_log2(largest(p - 1))) / (p - 1))
+        return rough_exp2(radius - (2 + 0.7 / (p - 1)) / math.log(2))
 
-    def within(self, t: Array, x: State, s: Array, dense: Any, constants: Constants) -> State:
+    def within(self, t: Array, x: State, s: Array, constants: Constants) -> State:
         """The polynomial at `s`."""
-        return horner(dense, s)
+        return horner(self.series.coefficients(t, x, self.order, constants), s)
 
 
 def _largest(values: Sequence[Array]) -> Array:
@@ -383,29 +387,3 @@ def horner(series: list[list[Array]], s: Array) -> State:
             total = total * s + coefficient
         values.append(total)
     return tuple(values)
-
-
-def _bits(dtype: Any) -> tuple[Any, int, int]:
-    """Integer type, mantissa bits and exponent bias of a floating type."""
-    info = jnp.finfo(dtype)
-    return (jnp.int64 if info.bits == 64 else jnp.int32), info.nmant, -int(info.minexp) + 1
-
-
-def _log2(x: Array) -> Array:
-    """Base-2 logarithm to 0.01, from the bits of the number: enough for a step length, and cheap."""
-    integer, mantissa, bias = _bits(x.dtype)
-    scaled = jax.lax.bitcast_convert_type(x, integer).astype(x.dtype) * 2.0**-mantissa
-    fraction = scaled - jnp.floor(scaled)
-    return scaled - bias + 0.344 * fraction * (1 - fraction)
-
-
-def _exp2(x: Array) -> Array:
-    """Power of two to 0.5%, into the bits of the number."""
-    integer, mantissa, bias = _bits(x.dtype)
-    x = jnp.clip(x, 2.0 - bias, bias - 1.0)
-    fraction = x - jnp.floor(x)
-    scaled = (x + bias - 0.3372 * fraction * (1 - fraction)) * 2.0**mantissa
-    return jax.lax.bitcast_convert_type(scaled.astype(integer), x.dtype)
-
-
-__all__ = ["DERIVATIVES", "Taylor", "TaylorSeries", "Unsupported", "apply", "horner"]
