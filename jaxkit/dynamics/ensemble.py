@@ -14,9 +14,10 @@ from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
 from jaxkit.dynamics import lanes
 from jaxkit.dynamics.field import Field, as_state, check_field
-from jaxkit.dynamics.march import Arrived, Lanes, Method, RungeKutta, march
+from jaxkit.dynamics.march import Arrived, Lanes, Method, RungeKutta, march, work
 from jaxkit.dynamics.scalars import SHARED, ScalarField
 from jaxkit.dynamics.schemes import TABLEAUS
+from jaxkit.dynamics.taylor import Taylor
 
 X = TypeVar("X")
 PAIRS = ("heun", "tsit5", "dopri5", "dopri8")  # embedded Runge-Kutta pairs
@@ -106,7 +107,7 @@ def ensemble(
         ValueError: An argument has a wrong shape, or a value that can be seen to be unusable.
     """
     events = (event,) if callable(event) else tuple(event)
-    checks.one_of("method", method, PAIRS)
+    checks.one_of("method", method, ("taylor", *PAIRS))
     starts = as_state("x0s", x0s)
     args = jax.tree.map(jnp.asarray, params)
     n = _lanes(starts, args, in_axes, t0, t1)
@@ -163,7 +164,16 @@ def _outside(*values: Any) -> bool:
 
 @functools.cache
 def _compiled() -> Callable[..., Ensemble]:
-    return jax.jit(_run, static_argnums=0)
+    """The compiled ensemble, with wide vectors where the processor and the compiler have them."""
+    wide = {"xla_cpu_prefer_vector_width": 512}
+    if jax.default_backend() == "cpu":
+        try:
+            jax.jit(lambda x: x, compiler_options=wide)(0)
+        except jax.errors.JaxRuntimeError:  # a compiler without the option
+            wide = {}
+    else:
+        wide = {}
+    return jax.jit(_run, static_argnums=0, compiler_options=wide)
 
 
 def _run(plan: _Plan, starts: PyTree, args: PyTree, t0: Array, t1: Array, ts: Array | None) -> Ensemble:
@@ -184,10 +194,17 @@ def _run(plan: _Plan, starts: PyTree, args: PyTree, t0: Array, t1: Array, ts: Ar
     def part(rows: Lanes, common: Any) -> Arrived:
         leaves, ts = common
         constants = scalar.constants(SHARED, leaves, {}, method.roots)
+
         n, width = len(rows.t0), min(plan.width, len(rows.t0))
-        step = lambda row: march(method, row, constants, max_steps=plan.max_steps, ts=ts, events=len(plan.events))
-        chunked = lanes.in_chunks(step, rows, width)
-        return jax.tree.map(lambda v: jnp.moveaxis(lanes.glue(v, n), -1, 0), chunked)
+        settings = {"max_steps": plan.max_steps, "ts": ts, "events": len(plan.events)}
+        back = None
+        if n > 2 * width:
+            amount = lanes.in_chunks(lambda row: work(method, row, constants), rows, width)
+            order, back = lanes.by_work(lanes.glue(amount, n))
+            rows = jax.tree.map(lambda v: v[order], rows)
+        chunked = lanes.in_chunks(lambda row: march(method, row, constants, **settings), rows, width)
+        arrived = jax.tree.map(lambda v: jnp.moveaxis(lanes.glue(v, n), -1, 0), chunked)
+        return arrived if back is None else jax.tree.map(lambda v: v[back], arrived)
 
     rows = Lanes(layout.split(starts), t0, t1, own)
     common = (shared, ts)
@@ -205,4 +222,6 @@ def _run(plan: _Plan, starts: PyTree, args: PyTree, t0: Array, t1: Array, ts: Ar
 
 
 def _method(plan: _Plan, field: ScalarField) -> Method:
+    if plan.method == "taylor":
+        return Taylor(field, plan.rtol, plan.atol)
     return RungeKutta(field, TABLEAUS[plan.method], plan.rtol, plan.atol)

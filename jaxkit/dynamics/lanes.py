@@ -93,10 +93,20 @@ def glue(chunked: Array, lanes: int, axis: int = -1) -> Array:
     return jax.lax.slice_in_dim(merged, 0, lanes, axis=axis)
 
 
-def by_work(work: Float[Array, " n"]) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
-    """The order that puts lanes of like work together, and the order that undoes it."""
-    order = jnp.argsort(work)
-    return order, jnp.zeros_like(order).at[order].set(jnp.arange(len(order), dtype=order.dtype))
+def by_work(work: Float[Array, " n"], *, spread: float = 0.25) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
+    """The order that puts lanes of like work together, and the order that undoes it.
+
+    Where the logarithm of the work has a standard deviation below `spread`, lanes stay where they are: sorting would
+    cost more than the waiting.
+    """
+    logs = jnp.log(jnp.clip(jnp.nan_to_num(work, posinf=1e30), 1e-6, 1e30))
+    same = jnp.arange(len(work), dtype=jnp.int32)
+
+    def sort(logs: Array) -> tuple[Array, Array]:
+        order = jnp.argsort(logs).astype(jnp.int32)
+        return order, jnp.zeros_like(order).at[order].set(same)
+
+    return jax.lax.cond(jnp.std(logs) > spread, sort, lambda _: (same, same), logs)
 
 
 def over_devices(fn: Callable[..., Any], devices: Sequence[Any], rows: Any, shared: Any) -> Any:

@@ -21,14 +21,11 @@ Constants = dict[int, Any]
 
 
 class Step(NamedTuple):
-    """One lane's step: the new state, what the next step needs, and what `within` needs."""
+    """One lane's step."""
 
     x: State
-    h: Array  # signed length taken; 0 if rejected
-    h_next: Array  # magnitude to try next
-    memory: Any
-    dense: Any
-    accepted: Array
+    length: Array  # signed; 0 if the step was rejected
+    memory: State  # what the next step needs, e.g. the length to try
 
 
 class Method(Protocol):
@@ -37,16 +34,20 @@ class Method(Protocol):
     field: ScalarField  # the velocity, one output a state entry, then the event functions
     roots: list[Any]  # the field's nodes that it uses: what constants are needed
 
-    def start(self, t: Array, x: State, left: Array, constants: Constants) -> tuple[Array, Any]:
-        """First step length to try, and the memory."""
+    def start(self, t: Array, x: State, left: Array, constants: Constants) -> State:
+        """The memory before the first step."""
         ...
 
-    def step(self, t: Array, x: State, left: Array, h: Array, memory: Any, constants: Constants) -> Step:
+    def length(self, t: Array, x: State, left: Array, constants: Constants) -> Array:
+        """The length that the first step would have."""
+        ...
+
+    def step(self, t: Array, x: State, left: Array, memory: State, constants: Constants) -> Step:
         """A step of at most `left` (signed)."""
         ...
 
-    def within(self, t: Array, x: State, s: Array, dense: Any, constants: Constants) -> State:
-        """The state a time `s` after the beginning of the last step."""
+    def within(self, t: Array, x: State, s: Array, constants: Constants) -> State:
+        """The state a time `s` after `(t, x)`, for `s` up to the length of the step from there."""
         ...
 
 
@@ -71,21 +72,16 @@ class Arrived(NamedTuple):
     event: Int[Array, " w"]
 
 
-class Carry(NamedTuple):
+class _Carry(NamedTuple):
     """The state of the loop over a row of lanes."""
 
-    x: State
-    t: Array
-    h: Array
-    memory: Any
+    numbers: tuple[Array, ...]  # x, t and the memory, packed in pairs
     running: Bool[Array, " w"]
-    status: Array
-    steps: Array
-    rejected: Array
-    event: Array
-    signs: tuple[Array, ...]  # value of each event function
-    saved: State
-    next_save: Array
+    count: Int[Array, ""]
+    steps: Int[Array, " w"]
+    rejected: Any  # counted only by methods that reject
+    event: Any  # which event; and the value of each event function
+    saved: Any  # states; and the number of the next time to be saved
 
 
 def march(
@@ -107,83 +103,107 @@ def march(
         ts: Times at which states are kept, shared by the lanes.
         events: How many of the field's last outputs are event functions; a lane stops where one of them changes sign.
     """
-    field, size = method.field, len(lanes.t0)
+    field, size, k = method.field, len(lanes.t0), len(lanes.x)
     ours = jax.vmap(lambda args: field.constants(LANE, args, constants, method.roots))(lanes.args) if lanes.args else {}
     over = lambda fn: lambda *rows: jax.vmap(lambda own, *v: fn(*v, {**constants, **own}), axis_size=size)(ours, *rows)
-    first_step, step, within = over(method.start), over(method.step), over(method.within)
-    gauges = field.outputs[len(lanes.x) :]
-    measure = over(lambda t, x, own: tuple(field(t, x, own, gauges))) if events else lambda t, x: ()
+    within = over(method.within)
+    gauges = field.outputs[k:]
+    measure = over(lambda t, x, own: tuple(field(t, x, own, gauges))) if events else None
 
-    code = lambda status: jnp.full(size, int(status), jnp.int32)
-    h, memory = first_step(lanes.t0, lanes.x, lanes.t1 - lanes.t0)
-    finite = _finite(lanes.x) & jnp.isfinite(h)
-    saved = () if ts is None else tuple(jnp.full((len(ts), size), jnp.inf, v.dtype) for v in lanes.x)
-    carry = Carry(
-        x=lanes.x,
-        t=lanes.t0,
-        h=h,
-        memory=memory,
-        running=finite & (lanes.t0 != lanes.t1),
-        status=jnp.where(finite, code(Status.ok), code(Status.not_finite)),
-        steps=code(0),
-        rejected=code(0),
-        event=code(-1),
-        signs=measure(lanes.t0, lanes.x),
-        saved=saved,
-        next_save=code(0),
-    )
-    forward = jnp.sign(lanes.t1 - lanes.t0)
+    def one(t: Array, t1: Array, x: State, memory: State, own: Constants) -> State:
+        """One lane's step from and to plain numbers; a step into nowhere leaves the lane where it is."""
+        taken = method.step(t, x, t1 - t, memory, own)
+        good = _finite(taken.x)
+        new = tuple(jnp.where(good, a, b) for a, b in zip(taken.x, x, strict=True))
+        later = jnp.where(taken.length == t1 - t, t1, t + taken.length)
+        return (*new, jnp.where(good, later, t), *taken.memory)
 
-    def body(c: Carry) -> Carry:
-        left = jnp.where(c.running, lanes.t1 - c.t, 0)
-        taken = step(c.t, c.x, left, c.h, c.memory)
-        x, length, event, signs, accepted = taken.x, taken.h, c.event, c.signs, taken.accepted
-        good = _finite(x)
-        arrived = length == left
-        if events:
-            signs = measure(c.t + length, x)
-            inside = lambda s: within(c.t, c.x, s, taken.dense)
-            crossed = tuple(c.running & accepted & good & _crossed(a, b) for a, b in zip(c.signs, signs, strict=True))
-            length, event = _first_event(inside, lambda s, x: measure(c.t + s, x), crossed, c.signs, length)
-            hit = event >= 0
-            event = jnp.where(hit, event, c.event)
-            moved = jax.lax.cond(jnp.any(hit), inside, lambda s: x, length)
-            x = tuple(jnp.where(hit, a, b) for a, b in zip(moved, x, strict=True))
-            arrived = arrived & ~hit
-        t = jnp.where(arrived, lanes.t1, c.t + length)
-        moves = c.running & accepted & good
-        keep, next_save = c.saved, c.next_save
+    def body(c: _Carry) -> _Carry:
+        old = _unpack(c.numbers)
+        x, t, memory = old[:k], old[k], old[k + 1 :]
+        end = jnp.where(c.running, lanes.t1, t)  # lanes that have stopped take steps of length zero
+        packed = jax.lax.optimization_barrier(_pack(over(one)(t, end, x, memory)))
+        new = _unpack(packed)
+        moved = new[k] != t
+        arrived, event, saved = new[k] == lanes.t1, c.event, c.saved
+        if measure is not None:
+            new, event, hit = _events(measure, lambda s: within(t, x, s), c.event, t, new, k, c.running & moved)
+            packed = _pack(new)
+            arrived = arrived | hit
         if ts is not None:
-            keep, next_save = _save(lambda s: within(c.t, c.x, s, taken.dense), c, t, moves, ts, forward)
-        steps, rejected = c.steps + moves.astype(jnp.int32), c.rejected + (c.running & ~accepted).astype(jnp.int32)
-        stuck = c.running & (c.t + forward * taken.h_next == c.t) & ~arrived
-        stuck = stuck | (moves & (t == c.t) & (event < 0))
-        status = jnp.where(c.running & ~good, int(Status.not_finite), c.status)
-        status = jnp.where(stuck & good, int(Status.step_too_small), status).astype(jnp.int32)
-        status = jnp.where(
-            c.running & (steps + rejected >= max_steps) & ~(moves & arrived) & (status == 0) & (event < 0),
-            int(Status.max_steps),
-            status,
-        ).astype(jnp.int32)
-        running = c.running & (status == 0) & (event < 0) & ~(moves & arrived)
-        pick = lambda new, old: jnp.where(moves, new, old)
-        return Carry(
-            x=jax.tree.map(pick, x, c.x),
-            t=pick(t, c.t),
-            h=jnp.where(c.running, taken.h_next, c.h),
-            memory=jax.tree.map(pick, taken.memory, c.memory),
-            running=running,
-            status=status,
-            steps=steps,
-            rejected=rejected,
-            event=event,
-            signs=jax.tree.map(pick, signs, c.signs),
-            saved=keep,
-            next_save=next_save,
+            saved = _save(lambda s: within(t, x, s), c.saved, t, new[k], c.running & moved, ts, lanes.t1 - lanes.t0)
+        stuck = ~moved & (t + new[k + 1] == t) if rejects else ~moved
+        return _Carry(
+            packed,
+            c.running & ~arrived & ~stuck,
+            c.count + 1,
+            c.steps + (c.running & moved).astype(jnp.int32),
+            c.rejected + (c.running & ~moved).astype(jnp.int32) if rejects else (),
+            event,
+            saved,
         )
 
-    c = jax.lax.while_loop(lambda c: jnp.any(c.running), body, carry)
-    return Arrived(c.x, c.t, c.saved, c.status, c.steps, c.rejected, c.event)
+    first = over(method.start)(lanes.t0, lanes.x, lanes.t1 - lanes.t0)
+    rejects = bool(first)
+    c = jax.lax.while_loop(
+        lambda c: jnp.any(c.running) & (c.count < max_steps),
+        body,
+        _Carry(
+            _pack((*lanes.x, lanes.t0, *first)),
+            (lanes.t0 != lanes.t1) & _finite(lanes.x),
+            jnp.asarray(0, jnp.int32),
+            jnp.zeros(size, jnp.int32),
+            jnp.zeros(size, jnp.int32) if rejects else (),
+            () if measure is None else (jnp.full(size, -1, jnp.int32), measure(lanes.t0, lanes.x)),
+            () if ts is None else _empty(ts, lanes),
+        ),
+    )
+    numbers = _unpack(c.numbers)
+    x, t = numbers[:k], numbers[k]
+    event = c.event[0] if events else jnp.full(size, -1, jnp.int32)
+    status = _classify(lambda: over(method.step)(t, x, lanes.t1 - t, numbers[k + 1 :]).x, c, x, (t == lanes.t1) | (event >= 0))
+    rejected = c.rejected if rejects else jnp.zeros(size, jnp.int32)
+    return Arrived(x, t, c.saved[0] if c.saved else (), status, c.steps, rejected, event)
+
+
+def work(method: Method, lanes: Lanes, constants: Constants) -> Float[Array, " w"]:
+    """How many first steps each lane's time span holds: what lanes are sorted by."""
+    args = lanes.args
+    own = jax.vmap(lambda a: method.field.constants(LANE, a, constants, method.roots))(args) if args else {}
+    length = lambda own, t, x, left: method.length(t, x, left, {**constants, **own})
+    span = lanes.t1 - lanes.t0
+    lengths = jax.vmap(length, axis_size=len(span))(own, lanes.t0, lanes.x, span)
+    return jnp.abs(span) / jnp.where(lengths > 0, lengths, jnp.inf)
+
+
+def _pack(values: Sequence[Array]) -> tuple[Array, ...]:
+    """Two numbers in one complex one: XLA computes a fused loop once for each array that comes out of it."""
+    pairs = [jax.lax.complex(a, b) for a, b in zip(values[::2], values[1::2], strict=False)]
+    return (*pairs, *values[len(values) - len(values) % 2 :])
+
+
+def _unpack(packed: Sequence[Array]) -> State:
+    values = []
+    for value in packed:
+        values.extend((value.real, value.imag) if jnp.iscomplexobj(value) else (value,))
+    return tuple(values)
+
+
+def _classify(again: Callable[[], State], c: _Carry, x: State, done: Array) -> Int[Array, " w"]:
+    """Why a lane stopped."""
+    code = lambda status: jnp.asarray(int(status), jnp.int32)
+    bad = ~done & ~c.running
+    finite = jax.lax.cond(jnp.any(bad), lambda: _finite(again()), lambda: jnp.ones_like(bad))
+    stuck = jnp.where(finite & _finite(x), code(Status.step_too_small), code(Status.not_finite))
+    return jnp.where(done, code(Status.ok), jnp.where(c.running, code(Status.max_steps), stuck))
+
+
+def _empty(ts: Array, lanes: Lanes) -> tuple[State, Array]:
+    """Nothing saved yet, and the first of `ts` that lies ahead."""
+    size = len(lanes.t0)
+    past = jnp.sign(lanes.t1 - lanes.t0)[None] * (ts[:, None] - lanes.t0[None])
+    number = jnp.sum(past < 0, axis=0, dtype=jnp.int32)
+    return tuple(jnp.full((len(ts), size), jnp.inf, v.dtype) for v in lanes.x), number
 
 
 def _finite(x: State) -> Array:
@@ -197,21 +217,28 @@ def _crossed(before: Array, after: Array) -> Array:
     return (before * after < 0) | ((after == 0) & (before != 0))
 
 
-def _first_event(
+def _events(
+    measure: Callable[..., tuple[Array, ...]],
     inside: Callable[[Array], State],
-    measure: Callable[[Array, State], tuple[Array, ...]],
-    crossed: tuple[Array, ...],
-    signs: tuple[Array, ...],
-    length: Array,
-) -> tuple[Array, Array]:
-    """The earliest sign change in a step: how far, and which event (-1: none)."""
-    event = jnp.full(length.shape, -1, jnp.int32)
-    best = length
-    for number, (hit, before) in enumerate(zip(crossed, signs, strict=True)):
-        at = _locate(lambda s, number=number: measure(s, inside(s))[number], before, length, hit)
-        sooner = hit & ((event < 0) | (jnp.abs(at) < jnp.abs(best)))
-        best, event = jnp.where(sooner, at, best), jnp.where(sooner, number, event).astype(jnp.int32)
-    return best, event
+    carried: tuple[Array, tuple[Array, ...]],
+    t: Array,
+    new: State,
+    k: int,
+    moved: Array,
+) -> tuple[State, Any, Array]:
+    """Cut the step from `t` at the earliest sign change: the numbers, what to carry, and which lanes were hit."""
+    before, after = carried[1], measure(new[k], new[:k])
+    event, length = jnp.full(t.shape, -1, jnp.int32), new[k] - t
+    whole = length
+    for number, (old, now) in enumerate(zip(before, after, strict=True)):
+        crossed = moved & ((old * now < 0) | ((now == 0) & (old != 0)))
+        at = _locate(lambda s, number=number: measure(t + s, inside(s))[number], old, whole, crossed)
+        sooner = crossed & ((event < 0) | (jnp.abs(at) < jnp.abs(length)))
+        length, event = jnp.where(sooner, at, length), jnp.where(sooner, jnp.asarray(number, jnp.int32), event)
+    hit = event >= 0
+    stopped = jax.lax.cond(jnp.any(hit), inside, lambda s: new[:k], length)
+    numbers = tuple(jnp.where(hit, a, b) for a, b in zip((*stopped, t + length), new[: k + 1], strict=True))
+    return (*numbers, *new[k + 1 :]), (jnp.where(hit, event, carried[0]), after), hit
 
 
 def _locate(fn: Callable[[Array], Array], before: Array, length: Array, hit: Array) -> Array:
@@ -243,25 +270,30 @@ def _locate(fn: Callable[[Array], Array], before: Array, length: Array, hit: Arr
 
 
 def _save(
-    inside: Callable[[Array], State], c: Carry, t: Array, moves: Array, ts: Array, forward: Array
+    inside: Callable[[Array], State],
+    carried: tuple[State, Array],
+    before: Array,
+    t: Array,
+    moved: Array,
+    ts: Array,
+    forward: Array,
 ) -> tuple[State, Array]:
     """Keep the states at those `ts` that this step passed."""
     lanes, last = jnp.arange(len(t)), len(ts)
 
-    def due(next_save: Array) -> Array:
-        time = ts[jnp.minimum(next_save, last - 1)]
-        return moves & (next_save < last) & (forward * (time - t) <= 0)
+    def due(number: Array) -> tuple[Array, Array]:
+        time = ts[jnp.minimum(number, last - 1)]
+        return moved & (number < last) & (jnp.sign(forward) * (time - t) <= 0), time
 
     def keep(carry: tuple[State, Array]) -> tuple[State, Array]:
-        saved, next_save = carry
-        now = due(next_save)
-        time = ts[jnp.minimum(next_save, last - 1)]
-        x = inside(jnp.where(now, time - c.t, 0))
-        row = jnp.where(now, next_save, last)  # out of range: dropped
+        saved, number = carry
+        now, time = due(number)
+        x = inside(jnp.where(now, time - before, 0))
+        row = jnp.where(now, number, last)  # out of range: dropped
         saved = tuple(s.at[row, lanes].set(v, mode="drop") for s, v in zip(saved, x, strict=True))
-        return saved, next_save + now.astype(jnp.int32)
+        return saved, number + now.astype(jnp.int32)
 
-    return jax.lax.while_loop(lambda s: jnp.any(due(s[1])), keep, (c.saved, c.next_save))
+    return jax.lax.while_loop(lambda s: jnp.any(due(s[1])[0]), keep, carried)
 
 
 class RungeKutta:
@@ -282,7 +314,7 @@ class RungeKutta:
         self.roots = list(field.outputs)
         self.velocity = field.outputs[: len(field.x)]
 
-    def start(self, t: Array, x: State, left: Array, constants: Constants) -> tuple[Array, Any]:
+    def start(self, t: Array, x: State, left: Array, constants: Constants) -> State:
         """The first step of Hairer, Nørsett and Wanner (II.4), with the Euler step's second derivative."""
         rate = self.field(t, x, constants, self.velocity)
         size, speed = self._norm(x, x), self._norm(rate, x)
@@ -297,7 +329,11 @@ class RungeKutta:
         h = jnp.where(
             most <= 1e-15, jnp.maximum(1e-6, trial * 1e-3), (0.01 / jnp.maximum(most, 1e-30)) ** (1 / self.order)
         )
-        return jnp.minimum(100 * trial, h), tuple(rate) if self.reuses else ()
+        return (jnp.minimum(100 * trial, h), *(rate if self.reuses else ()))
+
+    def length(self, t: Array, x: State, left: Array, constants: Constants) -> Array:
+        """The length that the first step would have."""
+        return self.start(t, x, left, constants)[0]
 
     @property
     def order(self) -> int:
@@ -313,10 +349,10 @@ class RungeKutta:
             total = total + (values[i] / (self.atol + self.rtol * size)) ** 2
         return jnp.sqrt(total / self.controlled)
 
-    def stages(self, t: Array, x: State, h: Array, first: Any, constants: Constants) -> list[list[Array]]:
+    def stages(self, t: Array, x: State, h: Array, constants: Constants, first: State = ()) -> list[list[Array]]:
         """The velocities of all stages."""
         a, c = self.tableau.a, self.tableau.c
-        rates = [list(first) if self.reuses else self.field(t, x, constants, self.velocity)]
+        rates = [list(first) if first else self.field(t, x, constants, self.velocity)]
         for i in range(1, len(c)):
             moved = self._combine(x, h, a[i, :i], rates)
             rates.append(self.field(t + float(c[i]) * h, moved, constants, self.velocity))
@@ -326,27 +362,27 @@ class RungeKutta:
     def _combine(x: State, h: Array, weights: np.ndarray, rates: list[list[Array]]) -> State:
         return tuple(v + h * _weighted(weights, [rate[i] for rate in rates]) for i, v in enumerate(x))
 
-    def step(self, t: Array, x: State, left: Array, h: Array, memory: Any, constants: Constants) -> Step:
+    def step(self, t: Array, x: State, left: Array, memory: State, constants: Constants) -> Step:
         """One step, accepted where the error estimate is within the tolerance."""
+        h, first = memory[0], memory[1:]
         last = h >= jnp.abs(left)
         signed = jnp.where(last, left, h * jnp.sign(left))
-        rates = self.stages(t, x, signed, memory, constants)
+        rates = self.stages(t, x, signed, constants, first)
         new = self._combine(x, signed, self.tableau.b, rates)
         gaps = [signed * _weighted(self.tableau.error, [rate[i] for rate in rates]) for i in range(len(x))]
         error = self._norm(gaps, x, new)
         accepted = error <= 1
         tiny = jnp.where(jnp.isfinite(error), jnp.maximum(error, 1e-10), 1e10)
-        factor = jnp.clip(0.9 * tiny ** (-1 / self.order), 0.2, 10.0)
+        factor = jnp.clip(0.9 * rough_exp2(-rough_log2(tiny) / self.order), 0.2, 10.0)
         grown = jnp.abs(signed) * jnp.where(accepted, factor, jnp.minimum(factor, 0.9))
         grown = jnp.where(last & accepted, jnp.maximum(grown, h), grown)
-        new = tuple(jnp.where(accepted, a, b) for a, b in zip(new, x, strict=True))
-        return Step(
-            new, jnp.where(accepted, signed, 0), grown, tuple(rates[-1]) if self.reuses else (), memory, accepted
-        )
+        pick = lambda a, b: tuple(jnp.where(accepted, u, v) for u, v in zip(a, b, strict=True))
+        kept = pick(rates[-1], first) if self.reuses else ()
+        return Step(pick(new, x), jnp.where(accepted, signed, 0), (grown, *kept))
 
-    def within(self, t: Array, x: State, s: Array, dense: Any, constants: Constants) -> State:
+    def within(self, t: Array, x: State, s: Array, constants: Constants) -> State:
         """A step of length `s` again: as accurate as the step itself."""
-        return self._combine(x, s, self.tableau.b, self.stages(t, x, s, dense, constants))
+        return self._combine(x, s, self.tableau.b, self.stages(t, x, s, constants))
 
 
 def _weighted(weights: Any, values: Sequence[Array]) -> Array:
@@ -356,3 +392,26 @@ def _weighted(weights: Any, values: Sequence[Array]) -> Array:
             term = jnp.asarray(weight, value.dtype) * value
             total = term if total is None else total + term
     return jnp.zeros_like(values[0]) if total is None else total
+
+
+def _bits(dtype: Any) -> tuple[Any, int, int]:
+    """Integer type, mantissa bits and exponent bias of a floating type."""
+    info = jnp.finfo(dtype)
+    return (jnp.int64 if info.bits == 64 else jnp.int32), info.nmant, -int(info.minexp) + 1
+
+
+def rough_log2(x: Array) -> Array:
+    """Base-2 logarithm to 0.01, from the bits of the number: enough for a step length, and cheap."""
+    integer, mantissa, bias = _bits(x.dtype)
+    scaled = jax.lax.bitcast_convert_type(x, integer).astype(x.dtype) * 2.0**-mantissa
+    fraction = scaled - jnp.floor(scaled)
+    return scaled - bias + 0.344 * fraction * (1 - fraction)
+
+
+def rough_exp2(x: Array) -> Array:
+    """Power of two to 0.5%, into the bits of the number."""
+    integer, mantissa, bias = _bits(x.dtype)
+    x = jnp.clip(x, 2.0 - bias, bias - 1.0)
+    fraction = x - jnp.floor(x)
+    scaled = (x + bias - 0.3372 * fraction * (1 - fraction)) * 2.0**mantissa
+    return jax.lax.bitcast_convert_type(scaled.astype(integer), x.dtype)
