@@ -14,6 +14,7 @@ _HOME = {
     "Root": "jaxkit.dynamics.root",
     "SolverError": "jaxkit.core.status",
     "Status": "jaxkit.core.status",
+    "fixed_point": "jaxkit.dynamics.fixed_point",
     "root": "jaxkit.dynamics.root",
     "set_precision": "jaxkit.core.environment",
 }
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from jaxkit.core.environment import set_precision as set_precision
     from jaxkit.core.status import SolverError as SolverError
     from jaxkit.core.status import Status as Status
+    from jaxkit.dynamics.fixed_point import fixed_point as fixed_point
     from jaxkit.dynamics.root import Root as Root
     from jaxkit.dynamics.root import root as root
 
