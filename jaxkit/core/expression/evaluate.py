@@ -31,7 +31,7 @@ def evaluate(node: Node, values: Mapping[str, Any], *, complex_: bool = False, h
         if not args:
             return constant(CONSTANTS[op])
         if op == "^":
-            return _power(module, *args, nodes[1])
+            return _power(module, args[0], args[1], nodes[1])
         return call(module, op, *args)
 
     if host:
@@ -68,7 +68,7 @@ def call(module: Any, op: str, *args: Any) -> Any:
         return np.vectorize(math.erf, otypes=[float])(args[0]) if module is np else jax.scipy.special.erf(args[0])
     if FUNCTIONS[op].definition:
         body = lambda inner, values, nodes: (
-            _power(module, *values, nodes[1]) if inner == "^" else call(module, inner, *values)
+            _power(module, values[0], values[1], nodes[1]) if inner == "^" else call(module, inner, *values)
         )
         return fold(definition(op), lambda n: module.asarray(n.value, args[0].dtype), {"u": args[0]}, body)
     return getattr(module, FUNCTIONS[op].array)(args[0])

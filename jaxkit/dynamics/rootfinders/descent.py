@@ -82,7 +82,7 @@ def _tried(problem: Problem, state: Iterate, dx: Array, gain: Callable[[Array, A
 def _stalled(state: Iterate, *, vanished: Array) -> Iterate:
     """Fail where the step has vanished, or the point is stationary for `|f|^2` without being a zero."""
     known = state.memory
-    pull = jnp.max(jnp.abs(_adjoint(known.slope, known.value)) / known.scale)
+    pull = jnp.max(jnp.abs(_adjoint(known.slope, known.value)) / _columns(known.slope))
     stationary = pull <= 1e-11 * jnp.linalg.norm(known.value)
     lost = (vanished | stationary) & jnp.any(known.value != 0)
     singular = ~jnp.all(jnp.isfinite(known.newton))
