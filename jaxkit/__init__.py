@@ -32,11 +32,12 @@ _HOME = {
     "least_squares": "jaxkit.learn.least_squares",
     "linearize": "jaxkit.dynamics.stability",
     "multistart": "jaxkit.learn.least_squares",
+    "fixed_point": "jaxkit.dynamics.fixed_point",
     "root": "jaxkit.dynamics.root",
     "set_precision": "jaxkit.core.environment",
     "solve": "jaxkit.dynamics.solve",
 }
-_SUBJECTS = ("competition",)
+_SUBJECTS = ("competition", "gravity")
 
 __all__ = [*sorted(_HOME), *sorted(_SUBJECTS)]  # noqa: PLE0604, RUF100
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.continuation import continuation as continuation
     from jaxkit.dynamics.ensemble import Ensemble as Ensemble
     from jaxkit.dynamics.ensemble import ensemble as ensemble
+    from jaxkit.dynamics.fixed_point import fixed_point as fixed_point
     from jaxkit.dynamics.root import Root as Root
     from jaxkit.dynamics.root import root as root
     from jaxkit.dynamics.solve import Solution as Solution

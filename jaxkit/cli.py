@@ -11,8 +11,8 @@ from pathlib import Path
 from jaxkit import __version__
 
 # Subjects whose programs run for milliseconds: there the compiler's time is all the time (measured: 3.5 s -> 0.8 s).
-LIGHT = ("competition",)
-SUBJECTS = ("competition",)  # each has a module `jaxkit.<subject>.run` with `run(out, *, quick, console) -> Verdict`
+LIGHT = ("competition", "gravity")
+SUBJECTS = ("competition", "gravity")  # each has a module `jaxkit.<subject>.run` with `run(out, *, quick, console) -> Verdict`
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
