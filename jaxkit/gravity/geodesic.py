@@ -1,4 +1,4 @@
-"""Geodesics: thousands of rays at once through the ensemble engine, any metric, each ray with its own status.
+"""Geodesics: thousands of rays at once, any metric, each ray with its own steps and status.
 
 The motion is Hamilton's, `H = g^ab p_a p_b / 2`, with derivatives by `jax.grad`: no Christoffel symbol is written by
 hand, so none can be wrong; how well `H` was kept is returned for each ray.
@@ -16,10 +16,11 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from jaxkit.core.checks import floating, require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.ensemble import ensemble
+from jaxkit.dynamics.solve import solve
 from jaxkit.gravity.metrics import CARTESIAN, Entries, Metric, Params, as_metric
 from jaxkit.gravity.observables import horizon
 
+WIDTH = 128  # rays moved together
 ENDS = ("length", "horizon", "escape", "event")  # what `Rays.ended` counts
 
 
@@ -193,7 +194,6 @@ def trace(
     event: Callable[..., Array] | None = None,
     ts: ArrayLike | None = None,
     max_steps: int = 4096,
-    devices: Sequence[Any] | None = None,
 ) -> Rays:
     """Follow geodesics.
 
@@ -205,13 +205,12 @@ def trace(
         params: Parameters instead of the metric's own.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step.
-        method: An embedded pair of `jaxkit.ensemble`: `"dopri8"`, `"tsit5"`, ...
+        method: A method of `jaxkit.solve`: `"dopri8"`, `"tsit5"`, ...
         inner: Stop below this radius; 1.001 horizon radii by default (nowhere without a horizon).
         outer: Stop beyond this radius; nowhere by default.
         event: Stop where `event(x, params)` crosses zero.
         ts: Affine parameters at which points are kept, shape `(m,)`, from 0 to `length`.
         max_steps: Most steps of a ray.
-        devices: Devices to share the rays out over.
 
     Returns:
         `Rays`, with a status and the drift of `H` for each; nothing raises inside.
@@ -239,24 +238,67 @@ def trace(
         "inner": _stop_radius(metric, params) if inner is None else floating("inner", inner),
         "outer": jnp.asarray(jnp.inf) if outer is None else floating("outer", outer),
     }
-    found = ensemble(
-        equations(metric),
-        (*x0.T, *p0.T),
-        args,
-        floating("length", length),
-        ts=ts,
-        method=method,
-        rtol=rtol,
-        atol=atol,
-        max_steps=max_steps,
-        in_axes=(0, None),
-        event=_stops(metric, event),
-        devices=devices,
-    )
-    x, p = jnp.stack(found.final[:4], -1), jnp.stack(found.final[4:], -1)
-    path = None if found.xs is None else jnp.stack(found.xs[:4], -1)
+    length = jnp.broadcast_to(floating("length", length), x0.shape[:1])
+    times = None if ts is None else floating("ts", ts)
+    found = _program(metric, event, method, rtol, atol, max_steps)(x0, p0, length, args, times)
+    x, p = found["x"], found["p"]
     drift = jnp.abs(_energy(metric, x, p, params) - _energy(metric, x0, p0, params)) / _scale(metric, x, p, params)
-    return Rays(x, p, found.end, found.event + 1, drift, found.status, found.steps, path)
+    return Rays(x, p, found["end"], found["ended"], drift, found["status"], found["steps"], found["path"])
+
+
+@functools.cache
+def _program(
+    metric: Metric, event: Callable[..., Array] | None, method: str, rtol: float, atol: float, max_steps: int
+) -> Callable[..., dict[str, Any]]:
+    """The compiled tracer of many rays, `WIDTH` at a time: small chunks wait for few slow rays and stay in the cache."""
+    equation, gauges = equations(metric), _stops(metric, event)
+
+    def field(s: Array, state: Array, given: tuple[Array, Any]) -> Array:
+        length, args = given  # the motion is scaled to s in [0, 1], so that rays of any length and sense share a span
+        return length * jnp.stack(equation(s, tuple(state[i] for i in range(8)), args))
+
+    def stop(_: Array, state: Array, given: tuple[Array, Any]) -> Array:
+        # An infinite or absent limit is no limit; otherwise the product changes its sign where any one does.
+        values = [g(_, tuple(state[i] for i in range(8)), given[1]) for g in gauges]
+        total = jnp.ones(())
+        for value in values:
+            total = total * jnp.where(jnp.isfinite(value), value / (1 + jnp.abs(value)), 1.0)
+        return total
+
+    def one(ray: tuple[Array, Array, Array], args: Any, ts: Array | None) -> dict[str, Any]:
+        x0, p0, length = ray
+        span = jnp.array([0.0, 1.0]) if ts is None else jnp.concatenate([ts / length, jnp.ones(1)])
+        span = span if ts is None else jnp.concatenate([jnp.zeros(1), span])
+        start = jnp.concatenate([x0, p0])
+        found = solve(
+            field,
+            start,
+            span,
+            (length, args),
+            method=method,
+            rtol=rtol,
+            atol=atol,
+            max_steps=max_steps,
+            adjoint="forward",
+            event=stop,
+        )
+        final = tuple(found.final[i] for i in range(8))
+        near = [jnp.abs(jnp.where(jnp.isfinite(v), v, jnp.inf)) for v in (g(length, final, args) for g in gauges)]
+        met = jnp.where(found.end < 1, jnp.argmin(jnp.stack(near)) + 1, 0)
+        return {
+            "x": found.final[:4],
+            "p": found.final[4:],
+            "end": found.end * length,
+            "ended": met,
+            "status": found.status,
+            "steps": found.steps,
+            "path": None if ts is None else found.xs[1:-1, :4],
+        }
+
+    def many(x0: Array, p0: Array, length: Array, args: Any, ts: Array | None) -> dict[str, Any]:
+        return jax.lax.map(lambda ray: one(ray, args, ts), (x0, p0, length), batch_size=min(WIDTH, x0.shape[0]))
+
+    return jax.jit(many)
 
 
 def _stop_radius(metric: Metric, params: Params) -> Array:

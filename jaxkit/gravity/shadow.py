@@ -1,0 +1,234 @@
+"""Shadows: the critical curve of Kerr in closed form, and images of any metric with a thin disk."""
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float
+
+from jaxkit.core.checks import require
+from jaxkit.core.status import Outcome, Status
+from jaxkit.core.struct import struct
+from jaxkit.gravity.geodesic import Rays, camera, trace
+from jaxkit.gravity.metrics import Metric, Params, as_metric
+from jaxkit.gravity.observables import isco, photon_sphere
+
+
+class CriticalCurve(NamedTuple):
+    """The edge of a shadow on the screen, in impact parameters.
+
+    Attributes:
+        alpha: Horizontal coordinates, shape `(n,)`.
+        beta: Vertical coordinates of the upper half, shape `(n,)`; the lower half mirrors it.
+        area: Area of the whole shadow.
+        ends: Least and largest `alpha`.
+    """
+
+    alpha: Array
+    beta: Array
+    area: Array
+    ends: tuple[Array, Array]
+
+
+def critical_curve_kerr(a: ArrayLike, inclination: float = 90.0, *, points: int = 400) -> CriticalCurve:
+    """The shadow of Kerr (M = 1) for a distant observer, from the spherical photon orbits.
+
+    Args:
+        a: Rotation, `0 < a < 1`.
+        inclination: Angle of the observer from the axis, degrees.
+        points: Points of the half curve; the area converges exponentially in them.
+
+    Returns:
+        A `CriticalCurve`.
+
+    Example:
+        >>> from jaxkit import gravity
+        >>> curve = gravity.critical_curve_kerr(0.9)
+        >>> round(float(curve.ends[1]), 9), round(float(curve.area), 6)
+        (6.832319230, 79.587126)
+
+    References:
+        Bardeen, Black Holes (Les Houches 1972); Teo, Gen. Rel. Grav. 35, 1909 (2003).
+    """
+    a = jnp.asarray(a, float)
+    theta = jnp.deg2rad(inclination)
+    sin, cos2 = jnp.sin(theta), jnp.cos(theta) ** 2
+
+    def momentum(r: Array) -> Array:
+        return -(r**3 - 3 * r**2 + a**2 * r + a**2) / (a * (r - 1))
+
+    def height2(r: Array) -> Array:
+        carter = r**3 * (4 * a**2 - r * (r - 3) ** 2) / (a * (r - 1)) ** 2
+        return carter + cos2 * (a**2 - momentum(r) ** 2 / sin**2)
+
+    orbit = lambda sense: 2 * (1 + jnp.cos(2 / 3 * jnp.arccos(sense * a)))
+    low, high = orbit(-1.0), orbit(1.0)
+    middle = 0.5 * (low + high)
+    # The part of the photon shell whose light reaches this observer: beta² > 0, by bisection from both ends.
+    edge = lambda end: _bisect(height2, middle, end)
+    near, far = (low, high) if inclination == 90.0 else (edge(low), edge(high))
+    t = (jnp.arange(points) + 0.5) / points * jnp.pi
+    r = 0.5 * (near + far) - 0.5 * (far - near) * jnp.cos(t)
+    across = lambda r: -momentum(r) / sin
+    beta = jnp.sqrt(jnp.maximum(height2(r), 0.0))
+    slope = jax.vmap(jax.grad(across))(r) * 0.5 * (far - near) * jnp.sin(t)
+    area = 2 * jnp.pi / points * jnp.abs(jnp.sum(beta * slope))
+    ends = (across(near), across(far))
+    return CriticalCurve(across(r), beta, area, (jnp.minimum(*ends), jnp.maximum(*ends)))
+
+
+def _bisect(fn: Any, inside: Array, outside: Array) -> Array:
+    def halve(_: int, c: tuple[Array, Array]) -> tuple[Array, Array]:
+        a, b = c
+        middle = 0.5 * (a + b)
+        good = fn(middle) > 0
+        return jnp.where(good, middle, a), jnp.where(good, b, middle)
+
+    return jax.lax.fori_loop(0, 60, halve, (inside, outside))[0]
+
+
+class Disk(NamedTuple):
+    """A thin equatorial disk of matter on circular orbits, whose emission falls as a power of the radius.
+
+    Attributes:
+        inner: Inner edge; the ISCO by default.
+        outer: Outer edge.
+        power: Emission in its own frame is `(inner / r)**power`.
+    """
+
+    inner: float | None = None
+    outer: float = 18.0
+    power: float = 3.0
+
+
+@struct
+class Image(Outcome):
+    """A picture.
+
+    Attributes:
+        intensity: Observed bolometric intensity, redshift factor to the fourth power included, shape `(n, n)`.
+        redshift: `E_observed / E_emitted` where the disk is seen; not numbers elsewhere.
+        captured: Whether the ray ends in the hole.
+        drift: How well `H` was kept, ray by ray.
+        status: `Status`, ray by ray.
+        extent: Half the width of the screen.
+    """
+
+    verb: ClassVar[str] = "image"
+
+    intensity: Float[Array, "n n"]
+    redshift: Float[Array, "n n"]
+    captured: Bool[Array, "n n"]
+    drift: Float[Array, "n n"]
+    status: Array
+    extent: Array
+
+
+def _equatorial(x: Any, params: Params) -> Array:
+    return jnp.cos(x[2])
+
+
+def image(
+    metric: Metric,
+    params: Params = None,
+    *,
+    inclination: float = 80.0,
+    extent: float = 12.0,
+    pixels: int = 64,
+    distance: float = 100.0,
+    disk: Disk | None = Disk(),
+    passes: int = 2,
+) -> Image:
+    """A picture of a black hole, with a thin opaque disk or without: each pixel is one ray traced back.
+
+    Args:
+        metric: A stationary metric in (t, r, theta, phi).
+        params: Parameters instead of its own.
+        inclination: Angle of the observer from the axis, degrees.
+        extent: Half the width of the screen, in impact parameter.
+        pixels: Pixels in a row.
+        distance: Radius of the observer.
+        disk: The disk; None leaves only the shadow.
+        passes: How often a ray may cross the equatorial plane beside the disk before it is given up as captured.
+
+    Returns:
+        An `Image`.
+
+    Raises:
+        ValueError: The metric has other coordinates.
+
+    References:
+        Luminet, A&A 75, 228 (1979).
+    """
+    metric = as_metric(metric)
+    coordinates = metric.coordinates
+    require(coordinates == ("t", "r", "theta", "phi"), "metric", "have coordinates (t, r, theta, phi)", f"has {coordinates}")
+    x, p = camera(metric, params, distance=distance, inclination=inclination, extent=extent, pixels=pixels)
+    edge = _stop(metric, params)
+    go = {"inner": edge, "outer": 1.05 * distance, "rtol": 1e-7, "atol": 1e-9, "max_steps": 2000}
+    if disk is None:
+        rays = trace(metric, x, p, -4.0 * distance, params, event=_equatorial_never, **go)
+        return _picture(rays, jnp.full(x.shape[0], jnp.nan), jnp.zeros(x.shape[0]), pixels, extent)
+    inner = float(isco(metric, params).value) if disk.inner is None else disk.inner
+    seen = jnp.full(x.shape[0], jnp.nan)
+    rays, drift, status = None, jnp.zeros(x.shape[0]), jnp.zeros(x.shape[0], jnp.int32)
+    for _ in range(passes + 1):
+        rays = trace(metric, x, p, -4.0 * distance, params, event=_equatorial, **go)
+        r = rays.x[:, 1]
+        hit = (rays.ended == 3) & (r >= inner) & (r <= disk.outer) & ~jnp.isfinite(seen)
+        seen = jnp.where(hit, redshift(metric, rays.x, rays.p, params), seen)
+        drift, status = jnp.maximum(drift, rays.drift), jnp.where(status == 0, rays.status, status)
+        on = (rays.ended == 3)[:, None] & ~jnp.isfinite(seen)[:, None]
+        x, p = jnp.where(on, _nudge(rays.x), rays.x), rays.p
+    assert rays is not None  # noqa: S101
+    glow = jnp.where(jnp.isfinite(seen), seen**4 * (inner / rays.x[:, 1]) ** disk.power, 0.0)
+    found = Rays(rays.x, rays.p, rays.end, rays.ended, drift, status, rays.steps)
+    return _picture(found, seen, glow, pixels, extent)
+
+
+def _equatorial_never(x: Any, params: Params) -> Array:
+    return jnp.ones_like(x[1])
+
+
+def _nudge(x: Array) -> Array:
+    """A hair past the equatorial plane, so that the same crossing does not stop the ray again."""
+    side = jnp.sign(x[:, 2] - jnp.pi / 2)
+    return x.at[:, 2].add(1e-9 * jnp.where(side == 0, 1.0, side))
+
+
+def _stop(metric: Metric, params: Params) -> ArrayLike:
+    """A radius from which no light returns: near the horizon, or well inside the photon sphere of a naked singularity."""
+    from jaxkit.gravity.observables import horizon
+
+    place = horizon(metric, params)
+    if int(place.status) == int(Status.ok):
+        return 1.01 * place.value
+    light = photon_sphere(metric, params)
+    return jnp.where(light.status == int(Status.ok), 0.05 * light.value, 1e-2)
+
+
+def redshift(metric: Metric, x: Float[Array, "n 4"], p: Float[Array, "n 4"], params: Params = None) -> Array:
+    """`E_observed / E_emitted` of light from matter on circular orbits in the equatorial plane."""
+    params = metric.resolve(params)
+
+    def entries(r: Array) -> Array:
+        g = metric.entries(jnp.stack([jnp.zeros_like(r), r, jnp.full_like(r, jnp.pi / 2), jnp.zeros_like(r)]), params)
+        return jnp.stack([jnp.asarray(g.get(key, 0.0), r.dtype) for key in ((0, 0), (0, 3), (3, 3))])
+
+    def one(x: Array, p: Array) -> Array:
+        r = x[1]
+        g, d = entries(r), jax.jacfwd(entries)(r)
+        rate = (-d[1] + jnp.sqrt(d[1] ** 2 - d[0] * d[2])) / d[2]
+        proper = jnp.sqrt(-(g[0] + 2 * g[1] * rate + g[2] * rate**2))
+        return proper / (1 + rate * p[3] / p[0])
+
+    return jax.vmap(one)(x, p)
+
+
+def _picture(rays: Rays, seen: Array, glow: Array, pixels: int, extent: float) -> Image:
+    square = lambda v: v.reshape(pixels, pixels)
+    captured = (rays.ended != 2) & ~jnp.isfinite(seen)
+    return Image(
+        square(glow), square(seen), square(captured), square(rays.drift), square(rays.status), jnp.asarray(extent)
+    )
