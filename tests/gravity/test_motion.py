@@ -1,0 +1,122 @@
+"""Geodesics, shadow, cosmology, fit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxkit import gravity
+from jaxkit.dynamics.symplectic import hamiltonian
+from jaxkit.gravity import cosmology
+
+KERR = gravity.kerr(a=0.9)
+
+
+def bardeen_ray(alpha, beta, a=0.9, r=50.0, theta=np.deg2rad(80.0)):
+    """Light with the impact parameters of Bardeen at a distance `r`, inwards."""
+    momentum = -alpha * np.sin(theta)
+    carter = beta**2 + np.cos(theta) ** 2 * (alpha**2 - a**2)
+    delta = r**2 - 2 * r + a**2
+    radial = (r**2 + a**2 - a * momentum) ** 2 - delta * (carter + (momentum - a) ** 2)
+    n = np.size(alpha)
+    x = np.stack([np.zeros(n), np.full(n, r), np.full(n, theta), np.zeros(n)], -1)
+    return jnp.asarray(x), jnp.asarray(np.stack([-np.ones(n), -np.sqrt(radial) / delta, beta, momentum], -1))
+
+
+def test_kerr_ray_against_a_golden_end_point():
+    rng = np.random.default_rng(1)
+    angle, size = rng.uniform(0, 2 * np.pi, 7), rng.uniform(7, 12, 7)
+    alpha, beta = np.append(8.0, size * np.cos(angle)), np.append(3.0, size * np.sin(angle))
+    x, p = bardeen_ray(alpha, beta)
+    rays = gravity.trace(KERR, x, p, 100.0, rtol=1e-11, atol=1e-11).checked()
+    np.testing.assert_allclose(rays.x[0], (114.50569089548, 47.26311863121, 1.45304783866, -3.72018555974), rtol=1e-9)
+    before, after = gravity.carter_constant(x, p, 0.9), gravity.carter_constant(rays.x, rays.p, 0.9)
+    assert np.max(np.abs(after / before - 1)) < 1e-8
+    assert np.max(rays.drift) < 1e-9
+    np.testing.assert_array_equal(rays.p[:, [0, 3]], p[:, [0, 3]])
+    back = gravity.trace(KERR, rays.x, rays.p, -100.0, rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(back.x, x, atol=1e-6)
+
+
+def test_momentum_solves_the_quadratic_with_a_shift():
+    rain = gravity.painleve_gullstrand()
+    x = jnp.array([[0.0, 5.0, 1.2, 0.0]])
+    p = gravity.momentum(rain, x, jnp.array([[-0.3, 0.4, 1.0]]), mass=1.0)
+    assert float(gravity.hamiltonian(rain)(x.T, p.T, rain.params)[0]) == pytest.approx(-0.5, abs=1e-14)
+
+
+def test_rays_of_a_horizonless_flat_space_are_straight():
+    flat = gravity.minkowski()
+    x = jnp.array([[0.0, 10.0, np.pi / 2, 0.0]])
+    p = gravity.momentum(flat, x, jnp.array([[0.0, 0.0, 10.0]]))
+    rays = gravity.trace(flat, x, p, 10.0)
+    assert float(rays.x[0, 1]) == pytest.approx(200**0.5, rel=1e-9)
+
+
+def test_shadow_edge_of_kerr():
+    for a, inclination, ends, area in (
+        (0.9, 90.0, (-2.8444214034762, 6.8323192304467), 79.5871255239),
+        (0.9, 17.0, (-4.3031676018849, 5.5036217261214), 76.1857459494),
+        (0.998, 90.0, (-2.1108877945528, 6.9966662714), 76.6048553923),
+    ):
+        curve = gravity.critical_curve_kerr(a, inclination)
+        np.testing.assert_allclose(curve.ends, ends, rtol=1e-12)
+        assert float(curve.area) == pytest.approx(area, rel=1e-11)
+
+
+@pytest.mark.slow
+def test_traced_shadow_has_the_area_of_the_critical_curve():
+    picture = gravity.image(KERR, inclination=60.0, extent=8.0, pixels=48, distance=1000.0, disk=None)
+    area = float(np.mean(picture.captured)) * 256
+    assert area == pytest.approx(float(gravity.critical_curve_kerr(0.9, 60.0).area), rel=0.03)
+
+
+def test_bounce_is_exact():
+    universe = dict(cosmology.UNIVERSE)
+    t = jnp.linspace(0.0, 13.3, 60)
+    found = cosmology.expand(t, universe).checked()
+    np.testing.assert_allclose(found.a, cosmology.bounce(t, universe), atol=1e-8)
+    assert np.max(np.abs(found.constraint)) < 1e-9
+    path = lambda t: jnp.stack([cosmology.bounce(t, universe), jnp.ones_like(t)])
+    equations = gravity.euler_lagrange(cosmology.minisuperspace_lagrangian)(path, universe)
+    assert np.max(np.abs(jax.vmap(equations)(t[1:9]))) < 1e-13
+
+
+def test_symplectic_energy_does_not_drift():
+    """A bound orbit of Schwarzschild (p = 12, e = 0.3), first against last tenth."""
+    hole = gravity.schwarzschild()
+    u = np.array([0.7, 1.3]) / 12
+    n = 1 - 2 * u
+    momentum2 = (n[1] - n[0]) / (n[0] * u[0] ** 2 - n[1] * u[1] ** 2)
+    energy = np.sqrt(n[0] * (1 + momentum2 * u[0] ** 2))
+    q = jnp.array([0.0, 12 / 1.3, np.pi / 2, 0.0])
+    p = jnp.array([-energy, 0.0, 0.0, np.sqrt(momentum2)])
+    fn = lambda q, p, params: gravity.hamiltonian(hole)(q, p, params)
+    motion = hamiltonian(fn, q, p, hole.params, dt=1.0, steps=20_000, keep=100).checked()
+    error = np.abs(np.asarray(motion.energy) + 0.5)
+    assert error.max() < 1e-4
+    assert error[-20:].max() < 3 * error[:20].max() + 1e-12
+
+
+def test_bounds_and_the_correction_of_published_ones():
+    solar = float(gravity.predictions(1e-12)["mercury"])
+    assert solar == pytest.approx(42.91902013 - 42.98060039, rel=1e-6)
+    star = gravity.predictions(9.3588384e-07)["s2"]
+    assert float(star) == pytest.approx(0.91, abs=1e-6)
+    claims = {claim.source: claim for claim in gravity.published_bounds()}
+    sun = claims["Liu et al., arXiv 1010.6149, Sun"]
+    assert sun.recomputed == pytest.approx(sun.published, rel=2e-3)
+    jupiter = claims["Liu et al., arXiv 1010.6149, 'Jupiter'"]
+    assert jupiter.recomputed < 1e-5 * jupiter.published
+    assert "-44.95" in claims["Harko et al., PRSA 467, 1390, perihelion"].verdict
+
+
+@pytest.mark.slow
+def test_fit_recovers_the_coupling():
+    hole = gravity.kehagias_sfetsos()
+    r0 = jnp.linspace(4.0, 12.0, 25)
+    bend = lambda metric, p, r: gravity.deflection(metric, p, r0=r).value
+    noise = 1e-4 * np.random.default_rng(3).normal(size=25)
+    values = jax.vmap(lambda r: bend(hole, {"omega": 0.8}, r))(r0) + noise
+    found = gravity.fit_metric(hole, bend, r0, values, jnp.full(25, 1e-4), {"omega": 1.5}).checked()
+    assert abs(float(found.params["omega"]) - 0.8) < 3 * float(found.standard_errors["omega"])

@@ -1,0 +1,153 @@
+"""Horizons, orbits, classical tests: golden numbers, closed forms, gradients, refusals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxkit import SolverError, gravity
+
+HOLE = gravity.kehagias_sfetsos()
+# gravity-facts A4: horizon, temperature, photon sphere, shadow, ISCO, its energy and momentum, Bozza's coefficient
+GOLDEN = {
+    0.5: (1.0, 0.0, 2.37228132326901, 4.69379358145623, 5.23654737251524, 0.936999238823391, 3.34771850498529, 1.51107559433691),
+    1.0: (1.70710678118655, 0.0287515072252236, 2.74656824699572, 4.98197907520584, 5.66394824233676, 0.940336722016347, 3.41179534957052, 1.14914228317624),
+    2.0: (1.86602540378444, 0.0346133765027467, 2.88202054485707, 5.09504660537697, 5.84023842407093, 0.941651514676958, 3.43907257287694, 1.06338435455598),
+    10.0: (1.9746794344809, 0.0387874794461536, 2.97752586503931, 5.17672611653017, 5.9691820924813, 0.942588311000373, 3.45925350857443, 1.01138654590902),
+    1e16: (2.0, 0.0397887357729738, 3.0, 5.19615242270663, 6.0, (8 / 9) ** 0.5, 12**0.5, 1.0),
+}  # fmt: skip
+
+
+def everything(omega):
+    p = {"omega": omega}
+    orbit = gravity.isco_orbit(HOLE, p)
+    return jnp.stack([
+        gravity.horizon(HOLE, p).value, gravity.hawking_temperature(HOLE, p).value, gravity.photon_sphere(HOLE, p).value,
+        gravity.shadow_radius(HOLE, p).value, orbit.r, orbit.energy, orbit.angular_momentum,
+        gravity.strong_field(HOLE, p).bending,
+    ])  # fmt: skip
+
+
+EVERYTHING = jax.jit(everything)
+SLOPES = jax.jit(jax.jacfwd(everything))
+
+
+@pytest.mark.parametrize("omega", GOLDEN)
+def test_table_of_kehagias_sfetsos(omega):
+    np.testing.assert_allclose(EVERYTHING(omega), GOLDEN[omega], rtol=1e-12, atol=1e-13)
+
+
+def test_naked_singularity_has_a_shadow_and_no_horizon():
+    found = EVERYTHING(0.4)
+    assert np.isnan(found[0])
+    assert np.isnan(found[1])
+    np.testing.assert_allclose(found[2:4], (2, 2 * 5**0.5), rtol=1e-13)
+    np.testing.assert_allclose(found[4:7], (4.95895551700813, 0.934742693012081, 3.30832197407839), rtol=1e-12)
+    with pytest.raises(SolverError, match="observable: not_applicable"):
+        gravity.horizon(HOLE, {"omega": 0.4}).checked()
+
+
+@pytest.mark.parametrize(
+    ("omega", "photon", "shadow", "isco"),
+    [(1.0, 0.293450663774, 0.240966190439, 0.3722681958), (2.0, 0.0628214603064, 0.0532327542042, 0.08365976413)],
+)
+def test_gradients_against_closed_forms_and_differences(omega, photon, shadow, isco):
+    slopes = SLOPES(omega)
+    np.testing.assert_allclose(slopes[2:5], (photon, shadow, isco), rtol=1e-9)
+    r = EVERYTHING(omega)[2]  # dr/domega = r (9 - r²) / (omega (3 r² - 9)), from r³ - 9r + 4/omega = 0
+    assert float(slopes[2]) == pytest.approx(float(r * (9 - r**2) / (omega * (3 * r**2 - 9))), rel=1e-10)
+    plus = EVERYTHING(omega)[0]
+    assert float(slopes[0]) == pytest.approx(float(1 / (4 * omega**2 * (plus - 1))), rel=1e-10)
+    step = 1e-5
+    difference = (EVERYTHING(omega + step) - EVERYTHING(omega - step)) / (2 * step)
+    np.testing.assert_allclose(slopes, difference, rtol=1e-6, atol=1e-9)
+
+
+BENDING = jax.jit(lambda omega, r0: gravity.deflection(HOLE, {"omega": omega}, r0=r0).value)
+TURNING = jax.jit(lambda omega, p, e: gravity.precession(HOLE, {"omega": omega}, p=p, e=e).value)
+DELAY = jax.jit(lambda omega, r0, r1: gravity.shapiro(HOLE, {"omega": omega}, r0=r0, r1=r1).value)
+
+
+@pytest.mark.parametrize(
+    ("r0", "omega", "angle"),
+    [
+        (10.0, 1e30, 0.500235656607792), (10.0, 1.0, 0.49929555775273), (10.0, 0.5, 0.498360987913538),
+        (4.0, 1e30, 2.184100187728), (4.0, 1.0, 2.062207278866),
+        (100.0, 1e30, 0.0407956128928033), (100.0, 0.5, 0.0407954901904301),
+    ],
+)  # fmt: skip
+def test_deflection(r0, omega, angle):
+    assert float(BENDING(omega, r0)) == pytest.approx(angle, rel=3e-12)
+
+
+@pytest.mark.parametrize(
+    ("p", "e", "omega", "angle"),
+    [
+        (20.0, 0.3, 1e30, 1.229246428755657), (20.0, 0.3, 1.0, 1.221094099873298), (20.0, 0.3, 0.5, 1.212977358429771),
+        (12.0, 0.5, 1e30, 2.649577355092581), (12.0, 0.5, 0.5, 2.513108228762921),
+        (100.0, 0.6, 1e30, 0.1976235572906452), (100.0, 0.6, 0.5, 0.1975328558310195),
+    ],
+)  # fmt: skip
+def test_precession(p, e, omega, angle):
+    assert float(TURNING(omega, p, e)) == pytest.approx(angle, rel=1e-13)
+
+
+def test_mercury_keeps_its_digits():
+    p, e = gravity.data.mercury_semilatus_rectum(), gravity.data.MERCURY["e"]
+    century = lambda omega: gravity.data.per_century(float(TURNING(omega, p, e)))
+    assert century(1e30) == pytest.approx(42.98060039, rel=1e-9)
+    assert century(1e-12) == pytest.approx(42.91902013, rel=1e-9)
+    assert century(1e-14) == pytest.approx(36.82257426, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("omega", "time"), [(1e30, 1012.74432511251928), (1.0, 1012.73762557081591), (0.5, 1012.73096196051665)]
+)
+def test_travel_time(omega, time):
+    assert float(DELAY(omega, 10.0, 1000.0)) + (1000.0**2 - 100) ** 0.5 == pytest.approx(time, rel=1e-14)
+
+
+def test_weak_field_series():
+    """Deflection: -15 pi/(8 omega b⁴); precession: -3 pi (4 + e²)/(omega p³)."""
+    weaker = float(TURNING(1.0, 4000.0, 0.4) - TURNING(1e30, 4000.0, 0.4)) * 4000.0**3 / (-3 * np.pi * 4.16)
+    assert weaker == pytest.approx(1, rel=5e-3)
+    bent = float(BENDING(0.5, 300.0) - BENDING(1e30, 300.0)) * 300.0**4 / (-15 * np.pi / 4)
+    assert bent == pytest.approx(1, rel=3e-2)
+
+
+@pytest.mark.parametrize(
+    ("a", "isco", "retrograde"),
+    [(0.5, 4.23300252953083, 7.55458471451236), (0.9, 2.32088304176189, 8.71735227960649), (0.998, 1.23697065517518, 8.99437445480357)],
+)  # fmt: skip
+def test_kerr_isco(a, isco, retrograde):
+    assert float(KERR(a)[0]) == pytest.approx(isco, rel=1e-11)
+    assert float(KERR(a)[1]) == pytest.approx(retrograde, rel=1e-11)
+    if a == 0.9:
+        np.testing.assert_allclose(KERR(a)[2:4], (1.55785462742338, 3.91026793910304), rtol=1e-12)
+    if a == 0.998:
+        assert float(KERR(a)[4]) == pytest.approx(0.320994165616, abs=1e-11)
+
+
+@jax.jit
+def KERR(a):  # noqa: N802
+    hole, p = gravity.kerr(), {"a": a}
+    pro, retro = gravity.isco_orbit(hole, p), gravity.isco_orbit(hole, p, retrograde=True)
+    light = [gravity.photon_sphere(hole, p, retrograde=way).value for way in (False, True)]
+    return jnp.stack([pro.r, retro.r, *light, 1 - pro.energy])
+
+
+def test_text_goes_through_the_whole_chain():
+    hole = gravity.from_text("1 - 2M/r + q^2/r^2", params={"M": 1.0, "q": 0.6})
+    known = gravity.reissner_nordstrom(Q=0.6)
+    for observable in (gravity.horizon, gravity.photon_sphere, gravity.shadow_radius, gravity.isco):
+        assert float(observable(hole).checked().value) == pytest.approx(float(observable(known).value), rel=1e-12)
+    with pytest.raises(ValueError, match="Unknown name"):
+        gravity.from_text("1 - 2*__import__('os').getpid()/r")
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="must be static and spherical"):
+        gravity.deflection(gravity.kerr(), r0=10.0)
+    with pytest.raises(ValueError, match="Argument `r0` must be given, or `b`, not both"):
+        gravity.deflection(HOLE)
+    assert int(gravity.photon_sphere(gravity.minkowski()).status) == 9
