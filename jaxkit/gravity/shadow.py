@@ -171,18 +171,19 @@ def image(
         rays = trace(metric, x, p, -4.0 * distance, params, event=_equatorial_never, **go)
         return _picture(rays, jnp.full(x.shape[0], jnp.nan), jnp.zeros(x.shape[0]), pixels, extent)
     inner = float(isco(metric, params).value) if disk.inner is None else disk.inner
-    seen = jnp.full(x.shape[0], jnp.nan)
+    seen, struck = jnp.full(x.shape[0], jnp.nan), jnp.full(x.shape[0], jnp.inf)
     rays, drift, status = None, jnp.zeros(x.shape[0]), jnp.zeros(x.shape[0], jnp.int32)
     for _ in range(passes + 1):
         rays = trace(metric, x, p, -4.0 * distance, params, event=_equatorial, **go)
         r = rays.x[:, 1]
         hit = (rays.ended == 3) & (r >= inner) & (r <= disk.outer) & ~jnp.isfinite(seen)
         seen = jnp.where(hit, redshift(metric, rays.x, rays.p, params), seen)
+        struck = jnp.where(hit, r, struck)
         drift, status = jnp.maximum(drift, rays.drift), jnp.where(status == 0, rays.status, status)
         on = (rays.ended == 3)[:, None] & ~jnp.isfinite(seen)[:, None]
         x, p = jnp.where(on, _nudge(rays.x), rays.x), rays.p
     assert rays is not None  # noqa: S101
-    glow = jnp.where(jnp.isfinite(seen), seen**4 * (inner / rays.x[:, 1]) ** disk.power, 0.0)
+    glow = jnp.where(jnp.isfinite(seen), seen**4 * (inner / struck) ** disk.power, 0.0)
     found = Rays(rays.x, rays.p, rays.end, rays.ended, drift, status, rays.steps)
     return _picture(found, seen, glow, pixels, extent)
 
