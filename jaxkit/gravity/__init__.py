@@ -1,5 +1,6 @@
 """Gravity: give an action or a metric as a Python function; get its solution, its tests, its shadow and gradients."""
 
+from jaxkit.gravity import data as data
 from jaxkit.gravity.action import StaticSolution as StaticSolution
 from jaxkit.gravity.action import euler_lagrange as euler_lagrange
 from jaxkit.gravity.action import field_residual as field_residual
@@ -26,6 +27,18 @@ from jaxkit.gravity.curvature import cotton as cotton
 from jaxkit.gravity.curvature import covariant_derivative as covariant_derivative
 from jaxkit.gravity.curvature import curvature as curvature
 from jaxkit.gravity.curvature import from_field as from_field
+from jaxkit.gravity.data import MEASUREMENTS as MEASUREMENTS
+from jaxkit.gravity.fit import bounds as bounds
+from jaxkit.gravity.fit import fit_metric as fit_metric
+from jaxkit.gravity.fit import joint_log_likelihood as joint_log_likelihood
+from jaxkit.gravity.fit import predictions as predictions
+from jaxkit.gravity.fit import published_bounds as published_bounds
+from jaxkit.gravity.geodesic import Rays as Rays
+from jaxkit.gravity.geodesic import camera as camera
+from jaxkit.gravity.geodesic import carter_constant as carter_constant
+from jaxkit.gravity.geodesic import hamiltonian as hamiltonian
+from jaxkit.gravity.geodesic import momentum as momentum
+from jaxkit.gravity.geodesic import trace as trace
 from jaxkit.gravity.horava import COUPLINGS as COUPLINGS
 from jaxkit.gravity.horava import black_hole as black_hole
 from jaxkit.gravity.horava import einstein_lagrangian as einstein_lagrangian
@@ -39,27 +52,15 @@ from jaxkit.gravity.horava import solutions as solutions
 from jaxkit.gravity.metrics import Metric as Metric
 from jaxkit.gravity.metrics import from_function as from_function
 from jaxkit.gravity.metrics import static as static
+from jaxkit.gravity.observables import Observable as Observable
+from jaxkit.gravity.observables import hawking_temperature as hawking_temperature
 from jaxkit.gravity.observables import horizon as horizon
 from jaxkit.gravity.observables import horizons as horizons
-from jaxkit.gravity.observables import hawking_temperature as hawking_temperature
+from jaxkit.gravity.observables import isco as isco
+from jaxkit.gravity.observables import isco_orbit as isco_orbit
 from jaxkit.gravity.observables import photon_sphere as photon_sphere
 from jaxkit.gravity.observables import shadow_radius as shadow_radius
 from jaxkit.gravity.observables import strong_field as strong_field
-from jaxkit.gravity.observables import isco as isco
-from jaxkit.gravity.observables import isco_orbit as isco_orbit
-from jaxkit.gravity.observables import Observable as Observable
-from jaxkit.gravity.data import MEASUREMENTS as MEASUREMENTS
-from jaxkit.gravity.fit import bounds as bounds
-from jaxkit.gravity.fit import fit_metric as fit_metric
-from jaxkit.gravity.fit import joint_log_likelihood as joint_log_likelihood
-from jaxkit.gravity.fit import predictions as predictions
-from jaxkit.gravity.fit import published_bounds as published_bounds
-from jaxkit.gravity.geodesic import Rays as Rays
-from jaxkit.gravity.geodesic import camera as camera
-from jaxkit.gravity.geodesic import carter_constant as carter_constant
-from jaxkit.gravity.geodesic import hamiltonian as hamiltonian
-from jaxkit.gravity.geodesic import momentum as momentum
-from jaxkit.gravity.geodesic import trace as trace
 from jaxkit.gravity.shadow import Disk as Disk
 from jaxkit.gravity.shadow import critical_curve_kerr as critical_curve_kerr
 from jaxkit.gravity.shadow import image as image

@@ -229,7 +229,4 @@ def solve_static(
     end = a if at_inner else b
     first = jax.vmap(guess)(r) if guess else 1 + jax.lax.stop_gradient(value - 1) * end / r
     found = root(equations, {"f": first, "n": jnp.ones(nodes)}, (value, params), atol=1e-11, max_steps=max_steps)
-    return StaticSolution(
-        r, found.value["f"], found.value["n"], found.residual, found.status, found.steps, ends=(a, b)
-    )
-
+    return StaticSolution(r, found.value["f"], found.value["n"], found.residual, found.status, found.steps, ends=(a, b))

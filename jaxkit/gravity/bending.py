@@ -145,9 +145,7 @@ def precession(metric: Metric, params: Params = None, *, p: ArrayLike, e: ArrayL
     value = 2 * jnp.pi * jnp.sum(weight * jax.vmap(ahead)(turn))
     energy2 = profile.lapse2(1 / u1) * (1 + momentum2 * u1**2)
     fine = jnp.isfinite(value) & (momentum2 > 0) & (energy2 > 0)
-    return Observable(
-        jnp.where(fine, value, jnp.nan), jnp.where(fine, int(Status.ok), int(Status.not_applicable))
-    )
+    return Observable(jnp.where(fine, value, jnp.nan), jnp.where(fine, int(Status.ok), int(Status.not_applicable)))
 
 
 def shapiro(metric: Metric, params: Params = None, *, r0: ArrayLike, r1: ArrayLike) -> Observable:
@@ -186,7 +184,4 @@ def shapiro(metric: Metric, params: Params = None, *, r0: ArrayLike, r1: ArrayLi
 
     value = far * jnp.sum(weight * jax.vmap(late)(node))
     fine = jnp.isfinite(value) & (profile.lapse2(r0) > 0)
-    return Observable(
-        jnp.where(fine, value, jnp.nan), jnp.where(fine, int(Status.ok), int(Status.not_applicable))
-    )
-
+    return Observable(jnp.where(fine, value, jnp.nan), jnp.where(fine, int(Status.ok), int(Status.not_applicable)))

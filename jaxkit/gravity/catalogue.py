@@ -16,7 +16,7 @@ def minkowski() -> Metric:
     return static(deficit=lambda r, p: jnp.zeros_like(r), name="Minkowski", source="Minkowski 1908")
 
 
-def schwarzschild(M: float = 1.0) -> Metric:  # noqa: N803
+def schwarzschild(M: float = 1.0) -> Metric:
     """The static black hole of general relativity.
 
     Args:
@@ -32,31 +32,31 @@ def schwarzschild(M: float = 1.0) -> Metric:  # noqa: N803
     )
 
 
-def reissner_nordstrom(M: float = 1.0, Q: float = 0.5) -> Metric:  # noqa: N803
+def reissner_nordstrom(M: float = 1.0, Q: float = 0.5) -> Metric:
     """The charged black hole; `Q` in geometric units."""
     deficit = lambda r, p: 2 * p["M"] / r - p["Q"] ** 2 / r**2
     return static(deficit=deficit, params={"M": M, "Q": Q}, name="Reissner-Nordstrom", source="Reissner 1916")
 
 
-def de_sitter(L: float = 0.03, M: float = 0.0) -> Metric:  # noqa: N803
+def de_sitter(L: float = 0.03, M: float = 0.0) -> Metric:
     """(Schwarzschild-)de Sitter; anti-de Sitter for a cosmological constant `L < 0`."""
     deficit = lambda r, p: 2 * p["M"] / r + p["L"] * r**2 / 3
     return static(deficit=deficit, params={"L": L, "M": M}, name="de Sitter", source="Kottler 1918")
 
 
-def bardeen(M: float = 1.0, q: float = 0.5) -> Metric:  # noqa: N803
+def bardeen(M: float = 1.0, q: float = 0.5) -> Metric:
     """Bardeen's regular black hole."""
     deficit = lambda r, p: 2 * p["M"] * r**2 / (r**2 + p["q"] ** 2) ** 1.5
     return static(deficit=deficit, params={"M": M, "q": q}, name="Bardeen", source="Bardeen 1968")
 
 
-def hayward(M: float = 1.0, l: float = 0.5) -> Metric:  # noqa: N803
+def hayward(M: float = 1.0, l: float = 0.5) -> Metric:
     """Hayward's regular black hole."""
     deficit = lambda r, p: 2 * p["M"] * r**2 / (r**3 + 2 * p["M"] * p["l"] ** 2)
     return static(deficit=deficit, params={"M": M, "l": l}, name="Hayward", source="Hayward 2006")
 
 
-def janis_newman_winicour(M: float = 1.0, s: float = 0.8) -> Metric:  # noqa: N803
+def janis_newman_winicour(M: float = 1.0, s: float = 0.8) -> Metric:
     """The naked singularity of a scalar field, `s = 1` being Schwarzschild; `r` is not the areal radius."""
 
     def entries(x: Sequence[Array], p: Params) -> Entries:
@@ -78,7 +78,7 @@ def wormhole(b: float = 1.0) -> Metric:
     return Metric("wormhole", entries, {"b": b}, source="Ellis 1973; Morris and Thorne 1988")
 
 
-def kerr_newman(M: float = 1.0, a: float = 0.9, Q: float = 0.3) -> Metric:  # noqa: N803
+def kerr_newman(M: float = 1.0, a: float = 0.9, Q: float = 0.3) -> Metric:
     """The charged rotating black hole in Boyer-Lindquist coordinates.
 
     Args:
@@ -118,7 +118,7 @@ def kerr_newman(M: float = 1.0, a: float = 0.9, Q: float = 0.3) -> Metric:  # no
     return Metric("Kerr-Newman", entries, {"M": M, "a": a, "Q": Q}, inverse=inverse, source="Newman et al. 1965")
 
 
-def kerr(M: float = 1.0, a: float = 0.9, *, coordinates: str = "boyer-lindquist") -> Metric:  # noqa: N803
+def kerr(M: float = 1.0, a: float = 0.9, *, coordinates: str = "boyer-lindquist") -> Metric:
     """The rotating black hole of general relativity.
 
     Args:
@@ -145,7 +145,7 @@ def kerr(M: float = 1.0, a: float = 0.9, *, coordinates: str = "boyer-lindquist"
     return Metric("Kerr", entries, {"M": M, "a": a}, inverse=inverse, source="Kerr 1963")
 
 
-def _kerr_schild(M: float, a: float) -> Metric:  # noqa: N803
+def _kerr_schild(M: float, a: float) -> Metric:
     """Kerr as flat space plus `2H l l` (ingoing)."""
 
     def parts(x: Sequence[Array], p: Params) -> tuple[Array, list[Array]]:
@@ -173,7 +173,7 @@ def _kerr_schild(M: float, a: float) -> Metric:  # noqa: N803
 _UPPER = [(i, j) for i in range(4) for j in range(i, 4)]
 
 
-def painleve_gullstrand(M: float = 1.0) -> Metric:  # noqa: N803
+def painleve_gullstrand(M: float = 1.0) -> Metric:
     """Schwarzschild as seen by rain falling from rest at infinity: regular at the horizon."""
 
     def entries(x: Sequence[Array], p: Params) -> Entries:
@@ -183,7 +183,7 @@ def painleve_gullstrand(M: float = 1.0) -> Metric:  # noqa: N803
     return Metric("Painleve-Gullstrand", entries, {"M": M}, source="Painleve 1921; Gullstrand 1922")
 
 
-def friedmann(scale: Callable[[Array], Array] | None = None, k: float = 0.0, H: float = 0.1) -> Metric:  # noqa: N803
+def friedmann(scale: Callable[[Array], Array] | None = None, k: float = 0.0, H: float = 0.1) -> Metric:
     """The Friedmann-Lemaitre-Robertson-Walker metric, `-dt² + a(t)² (dr²/(1 - k r²) + r² dΩ²)`.
 
     Args:

@@ -43,9 +43,7 @@ def acceleration(a: ArrayLike, params: Params) -> Array:
     return 2 / (3 * params["lam"] - 1) * (lw / 2 - matter - k**2 / (2 * lw * a**4))
 
 
-def minisuperspace_lagrangian(
-    t: Array, q: Float[Array, "2"], dq: Float[Array, "2"], params: Params
-) -> Array:
+def minisuperspace_lagrangian(t: Array, q: Float[Array, "2"], dq: Float[Array, "2"], params: Params) -> Array:
     """Horava's action of a homogeneous universe, `q = (a, N)`: its Euler-Lagrange equations are Friedmann's.
 
     Kinetic part `-(3 lam - 1)/2 · a a'²/N`, less the perfect square `(k/a² - Lw)² a³ N / (2 Lw)` and matter.

@@ -81,7 +81,12 @@ def curvature(metric: Metric | Callable[..., Array]) -> Callable[..., Curvature]
     metric = as_metric(metric)
 
     def at(x: Float[Array, "4"], params: Params = None) -> Curvature:
-        require(jnp.shape(x) == (len(metric.coordinates),), "x", f"have shape ({len(metric.coordinates)},)", f"has shape {jnp.shape(x)}")
+        require(
+            jnp.shape(x) == (len(metric.coordinates),),
+            "x",
+            f"have shape ({len(metric.coordinates)},)",
+            f"has shape {jnp.shape(x)}",
+        )
         return from_field(lambda x: metric(x, params))(x)
 
     return at

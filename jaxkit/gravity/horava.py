@@ -47,7 +47,7 @@ def einstein_lagrangian(r: Array, f: Array, df: Array, n: Array, params: Params)
 
 def black_hole(
     omega: float = 1.0,
-    Lw: float = 0.0,  # noqa: N803
+    Lw: float = 0.0,
     epsilon: float = 0.0,
     mass: float = 1.0,
     *,
@@ -82,7 +82,7 @@ def black_hole(
     return static(deficit=deficit, params=params, name=name, source=source)
 
 
-def kehagias_sfetsos(omega: float = 1.0, M: float = 1.0) -> Metric:  # noqa: N803
+def kehagias_sfetsos(omega: float = 1.0, M: float = 1.0) -> Metric:
     """The asymptotically flat black hole of Horava's gravity, `f = 1 - (4M/r) / (1 + sqrt(1 + 4M/(omega r³)))`.
 
     Args:
@@ -103,12 +103,10 @@ def kehagias_sfetsos(omega: float = 1.0, M: float = 1.0) -> Metric:  # noqa: N80
     return static(deficit=deficit, params={"omega": omega, "M": M}, name="Kehagias-Sfetsos", source=source)
 
 
-def park(omega: float = 1.0, Lw: float = -0.1, beta: float = 4.0) -> Metric:  # noqa: N803
+def park(omega: float = 1.0, Lw: float = -0.1, beta: float = 4.0) -> Metric:
     """Park's black hole, `f = 1 + (omega - Lw) r² - sqrt(r (omega (omega - 2 Lw) r³ + beta))`; arXiv 0905.4480."""
     inner = lambda r, p: jnp.sqrt(p["omega"] * (p["omega"] - 2 * p["Lw"]) + p["beta"] / r**3)
-    deficit = lambda r, p: (
-        r**2 * (p["beta"] / r**3 - p["Lw"] ** 2) / (p["omega"] - p["Lw"] + inner(r, p))
-    )
+    deficit = lambda r, p: r**2 * (p["beta"] / r**3 - p["Lw"] ** 2) / (p["omega"] - p["Lw"] + inner(r, p))
     params = {"omega": omega, "Lw": Lw, "beta": beta}
     return static(deficit=deficit, params=params, name="Park", source="Park 2009, arXiv 0905.4480")
 
@@ -116,7 +114,7 @@ def park(omega: float = 1.0, Lw: float = -0.1, beta: float = 4.0) -> Metric:  # 
 def lu_mei_pope(
     lam: float = 1.0,
     alpha: float = 1.0,
-    Lw: float = -1.0,  # noqa: N803
+    Lw: float = -1.0,
     *,
     branch: str = "minus",
 ) -> Metric:
@@ -155,7 +153,7 @@ def exponents(lam: ArrayLike, *, branch: str = "minus") -> tuple[Array, Array]:
     return (2 * lam + root) / (lam - 1), -(1 + 3 * lam + 2 * root) / (lam - 1)
 
 
-def infrared(kappa: float, mu: float, lam: float, Lw: float) -> dict[str, Array]:  # noqa: N803
+def infrared(kappa: float, mu: float, lam: float, Lw: float) -> dict[str, Array]:
     """What the action looks like at long distance: the speed of light, Newton's and the cosmological constant.
 
     `c = (kappa² mu / 4) sqrt(Lw / (1 - 3 lam))`, `G = kappa² / (32 pi c)`, `L = 3 Lw / 2` (Horava's normalisation).

@@ -129,7 +129,7 @@ def from_function(
 
 def static(
     f: Radial | None = None,
-    N: Radial | None = None,  # noqa: N803
+    N: Radial | None = None,
     *,
     deficit: Radial | None = None,
     time_deficit: Radial | None = None,
@@ -171,7 +171,9 @@ def static(
         try:
             shape = jnp.shape(jax.eval_shape(profile, jnp.ones(()), params))
         except TypeError as error:
-            raise ValueError(f"Argument `{label}` must be callable as `(r, params)`, but that raises: {error}") from None
+            raise ValueError(
+                f"Argument `{label}` must be callable as `(r, params)`, but that raises: {error}"
+            ) from None
         require(shape == (), label, "return a scalar", f"returns shape {shape}")
 
     def entries(x: Sequence[Array], p: Params) -> Entries:

@@ -7,11 +7,10 @@ as integrals of derivatives (Hermite and Genocchi), so that the numbers stay rig
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from jaxkit.core.checks import floating, require
@@ -141,9 +140,7 @@ def _radial(metric: Metric) -> Radial:
     return inverse
 
 
-def horizon(
-    metric: Metric, params: Params = None, *, search: tuple[ArrayLike, ArrayLike] = SEARCH
-) -> Observable:
+def horizon(metric: Metric, params: Params = None, *, search: tuple[ArrayLike, ArrayLike] = SEARCH) -> Observable:
     """The outermost horizon, where `g^rr = 0`; a double (extremal) one is found too.
 
     Args:
@@ -167,9 +164,7 @@ def horizon(
     touching = _outermost(jax.grad(fn), p, search)
     touches = (touching.status == 0) & (jnp.abs(fn(touching.value, p)) < 1e-12)
     use = (simple.status != 0) & touches
-    return Observable(
-        jnp.where(use, touching.value, simple.value), jnp.where(use, int(Status.ok), simple.status)
-    )
+    return Observable(jnp.where(use, touching.value, simple.value), jnp.where(use, int(Status.ok), simple.status))
 
 
 def horizons(
@@ -227,7 +222,12 @@ class _Equator(NamedTuple):
 
 
 def _equator(metric: Metric, *, retrograde: bool) -> _Equator:
-    require(metric.coordinates == ("t", "r", "theta", "phi"), "metric", "have coordinates (t, r, theta, phi)", f"has {metric.coordinates}")
+    require(
+        metric.coordinates == ("t", "r", "theta", "phi"),
+        "metric",
+        "have coordinates (t, r, theta, phi)",
+        f"has {metric.coordinates}",
+    )
 
     def entries(r: Array, p: Params) -> Array:
         zero = jnp.zeros_like(r)
@@ -264,7 +264,11 @@ def photon_sphere(
 
 
 def shadow_radius(
-    metric: Metric, params: Params = None, *, observer: ArrayLike | None = None, search: tuple[ArrayLike, ArrayLike] = SEARCH
+    metric: Metric,
+    params: Params = None,
+    *,
+    observer: ArrayLike | None = None,
+    search: tuple[ArrayLike, ArrayLike] = SEARCH,
 ) -> Observable:
     """The radius of the shadow: the impact parameter `r / N` of the photon sphere, a length.
 
@@ -303,9 +307,7 @@ class StrongField(NamedTuple):
     status: Array
 
 
-def strong_field(
-    metric: Metric, params: Params = None, *, search: tuple[ArrayLike, ArrayLike] = SEARCH
-) -> StrongField:
+def strong_field(metric: Metric, params: Params = None, *, search: tuple[ArrayLike, ArrayLike] = SEARCH) -> StrongField:
     """Lyapunov exponent, Bozza's coefficient and eikonal frequency of the photon sphere.
 
     References:
@@ -316,9 +318,7 @@ def strong_field(
     r = place.value
     h, f, bend = profile.lapse2(r), profile.f(r), jax.grad(jax.grad(profile.lapse2))(r)
     unstable = 2 * h - r**2 * bend
-    return StrongField(
-        jnp.sqrt(f * unstable / 2) / r, jnp.sqrt(2 * h / (f * unstable)), jnp.sqrt(h) / r, place.status
-    )
+    return StrongField(jnp.sqrt(f * unstable / 2) / r, jnp.sqrt(2 * h / (f * unstable)), jnp.sqrt(h) / r, place.status)
 
 
 class CircularOrbit(NamedTuple):
@@ -362,7 +362,9 @@ def isco_orbit(
         lapse2 = lambda r, p: 1 - metric.time(r, p)  # pyright: ignore[reportOptionalCall]
         first = jax.grad(lapse2)
         second = jax.grad(first)
-        stable = lambda r, p: r * lapse2(r, p) * second(r, p) - 2 * r * first(r, p) ** 2 + 3 * lapse2(r, p) * first(r, p)
+        stable = lambda r, p: (
+            r * lapse2(r, p) * second(r, p) - 2 * r * first(r, p) ** 2 + 3 * lapse2(r, p) * first(r, p)
+        )
         allowed = lambda r, p: 2 * lapse2(r, p) - r * first(r, p)
     else:
         stable, allowed = jax.grad(energy), lambda r, p: equator.orbit(r, p)[0]

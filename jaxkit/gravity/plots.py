@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def plot_profiles(metrics: Mapping[str, Metric], *, radii: tuple[float, float] = (0.3, 10.0), axes: "Axes | None" = None) -> "Axes":
+def plot_profiles(
+    metrics: Mapping[str, Metric], *, radii: tuple[float, float] = (0.3, 10.0), axes: "Axes | None" = None
+) -> "Axes":
     """`f(r)` of static metrics; horizons are its zeros."""
     r = jnp.linspace(*radii, 600)
     with axes_or_new(axes) as axes:
@@ -60,7 +62,9 @@ def orbit(metric: Metric, params: Params, p: float, e: float, turns: int = 3) ->
     return np.asarray(p / (1 + e * jnp.cos(chi))), np.asarray(angle)
 
 
-def plot_orbits(metrics: Mapping[str, Metric], *, p: float = 12.0, e: float = 0.5, axes: "Axes | None" = None) -> "Axes":
+def plot_orbits(
+    metrics: Mapping[str, Metric], *, p: float = 12.0, e: float = 0.5, axes: "Axes | None" = None
+) -> "Axes":
     """Three turns of the same bound orbit in several metrics."""
     with axes_or_new(axes, figsize=(4.8, 4.8)) as axes:
         for label, metric in metrics.items():
@@ -93,7 +97,9 @@ def plot_image(image: Image, *, axes: "Axes | None" = None, curve: Any = None) -
     glow = np.asarray(image.intensity)
     shown = glow if np.any(glow > 0) else 1 - np.asarray(image.captured, float)
     with axes_or_new(axes, figsize=(5.2, 4.4)) as axes:
-        picture = axes.imshow(np.sqrt(shown), extent=(-extent, extent, -extent, extent), cmap="inferno", interpolation="nearest")
+        picture = axes.imshow(
+            np.sqrt(shown), extent=(-extent, extent, -extent, extent), cmap="inferno", interpolation="nearest"
+        )
         axes.figure.colorbar(picture, ax=axes, label="square root of intensity (source frame = 1)")
         if curve is not None:
             for sign in (1, -1):

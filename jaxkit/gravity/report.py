@@ -21,8 +21,8 @@ from jaxkit.report.figures import save, style
 from jaxkit.report.latex import Document, number
 
 ASSUMPTION = (
-    "Assumed: light and matter move on geodesics of the metric. Horava's gravity has no four-dimensional covariance that "
-    "would imply it, and Kehagias and Sfetsos' metric needs detailed balance to be broken."
+    "Assumed: light and matter move on geodesics of the metric. Horava's gravity has no four-dimensional covariance "
+    "that would imply it, and Kehagias and Sfetsos' metric needs detailed balance to be broken."
 )
 CAPTIONS = {
     "profiles": "f(r) of general relativity, Kehagias-Sfetsos (two couplings) and Lu-Mei-Pope.",
@@ -57,7 +57,9 @@ def residuals(*, solve: bool = True, nodes: int = 32) -> list[Residual]:
         if solve and "any N" not in name and "+" not in name:
             f = jax.vmap(lambda r, m=metric: 1 - m.space(r, m.params))
             near = lambda r, f=f: f(r[None])[0] * (1 + 0.01 * (r - 3))  # the guess chooses the branch
-            found = solve_static(lagrangian, (3.0, 9.0), couplings, inner=f(jnp.array([3.0]))[0], nodes=nodes, guess=near)
+            found = solve_static(
+                lagrangian, (3.0, 9.0), couplings, inner=f(jnp.array([3.0]))[0], nodes=nodes, guess=near
+            )
             gap = float(jnp.max(jnp.abs(found.f - f(found.r))) / jnp.max(jnp.abs(f(found.r))))
         rows.append(Residual(name, worst, gap))
     return rows
@@ -93,7 +95,13 @@ def compare(metrics: dict[str, Metric] | None = None) -> list[dict[str, str | fl
 
 
 def write(
-    folder: Path, table: Sequence[dict], checks: Sequence[Residual], limits: Sequence[Bound], claims: Sequence[Claim], *, quick: bool
+    folder: Path,
+    table: Sequence[dict],
+    checks: Sequence[Residual],
+    limits: Sequence[Bound],
+    claims: Sequence[Claim],
+    *,
+    quick: bool,
 ) -> tuple[tuple[Path, ...], str, Image]:
     """Draw the figures and write the LaTeX report.
 
@@ -128,13 +136,17 @@ def write(
 def _document(
     table: Sequence[dict], checks: Sequence[Residual], limits: Sequence[Bound], claims: Sequence[Claim]
 ) -> Document:
-    show = lambda v: f"${number(v, 6)}$" if isinstance(v, float) and np.isfinite(v) else ("none" if isinstance(v, float) else v)
+    show = lambda v: (
+        f"${number(v, 6)}$" if isinstance(v, float) and np.isfinite(v) else ("none" if isinstance(v, float) else v)
+    )
     document = Document("Horava's gravity against general relativity").text(ASSUMPTION)
     document = document.section("The solutions in their equations").raw(
         r"The reduced action is differentiated by machine; $f$ and $N$ of each published solution are put in."
     )
     rows = [(row.name, show(row.equations), show(row.solved)) for row in checks]
-    document = document.table(("solution", "equations", "solved"), rows, "Largest scaled residual; error of solve_static.")
+    document = document.table(
+        ("solution", "equations", "solved"), rows, "Largest scaled residual; error of solve_static."
+    )
     keys = list(table[0])
     turned = [(key, *(show(row[key]) for row in table)) for key in keys[1:]]
     document = document.section("The classical tests").table(

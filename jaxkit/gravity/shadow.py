@@ -4,7 +4,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jaxkit.core.checks import require
@@ -102,6 +101,9 @@ class Disk(NamedTuple):
     power: float = 3.0
 
 
+_DISK = Disk()
+
+
 @struct
 class Image(Outcome):
     """A picture.
@@ -137,7 +139,7 @@ def image(
     extent: float = 12.0,
     pixels: int = 64,
     distance: float = 100.0,
-    disk: Disk | None = Disk(),
+    disk: Disk | None = _DISK,
     passes: int = 2,
 ) -> Image:
     """A picture of a black hole, with a thin opaque disk or without: each pixel is one ray traced back.
@@ -163,7 +165,9 @@ def image(
     """
     metric = as_metric(metric)
     coordinates = metric.coordinates
-    require(coordinates == ("t", "r", "theta", "phi"), "metric", "have coordinates (t, r, theta, phi)", f"has {coordinates}")
+    require(
+        coordinates == ("t", "r", "theta", "phi"), "metric", "have coordinates (t, r, theta, phi)", f"has {coordinates}"
+    )
     x, p = camera(metric, params, distance=distance, inclination=inclination, extent=extent, pixels=pixels)
     edge = _stop(metric, params)
     go = {"inner": edge, "outer": 1.05 * distance, "rtol": 1e-7, "atol": 1e-9, "max_steps": 2000}
@@ -199,7 +203,7 @@ def _nudge(x: Array) -> Array:
 
 
 def _stop(metric: Metric, params: Params) -> ArrayLike:
-    """A radius from which no light returns: near the horizon, or well inside the photon sphere of a naked singularity."""
+    """A radius from which no light returns: near the horizon, or well inside a naked singularity's photon sphere."""
     from jaxkit.gravity.observables import horizon
 
     place = horizon(metric, params)

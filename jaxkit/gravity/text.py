@@ -9,7 +9,7 @@ from jaxkit.core.expression import Expression, parse
 from jaxkit.gravity.metrics import Metric, Params, static
 
 
-def from_text(f: str, N: str | None = None, params: Mapping[str, ArrayLike] | None = None) -> Metric:  # noqa: N803
+def from_text(f: str, N: str | None = None, params: Mapping[str, ArrayLike] | None = None) -> Metric:
     """A static spherical metric, `ds² = -N² dt² + dr²/f + r² dΩ²`, from formulas in `r` and your parameters.
 
     Args:

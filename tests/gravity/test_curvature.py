@@ -25,7 +25,9 @@ def test_kehagias_sfetsos_curvature():
     assert float(at.scalar) == pytest.approx(-0.0587375039320068, rel=1e-12)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "kerr-newman" else pytest.mark.slow) for n in gravity.CATALOGUE])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "kerr-newman" else pytest.mark.slow) for n in gravity.CATALOGUE]
+)
 def test_symmetries_of_every_metric(name):
     metric = gravity.CATALOGUE[name]()
     point = jnp.array([0.1, 2.9, 1.1, 0.3])

@@ -12,7 +12,7 @@ from jaxkit.gravity import cosmology
 KERR = gravity.kerr(a=0.9)
 
 
-def bardeen_ray(alpha, beta, a=0.9, r=50.0, theta=np.deg2rad(80.0)):
+def bardeen_ray(alpha, beta, a=0.9, r=50.0, theta=80 * np.pi / 180):
     """Light with the impact parameters of Bardeen at a distance `r`, inwards."""
     momentum = -alpha * np.sin(theta)
     carter = beta**2 + np.cos(theta) ** 2 * (alpha**2 - a**2)

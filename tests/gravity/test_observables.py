@@ -10,10 +10,14 @@ from jaxkit import SolverError, gravity
 HOLE = gravity.kehagias_sfetsos()
 # gravity-facts A4: horizon, temperature, photon sphere, shadow, ISCO, its energy and momentum, Bozza's coefficient
 GOLDEN = {
-    0.5: (1.0, 0.0, 2.37228132326901, 4.69379358145623, 5.23654737251524, 0.936999238823391, 3.34771850498529, 1.51107559433691),
-    1.0: (1.70710678118655, 0.0287515072252236, 2.74656824699572, 4.98197907520584, 5.66394824233676, 0.940336722016347, 3.41179534957052, 1.14914228317624),
-    2.0: (1.86602540378444, 0.0346133765027467, 2.88202054485707, 5.09504660537697, 5.84023842407093, 0.941651514676958, 3.43907257287694, 1.06338435455598),
-    10.0: (1.9746794344809, 0.0387874794461536, 2.97752586503931, 5.17672611653017, 5.9691820924813, 0.942588311000373, 3.45925350857443, 1.01138654590902),
+    0.5: (1.0, 0.0, 2.37228132326901, 4.69379358145623, 5.23654737251524,
+        0.936999238823391, 3.34771850498529, 1.51107559433691),
+    1.0: (1.70710678118655, 0.0287515072252236, 2.74656824699572,
+        4.98197907520584, 5.66394824233676, 0.940336722016347, 3.41179534957052, 1.14914228317624),
+    2.0: (1.86602540378444, 0.0346133765027467, 2.88202054485707,
+        5.09504660537697, 5.84023842407093, 0.941651514676958, 3.43907257287694, 1.06338435455598),
+    10.0: (1.9746794344809, 0.0387874794461536, 2.97752586503931,
+        5.17672611653017, 5.9691820924813, 0.942588311000373, 3.45925350857443, 1.01138654590902),
     1e16: (2.0, 0.0397887357729738, 3.0, 5.19615242270663, 6.0, (8 / 9) ** 0.5, 12**0.5, 1.0),
 }  # fmt: skip
 
@@ -22,7 +26,8 @@ def everything(omega):
     p = {"omega": omega}
     orbit = gravity.isco_orbit(HOLE, p)
     return jnp.stack([
-        gravity.horizon(HOLE, p).value, gravity.hawking_temperature(HOLE, p).value, gravity.photon_sphere(HOLE, p).value,
+        gravity.horizon(HOLE, p).value, gravity.hawking_temperature(HOLE, p).value,
+        gravity.photon_sphere(HOLE, p).value,
         gravity.shadow_radius(HOLE, p).value, orbit.r, orbit.energy, orbit.angular_momentum,
         gravity.strong_field(HOLE, p).bending,
     ])  # fmt: skip
@@ -117,7 +122,8 @@ def test_weak_field_series():
 
 @pytest.mark.parametrize(
     ("a", "isco", "retrograde"),
-    [(0.5, 4.23300252953083, 7.55458471451236), (0.9, 2.32088304176189, 8.71735227960649), (0.998, 1.23697065517518, 8.99437445480357)],
+    [(0.5, 4.23300252953083, 7.55458471451236), (0.9, 2.32088304176189, 8.71735227960649),
+        (0.998, 1.23697065517518, 8.99437445480357)],
 )  # fmt: skip
 def test_kerr_isco(a, isco, retrograde):
     assert float(KERR(a)[0]) == pytest.approx(isco, rel=1e-11)
@@ -129,7 +135,7 @@ def test_kerr_isco(a, isco, retrograde):
 
 
 @jax.jit
-def KERR(a):  # noqa: N802
+def KERR(a):
     hole, p = gravity.kerr(), {"a": a}
     pro, retro = gravity.isco_orbit(hole, p), gravity.isco_orbit(hole, p, retrograde=True)
     light = [gravity.photon_sphere(hole, p, retrograde=way).value for way in (False, True)]
