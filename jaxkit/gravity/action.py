@@ -31,7 +31,7 @@ def euler_lagrange(lagrangian: Lagrangian, order: int = 1) -> Callable[..., Call
         order: The highest derivative in it.
 
     Returns:
-        A function of `(q, params)`, `q` a function of `r`, that returns the expression as a function of `r`, shape `(m,)`.
+        A function of `(q, params)`, `q` a function of `r`, that returns the expression as a function of `r`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -139,7 +139,7 @@ class StaticSolution(Outcome):
     ends: tuple[float, float] = static_field()
 
     def metric(self, name: str = "solution") -> Metric:
-        """The solution as a metric between the ends (not a number outside), differentiable in what it was solved for."""
+        """The solution as a metric between the ends (not a number outside), differentiable in all it came from."""
         count, (a, b) = self.r.shape[-1], self.ends
         to_series = np.linalg.inv(np.polynomial.legendre.legvander(lobatto(count)[0], count - 1))
 
@@ -204,7 +204,8 @@ def solve_static(
     require((inner is None) != (outer is None), "inner", "be given, or `outer`, not both", "that is not so")
     require(nodes >= 4, "nodes", "be at least 4", f"is {nodes}")
     at_inner = inner is not None
-    value = floating("inner" if at_inner else "outer", inner if at_inner else outer)  # pyright: ignore[reportArgumentType]
+    given = inner if at_inner else outer
+    value = floating("inner" if at_inner else "outer", given)  # pyright: ignore[reportArgumentType]
     scalar = jnp.ones(())
     shape = jnp.shape(jax.eval_shape(lagrangian, scalar, scalar, scalar, scalar, params))
     require(shape == (), "lagrangian", "return a scalar", f"returns shape {shape}")

@@ -1,4 +1,4 @@
-"""Horava's full action in Arnowitt-Deser-Misner variables: covariant in three dimensions, for any lapse, shift, metric."""
+"""Horava's full action in Arnowitt-Deser-Misner variables, for any lapse, shift and spatial metric."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType

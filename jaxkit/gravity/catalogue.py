@@ -1,6 +1,6 @@
 """The catalogue: general relativity's metrics, Horava's, and rivals, each with its source."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from jaxkit.core.checks import require
 from jaxkit.gravity.horava import kehagias_sfetsos, lu_mei_pope, park
-from jaxkit.gravity.metrics import CARTESIAN, SPHERICAL, Entries, Metric, Params, static
+from jaxkit.gravity.metrics import CARTESIAN, SPHERICAL, Entries, Metric, Params, Point, static
 
 
 def minkowski() -> Metric:
@@ -59,7 +59,7 @@ def hayward(M: float = 1.0, l: float = 0.5) -> Metric:
 def janis_newman_winicour(M: float = 1.0, s: float = 0.8) -> Metric:
     """The naked singularity of a scalar field, `s = 1` being Schwarzschild; `r` is not the areal radius."""
 
-    def entries(x: Sequence[Array], p: Params) -> Entries:
+    def entries(x: Point, p: Params) -> Entries:
         r, sin2 = x[1], jnp.sin(x[2]) ** 2
         f = 1 - 2 * p["M"] / (p["s"] * r)
         area = r**2 * f ** (1 - p["s"])
@@ -71,7 +71,7 @@ def janis_newman_winicour(M: float = 1.0, s: float = 0.8) -> Metric:
 def wormhole(b: float = 1.0) -> Metric:
     """The Ellis-Morris-Thorne wormhole with throat radius `b`; `r` runs over both sides."""
 
-    def entries(x: Sequence[Array], p: Params) -> Entries:
+    def entries(x: Point, p: Params) -> Entries:
         area = x[1] ** 2 + p["b"] ** 2
         return {(0, 0): -1.0, (1, 1): 1.0, (2, 2): area, (3, 3): area * jnp.sin(x[2]) ** 2}
 
@@ -87,13 +87,13 @@ def kerr_newman(M: float = 1.0, a: float = 0.9, Q: float = 0.3) -> Metric:
         Q: Charge.
     """
 
-    def parts(x: Sequence[Array], p: Params) -> tuple[Array, Array, Array, Array]:
+    def parts(x: Point, p: Params) -> tuple[Array, Array, Array, Array]:
         r, sin2 = x[1], jnp.sin(x[2]) ** 2
         sigma = r**2 + p["a"] ** 2 * jnp.cos(x[2]) ** 2
         source = 2 * p["M"] * r - p["Q"] ** 2
         return sin2, sigma, r**2 - source + p["a"] ** 2, source
 
-    def entries(x: Sequence[Array], p: Params) -> Entries:
+    def entries(x: Point, p: Params) -> Entries:
         sin2, sigma, delta, source = parts(x, p)
         a, rotation = p["a"], source / sigma
         return {
@@ -104,7 +104,7 @@ def kerr_newman(M: float = 1.0, a: float = 0.9, Q: float = 0.3) -> Metric:
             (3, 3): sin2 * (x[1] ** 2 + a**2 * (1 + rotation * sin2)),
         }
 
-    def inverse(x: Sequence[Array], p: Params) -> Entries:
+    def inverse(x: Point, p: Params) -> Entries:
         sin2, sigma, delta, source = parts(x, p)
         a, wide = p["a"], x[1] ** 2 + p["a"] ** 2
         return {
@@ -148,7 +148,7 @@ def kerr(M: float = 1.0, a: float = 0.9, *, coordinates: str = "boyer-lindquist"
 def _kerr_schild(M: float, a: float) -> Metric:
     """Kerr as flat space plus `2H l l` (ingoing)."""
 
-    def parts(x: Sequence[Array], p: Params) -> tuple[Array, list[Array]]:
+    def parts(x: Point, p: Params) -> tuple[Array, list[Array]]:
         a2 = p["a"] ** 2
         rho = x[1] ** 2 + x[2] ** 2 + x[3] ** 2 - a2
         r2 = 0.5 * (rho + jnp.sqrt(rho**2 + 4 * a2 * x[3] ** 2))
@@ -157,11 +157,11 @@ def _kerr_schild(M: float, a: float) -> Metric:
         ingoing = [jnp.ones_like(r), (r * x[1] + p["a"] * x[2]) / wide, (r * x[2] - p["a"] * x[1]) / wide, x[3] / r]
         return 2 * p["M"] * r2 * r / (r2**2 + a2 * x[3] ** 2), ingoing
 
-    def entries(x: Sequence[Array], p: Params) -> Entries:
+    def entries(x: Point, p: Params) -> Entries:
         h, l = parts(x, p)
         return {(i, j): h * l[i] * l[j] + ((-1.0 if i == 0 else 1.0) if i == j else 0.0) for i, j in _UPPER}
 
-    def inverse(x: Sequence[Array], p: Params) -> Entries:
+    def inverse(x: Point, p: Params) -> Entries:
         h, l = parts(x, p)
         raised = [-l[0], *l[1:]]
         flat = lambda i, j: (-1.0 if i == 0 else 1.0) if i == j else 0.0
@@ -176,7 +176,7 @@ _UPPER = [(i, j) for i in range(4) for j in range(i, 4)]
 def painleve_gullstrand(M: float = 1.0) -> Metric:
     """Schwarzschild as seen by rain falling from rest at infinity: regular at the horizon."""
 
-    def entries(x: Sequence[Array], p: Params) -> Entries:
+    def entries(x: Point, p: Params) -> Entries:
         r, v = x[1], jnp.sqrt(2 * p["M"] / x[1])
         return {(0, 0): v**2 - 1, (0, 1): v, (1, 1): 1.0, (2, 2): r**2, (3, 3): (r * jnp.sin(x[2])) ** 2}
 
@@ -192,7 +192,7 @@ def friedmann(scale: Callable[[Array], Array] | None = None, k: float = 0.0, H: 
         H: Hubble rate of the default scale factor.
     """
 
-    def entries(x: Sequence[Array], p: Params) -> Entries:
+    def entries(x: Point, p: Params) -> Entries:
         a2 = (jnp.exp(p["H"] * x[0]) if scale is None else scale(x[0])) ** 2
         r2 = x[1] ** 2
         area = a2 * r2
@@ -204,7 +204,7 @@ def friedmann(scale: Callable[[Array], Array] | None = None, k: float = 0.0, H: 
 def goedel(w: float = 0.5) -> Metric:
     """Goedel's rotating universe in Cartesian coordinates, vorticity `w`."""
 
-    def entries(x: Sequence[Array], p: Params) -> Entries:
+    def entries(x: Point, p: Params) -> Entries:
         e = jnp.exp(jnp.sqrt(2.0) * p["w"] * x[1])
         return {(0, 0): -1.0, (0, 2): -e, (1, 1): 1.0, (2, 2): -0.5 * e**2, (3, 3): 1.0}
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import numpy as np
+from jaxtyping import ArrayLike
 
 SUN = 1476.62503825  # G M / c² in metres, from GM = 1.32712440018e20 m³/s²
 AU = 149_597_870_700.0
@@ -78,6 +79,6 @@ def mercury_semilatus_rectum() -> float:
     return MERCURY["a"] * (1 - MERCURY["e"] ** 2) / SUN
 
 
-def per_century(radians_per_turn: float) -> float:
+def per_century(radians_per_turn: ArrayLike) -> ArrayLike:
     """Mercury's radians a turn in seconds of arc a century."""
     return radians_per_turn * CENTURY / MERCURY["days"] / ARCSECOND

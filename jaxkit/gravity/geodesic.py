@@ -5,7 +5,7 @@ hand, so none can be wrong; how well `H` was kept is returned for each ray.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -17,7 +17,7 @@ from jaxkit.core.checks import floating, require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.solve import solve
-from jaxkit.gravity.metrics import CARTESIAN, Entries, Metric, Params, as_metric
+from jaxkit.gravity.metrics import CARTESIAN, Entries, Metric, Params, Point, as_metric
 from jaxkit.gravity.observables import horizon
 
 WIDTH = 128  # rays moved together
@@ -51,12 +51,12 @@ class Rays(Outcome):
     path: Float[Array, "n m 4"] | None = None
 
 
-def _inverse(metric: Metric) -> Callable[[Sequence[Array], Params], Entries]:
+def _inverse(metric: Metric) -> Callable[[Point, Params], Entries]:
     """Entries of `g^ab`: the metric's own, or from its structure (diagonal, one block, full)."""
     if metric.inverse is not None:
         return metric.inverse
 
-    def inverse(x: Sequence[Array], params: Params) -> Entries:
+    def inverse(x: Point, params: Params) -> Entries:
         g = {key: jnp.asarray(value) for key, value in metric.entries(x, params).items()}
         mixed = [key for key in g if key[0] != key[1]]
         result: Entries = {(i, i): 1 / g[i, i] for i in range(4) if not any(i in key for key in mixed)}
@@ -108,13 +108,13 @@ def hamiltonian(metric: Metric) -> Callable[..., Array]:
     """`H(x, p, params) = g^ab p_a p_b / 2` of a metric; 0 for light, `-1/2` for a unit mass."""
     inverse = _inverse(metric)
 
-    def energy(x: Sequence[Array], p: Sequence[Array], params: Params) -> Array:
+    def energy(x: Point, p: Point, params: Params) -> Array:
         return 0.5 * sum(_terms(inverse(x, params), p))
 
     return energy
 
 
-def _terms(up: Entries, p: Sequence[Array]) -> list[Array]:
+def _terms(up: Entries, p: Point) -> list[Array]:
     return [(1.0 if i == j else 2.0) * value * p[i] * p[j] for (i, j), value in up.items()]
 
 
@@ -153,7 +153,7 @@ def momentum(
     return jnp.concatenate([p_t[..., None], direction], axis=-1)
 
 
-def radius(metric: Metric, x: Sequence[Array]) -> Array:
+def radius(metric: Metric, x: Point) -> Array:
     """The radial coordinate, or the distance from the origin in Cartesian coordinates."""
     return jnp.sqrt(x[1] ** 2 + x[2] ** 2 + x[3] ** 2) if metric.coordinates == CARTESIAN else x[1]
 
@@ -206,7 +206,8 @@ def trace(
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step.
         method: A method of `jaxkit.solve`: `"dopri8"`, `"tsit5"`, ...
-        inner: Stop below this radius; 1.001 horizon radii by default (nowhere without a horizon).
+        inner: Stop below this radius; 1.001 horizon radii by default. With 0 and no other limit nothing is watched,
+            which is nearly twice as fast.
         outer: Stop beyond this radius; nowhere by default.
         event: Stop where `event(x, params)` crosses zero.
         ts: Affine parameters at which points are kept, shape `(m,)`, from 0 to `length`.
@@ -240,7 +241,8 @@ def trace(
     }
     length = jnp.broadcast_to(floating("length", length), x0.shape[:1])
     times = None if ts is None else floating("ts", ts)
-    found = _program(metric, event, method, rtol, atol, max_steps)(x0, p0, length, args, times)
+    watch = not (isinstance(inner, int | float) and inner == 0 and outer is None and event is None)
+    found = _program(metric, event, method, rtol, atol, max_steps, watch=watch)(x0, p0, length, args, times)
     x, p = found["x"], found["p"]
     drift = jnp.abs(_energy(metric, x, p, params) - _energy(metric, x0, p0, params)) / _scale(metric, x, p, params)
     return Rays(x, p, found["end"], found["ended"], drift, found["status"], found["steps"], found["path"])
@@ -248,9 +250,16 @@ def trace(
 
 @functools.cache
 def _program(
-    metric: Metric, event: Callable[..., Array] | None, method: str, rtol: float, atol: float, max_steps: int
+    metric: Metric,
+    event: Callable[..., Array] | None,
+    method: str,
+    rtol: float,
+    atol: float,
+    max_steps: int,
+    *,
+    watch: bool,
 ) -> Callable[..., dict[str, Any]]:
-    """The compiled tracer of many rays, `WIDTH` at a time: small chunks wait for few slow rays and stay in the cache."""
+    """A tracer of many rays, `WIDTH` at a time: small chunks stay in the cache and wait for few slow rays."""
     equation, gauges = equations(metric), _stops(metric, event)
 
     def field(s: Array, state: Array, given: tuple[Array, Any]) -> Array:
@@ -280,7 +289,7 @@ def _program(
             atol=atol,
             max_steps=max_steps,
             adjoint="forward",
-            event=stop,
+            event=stop if watch else None,
         )
         final = tuple(found.final[i] for i in range(8))
         near = [jnp.abs(jnp.where(jnp.isfinite(v), v, jnp.inf)) for v in (g(length, final, args) for g in gauges)]

@@ -57,7 +57,7 @@ def black_hole(
     """Every static black hole with lambda = 1, in one formula.
 
     The reduced action is `-n d/dr [r³ P(psi)]` with `psi = (1 - f)/r²` and
-    `P = (1 - epsilon²) psi² + 2 (omega - Lw) psi + Lw²`, so that `r³ P(psi) = 4 omega M` (or any constant) and `N² = f`.
+    `P = (1 - epsilon²) psi² + 2 (omega - Lw) psi + Lw²`, so `r³ P(psi) = 4 omega M` and `N² = f`.
 
     Args:
         omega: Breaking of detailed balance, 1/length².

@@ -15,6 +15,7 @@ from jaxtyping import Array, ArrayLike, Float
 from jaxkit.core.checks import double_precision, require
 
 Params = Any
+Point = Sequence[Array] | Array  # coordinates one by one, each of any batch shape
 Entries = dict[tuple[int, int], ArrayLike]
 Radial = Callable[[Array, Params], Array]
 
@@ -38,12 +39,12 @@ class Metric:
     """
 
     name: str
-    entries: Callable[[Sequence[Array], Params], Entries]
+    entries: Callable[[Point, Params], Entries]
     params: Params = dataclasses.field(default_factory=dict)
     coordinates: tuple[str, ...] = SPHERICAL
     time: Radial | None = None
     space: Radial | None = None
-    inverse: Callable[[Sequence[Array], Params], Entries] | None = None
+    inverse: Callable[[Point, Params], Entries] | None = None
     source: str = ""
 
     def __call__(self, x: Float[Array, "4"], params: Params = None) -> Float[Array, "4 4"]:
@@ -120,7 +121,7 @@ def from_function(
     shape = getattr(result, "shape", type(result).__name__)
     require(shape == (size, size), "metric", f"return shape ({size}, {size})", f"returns {shape}")
 
-    def entries(x: Sequence[Array], params: Params) -> Entries:
+    def entries(x: Point, params: Params) -> Entries:
         g = function(x if isinstance(x, jax.Array) else jnp.stack(list(x)), params)
         return {(i, j): 0.5 * (g[i, j] + g[j, i]) if i != j else g[i, i] for i in range(size) for j in range(i, size)}
 
@@ -176,11 +177,11 @@ def static(
             ) from None
         require(shape == (), label, "return a scalar", f"returns shape {shape}")
 
-    def entries(x: Sequence[Array], p: Params) -> Entries:
+    def entries(x: Point, p: Params) -> Entries:
         r, sin2 = x[1], jnp.sin(x[2]) ** 2
         return {(0, 0): time(r, p) - 1, (1, 1): 1 / (1 - space(r, p)), (2, 2): r**2, (3, 3): r**2 * sin2}
 
-    def inverse(x: Sequence[Array], p: Params) -> Entries:
+    def inverse(x: Point, p: Params) -> Entries:
         r, sin2 = x[1], jnp.sin(x[2]) ** 2
         return {(0, 0): -1 / (1 - time(r, p)), (1, 1): 1 - space(r, p), (2, 2): r**-2, (3, 3): 1 / (r**2 * sin2)}
 

@@ -258,7 +258,8 @@ def photon_sphere(
     metric = as_metric(metric)
     if metric.is_static:
         condition = lambda r, p: 2 * (1 - metric.time(r, p)) + r * jax.grad(metric.time)(r, p)  # pyright: ignore
-        return _outermost(condition, metric.resolve(params), search, lambda r, p: 1 - metric.time(r, p))  # pyright: ignore
+        outside = lambda r, p: 1 - metric.time(r, p)  # pyright: ignore[reportOptionalCall]
+        return _outermost(condition, metric.resolve(params), search, outside)
     equator = _equator(metric, retrograde=retrograde)
     return _outermost(lambda r, p: equator.orbit(r, p)[0], metric.resolve(params), search)
 

@@ -27,13 +27,13 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
     with console.status("computing the classical tests ..."):
         table = compare()
     keys = list(table[0])[1:]
-    cell = lambda v: f"{v:.9g}" if np.isfinite(v) else "none"
-    console.print(_grid("Classical tests (lengths in M, angles in radians)", ("", *(r["metric"] for r in table)), [
+    cell = lambda v: f"{v:.9g}" if np.isfinite(float(v)) else "none"
+    console.print(_grid("Classical tests (lengths in M, angles in radians)", ("", *(str(r["metric"]) for r in table)), [
         (key, *(cell(row[key]) for row in table)) for key in keys
     ]))  # fmt: skip
     with console.status("recomputing the bounds on omega ..."):
         limits, claims = bounds(), published_bounds()
-    console.print(_grid("Bounds on omega (one standard deviation)", ("measurement", "omega M²", "omega (1/m²)", "note"), [
+    console.print(_grid("Bounds on omega, one sigma", ("measurement", "omega M²", "omega (1/m²)", "note"), [
         (row.name, f"{row.omega0:.3g}", f"{row.omega:.3g}", row.note or row.source) for row in limits
     ]))  # fmt: skip
     console.print(_grid("Published bounds, computed again", ("source", "claim", "recomputed", "verdict"), [
