@@ -3,7 +3,8 @@
 Claim: geodesics of any metric, with derivatives, at the speed of compiled codes that know Kerr alone.
 
 gyoto runs in a Python of its own: JAXKIT_GYOTO names the interpreter (Debian's
-python3 with python3-gyoto). Rays: a = 0.9, from r = 50 at 80 degrees, impact parameters 7 to 12, affine length 100, relative tolerance 1e-8.
+python3 with python3-gyoto). Rays: a = 0.9, from r = 50 at 80 degrees, impact parameters 7 to 12, affine length 100,
+relative tolerance 1e-8.
 """
 
 import json

@@ -11,7 +11,7 @@ from pathlib import Path
 from jaxkit import __version__
 
 # Subjects whose programs run for milliseconds: there the compiler's time is all the time (measured: 3.5 s -> 0.8 s).
-LIGHT = ("competition", "gravity")
+LIGHT = ("competition",)
 SUBJECTS = ("competition", "gravity")  # each has a module `jaxkit.<subject>.run` with `run(out, *, quick, console) -> Verdict`
 
 

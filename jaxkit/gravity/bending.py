@@ -1,7 +1,8 @@
 """The classical tests as integrals over whole orbits: deflection, precession, delay.
 
 With `u = 1/r` and the deficits `a = 1 - N²`, `b = 1 - f`, each integrand is 1 plus something small, which is what is
-computed: a divided difference of `a u²` and the like, taken as an integral of derivatives; `expm1` and `log1p` do the rest.
+computed: a divided difference of `a u²` and the like, taken as an integral of derivatives; `expm1` and `log1p` do
+the rest.
 """
 
 from collections.abc import Callable

@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
-from jaxtyping import ArrayLike
 
 SUN = 1476.62503825  # G M / c² in metres, from GM = 1.32712440018e20 m³/s²
 AU = 149_597_870_700.0
@@ -79,6 +79,6 @@ def mercury_semilatus_rectum() -> float:
     return MERCURY["a"] * (1 - MERCURY["e"] ** 2) / SUN
 
 
-def per_century(radians_per_turn: ArrayLike) -> ArrayLike:
+def per_century(radians_per_turn: Any) -> Any:
     """Mercury's radians a turn in seconds of arc a century."""
     return radians_per_turn * CENTURY / MERCURY["days"] / ARCSECOND

@@ -109,12 +109,12 @@ def hamiltonian(metric: Metric) -> Callable[..., Array]:
     inverse = _inverse(metric)
 
     def energy(x: Point, p: Point, params: Params) -> Array:
-        return 0.5 * sum(_terms(inverse(x, params), p))
+        return 0.5 * sum(_terms(inverse(x, params), p), jnp.zeros(()))
 
     return energy
 
 
-def _terms(up: Entries, p: Point) -> list[Array]:
+def _terms(up: Entries, p: Point) -> list[Any]:
     return [(1.0 if i == j else 2.0) * value * p[i] * p[j] for (i, j), value in up.items()]
 
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+def _value(profile: Any, r: Any, metric: Metric) -> Any:
+    return profile(r, metric.params)
+
+
 def plot_profiles(
     metrics: Mapping[str, Metric], *, radii: tuple[float, float] = (0.3, 10.0), axes: "Axes | None" = None
 ) -> "Axes":
@@ -24,7 +28,7 @@ def plot_profiles(
     r = jnp.linspace(*radii, 600)
     with axes_or_new(axes) as axes:
         for label, metric in metrics.items():
-            axes.plot(r, 1 - jax.vmap(lambda r, m=metric: m.space(r, m.params))(r), label=label)
+            axes.plot(r, 1 - jax.vmap(lambda r, m=metric: _value(m.space, r, m))(r), label=label)
         axes.axhline(0, color="0.5", lw=0.8)
         axes.set(xlabel="r / M", ylabel="f(r)", ylim=(-1.5, 2.5))
         axes.legend()
@@ -36,7 +40,7 @@ def plot_potentials(metrics: Mapping[str, Metric], *, momentum: float = 3.9, axe
     r = jnp.linspace(2.02, 30.0, 600)
     with axes_or_new(axes) as axes:
         for label, metric in metrics.items():
-            lapse2 = 1 - jax.vmap(lambda r, m=metric: m.time(r, m.params))(r)
+            lapse2 = 1 - jax.vmap(lambda r, m=metric: _value(m.time, r, m))(r)
             axes.plot(r, lapse2 * (1 + momentum**2 / r**2), label=label)
         axes.set(xlabel="r / M", ylabel=f"N² (1 + L²/r²),  L = {momentum:g} M", ylim=(0.8, 1.25))
         axes.legend()

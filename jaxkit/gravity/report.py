@@ -55,7 +55,7 @@ def residuals(*, solve: bool = True, nodes: int = 32) -> list[Residual]:
         worst = float(jnp.max(jnp.abs(check(jnp.linspace(*radii, 40)))))
         gap = float("nan")
         if solve and "any N" not in name and "+" not in name:
-            f = jax.vmap(lambda r, m=metric: 1 - m.space(r, m.params))
+            f = jax.vmap(lambda r, m=metric: 1 - m.space(r, m.params))  # pyright: ignore[reportOptionalCall]
             near = lambda r, f=f: f(r[None])[0] * (1 + 0.01 * (r - 3))  # the guess chooses the branch
             found = solve_static(
                 lagrangian, (3.0, 9.0), couplings, inner=f(jnp.array([3.0]))[0], nodes=nodes, guess=near
