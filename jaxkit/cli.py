@@ -12,7 +12,8 @@ from jaxkit import __version__
 
 # Subjects whose programs run for milliseconds: there the compiler's time is all the time (measured: 3.5 s -> 0.8 s).
 LIGHT = ("competition",)
-SUBJECTS = ("competition", "gravity")  # each has a module `jaxkit.<subject>.run` with `run(out, *, quick, console) -> Verdict`
+# Each has a module `jaxkit.<subject>.run` with `run(out, *, quick, console) -> Verdict`.
+SUBJECTS = ("competition", "gravity")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

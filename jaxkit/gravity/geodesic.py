@@ -364,7 +364,7 @@ def camera(
     """
     metric = as_metric(metric)
     at = jnp.asarray([0.0, distance, np.deg2rad(inclination), 0.0])
-    offset = (jnp.arange(pixels) + 0.5) / pixels * 2 - 1
+    offset = (jnp.arange(pixels, dtype=float) + 0.5) / pixels * 2 - 1
     beta, alpha = jnp.meshgrid(-extent * offset, extent * offset, indexing="ij")
     return screen_rays(metric, at, alpha.ravel(), beta.ravel(), params)
 

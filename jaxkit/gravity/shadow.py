@@ -67,7 +67,7 @@ def critical_curve_kerr(a: ArrayLike, inclination: float = 90.0, *, points: int 
     # The part of the photon shell whose light reaches this observer: beta² > 0, by bisection from both ends.
     edge = lambda end: _bisect(height2, middle, end)
     near, far = (low, high) if inclination == 90.0 else (edge(low), edge(high))
-    t = (jnp.arange(points) + 0.5) / points * jnp.pi
+    t = (jnp.arange(points, dtype=float) + 0.5) / points * jnp.pi
     r = 0.5 * (near + far) - 0.5 * (far - near) * jnp.cos(t)
     across = lambda r: -momentum(r) / sin
     beta = jnp.sqrt(jnp.maximum(height2(r), 0.0))
