@@ -99,7 +99,7 @@ def hamiltonian(
     q, p = jnp.concatenate([q0[None], q]), jnp.concatenate([p0[None], p])
     energy = jax.vmap(lambda q, p: fn(q, p, args))(q, p)
     status = jnp.where(jnp.all(jnp.isfinite(energy)), int(Status.ok), int(Status.not_finite))
-    return HamiltonianMotion(jnp.arange(steps // keep + 1) * (keep * dt), q, p, energy, status)
+    return HamiltonianMotion(jnp.arange(steps // keep + 1, dtype=q0.dtype) * (keep * dt), q, p, energy, status)
 
 
 def _gradients(fn: Hamiltonian, args: Any) -> Callable[[Array, Array], Phase]:
