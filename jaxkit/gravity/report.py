@@ -56,10 +56,11 @@ def residuals(*, solve: bool = True, nodes: int = 32) -> list[Residual]:
         gap = float("nan")
         if solve and "any N" not in name and "+" not in name:
             f = jax.vmap(lambda r, m=metric: 1 - m.space(r, m.params))  # pyright: ignore[reportOptionalCall]
-            near = lambda r, f=f: f(r[None])[0] * (1 + 0.01 * (r - 3))  # the guess chooses the branch
-            found = solve_static(
-                lagrangian, (3.0, 9.0), couplings, inner=f(jnp.array([3.0]))[0], nodes=nodes, guess=near
-            )
+            start = f(jnp.array([3.0]))[0]
+            square = lambda r, start=start: start * (r / 3) ** 2  # the guess chooses the branch
+            near = lambda r, f=f: f(r[None])[0] * (1 + 0.01 * (r - 3))
+            guess = square if "lambda" in name else near
+            found = solve_static(lagrangian, (3.0, 9.0), couplings, inner=start, nodes=nodes, guess=guess)
             gap = float(jnp.max(jnp.abs(found.f - f(found.r))) / jnp.max(jnp.abs(f(found.r))))
         rows.append(Residual(name, worst, gap))
     return rows
