@@ -30,7 +30,7 @@ def plot_profiles(
         for label, metric in metrics.items():
             axes.plot(r, 1 - jax.vmap(lambda r, m=metric: _value(m.space, r, m))(r), label=label)
         axes.axhline(0, color="0.5", lw=0.8)
-        axes.set(xlabel="r / M", ylabel="f(r)", ylim=(-1.5, 2.5))
+        axes.set(xlabel="r / M (Lu-Mei-Pope: in units of its own length)", ylabel="f(r)", ylim=(-1.5, 2.5))
         axes.legend()
     return axes
 
