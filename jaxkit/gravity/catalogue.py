@@ -129,7 +129,7 @@ def kerr(M: float = 1.0, a: float = 0.9, *, coordinates: str = "boyer-lindquist"
     Example:
         >>> from jaxkit import gravity
         >>> round(float(gravity.isco(gravity.kerr(a=0.9)).value), 10)
-        2.320883041800
+        2.3208830418
     """
     require(
         coordinates in ("boyer-lindquist", "kerr-schild"),

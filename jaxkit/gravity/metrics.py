@@ -159,7 +159,7 @@ def static(
         >>> from jaxkit import gravity
         >>> star = gravity.static(lambda r, p: 1 - 2 * p["M"] / r + p["q"] / r**3, params={"M": 1.0, "q": 0.1})
         >>> round(float(gravity.horizon(star).checked().value), 6)
-        1.97411
+        1.974346
     """
     double_precision("jaxkit.gravity")
     require(

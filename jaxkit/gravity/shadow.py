@@ -45,7 +45,7 @@ def critical_curve_kerr(a: ArrayLike, inclination: float = 90.0, *, points: int 
         >>> from jaxkit import gravity
         >>> curve = gravity.critical_curve_kerr(0.9)
         >>> round(float(curve.ends[1]), 9), round(float(curve.area), 6)
-        (6.832319230, 79.587126)
+        (6.83231923, 79.587126)
 
     References:
         Bardeen, Black Holes (Les Houches 1972); Teo, Gen. Rel. Grav. 35, 1909 (2003).

@@ -27,7 +27,7 @@ def from_text(f: str, N: str | None = None, params: Mapping[str, ArrayLike] | No
         >>> from jaxkit import gravity
         >>> hole = gravity.from_text("1 - 2M/r + M l^2 exp(-r/l)/r^3", params={"M": 1.0, "l": 0.5})
         >>> round(float(gravity.photon_sphere(hole).checked().value), 6)
-        2.999653
+        2.999621
     """
     params = dict(params or {})
     names = ["r", *params]
