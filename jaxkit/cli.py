@@ -12,6 +12,7 @@ from jaxkit import __version__
 
 # Subjects whose programs run for milliseconds: there the compiler's time is all the time (measured: 3.5 s -> 0.8 s).
 LIGHT = ("competition",)
+CANARY_TOLERANCE = 1e-10  # in double precision
 SUBJECTS = ("competition",)  # each has a module `jaxkit.<subject>.run` with `run(out, *, quick, console) -> Verdict`
 
 
@@ -69,4 +70,35 @@ def _run(options: argparse.Namespace) -> int:
     return 0 if all(verdict.ok for verdict in verdicts) else 1
 
 
-COMMANDS: tuple[Callable[["argparse._SubParsersAction"], None], ...] = (_add_run,)
+def _add_doctor(commands: "argparse._SubParsersAction") -> None:
+    parser = commands.add_parser("doctor", help="is this machine fit? backend, devices, versions, compiler canary")
+    parser.set_defaults(handler=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    _prepare()
+    from rich.console import Console
+    from rich.table import Table
+
+    from jaxkit.core.environment import canary, diagnose, versions
+
+    console = Console()
+    table = Table(title="versions", show_header=False)
+    for name, version in versions().items():
+        table.add_row(name, version)
+    console.print(table)
+    for line in diagnose():
+        console.print(line, highlight=False)
+    with console.status("running the compiler canary: every kernel eagerly and jitted ..."):
+        differences = canary()
+    bad = {name: gap for name, gap in differences.items() if gap > CANARY_TOLERANCE}
+    for name, gap in bad.items():
+        console.print(f"[red]WRONG[/] {name}: jitted and eager results differ by {gap:.1e}")
+    agree, worst = len(differences) - len(bad), max(differences.values())
+    console.print(f"compiler canary: {agree} of {len(differences)} kernels agree, largest difference {worst:.1e}.")
+    if bad:
+        console.print("Do not trust this jaxlib: install another (pyproject.toml lists the known-bad releases).")
+    return 1 if bad else 0
+
+
+COMMANDS: tuple[Callable[["argparse._SubParsersAction"], None], ...] = (_add_run, _add_doctor)

@@ -31,7 +31,6 @@ METHODS: Mapping[str, Callable[[], diffrax.AbstractSolver]] = MappingProxyType(
         "implicit_euler": diffrax.ImplicitEuler,
         "kvaerno3": diffrax.Kvaerno3,
         "kvaerno5": diffrax.Kvaerno5,
-        "kencarp4": diffrax.KenCarp4,
     }
 )
 # Which derivatives a solve offers. `BacksolveAdjoint` is left out: it is 3% wrong, silently, on the competition model.

@@ -1,0 +1,56 @@
+"""The package as a whole: light import, public names with docstrings, one look at sizes."""
+
+import ast
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxkit as jk
+
+ROOT = Path(jk.__file__).parent
+HEAVY = ("diffrax", "optax", "flax", "matplotlib", "rich", "safetensors", "equinox")
+
+
+def python(code):
+    environment = os.environ | {"PYTHONPATH": str(ROOT.parent)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    return done.stdout.strip()
+
+
+def test_import_brings_in_jax_alone():
+    assert python(f"import sys, jaxkit; print([m for m in {HEAVY!r} if m in sys.modules])") == "[]"
+
+
+def test_import_does_not_touch_the_precision():
+    assert python("import jaxkit, jax; print(jax.numpy.ones(()).dtype)") == "float32"
+
+
+@pytest.mark.parametrize("name", [n for n in jk.__all__])
+def test_every_public_name_resolves_and_is_documented(name):
+    value = getattr(jk, name)
+    assert inspect.getdoc(value), name
+    assert name in dir(jk)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = jk.nonsense
+
+
+def test_matplotlib_only_in_report_and_plots():
+    for path in ROOT.rglob("*.py"):
+        if path.parent.name == "report" or path.name in {"plots.py"}:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(n.split(".")[0] == "matplotlib" for n in names), path
+
+
+def test_no_module_grows_beyond_reason():
+    sizes = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in ROOT.rglob("*.py")}
+    assert max(sizes.values()) <= 450, {k: v for k, v in sizes.items() if v > 400}
