@@ -103,6 +103,7 @@ class TestMotion:
         x = comp.simulate(comp.Rates(jnp.array([0.5]), jnp.array([[0.01]])), jnp.array([2.0]), ts).xs[:, 0]
         np.testing.assert_allclose(x, 50 / (1 + 24 * np.exp(-0.5 * ts)), rtol=1e-6)
 
+    @pytest.mark.slow
     def test_gradients_of_order_two_in_both_modes(self):
         def end(scale, x0, last):
             p = comp.Params(*(scale * jnp.asarray(v) for v in (ARTICLE.r, ARTICLE.N, ARTICLE.a)))
