@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jaxkit import __version__
 
-SUBJECTS = ("competition",)  # each has a module `jaxkit.<subject>.run` with `run(out, *, quick, console) -> Verdict`
+SUBJECTS = ("competition", "recurrent")  # each has a module `jaxkit.<subject>.run` with `run(out, *, quick, console) -> Verdict`
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
