@@ -36,11 +36,13 @@ _HOME = {
     "solve": "jaxkit.dynamics.solve",
     "unroll": "jaxkit.dynamics.unroll",
 }
-_SUBJECTS = ("recurrent",)
+_SUBJECTS = ("competition", "recurrent")
 
 __all__ = [*sorted(_HOME), *sorted(_SUBJECTS)]  # noqa: PLE0604, RUF100
 
 if TYPE_CHECKING:
+    from jaxkit import competition as competition
+    from jaxkit import recurrent as recurrent
     from jaxkit.core.environment import set_precision as set_precision
     from jaxkit.core.status import SolverError as SolverError
     from jaxkit.core.status import Status as Status

@@ -1,1 +1,30 @@
-"""Two species that compete: from data to theorem."""
+"""Two species that compete: from data to theorem.
+
+After Su Jianlin, "Two-species competition: LaTeX + Python" (kexue.fm/archives/3120).
+"""
+
+from jaxkit.competition.basins import Separatrix as Separatrix
+from jaxkit.competition.basins import basin as basin
+from jaxkit.competition.basins import outcome_map as outcome_map
+from jaxkit.competition.basins import separatrix as separatrix
+from jaxkit.competition.data import Data as Data
+from jaxkit.competition.data import gause as gause
+from jaxkit.competition.data import observations as observations
+from jaxkit.competition.fit import CompetitionFit as CompetitionFit
+from jaxkit.competition.fit import band as band
+from jaxkit.competition.fit import fit as fit
+from jaxkit.competition.fit import profile as profile
+from jaxkit.competition.model import Params as Params
+from jaxkit.competition.model import Rates as Rates
+from jaxkit.competition.model import field as field
+from jaxkit.competition.model import simulate as simulate
+from jaxkit.competition.model import simulate_noisy as simulate_noisy
+from jaxkit.competition.theory import Regime as Regime
+from jaxkit.competition.theory import RestPoints as RestPoints
+from jaxkit.competition.theory import dulac as dulac
+from jaxkit.competition.theory import equilibria as equilibria
+from jaxkit.competition.theory import explain as explain
+from jaxkit.competition.theory import invasion as invasion
+from jaxkit.competition.theory import lyapunov as lyapunov
+from jaxkit.competition.theory import outcome as outcome
+from jaxkit.competition.theory import regime as regime

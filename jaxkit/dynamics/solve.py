@@ -78,7 +78,7 @@ def solve(
     *,
     method: str | diffrax.AbstractSolver = "tsit5",
     rtol: float = 1e-7,
-    atol: float = 1e-9,
+    atol: ArrayLike = 1e-9,
     dt: float | None = None,
     max_steps: int = 4096,
     adjoint: str = "checkpointed",
@@ -142,7 +142,7 @@ def solve(
         )
     solver = _solver(method)
     implicit = isinstance(solver, diffrax.AbstractImplicitSolver)
-    control = diffrax.ConstantStepSize() if dt is not None else diffrax.PIDController(rtol=rtol, atol=atol)
+    control = diffrax.ConstantStepSize() if dt is not None else diffrax.PIDController(rtol, atol)  # pyright: ignore[reportArgumentType]
     found = diffrax.diffeqsolve(
         _terms(field, noise, key, times, x0, dt),
         solver,
@@ -158,7 +158,9 @@ def solve(
         max_steps=max_steps,
         throw=False,
     )
-    saved, (end, final) = found.ys[0], (found.ts[1][-1], jax.tree.map(lambda v: v[-1], found.ys[1]))
+    assert found.ts is not None  # noqa: S101 (`saveat` asks for both; this tells the type checker)
+    assert found.ys is not None  # noqa: S101
+    saved, end, final = found.ys[0], found.ts[1][-1], jax.tree.map(lambda v: v[-1], found.ys[1])
     status = _status(found.result, final)
     stats = found.stats
     return Solution(times, saved, status, stats["num_accepted_steps"], stats["num_rejected_steps"], end, final)
@@ -171,7 +173,7 @@ def _solver(method: str | diffrax.AbstractSolver) -> diffrax.AbstractSolver:
     return METHODS[method]()
 
 
-def _terms(field: Field, noise: Field | None, key: Array | None, ts: Array, x0: Any, dt: float | None) -> Any:
+def _terms(field: Any, noise: Field | None, key: Array | None, ts: Array, x0: Any, dt: float | None) -> Any:
     """The drift alone, or drift and diagonal diffusion along one Brownian path."""
     if noise is None or key is None:
         return diffrax.ODETerm(field)
@@ -181,7 +183,7 @@ def _terms(field: Field, noise: Field | None, key: Array | None, ts: Array, x0: 
     return diffrax.MultiTerm(diffrax.ODETerm(field), diffrax.ControlTerm(diagonal, path))
 
 
-def _event(event: Callable[[Array, Any, Any], Array], rtol: float, atol: float) -> diffrax.Event:
+def _event(event: Callable[[Array, Any, Any], Array], rtol: float, atol: Any) -> diffrax.Event:
     finder = optimistix.Newton(rtol, atol, optimistix.rms_norm)
     return diffrax.Event(lambda t, y, args, **_: event(t, y, args), finder)
 

@@ -93,7 +93,7 @@ def eigenvalues(matrix: Float[Array, "n n"]) -> Complex[Array, " n"]:
     """Eigenvalues of a small real matrix by falling real part; closed form for n <= 2 (any device, any mode)."""
     n = matrix.shape[-1]
     if n == 1:
-        return matrix[0] + 0j
+        return jax.lax.complex(matrix[0], jnp.zeros_like(matrix[0]))
     if n == 2:
         half = 0.5 * (matrix[0, 0] + matrix[1, 1])
         square = 0.25 * (matrix[0, 0] - matrix[1, 1]) ** 2 + matrix[0, 1] * matrix[1, 0]
@@ -102,9 +102,9 @@ def eigenvalues(matrix: Float[Array, "n n"]) -> Complex[Array, " n"]:
         big = half + jnp.where(half >= 0, real, -real)
         det = matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]
         small = jnp.where(big != 0, det / jnp.where(big != 0, big, 1), 0)
-        first = jnp.where(square >= 0, jnp.maximum(big, small), half) + 1j * imag
-        second = jnp.where(square >= 0, jnp.minimum(big, small), half) - 1j * imag
-        return jnp.stack([first, second])
+        first = jnp.where(square >= 0, jnp.maximum(big, small), half)
+        second = jnp.where(square >= 0, jnp.minimum(big, small), half)
+        return jax.lax.complex(jnp.stack([first, second]), jnp.stack([imag, -imag]))
     values = jnp.linalg.eigvals(matrix)
     return values[jnp.argsort(-jnp.real(values))]
 

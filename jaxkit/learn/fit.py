@@ -66,8 +66,8 @@ def fit(
     """
     checks.require(steps > 0, "steps", "be positive", f"is {steps}")
     method = optax.adam(1e-3) if optimizer is None else optimizer
-    params = jax.tree.map(lambda v: checks.floating("params", v), params)
-    opt_state = method.init(params) if opt_state is None else opt_state
+    start: Any = jax.tree.map(lambda v: checks.floating("params", v), params)
+    opt_state = method.init(start) if opt_state is None else opt_state
 
     def step(carry: Any, _: None) -> tuple[Any, Array]:
         params, opt_state, alive, count = carry
@@ -79,6 +79,6 @@ def fit(
         params = jax.tree.map(keep, optax.apply_updates(params, updates), params)
         return (params, jax.tree.map(keep, moved, opt_state), alive, count + alive.astype(count.dtype)), value
 
-    first = (params, opt_state, jnp.ones((), bool), jnp.asarray(0))
+    first = (start, opt_state, jnp.ones((), bool), jnp.asarray(0))
     (params, opt_state, alive, count), history = jax.lax.scan(step, first, None, length=steps)
     return Fit(params, opt_state, history, jnp.where(alive, int(Status.ok), int(Status.not_finite)), count)

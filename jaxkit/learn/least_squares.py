@@ -27,7 +27,7 @@ class LeastSquares(Outcome, Generic[P]):
         sse: Their sum of squares.
         covariance: Covariance of the flattened parameters, shape `(n, n)`: `s**2 inv(J'J)`, `s**2 = sse / (m - n)`.
         status: `Status` code.
-        steps: Iterations taken.
+        steps: Evaluations of the residuals and their Jacobian.
     """
 
     verb: ClassVar[str] = "least_squares"
@@ -79,7 +79,7 @@ def least_squares(
         args: Data; differentiable.
         rtol: Stop when a step, or the decrease of the sum of squares, is relatively smaller.
         gtol: Stop when the cosine between the residuals and every column of their Jacobian is smaller.
-        max_steps: Most iterations.
+        max_steps: Most evaluations.
         damping: First damping, relative to the scaled normal matrix.
         mode: `"forward"` or `"reverse"`: how the Jacobian of the residuals is made.
 
@@ -110,22 +110,31 @@ def least_squares(
         )
     jacobian = {"forward": jax.jacfwd, "reverse": jax.jacrev}[mode]
 
+    def both(p: Array, a: Any) -> tuple[Array, Array]:
+        jac, r = jacobian(lambda q: (flat(q, a),) * 2, has_aux=True)(p)
+        return r, jac
+
     @jax.custom_jvp
-    def solved(a: Any) -> tuple[Array, tuple[Array, Array]]:
-        fn = lambda p: flat(p, a)
-        return _levenberg_marquardt(fn, jacobian(fn), start, rtol=rtol, gtol=gtol, max_steps=max_steps, damping=damping)
+    def solved(a: Any) -> tuple[tuple[Array, Array, Array], tuple[Array, Array]]:
+        return _levenberg_marquardt(
+            lambda p: both(p, a), start, count, rtol=rtol, gtol=gtol, max_steps=max_steps, damping=damping
+        )
 
     @solved.defjvp
     def _(primals: Any, tangents: Any) -> Any:
-        p, aux = solved(*primals)
+        (p, r, jac), aux = solved(*primals)
+
         # The optimum is a root of the gradient J'r: its implicit derivative needs the full Hessian.
-        gradient = lambda p, a: jacobian(lambda q: flat(q, a))(p).T @ flat(p, a)
+        def gradient(p: Array, a: Any) -> Array:
+            r, jac = both(p, a)
+            return jac.T @ r
+
         _, moved = jax.jvp(lambda a: gradient(p, a), primals, tangents)
         dp = -jnp.linalg.solve(jax.jacfwd(gradient)(p, *primals), moved)
-        return (p, aux), (dp, jax.tree.map(lambda v: jnp.zeros(v.shape, jax.dtypes.float0), aux))
+        _, (dr, djac) = jax.jvp(both, (p, *primals), (dp, *tangents))
+        return ((p, r, jac), aux), ((dp, dr, djac), jax.tree.map(lambda v: jnp.zeros(v.shape, jax.dtypes.float0), aux))
 
-    p, (status, steps) = solved(args)
-    r, jac = flat(p, args), jacobian(lambda q: flat(q, args))(p)
+    (p, r, jac), (status, steps) = solved(args)
     sse = r @ r
     return LeastSquares(unravel(p), r, sse, _covariance(jac, sse), status, steps)
 
@@ -142,7 +151,8 @@ def multistart(
         **options: Passed to `least_squares`.
 
     Returns:
-        The best fit (least sum of squares among the finite ones), and all fits with a leading axis `k`.
+        The fit with the least finite sum of squares (its own status says whether it converged), and all fits with a
+        leading axis `k`.
 
     Example:
         >>> import jax.numpy as jnp, jaxkit as jk
@@ -153,10 +163,7 @@ def multistart(
         (5.0, (16,))
     """
     every = jax.vmap(lambda start: least_squares(residuals, start, args, **options))(starts)
-    # A lane that failed may hold a small sum by accident of where it stopped: prefer the lanes that converged.
-    rank = jnp.where(jnp.isfinite(every.sse), every.sse, jnp.inf)
-    converged = jnp.where(every.ok, rank, jnp.inf)
-    index = jnp.where(jnp.any(jnp.isfinite(converged)), jnp.argmin(converged), jnp.argmin(rank))
+    index = jnp.argmin(jnp.where(jnp.isfinite(every.sse), every.sse, jnp.inf))
     return jax.tree.map(lambda v: v[index], every), every
 
 
@@ -175,62 +182,71 @@ def _column_norms(jac: Float[Array, "m n"]) -> Float[Array, " n"]:
 
 
 def _levenberg_marquardt(
-    fn: Callable[[Array], Array],
-    jacobian: Callable[[Array], Array],
+    both: Callable[[Array], tuple[Array, Array]],
     start: Float[Array, " n"],
+    count: int,
     *,
     rtol: float,
     gtol: float,
     max_steps: int,
     damping: float,
-) -> tuple[Float[Array, " n"], tuple[Int[Array, ""], Int[Array, ""]]]:
-    """The iteration on flat vectors: parameters, and (status, steps)."""
-    eps = float(jnp.finfo(start.dtype).eps)
+) -> tuple[tuple[Array, Array, Array], tuple[Int[Array, ""], Int[Array, ""]]]:
+    """The iteration on flat vectors: (parameters, residuals, Jacobian) and (status, evaluations).
 
-    def step(state: dict[str, Array]) -> dict[str, Array]:
-        p, r, jac, scale, lam, nu = (state[k] for k in ("p", "r", "jac", "scale", "lam", "nu"))
-        # QR of the augmented scaled system: no squaring of the condition number.
-        q, upper = jnp.linalg.qr(
-            jnp.concatenate([jac / scale[None, :], jnp.sqrt(lam) * jnp.eye(p.size, dtype=p.dtype)])
-        )
-        z = -jax.scipy.linalg.solve_triangular(upper, q[: r.size].T @ r)
-        dp = z / scale
-        trial = fn(p + dp)
-        sse, new = r @ r, trial @ trial
-        predicted = z @ (
-            lam * z - (jac / scale[None, :]).T @ r
-        )  # twice the decrease of the model, up to rounding positive
-        gain = jnp.where(jnp.isfinite(new), (sse - new) / jnp.maximum(predicted, jnp.finfo(p.dtype).tiny), -1.0)
-        better = gain > 0
-        small_step = jnp.linalg.norm(z) <= rtol * jnp.linalg.norm(scale * (p + dp))
-        small_gain = better & (sse - new <= rtol * sse) & (predicted <= rtol * sse)
-        exact = better & (new <= eps**2 * (1 + sse))
-        p, r = jnp.where(better, p + dp, p), jnp.where(better, trial, r)
-        jac = jax.lax.cond(better, jacobian, lambda _: jac, p)
-        scale = jnp.maximum(scale, jnp.where(better, _column_norms(jac), 0))
-        lam = jnp.where(better, lam * jnp.maximum(1 / 3, 1 - (2 * jnp.clip(gain, 0, 1) - 1) ** 3), lam * nu)
-        nu = jnp.where(better, 2.0, 2 * nu)
-        done = small_step | small_gain | exact | (_cosine(jac, r) <= gtol)
-        failed = jnp.where(jnp.all(jnp.isfinite(jac)), int(Status.ok), int(Status.not_finite))
-        failed = jnp.where(~done & (lam > 1 / eps), int(Status.no_progress), failed)
-        return {"p": p, "r": r, "jac": jac, "scale": scale, "lam": lam, "nu": nu, "done": done, "status": failed}
+    Residuals and Jacobian are evaluated at one place of the program, always at the trial point: a rejected step wastes
+    a Jacobian, but the program compiles in a third of the time, and under `vmap` both branches would run anyway.
+    """
+    dtype, eps = start.dtype, float(jnp.finfo(start.dtype).eps)
+    ok = jnp.asarray(int(Status.ok))
 
-    r, jac = fn(start), jacobian(start)
-    finite = jnp.all(jnp.isfinite(r)) & jnp.all(jnp.isfinite(jac))
+    def step(s: dict[str, Array]) -> dict[str, Array]:
+        r, jac = both(s["trial"])
+        sse, new = s["r"] @ s["r"], r @ r
+        first = jnp.isinf(sse)
+        better = jnp.isfinite(new) & jnp.all(jnp.isfinite(jac)) & (new < sse)
+        gain = jnp.where(first, 0.5, (sse - new) / jnp.maximum(s["predicted"], jnp.finfo(dtype).tiny))
+        move = jnp.linalg.norm(s["z"])
+        keep = lambda there, here: jnp.where(better, there, here)
+        p, r, jac = keep(s["trial"], s["p"]), keep(r, s["r"]), keep(jac, s["jac"])
+        scale = jnp.maximum(s["scale"], _column_norms(jac))
+        shrink = jnp.maximum(1 / 3, 1 - (2 * jnp.clip(gain, 0, 1) - 1) ** 3)
+        lam, nu = s["lam"] * keep(shrink, s["nu"]), keep(jnp.asarray(2.0, dtype), 2 * s["nu"])
+        small_gain = better & ~first & (sse - new <= rtol * sse) & (s["predicted"] <= rtol * sse)
+        small_step = ~first & (move <= rtol * jnp.linalg.norm(scale * p))
+        exact = better & (new <= eps**2 * jnp.where(first, 1, 1 + sse))
+        done = small_gain | small_step | exact | (_cosine(jac, r) <= gtol)
+        status = jnp.where(first & ~better, int(Status.not_finite), ok)
+        status = jnp.where(~done & (lam > 1 / eps), int(Status.no_progress), status)
+        z, predicted = _step(jac / scale[None, :], r, lam)
+        state = {"p": p, "r": r, "jac": jac, "scale": scale, "lam": lam, "nu": nu, "trial": p + z / scale}
+        return state | {"z": z, "predicted": predicted, "done": done, "status": status}
+
     first = {
         "p": start,
-        "r": r,
-        "jac": jac,
-        "scale": _column_norms(jac),
-        "lam": jnp.asarray(damping, start.dtype),
-        "nu": jnp.asarray(2.0, start.dtype),
-        "done": _cosine(jac, r) <= gtol,
-        "status": jnp.where(finite, int(Status.ok), int(Status.not_finite)),
+        "r": jnp.full(count, jnp.inf, dtype),
+        "jac": jnp.zeros((count, start.size), dtype),
+        "scale": jnp.zeros_like(start),
+        "lam": jnp.asarray(damping, dtype),
+        "nu": jnp.asarray(2.0, dtype),
+        "trial": start,
+        "z": jnp.full_like(start, jnp.inf),
+        "predicted": jnp.asarray(jnp.inf, dtype),
+        "done": jnp.zeros((), bool),
+        "status": ok,
     }
-    state, status, steps = iterate(
+    last, status, steps = iterate(
         step, first, status=lambda s: s["status"], done=lambda s: s["done"], max_steps=max_steps
     )
-    return state["p"], (status, steps)
+    return (last["p"], last["r"], last["jac"]), (status, steps)
+
+
+def _step(jac: Float[Array, "m n"], r: Float[Array, " m"], lam: Float[Array, ""]) -> tuple[Array, Array]:
+    """The damped Gauss-Newton step in scaled parameters, and the decrease of the sum of squares that it predicts."""
+    n = jac.shape[1]
+    # QR of the augmented system: no squaring of the condition number.
+    q, upper = jnp.linalg.qr(jnp.concatenate([jac, jnp.sqrt(lam) * jnp.eye(n, dtype=jac.dtype)]))
+    z = -jax.scipy.linalg.solve_triangular(upper, q[: r.size].T @ r)
+    return z, z @ (lam * z - jac.T @ r)
 
 
 def _cosine(jac: Float[Array, "m n"], r: Float[Array, " m"]) -> Float[Array, ""]:

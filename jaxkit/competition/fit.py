@@ -1,0 +1,247 @@
+"""Parameters from data, through the solver, with standard errors, profiles and bands."""
+
+import functools
+from typing import Any, ClassVar
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from jaxkit.competition.data import Data
+from jaxkit.competition.model import Params, Rates, simulate
+from jaxkit.core import checks
+from jaxkit.core.status import Outcome
+from jaxkit.core.struct import struct
+from jaxkit.learn.least_squares import LeastSquares, least_squares, multistart
+
+Unknowns = dict[str, Array]  # "A" (n, n), "r" (n,), "x0" (n,): flattened in this order
+
+
+@struct
+class CompetitionFit(Outcome):
+    """A fit of n species and how sure it is.
+
+    Attributes:
+        rates: `dx_i/dt = x_i (r_i - sum_j A_ij x_j)`.
+        x0: State at `data.start`, shape `(n,)`.
+        sse: Sum of squared residuals.
+        residuals: Model less observation, shape `(m,)`.
+        covariance: Of the flattened `A`, `r`, `x0`.
+        standard_errors: In the structure `{"A", "r", "x0"}`.
+        start_sse: Sum reached from each start, shape `(starts,)`.
+        status: `Status` code of the best start.
+        steps: Its iterations.
+        data: What was fitted.
+    """
+
+    verb: ClassVar[str] = "competition.fit"
+
+    rates: Rates
+    x0: Float[Array, " n"]
+    sse: Float[Array, ""]
+    residuals: Float[Array, " m"]
+    covariance: Float[Array, "k k"]
+    standard_errors: Unknowns
+    start_sse: Float[Array, " starts"]
+    status: Int[Array, ""]
+    steps: Int[Array, ""]
+    data: Data
+
+    @property
+    def unknowns(self) -> Unknowns:
+        """The fitted numbers as one pytree."""
+        return {"A": self.rates.A, "r": self.rates.r, "x0": self.x0}
+
+    @property
+    def params(self) -> Params:
+        """The two-species form `r, N, a`."""
+        return self.rates.params
+
+    @property
+    def params_errors(self) -> Params:
+        """Standard errors of `params`, by the delta method."""
+        form = lambda u: jax.tree.leaves(Rates(u["r"], u["A"]).params)
+        rows = jnp.concatenate([_flat_jacobian(lambda u, i=i: form(u)[i], self.unknowns) for i in range(3)])
+        errors = jnp.sqrt(jnp.einsum("ij,jk,ik->i", rows, self.covariance, rows))
+        return Params(errors[:2], errors[2:4], errors[4:])
+
+    @property
+    def capacities(self) -> tuple[Array, Array]:
+        """What each species reaches alone, `r_i / A_ii`, and its standard error; shapes `(n,)`."""
+        ratio = lambda u: u["r"] / jnp.diagonal(u["A"])
+        rows = _flat_jacobian(ratio, self.unknowns)
+        return ratio(self.unknowns), jnp.sqrt(jnp.einsum("ij,jk,ik->i", rows, self.covariance, rows))
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        """Number of observations less number of parameters."""
+        return self.residuals.size - self.covariance.shape[0]
+
+    @property
+    def residual_standard_error(self) -> Array:
+        """`sqrt(sse / degrees_of_freedom)`."""
+        return jnp.sqrt(self.sse / self.degrees_of_freedom)
+
+    @property
+    def r_squared(self) -> Array:
+        """Share of the variance about each species' mean that the model explains."""
+        member = jax.nn.one_hot(self.data.species, len(self.data.names), axis=0, dtype=self.sse.dtype)
+        means = jnp.sum(member * self.data.volume[None, :], axis=1) / jnp.sum(member, axis=1)
+        return 1 - self.sse / jnp.sum((self.data.volume - means[self.data.species]) ** 2)
+
+
+def fit(data: Data, *, starts: int = 12, key: Array | None = None, rtol: float = 1e-9) -> CompetitionFit:
+    """Fit growth rates, interactions and the first state to data, by least squares through the solver.
+
+    Many starts run at once: a straight-line guess from the logarithmic slopes of the data, and scattered copies of it.
+
+    Args:
+        data: Observations, e.g. `gause("paramecium")`.
+        starts: Number of starts.
+        key: Random key of the scatter.
+        rtol: Tolerance of the integration.
+
+    Returns:
+        A `CompetitionFit`; call `.checked()` to raise when it did not converge.
+
+    Raises:
+        ValueError: There are no more observations than parameters, or a species was never observed.
+
+    Example:
+        >>> import jax
+        >>> from jaxkit import competition as comp
+        >>> found = comp.fit(comp.gause("paramecium caudatum")).checked()
+        >>> round(float(found.rates.r[0]), 4), round(float(found.capacities[0][0]), 2), round(float(found.sse), 2)
+        (0.9593, 202.3, 2494.94)
+    """
+    species = len(data.names)
+    unknown = species * (species + 2)
+    count = data.volume.size
+    checks.require(count > unknown, "data", f"have more than {unknown} observations", f"has {count}")
+    seen = np.unique(np.asarray(data.species))
+    checks.require(seen.size == species, "data", "observe every species", f"observes {seen.size} of {species}")
+    checks.require(starts >= 1, "starts", "be at least 1", f"is {starts}")
+    guess = first_guess(data)
+    scatter = jax.random.normal(jax.random.key(0) if key is None else key, (starts, unknown), data.volume.dtype)
+    flat, unravel = jax.flatten_util.ravel_pytree(guess)
+    stacked = jax.vmap(unravel)(flat[None] * jnp.exp(0.3 * scatter.at[0].set(0)))
+    times, index = _grid(data)
+    best, every = _search(stacked, data, times, index, rtol)
+    return _as_fit(best, every.sse, data)
+
+
+def first_guess(data: Data) -> Unknowns:
+    """Straight-line guess: logarithmic slopes of smoothed data regressed on the populations (gradient matching)."""
+    time, species, volume = (np.asarray(v, float) for v in (data.time, data.species, data.volume))
+    grid = np.linspace(time.min(), time.max(), 40)
+    floor = 0.02 * volume.max()
+    width = max(float(np.median(np.diff(np.unique(time)))), 1e-12) * 1.5
+    paths = []
+    for i in range(len(data.names)):
+        here, found = time[species == i], np.maximum(volume[species == i], floor)
+        weights = np.exp(-0.5 * ((grid[:, None] - here) / width) ** 2) + 1e-9
+        paths.append(weights @ found / weights.sum(1))
+    smooth = np.stack(paths, 1)
+    slopes = np.gradient(np.log(smooth), grid, axis=0)
+    r, a = [], []
+    for i in range(len(data.names)):
+        design = np.concatenate([np.ones((len(grid), 1)), -smooth], axis=1)
+        rate, *row = np.linalg.lstsq(design, slopes[:, i], rcond=None)[0]
+        span = 4 / (grid[-1] - grid[0])
+        r.append(max(rate, span))
+        capacity = smooth[:, i].max()
+        row = np.maximum(row, 0.1 * r[-1] / capacity)
+        a.append(np.minimum(row, 3 * r[-1] / capacity))
+    first = np.maximum(smooth[0] * np.exp(-np.array(r) * (grid[0] - data.start)), 1e-3 * floor)
+    return {k: jnp.asarray(np.array(v), data.volume.dtype) for k, v in (("A", a), ("r", r), ("x0", first))}
+
+
+def profile(
+    found: CompetitionFit, name: str, index: int | tuple[int, ...], *, span: float = 3.0, points: int = 21
+) -> Any:
+    """Profile of the sum of squares: one number held fixed at values about its estimate, all others refitted.
+
+    Args:
+        found: A fit.
+        name: `"A"`, `"r"` or `"x0"`.
+        index: Entry of it.
+        span: Half width of the range, in standard errors.
+        points: Number of values.
+
+    Returns:
+        The values, shape `(points,)`, and the least sum of squares at each.
+    """
+    checks.one_of("name", name, ("A", "r", "x0"))
+    centre, error = found.unknowns[name][index], found.standard_errors[name][index]
+    values = centre + error * jnp.linspace(-span, span, points, dtype=centre.dtype)
+    mask = jax.tree.map(lambda v: jnp.ones_like(v), found.unknowns)
+    mask[name] = mask[name].at[index].set(0)
+    times, which = _grid(found.data)
+
+    blend = lambda m, v, f: m * v + (1 - m) * f
+
+    def least(value: Array) -> Array:
+        fixed = dict(found.unknowns)
+        fixed[name] = fixed[name].at[index].set(value)
+        # The column of the held entry is zero, so it never moves.
+        held = lambda u, _: residuals(jax.tree.map(blend, mask, u, fixed), found.data, times, which, 1e-8)
+        return least_squares(held, fixed, rtol=1e-9, max_steps=60).sse
+
+    return values, jax.jit(jax.vmap(least))(values)
+
+
+def band(found: CompetitionFit, ts: ArrayLike) -> tuple[Float[Array, "m n"], Float[Array, "m n"]]:
+    """Fitted populations at `ts` and their standard errors (delta method), shapes `(m, n)`; `ts[0]` is the start."""
+    path = lambda u: simulate(Rates(u["r"], u["A"]), u["x0"], ts, adjoint="forward").xs
+    rows = _flat_jacobian(lambda u: path(u).ravel(), found.unknowns)
+    mean = path(found.unknowns)
+    return mean, jnp.sqrt(jnp.einsum("ij,jk,ik->i", rows, found.covariance, rows)).reshape(mean.shape)
+
+
+def residuals(unknowns: Unknowns, data: Data, times: Array, index: Array, rtol: float) -> Float[Array, " m"]:
+    """Model less observation. `times` holds the start and the distinct times of the data, `index` each one's row."""
+    rates = Rates(unknowns["r"], unknowns["A"])
+    xs = simulate_free(rates, unknowns["x0"], times, rtol)
+    return xs[index, data.species] - data.volume
+
+
+def simulate_free(rates: Rates, x0: Array, times: Array, rtol: float) -> Array:
+    """States without the positivity check: a search may pass through anything."""
+    scale = 1e-3 * rtol
+    return simulate(rates, jnp.abs(x0), times, rtol=rtol, atol=scale, adjoint="forward", max_steps=1024).xs
+
+
+def _grid(data: Data) -> tuple[Array, Array]:
+    """Distinct times with the start in front, and the row of each observation in them."""
+    distinct = np.unique(np.append(np.asarray(data.time), data.start))
+    checks.require(distinct[0] == data.start, "data", "start no later than its first time", f"starts at {data.start}")
+    return jnp.asarray(distinct), jnp.asarray(np.searchsorted(distinct, np.asarray(data.time)))
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def _search(starts: Unknowns, data: Data, times: Array, index: Array, rtol: float) -> tuple[LeastSquares, LeastSquares]:
+    misfit = lambda u, _: residuals(u, data, times, index, rtol)
+    return multistart(misfit, starts, rtol=1e-11, max_steps=200)
+
+
+def _as_fit(best: LeastSquares, every: Array, data: Data) -> CompetitionFit:
+    u = best.params
+    return CompetitionFit(
+        rates=Rates(u["r"], u["A"]),
+        x0=jnp.abs(u["x0"]),
+        sse=best.sse,
+        residuals=best.residuals,
+        covariance=best.covariance,
+        standard_errors=best.standard_errors,
+        start_sse=every,
+        status=best.status,
+        steps=best.steps,
+        data=data,
+    )
+
+
+def _flat_jacobian(fn: Any, unknowns: Unknowns) -> Float[Array, "m k"]:
+    flat, unravel = jax.flatten_util.ravel_pytree(unknowns)
+    return jax.jacfwd(lambda v: fn(unravel(v)))(flat)

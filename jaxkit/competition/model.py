@@ -1,0 +1,169 @@
+"""The model: two species with logistic growth that harm each other, and its form for n species."""
+
+from typing import Any, Self
+
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from jaxkit.core import checks
+from jaxkit.core.numerics import safe_sqrt
+from jaxkit.core.struct import struct
+from jaxkit.dynamics.solve import Solution, solve
+
+
+@struct
+class Params:
+    """Parameters of two species, one entry a species.
+
+    `dx1/dt = r1 x1 (1 - x1/N1) - a1 x1 x2`, `dx2/dt = r2 x2 (1 - x2/N2) - a2 x1 x2`.
+
+    Attributes:
+        r: Growth rates when rare, per unit time.
+        N: Capacities: what each species reaches alone, in units of `x`.
+        a: Harm done by the other species, per unit time and unit of the other.
+
+    Example:
+        >>> from jaxkit import competition as comp
+        >>> comp.outcome(comp.Params(r=(0.1, 0.3), N=(500.0, 1000 / 3), a=(1e-4, 2e-4))).name
+        'coexistence'
+    """
+
+    r: Any
+    N: Any
+    a: Any
+
+    def arrays(self) -> Self:
+        """The same as arrays of shape `(2,)`, checked positive where their values are known."""
+        values = {}
+        for name in ("r", "N", "a"):
+            value = checks.floating(name, getattr(self, name))
+            checks.shape(name, value, (2,))
+            checks.positive(name, value)
+            values[name] = value
+        return type(self)(**values)
+
+    @property
+    def rates(self) -> "Rates":
+        """The same model as `dx_i/dt = x_i (r_i - sum_j A_ij x_j)`."""
+        p = self.arrays()
+        return Rates(p.r, jnp.stack([jnp.stack([p.r[0] / p.N[0], p.a[0]]), jnp.stack([p.a[1], p.r[1] / p.N[1]])]))
+
+
+@struct
+class Rates:
+    """The Lotka-Volterra form for n species, `dx_i/dt = x_i (r_i - sum_j A_ij x_j)`.
+
+    Attributes:
+        r: Growth rates when rare, shape `(n,)`, per unit time.
+        A: What each unit of `j` takes from the growth rate of `i`, shape `(n, n)`.
+    """
+
+    r: Any
+    A: Any
+
+    def arrays(self) -> Self:
+        """The same as arrays, shapes checked."""
+        r, a = checks.floating("r", self.r), checks.floating("A", self.A)
+        checks.shape("r", r, ("n",))
+        checks.shape("A", a, (r.size, r.size))
+        checks.finite("r", r)
+        checks.finite("A", a)
+        return type(self)(r, a)
+
+    @property
+    def params(self) -> Params:
+        """The two-species form."""
+        checks.shape("r", self.r, (2,))
+        a = self.A
+        return Params(self.r, self.r / jnp.stack([a[0, 0], a[1, 1]]), jnp.stack([a[0, 1], a[1, 0]]))
+
+
+def as_rates(p: Params | Rates) -> Rates:
+    """Either form of the parameters, as checked `Rates`."""
+    return p.rates if isinstance(p, Params) else p.arrays()
+
+
+def field(t: Array, x: Float[Array, " n"], rates: Rates) -> Float[Array, " n"]:
+    """Velocity of the populations `x`, shape `(n,)`, in units of `x` per unit time."""
+    return x * (rates.r - rates.A @ x)
+
+
+def _scalar_field(t: Array, x: tuple[Array, ...], rates: Rates) -> tuple[Array, ...]:
+    """`field` on a tuple of scalars, which vmapped solves run through four times faster than arrays of shape (2,)."""
+    n = len(x)
+    return tuple(
+        x[i] * (rates.r[i] - sum((rates.A[i, j] * x[j] for j in range(n)), jnp.zeros_like(x[0]))) for i in range(n)
+    )
+
+
+def simulate(p: Params | Rates, x0: ArrayLike, ts: ArrayLike, **options: Any) -> Solution:
+    """Populations over time, from `x0` at `ts[0]`.
+
+    Differentiable in `p`, `x0` and `ts`; vmaps.
+
+    Args:
+        p: Parameters of two species (`Params`) or of n (`Rates`).
+        x0: Populations at `ts[0]`, shape `(n,)`, not negative.
+        ts: Increasing times, shape `(m,)`.
+        **options: Passed to `jaxkit.solve` (`method`, `rtol`, `atol`, `max_steps`, `adjoint`, ...).
+
+    Returns:
+        A `Solution` with `xs` of shape `(m, n)`.
+
+    Raises:
+        ValueError: A parameter is not positive, a shape is wrong, or `ts` does not increase.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxkit import competition as comp
+        >>> p = comp.Params(r=(0.1, 0.3), N=(500.0, 1000 / 3), a=(1e-4, 2e-4))
+        >>> sol = comp.simulate(p, (100.0, 150.0), jnp.array([0.0, 10.0, 1000.0])).checked()
+        >>> [[round(float(v), 2) for v in x] for x in sol.xs]
+        [[100.0, 150.0], [165.06, 282.47], [375.0, 250.0]]
+
+    References:
+        Su Jianlin, Two-species competition: LaTeX + Python (kexue.fm/archives/3120).
+    """
+    rates, x0 = as_rates(p), checks.floating("x0", x0)
+    checks.shape("x0", x0, (rates.r.size,))
+    checks.positive("x0", x0, strict=False)
+    sol = solve(_scalar_field, tuple(x0[i] for i in range(x0.size)), ts, rates, **options)
+    stacked = lambda xs: jnp.stack(xs, axis=-1)
+    return Solution(sol.ts, stacked(sol.xs), sol.status, sol.steps, sol.rejected, sol.end, stacked(sol.final))
+
+
+def simulate_noisy(
+    p: Params | Rates, x0: ArrayLike, ts: ArrayLike, *, key: Array, individuals: float = 1.0, dt: float = 0.01
+) -> Solution:
+    """Populations with demographic noise: births and deaths of single individuals, as a diffusion.
+
+    `dx_i = x_i (r_i - sum_j A_ij x_j) dt + sqrt(x_i (r_i + sum_j A_ij x_j) / individuals) dW_i` (Itô). An empty
+    population stays empty; for many individuals the mean follows `simulate`.
+
+    Args:
+        p: Parameters.
+        x0: Populations at `ts[0]`, shape `(n,)`.
+        ts: Increasing times.
+        key: Random key of the noise.
+        individuals: Individuals in one unit of `x`.
+        dt: Step of the Euler-Maruyama scheme, in units of `ts`.
+
+    Returns:
+        A `Solution` with `xs` of shape `(m, n)`.
+
+    References:
+        Gillespie (2000), The chemical Langevin equation, J. Chem. Phys. 113, 297.
+    """
+    rates, x0 = as_rates(p), checks.floating("x0", x0)
+    checks.shape("x0", x0, (rates.r.size,))
+    checks.positive("x0", x0, strict=False)
+    checks.positive("individuals", individuals)
+    drift = lambda t, x, q: field(t, jnp.maximum(x, 0), q)
+    noise = lambda t, x, q: safe_sqrt(jnp.maximum(x, 0) * (q.r + q.A @ jnp.maximum(x, 0)) / individuals)
+    steps = 4096
+    if not checks.is_traced(ts):
+        times = jnp.asarray(ts)
+        steps = int(jnp.ceil((times[-1] - times[0]) / dt)) + times.size + 16
+    sol = solve(drift, x0, ts, rates, method="euler", dt=dt, noise=noise, key=key, max_steps=steps)
+    floor = lambda v: jnp.maximum(v, 0)
+    return Solution(sol.ts, floor(sol.xs), sol.status, sol.steps, sol.rejected, sol.end, floor(sol.final))
