@@ -278,8 +278,8 @@ def _draws(problem: _Problem, starts: int, spread: float | None, key: Array) -> 
 def _descend(problem: _Problem, learning_rate: float, steps: int) -> tuple[LeastSquares, Array]:
     """The article's recipe, on the unknowns in their own units: where it ends, and the losses on the way."""
     loss = lambda p, _: jnp.sum(problem.misfit(p) ** 2)
-    done = jax.jit(lambda p: fit(loss, p, optimizer=optax.adam(learning_rate), steps=steps))(problem.base)
-    here = jax.jit(lambda p: least_squares(lambda q, _: problem.misfit(q), p, max_steps=0))(done.params)
+    done = jax.jit(lambda p: fit(loss, p, optimizer=optax.adam(learning_rate, eps=1e-7), steps=steps))(problem.base)
+    here = jax.jit(lambda p: least_squares(lambda q, _: problem.misfit(q), p, max_steps=1))(done.params)
     return dataclasses.replace(here, status=done.status, steps=done.steps), done.history
 
 
