@@ -83,23 +83,19 @@ def layers(torch: Any, *, quick: bool, repeats: int) -> tuple[list[dict], list[d
 def training(torch: Any, *, quick: bool, repeats: int) -> tuple[list[dict], list[dict]]:
     """Epochs of the article's recipe against the same recipe in torch, its cell in a Python loop."""
     data, epochs = recurrent.ARTICLE, 100 if quick else 10_000
-    observed = (data["times"], data["values"])
     with jax.enable_x64(True):
         loss = _article_loss(data)
         first = jax.tree.map(jnp.asarray, data["guess"])
-        run = jax.jit(lambda p: jk.fit(loss, p, optimizer=optax.adam(1e-4, eps=1e-7), steps=epochs).params)
+        run = jax.jit(lambda p: jk.fit(loss, p, optimizer=optax.adam(1e-4, eps=1e-7), steps=epochs).history)
         ours = harness.measure({"ours": lambda: run(first)}, repeats=repeats)["ours"]
-        found = recurrent.infer(
-            recurrent.two_species, data["guess"], observed, dt=1.0, scheme="euler", method="adam", steps=epochs
-        )
-        gap = max(float(jnp.max(jnp.abs(found.params[k] / run(first)[k] - 1))) for k in found.params)
+        history = np.asarray(run(first))
     some = 2 if quick else 40
     torch.set_num_threads(1)
     start = time.process_time()
     losses = _torch_epochs(torch, data, some)
     theirs = (time.process_time() - start) / some
-    assert abs(losses[0] / float(found.history[0]) - 1) < 1e-12 and gap < 1e-6
-    assert abs(losses[-1] / float(found.history[some - 1]) - 1) < 1e-4, (losses[-1], found.history[some - 1])
+    gap = np.max(np.abs(np.array(losses) / history[:some] - 1))  # later the recipe oscillates, and rounding shows
+    assert gap < 1e-9 and np.all(np.isfinite(history)) and (quick or history[-1000:].min() < 1e-3 * history[0]), gap
     each = ours.cpu / epochs
     row = {"epochs": epochs, "ours CPU ms": ours.cpu * 1e3, "torch CPU s (from 40 epochs)": theirs * epochs}
     return [row | {"ratio": theirs / each}], [harness.goal("custom-cell training: torch / ours", theirs / each, 1000)]

@@ -1,6 +1,7 @@
 """Runge-Kutta schemes as data: one table of coefficients defines a method, and `step` moves a state by it."""
 
 import functools
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -129,6 +130,49 @@ def get(scheme: "str | Tableau | Any") -> Tableau:
         return from_diffrax(scheme)
     checks.one_of("scheme", scheme, TABLEAUS)
     return TABLEAUS[scheme]
+
+
+def order_of(scheme: Tableau, *, at_most: int = 8) -> int:
+    """The order of accuracy of a tableau, proved by the order conditions: one equation a rooted tree.
+
+    Args:
+        scheme: The tableau.
+        at_most: Highest order to try (there are 200 conditions up to order 8).
+
+    Example:
+        >>> from jaxkit.dynamics import schemes
+        >>> [schemes.order_of(schemes.get(name)) for name in ("euler", "rk4", "gauss6", "dopri8")]
+        [1, 4, 6, 8]
+
+    References:
+        Hairer, Nørsett, Wanner, Solving Ordinary Differential Equations I, theorem II.2.13.
+    """
+    trees: set[tuple] = {()}  # a tree is the sorted tuple of the trees that hang at its root
+    for order in range(1, at_most + 1):
+        if any(abs(scheme.b @ _stage_weights(scheme, tree) * _density(tree) - 1) > 1e-9 for tree in trees):
+            return order - 1
+        trees = {grown for tree in trees for grown in _with_a_leaf(tree)}
+    return at_most
+
+
+def _stage_weights(scheme: Tableau, tree: tuple) -> np.ndarray:
+    return np.prod([scheme.a @ _stage_weights(scheme, branch) for branch in tree], axis=0) * np.ones(len(scheme.b))
+
+
+def _nodes(tree: tuple) -> int:
+    return 1 + sum(map(_nodes, tree))
+
+
+def _density(tree: tuple) -> int:
+    return _nodes(tree) * math.prod(map(_density, tree))
+
+
+def _with_a_leaf(tree: tuple) -> list[tuple]:
+    """Every tree that is this one and one leaf more."""
+    deeper = [
+        tuple(sorted((*tree[:i], grown, *tree[i + 1 :]))) for i, old in enumerate(tree) for grown in _with_a_leaf(old)
+    ]
+    return [tuple(sorted((*tree, ()))), *deeper]
 
 
 def step(scheme: Tableau, field: Field, t: ArrayLike, x: X, dt: ArrayLike, args: PyTree = None) -> X:

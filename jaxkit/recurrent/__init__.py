@@ -16,6 +16,7 @@ _HOME = {
     "as_field": "fields",
     "from_field": "fields",
     "infer": "inference",
+    "paramecium": "data",
     "two_species": "data",
 }
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from jaxkit.recurrent.cells import MinGRU as MinGRU
     from jaxkit.recurrent.cells import Vanilla as Vanilla
     from jaxkit.recurrent.data import ARTICLE as ARTICLE
+    from jaxkit.recurrent.data import paramecium as paramecium
     from jaxkit.recurrent.data import two_species as two_species
     from jaxkit.recurrent.fields import FieldCell as FieldCell
     from jaxkit.recurrent.fields import as_field as as_field

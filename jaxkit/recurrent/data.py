@@ -1,10 +1,14 @@
-"""The article's experiment: two species seen seven times."""
+"""What is inferred from: the article's seven points, and Gause's Paramecium."""
 
+import csv
+from importlib.resources import files
 from types import MappingProxyType
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
+
+from jaxkit.recurrent.inference import Observations
 
 # Times, populations, the first guess and the parameters behind the numbers (kexue.fm 5643); `c` is 1 / N.
 ARTICLE = MappingProxyType(
@@ -38,3 +42,24 @@ def two_species(t: ArrayLike, x: Float[Array, "2"], params: dict[str, Array]) ->
     del t
     r, c, a = (jnp.asarray(params[name]) for name in ("r", "c", "a"))
     return r * x * (1 - c * x) - a * (x[0] * x[1])
+
+
+def paramecium() -> Observations:
+    """Gause's mixture of Paramecium caudatum and P. aurelia: days 2 to 24, volumes.
+
+    Example:
+        >>> from jaxkit.recurrent import paramecium
+        >>> paramecium().values.shape
+        (23, 2)
+
+    References:
+        Gause (1934), Science 79, 16; digitised in gauseR.
+    """
+    with (files("jaxkit") / "competition" / "data" / "gause.csv").open(encoding="utf-8") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["experiment"] == "paramecium"]
+    times = np.unique([float(row["time"]) for row in rows])
+    values = np.full((times.size, 2), np.nan)
+    for row in rows:
+        species = ("P. caudatum", "P. aurelia").index(row["species"])
+        values[np.searchsorted(times, float(row["time"])), species] = float(row["volume"])
+    return Observations(jnp.asarray(times), jnp.asarray(values))

@@ -29,8 +29,8 @@ class FieldCell(Generic[X]):
 
     field: Field
     scheme: schemes.Tableau
-    dt: float
-    t0: float = 0.0
+    dt: ArrayLike
+    t0: ArrayLike = 0.0
     driven: bool = False
 
     def __call__(self, params: PyTree, state: X, x: Any = 0) -> tuple[X, X]:
@@ -54,7 +54,7 @@ class FieldCell(Generic[X]):
 
 
 def from_field(
-    field: Field, *, scheme: Any = "rk4", dt: float, t0: float = 0.0, driven: bool = False
+    field: Field, *, scheme: Any = "rk4", dt: ArrayLike, t0: ArrayLike = 0.0, driven: bool = False
 ) -> FieldCell:
     """A vector field as a recurrent cell: running the cell is solving the equation.
 
