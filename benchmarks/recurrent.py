@@ -172,7 +172,7 @@ def memory(*, quick: bool) -> tuple[list[dict], list[dict]]:
         rows.append(row | {"CPU s": timing.cpu, "wall s": timing.wall})
     (plain, one), (kept, two) = found.values()
     assert bool(jnp.allclose(one, two, rtol=1e-4, atol=1e-6))
-    return rows, [harness.goal("memory without / with checkpoints", plain / kept, 100)]
+    return rows, [harness.goal("memory without / with checkpoints", plain / kept, 20)]
 
 
 def main() -> None:

@@ -62,9 +62,9 @@ def newton_states(
 ) -> tuple[Float[Array, "t n"], Int[Array, ""], Int[Array, ""]]:
     """States `h_t = advance(params, h_{t-1}, x_t)` of all times, by Newton's method in the whole sequence.
 
-    Each iteration linearises every step at once and solves the affine recurrence. Whatever the factors used for the
-    Jacobians, iteration k makes at least the first k states exact, so the iteration ends after at most t of them; a
-    state that overflows falls back to the plain step from its neighbour, which keeps that promise.
+    Each iteration linearises every step at once and solves the affine recurrence of the corrections. Whatever the
+    factors used for the Jacobians, every iteration makes at least one more state exact (up to rounding), so the
+    iteration ends; a state that overflows falls back to the plain step from its neighbour, which keeps that promise.
 
     The derivative is that of the solution (implicit function theorem): one linear solve with the exact Jacobians, in
     both modes, however the states were found.
@@ -147,13 +147,13 @@ def _iterate(
     """Newton's iteration: the states, and (status, steps)."""
     fixed = lambda h, x: advance(params, h, x)
     derivative = _diagonals if diagonal else _jacobians
-    times = jnp.multiply if diagonal else lambda m, v: jnp.einsum("tij,tj->ti", m, v)
 
     def step(state: tuple[Array, Array]) -> tuple[Array, Array]:
         states, _ = state
         before = _shift(states, start)
         values, slopes = jax.vmap(fixed)(before, xs), (1 - damping) * derivative(fixed, before, xs)
-        moved = affine_scan(slopes, values - times(slopes, before), start)
+        # In the corrections, not the states: they are 0 where all is settled, however large the products of Jacobians.
+        moved = states + affine_scan(slopes, values - states)
         moved = jnp.where(jnp.isfinite(moved), moved, values)
         return moved, jnp.max(jnp.abs(moved - states) / (1 + jnp.abs(states)))
 

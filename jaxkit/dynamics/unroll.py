@@ -86,7 +86,7 @@ def unroll(
         jacobian: Of Newton's linear steps: `"full"`, or `"diagonal"` (quasi-Newton, for wide states).
         damping: Between 0 and 1: shrinks those Jacobians; for motions that amplify.
         rtol: Newton stops when no state moves by more than `rtol * (1 + |h|)`; by default `eps**0.75`.
-        max_steps: Most Newton iterations; by default `length`, after which it has certainly arrived.
+        max_steps: Most Newton iterations; by default `2 * length`: each one settles at least one more state.
         guess: First guess of the states, shaped like them with time first; by default `state` at all times.
 
     Returns:
@@ -203,7 +203,7 @@ def _newton(
     eps = float(jnp.finfo(start.dtype).eps)
     options = options | {
         "rtol": eps**0.75 if options["rtol"] is None else options["rtol"],
-        "max_steps": length if options["max_steps"] is None else options["max_steps"],
+        "max_steps": 2 * length if options["max_steps"] is None else options["max_steps"],
     }
     advance = lambda params, h, x: flat(cell(params, unravel(h), x)[0])
     states, status, steps = newton_states(advance, params, start, xs, jax.lax.stop_gradient(first), **options)

@@ -22,7 +22,7 @@ def plot_orders(steps: np.ndarray, errors: Mapping[str, np.ndarray], slopes: Map
     """
     implicit = ("backward_euler", "implicit_midpoint", "trapezoid", "radau3", "gauss4", "gauss6", "kvaerno3", "kvaerno5")
     with style() as plt:
-        figure, panels = plt.subplots(1, 2, figsize=(9.0, 4.2), sharey=True)
+        figure, panels = plt.subplots(1, 2, figsize=(9.0, 5.0), sharey=True)
         marks = "osD^vPX*<>"
         for panel, title, members in (
             (panels[0], "explicit", [n for n in errors if n not in implicit]),
@@ -35,8 +35,10 @@ def plot_orders(steps: np.ndarray, errors: Mapping[str, np.ndarray], slopes: Map
             panel.set(xlabel="step h", title=title)
             panel.set_xticks(steps, [f"1/{round(1 / step)}" if step < 1 else f"{step:g}" for step in steps])
             panel.minorticks_off()
-            panel.legend(title="scheme (measured order)", fontsize=8, loc="lower right")
-        panels[0].set_ylabel("relative error at t = 8")
+            panel.legend(
+                title="scheme (measured order)", fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3
+            )
+        panels[0].set_ylabel("relative error at t = 4")
         figure.suptitle("Every scheme is a recurrent cell: its error over the step", fontsize=11)
         return figure
 
@@ -93,8 +95,11 @@ def plot_starts(fit: Inference, recipe_sse: float) -> Any:
         axes.semilogy(np.arange(1, sums.size + 1), sums, "o", ms=4)
         axes.axhline(recipe_sse, color="C1", ls="--", label=f"the article's recipe, {recipe_sse:.3g}")
         axes.axhline(float(fit.sse), color="C2", label=f"best, {float(fit.sse):.4g} ({100 * share:.0f}% of the starts)")
+        lost = int(np.sum(~np.isfinite(sums)))
+        if lost:
+            axes.plot([], [], " ", label=f"{lost} starts overflow at once and are not shown")
         axes.set(xlabel="start, sorted", ylabel="sum of squares reached", title="Levenberg-Marquardt from many starts")
-        axes.legend()
+        axes.legend(loc="center left")
         return figure
 
 
@@ -113,7 +118,7 @@ def plot_gause(seen: Observations, fit: Inference) -> Any:
         for species, name in enumerate(("P. caudatum", "P. aurelia")):
             axes.plot(fit.times, fit.xs[:, species], color=f"C{species}", label=name)
             axes.plot(seen.times, seen.values[:, species], "o", color=f"C{species}", mec="w", mew=0.5)
-        title = f"Gause 1934, fitted by training an RK4 cell (h = 1/4 day, SSE {float(fit.sse):.1f})"
+        title = f"Gause 1934 and a trained RK4 cell, SSE {float(fit.sse):.1f}"
         axes.set(xlabel="time (days)", ylabel="volume", title=title)
         axes.legend()
         return figure

@@ -52,7 +52,7 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
         steps, errors, rows = compare(QUICK if quick else tuple(schemes.TABLEAUS))
     console.print(_schemes_table(rows))
     # A scheme with tiny leading errors (Tsit5, Dopri8) falls faster than its order until rounding ends the fall.
-    good = all(row.proved == row.order and row.slope >= row.order - 0.15 and not row.gap > 1e-14 for row in rows)
+    good = all(row.proved == row.order and row.slope >= row.order - 0.1 and not row.gap > 1e-14 for row in rows)
     with console.status("the article's inference, by its recipe and by ours ..."):
         recipe, ours, times = article()
     console.print(_article_table(recipe, ours, times))
@@ -101,7 +101,7 @@ def lotka_volterra(t: jax.Array, x: jax.Array, params: jax.Array) -> jax.Array:
     return jnp.stack([x[0] * (params[0] - x[1]), x[1] * (x[0] - params[1])])
 
 
-def compare(names: tuple[str, ...], end: float = 8.0) -> tuple[np.ndarray, dict[str, np.ndarray], list[SchemeRow]]:
+def compare(names: tuple[str, ...], end: float = 4.0) -> tuple[np.ndarray, dict[str, np.ndarray], list[SchemeRow]]:
     """Errors and orders of schemes as cells on prey and predator, and their differences from diffrax.
 
     Args:
@@ -114,11 +114,11 @@ def compare(names: tuple[str, ...], end: float = 8.0) -> tuple[np.ndarray, dict[
     start, params = jnp.array([1.0, 0.5]), jnp.array([1.1, 0.9])
     ts = jnp.array([0.0, end])
     exact = solve(lotka_volterra, start, ts, params, method="dopri8", rtol=1e-13, atol=1e-13).checked().final
-    steps = end / 2.0 ** np.arange(3, 10)
+    steps = 0.5 ** np.arange(1, 9)
     errors, rows = {}, []
     for name in names:
         final = _run_steps(name, steps, end, start, params)
-        errors[name] = np.asarray(jnp.max(jnp.abs(final / exact[None] - 1), axis=1))
+        errors[name] = np.asarray(jnp.linalg.norm(final - exact[None], axis=1) / jnp.linalg.norm(exact))
         scheme = schemes.get(name)
         gap = _diffrax_gap(name, start, params, end) if name in PEERS else float("nan")
         rows.append(SchemeRow(name, scheme.order, schemes.order_of(scheme), _slope(steps, errors[name]), gap))
@@ -204,7 +204,7 @@ def _agree(found: Inference) -> bool:
 
 
 def _schemes_table(rows: list[SchemeRow]) -> Table:
-    table = Table(title="Schemes as cells, on prey and predator over t = 0..8")
+    table = Table(title="Schemes as cells, on prey and predator over t = 0..4")
     for column in ("scheme", "order", "by order conditions", "measured", "largest rel. difference from diffrax"):
         table.add_column(column, justify="left" if column == "scheme" else "right")
     for row in rows:
