@@ -10,7 +10,10 @@ from pathlib import Path
 
 from jaxkit import __version__
 
-SUBJECTS = ("competition", "recurrent")  # each has a module `jaxkit.<subject>.run` with `run(out, *, quick, console) -> Verdict`
+SUBJECTS = (
+    "competition",
+    "recurrent",
+)  # each has a module `jaxkit.<subject>.run` with `run(out, *, quick, console) -> Verdict`
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -99,9 +99,7 @@ TABLEAUS: Mapping[str, Tableau] = MappingProxyType(
         "implicit_midpoint": tableau("implicit_midpoint", 2, [[0.5]], [1.0]),
         "trapezoid": tableau("trapezoid", 2, [[], [0.5, 0.5]], [0.5, 0.5]),
         "radau3": tableau("radau3", 3, [[5 / 12, -1 / 12], [3 / 4, 1 / 4]], [3 / 4, 1 / 4]),
-        "gauss4": tableau(
-            "gauss4", 4, [[1 / 4, 1 / 4 - _ROOT3 / 6], [1 / 4 + _ROOT3 / 6, 1 / 4]], [1 / 2, 1 / 2]
-        ),
+        "gauss4": tableau("gauss4", 4, [[1 / 4, 1 / 4 - _ROOT3 / 6], [1 / 4 + _ROOT3 / 6, 1 / 4]], [1 / 2, 1 / 2]),
         "gauss6": tableau(
             "gauss6",
             6,

@@ -215,7 +215,9 @@ def _newton(
 def _associative(cell: Cell, params: PyTree, state: Any, xs: PyTree) -> Unrolled:
     """A linear cell, exactly, in O(log length) parallel steps."""
     if not isinstance(cell, LinearCell):
-        raise ValueError("Argument `cell` must be linear for mode 'associative' (methods `affine`, `readout`), but is not.")
+        raise ValueError(
+            "Argument `cell` must be linear for mode 'associative' (methods `affine`, `readout`), but is not."
+        )
     decay, drive = cell.affine(params, xs)
     states = affine_scan(decay, drive, state)
     return Unrolled(cell.readout(params, states, xs), states[-1], _finite(states[-1]), jnp.asarray(0))

@@ -239,7 +239,10 @@ class SRU(Cell):
         w = self.param("input_kernel", _GLOROT, (wide, own * width), x.dtype)
         b = self.param("bias", _ZEROS, (2 * width,), x.dtype)
         forget, gate, drive, *skip = jnp.split(x @ w, own, axis=-1)
-        forget, gate = (_sigmoid(g + jnp.broadcast_to(part, g.shape)) for g, part in zip((forget, gate), jnp.split(b, 2), strict=True))
+        forget, gate = (
+            _sigmoid(g + jnp.broadcast_to(part, g.shape))
+            for g, part in zip((forget, gate), jnp.split(b, 2), strict=True)
+        )
         return forget, (1 - forget) * drive, gate, skip[0] if skip else x
 
     def advance(self, state: Float[Array, "... h"], x: Float[Array, "... d"]) -> tuple[Array, Array]:
@@ -277,9 +280,7 @@ def _lstm_parts(z: Array, memory: Array) -> tuple[tuple[Array, Array], tuple[Arr
 def _(primals: Any, tangents: Any) -> Any:
     (z, memory), (dz, dmemory) = primals, tangents
     out, (i, f, g, o, squashed) = _lstm_parts(z, memory)
-    slopes = jnp.concatenate(
-        [g * i * (1 - i), memory * f * (1 - f), i * (1 - g * g), squashed * o * (1 - o)], axis=-1
-    )
+    slopes = jnp.concatenate([g * i * (1 - i), memory * f * (1 - f), i * (1 - g * g), squashed * o * (1 - o)], axis=-1)
     di, df, dg, do = jnp.split(dz * slopes, 4, axis=-1)
     dnew = f * dmemory + di + df + dg
     return out, (dnew, do + o * (1 - squashed * squashed) * dnew)

@@ -156,7 +156,9 @@ def infer(
     checks.one_of("method", method, METHODS)
     checks.require(starts > 0, "starts", "be positive", f"is {starts}")
     seen = observations if isinstance(observations, Observations) else Observations(*observations)
-    problem = _Problem(field, scheme, dt, params0, seen, start, observe, estimate_start=estimate_start, positive=positive)
+    problem = _Problem(
+        field, scheme, dt, params0, seen, start, observe, estimate_start=estimate_start, positive=positive
+    )
     history = jnp.zeros(0)
     if method == "multistart":
         draws = _draws(problem, starts, spread, jax.random.key(0) if key is None else key)
@@ -278,7 +280,9 @@ def _draws(problem: _Problem, starts: int, spread: float | None, key: Array) -> 
 def _descend(problem: _Problem, learning_rate: float, steps: int) -> tuple[LeastSquares, Array]:
     """The article's recipe, on the unknowns in their own units: where it ends, and the losses on the way."""
     loss = lambda p, _: jnp.sum(problem.misfit(p) ** 2)
-    done = jax.jit(lambda p: fit(loss, p, optimizer=optax.adam(learning_rate, eps=1e-7), steps=steps))(problem.base)
+    adam = optax.adam(learning_rate, eps=1e-7)  # Keras's epsilon, as in the article
+    with jax.numpy_dtype_promotion("standard"):  # optax counts its steps in integers
+        done = jax.jit(lambda p: fit(loss, p, optimizer=adam, steps=steps))(problem.base)
     here = jax.jit(lambda p: least_squares(lambda q, _: problem.misfit(q), p, max_steps=1))(done.params)
     return dataclasses.replace(here, status=done.status, steps=done.steps), done.history
 

@@ -20,7 +20,16 @@ def plot_orders(steps: np.ndarray, errors: Mapping[str, np.ndarray], slopes: Map
     Returns:
         The figure.
     """
-    implicit = ("backward_euler", "implicit_midpoint", "trapezoid", "radau3", "gauss4", "gauss6", "kvaerno3", "kvaerno5")
+    implicit = (
+        "backward_euler",
+        "implicit_midpoint",
+        "trapezoid",
+        "radau3",
+        "gauss4",
+        "gauss6",
+        "kvaerno3",
+        "kvaerno5",
+    )
     with style() as plt:
         figure, panels = plt.subplots(1, 2, figsize=(9.0, 5.0), sharey=True)
         marks = "osD^vPX*<>"

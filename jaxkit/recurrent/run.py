@@ -161,7 +161,9 @@ def article() -> tuple[Inference, Inference, tuple[float, float]]:
     seen, found, spent = (ARTICLE["times"], ARTICLE["values"]), [], []
     for options in ({"scheme": "euler", "method": "adam"}, {"scheme": "rk4", "method": "multistart"}):
         begun = time.perf_counter()
-        found.append(jax.block_until_ready(infer(two_species, dict(ARTICLE["guess"]), seen, dt=1.0, **options)).checked())
+        found.append(
+            jax.block_until_ready(infer(two_species, dict(ARTICLE["guess"]), seen, dt=1.0, **options)).checked()
+        )
         spent.append(time.perf_counter() - begun)
     return found[0], found[1], (spent[0], spent[1])
 
@@ -182,9 +184,9 @@ def newton_errors(length: int) -> tuple[dict[str, np.ndarray], float]:
     errors = {}
     for jacobian in ("full", "diagonal"):
         once = jax.jit(
-            lambda guess, jacobian=jacobian: unroll(
-                cell, params, cell.zeros(), xs, mode="newton", jacobian=jacobian, max_steps=1, guess=guess
-            ).ys
+            lambda guess, jacobian=jacobian: (
+                unroll(cell, params, cell.zeros(), xs, mode="newton", jacobian=jacobian, max_steps=1, guess=guess).ys
+            )
         )
         states, history = jnp.zeros_like(reference), []
         for _ in range(24):
@@ -221,10 +223,14 @@ def _article_table(recipe: Inference, ours: Inference, times: tuple[float, float
     for key, label in (("r", "r"), ("c", "1/N"), ("a", "a")):
         for index in range(2):
             truth = ARTICLE["truth"][key][index]
-            theirs, own, error = (float(tree[key][index]) for tree in (recipe.params, ours.params, ours.standard_errors))
+            theirs, own, error = (
+                float(tree[key][index]) for tree in (recipe.params, ours.params, ours.standard_errors)
+            )
             off = (f"{100 * (value / truth - 1):+.1f}%" for value in (theirs, own))
             first, second = off
-            table.add_row(f"{label}{index + 1}", f"{truth:g}", f"{theirs:.4g}", first, f"{own:.4g}", f"{error:.1g}", second)
+            table.add_row(
+                f"{label}{index + 1}", f"{truth:g}", f"{theirs:.4g}", first, f"{own:.4g}", f"{error:.1g}", second
+            )
     share = np.mean(np.asarray(ours.all_sse) <= 1.001 * float(ours.sse))
     table.add_row("SSE", "", f"{float(recipe.sse):.4g}", "", f"{float(ours.sse):.4f}", "", "")
     table.add_row("seconds (with compiling)", "", f"{times[0]:.1f}", "", f"{times[1]:.1f}", "", "")

@@ -73,7 +73,8 @@ def test_explicit_equals_diffrax(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "solver"), [("backward_euler", diffrax.ImplicitEuler), ("kvaerno3", diffrax.Kvaerno3)]
+    ("name", "solver"),
+    [("backward_euler", diffrax.ImplicitEuler), pytest.param("kvaerno3", diffrax.Kvaerno3, marks=pytest.mark.slow)],
 )
 def test_implicit_equals_diffrax(name, solver):
     ours = jax.jit(lambda a: trajectory(schemes.get(name), 16, 0.125, a))(ARGS)
@@ -96,7 +97,9 @@ def test_measured_order(name):
     Tsit5, Dopri5 and Dopri8 have leading errors so small that the next order shows until rounding ends the fall; their
     orders are proved by the order conditions above.
     """
-    exact = jk.solve(forced, jnp.array([1.0, 0.5]), jnp.array([0.0, 2.0]), ARGS, method="dopri8", rtol=1e-13, atol=1e-13)
+    exact = jk.solve(
+        forced, jnp.array([1.0, 0.5]), jnp.array([0.0, 2.0]), ARGS, method="dopri8", rtol=1e-13, atol=1e-13
+    )
     scheme, longest = schemes.get(name), 256 if name == "euler" else 32
 
     def final(dt):
@@ -122,7 +125,9 @@ def test_gradients(name, order):
 
 
 def test_failed_newton_shows_as_nan():
-    x = schemes.step(schemes.get("backward_euler"), lambda t, x, _: x**2, 0.0, 1.0, 1.0)  # k = (1 + k)^2 has no real root
+    x = schemes.step(
+        schemes.get("backward_euler"), lambda t, x, _: x**2, 0.0, 1.0, 1.0
+    )  # k = (1 + k)^2 has no real root
     assert np.isnan(float(x))
 
 
@@ -139,5 +144,7 @@ def test_pytrees_and_user_tableaus():
 def test_bad_schemes():
     with pytest.raises(ValueError, match="Argument `scheme` must be one of 'euler'.*but is 'rk5'"):
         schemes.get("rk5")
-    with pytest.raises(ValueError, match="Argument `solver` must have a Butcher tableau, but SemiImplicitEuler has none"):
+    with pytest.raises(
+        ValueError, match="Argument `solver` must have a Butcher tableau, but SemiImplicitEuler has none"
+    ):
         schemes.from_diffrax(diffrax.SemiImplicitEuler())

@@ -10,7 +10,9 @@ from jaxkit.recurrent import run as command
 def test_quick_run(tmp_path):
     verdict = command.run(tmp_path, quick=True, console=Console(quiet=True))
     assert verdict.ok, verdict.sentence
-    assert {path.name for path in verdict.files} == {f"{n}.png" for n in ("schemes", "article", "starts", "gause", "newton")}
+    assert {path.name for path in verdict.files} == {
+        f"{n}.png" for n in ("schemes", "article", "starts", "gause", "newton")
+    }
     assert all(path.stat().st_size > 10_000 for path in verdict.files)
 
 
