@@ -61,7 +61,8 @@ def layers(torch: Any, *, quick: bool, repeats: int) -> tuple[list[dict], list[d
         worst = float(np.max(np.abs(np.asarray(forward(params, xs)) - torch_forward(1).numpy())))
         theirs = torch_gradient(1).numpy().T
         off = np.max(np.abs(np.asarray(gradient(params, xs)["state_kernel"]) - theirs)) / np.max(np.abs(theirs))
-        assert worst < 1e-5 and off < 1e-4, (name, worst, off)
+        assert worst < 1e-5, (name, worst)
+        assert off < 1e-4, (name, off)
         pairs = {"forward": (forward, torch_forward), "forward + gradient": (gradient, torch_gradient)}
         for what, (own, peer) in pairs.items():
             # The two-thread peer apart: its threads spin on after a call and would burn CPU time on our account.
@@ -85,7 +86,7 @@ def training(torch: Any, *, quick: bool, repeats: int) -> tuple[list[dict], list
     data, epochs = recurrent.ARTICLE, 100 if quick else 10_000
     with jax.enable_x64(True):
         loss = _article_loss(data)
-        first = jax.tree.map(jnp.asarray, data["guess"])
+        first = jax.tree.map(jnp.asarray, data.guess)
         run = jax.jit(lambda p: jk.fit(loss, p, optimizer=optax.adam(1e-4, eps=1e-7), steps=epochs).history)
         ours = harness.measure({"ours": lambda: run(first)}, repeats=repeats)["ours"]
         history = np.asarray(run(first))
@@ -95,7 +96,9 @@ def training(torch: Any, *, quick: bool, repeats: int) -> tuple[list[dict], list
     losses = _torch_epochs(torch, data, some)
     theirs = (time.process_time() - start) / some
     gap = np.max(np.abs(np.array(losses) / history[:some] - 1))  # later the recipe oscillates, and rounding shows
-    assert gap < 1e-9 and np.all(np.isfinite(history)) and (quick or history[-1000:].min() < 1e-3 * history[0]), gap
+    assert gap < 1e-9, gap
+    assert np.all(np.isfinite(history))
+    assert quick or history[-1000:].min() < 1e-3 * history[0]
     each = ours.cpu / epochs
     row = {"epochs": epochs, "ours CPU ms": ours.cpu * 1e3, "torch CPU s (from 40 epochs)": theirs * epochs}
     return [row | {"ratio": theirs / each}], [harness.goal("custom-cell training: torch / ours", theirs / each, 1000)]
@@ -103,16 +106,16 @@ def training(torch: Any, *, quick: bool, repeats: int) -> tuple[list[dict], list
 
 def _article_loss(data: Any) -> Callable[[Any, Any], jax.Array]:
     cell = recurrent.from_field(recurrent.two_species, scheme="euler", dt=1.0)
-    index, values = data["times"][1:].astype(int) - 1, jnp.asarray(data["values"][1:])
-    start = jnp.asarray(data["values"][0])
+    index, values = data.times[1:].astype(int) - 1, jnp.asarray(data.values[1:])
+    start = jnp.asarray(data.values[0])
     return lambda p, _: jnp.sum((jk.unroll(cell, p, start, length=42).ys[index] - values) ** 2)
 
 
 def _torch_epochs(torch: Any, data: Any, epochs: int) -> list[float]:
     """The article's cell as a torch user writes it: a Python loop over the steps."""
-    weights = {k: torch.tensor(v, dtype=torch.float64, requires_grad=True) for k, v in data["guess"].items()}
+    weights = {k: torch.tensor(v, dtype=torch.float64, requires_grad=True) for k, v in data.guess.items()}
     optimizer = torch.optim.Adam(weights.values(), lr=1e-4, eps=1e-7)
-    seen = {int(t): torch.tensor(v, dtype=torch.float64) for t, v in zip(data["times"], data["values"], strict=True)}
+    seen = {int(t): torch.tensor(v, dtype=torch.float64) for t, v in zip(data.times, data.values, strict=True)}
     losses = []
     for _ in range(epochs):
         x, loss = seen[0], torch.zeros((), dtype=torch.float64)

@@ -37,7 +37,7 @@ QUICK = os.environ.get("QUICK") == "1"
 # Any Butcher tableau makes a cell: by name, from a diffrax solver, or your own. Implicit stages are roots.
 
 # %%
-truth = recurrent.ARTICLE["truth"]
+truth = recurrent.ARTICLE.truth
 start = jnp.array([100.0, 150.0])
 exact = jk.solve(recurrent.two_species, start, jnp.linspace(0.0, 50.0, 51), truth, rtol=1e-11, atol=1e-9).checked()
 for scheme in ("euler", "heun", "rk4", "backward_euler", "gauss4"):
@@ -51,8 +51,8 @@ for scheme in ("euler", "heun", "rk4", "backward_euler", "gauss4"):
 # problem: Levenberg-Marquardt from 64 starts, all in one program, finds the answer and says how sure it is.
 
 # %%
-seen = (recurrent.ARTICLE["times"], recurrent.ARTICLE["values"])
-guess = recurrent.ARTICLE["guess"]
+seen = (recurrent.ARTICLE.times, recurrent.ARTICLE.values)
+guess = recurrent.ARTICLE.guess
 recipe = recurrent.infer(recurrent.two_species, guess, seen, dt=1.0, scheme="euler", method="adam")
 found = recurrent.infer(recurrent.two_species, guess, seen, dt=1.0).checked()
 print(f"sum of squares: recipe {float(recipe.sse):.1f}, ours {float(found.sse):.4f}")
@@ -78,13 +78,13 @@ plt.show()
 
 # %% [markdown]
 # ## Back: a cell as a field
-# A cell that changes its state a little is an Euler step. Read so, a plain two-unit network with an antisymmetric
-# kernel is a rotation, and `linearize` says so.
+# A cell that changes its state a little is an Euler step. Read so, a plain two-unit network whose kernel
+# turns and stretches spirals out of the origin (`linearize` says so) until tanh holds it: a limit cycle.
 
 # %%
 cell = recurrent.Vanilla(2)
 params = cell.init(jax.random.key(0), jnp.zeros(1))
-turn = 1.1 * jnp.array([[jnp.cos(0.5), jnp.sin(0.5)], [-jnp.sin(0.5), jnp.cos(0.5)]])
+turn = 1.3 * jnp.array([[jnp.cos(0.5), jnp.sin(0.5)], [-jnp.sin(0.5), jnp.cos(0.5)]])
 params = params | {"state_kernel": turn, "input_kernel": jnp.zeros((1, 2))}
 field = recurrent.as_field(cell, inputs=lambda t: jnp.zeros(1))
 print("eigenvalues at the origin:", np.round(jk.linearize(field, jnp.zeros(2), params).eigenvalues, 4))

@@ -19,6 +19,14 @@ from jaxkit.competition.model import Rates as Rates
 from jaxkit.competition.model import field as field
 from jaxkit.competition.model import simulate as simulate
 from jaxkit.competition.model import simulate_noisy as simulate_noisy
+from jaxkit.competition.plots import animate_flow as animate_flow
+from jaxkit.competition.plots import plot_branches as plot_branches
+from jaxkit.competition.plots import plot_fit as plot_fit
+from jaxkit.competition.plots import plot_outcome_map as plot_outcome_map
+from jaxkit.competition.plots import plot_portrait as plot_portrait
+from jaxkit.competition.plots import plot_time_series as plot_time_series
+from jaxkit.competition.report import branches as branches
+from jaxkit.competition.report import report as report
 from jaxkit.competition.theory import Regime as Regime
 from jaxkit.competition.theory import RestPoints as RestPoints
 from jaxkit.competition.theory import dulac as dulac

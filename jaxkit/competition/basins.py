@@ -1,6 +1,7 @@
 """Who wins from where: the separatrix of the bistable case, basins by integration, outcome maps."""
 
 import functools
+import math
 from typing import ClassVar
 
 import jax
@@ -69,7 +70,11 @@ def separatrix(p: Params, *, reach: float = 20.0, knots: int = 200, rtol: float 
         >>> round(float(curve(0.3)), 8)  # by symmetry the diagonal
         0.3
     """
-    p = p.arrays()
+    return _separatrix(p.arrays(), reach=reach, knots=knots, rtol=rtol)
+
+
+@functools.partial(jax.jit, static_argnames=("reach", "knots", "rtol"))
+def _separatrix(p: Params, *, reach: float, knots: int, rtol: float) -> Separatrix:
     bistable = regime(p) == int(Regime.bistable)
     # Elsewhere there is no saddle inside: trace a harmless stand-in, and say so by the status.
     q = jax.tree.map(lambda v, w: jnp.where(bistable, v, w), p, Params(*(jnp.full(2, c, p.r.dtype) for c in (1, 1, 2))))
@@ -93,7 +98,7 @@ def separatrix(p: Params, *, reach: float = 20.0, knots: int = 200, rtol: float 
         return u, path.xs, jax.vmap(slope)(u, path.xs), path.status
 
     ul, wl, ml, left = trace(-1, 12.0)
-    ur, wr, mr, right = trace(1, float(jnp.log(reach)))
+    ur, wr, mr, right = trace(1, math.log(reach))
     join = lambda a, middle, b: jnp.concatenate([a[::-1], middle[None], b])
     status = jnp.where(bistable, worst(left, right), int(Status.not_applicable))
     return Separatrix(join(ul, u0, ur), join(wl, w0, wr), join(ml, slope0, mr), status)
@@ -144,6 +149,10 @@ def outcome_map(p: Params, a1: ArrayLike, a2: ArrayLike) -> Int[Array, "n m"]:
         >>> comp.outcome_map(p, jnp.array([0.5, 2.0]), jnp.array([0.5, 2.0])).tolist()
         [[0, 2], [3, 1]]
     """
-    p = p.arrays()
+    return _outcome_map(p.arrays(), checks.floating("a1", a1), checks.floating("a2", a2))
+
+
+@jax.jit
+def _outcome_map(p: Params, a1: Array, a2: Array) -> Int[Array, "n m"]:
     at = lambda h1, h2: regime(Params(p.r, p.N, jnp.stack([h1, h2])))
-    return jax.vmap(lambda h1: jax.vmap(lambda h2: at(h1, h2))(jnp.asarray(a2)))(jnp.asarray(a1))
+    return jax.vmap(lambda h1: jax.vmap(lambda h2: at(h1, h2))(a2))(a1)

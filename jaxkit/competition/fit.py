@@ -127,8 +127,7 @@ def fit(data: Data, *, starts: int = 12, key: Array | None = None, rtol: float =
     scatter = jax.random.normal(jax.random.key(0) if key is None else key, (starts, unknown), data.volume.dtype)
     flat, unravel = jax.flatten_util.ravel_pytree(guess)
     stacked = jax.vmap(unravel)(flat[None] * jnp.exp(0.3 * scatter.at[0].set(0)))
-    times, index = _grid(data)
-    best, every = _search(stacked, data, times, index, rtol)
+    best, every = _search(stacked, _sampling(data), rtol)
     return _as_fit(best, every.sse, data)
 
 
@@ -178,15 +177,14 @@ def profile(
     values = centre + error * jnp.linspace(-span, span, points, dtype=centre.dtype)
     mask = jax.tree.map(lambda v: jnp.ones_like(v), found.unknowns)
     mask[name] = mask[name].at[index].set(0)
-    times, which = _grid(found.data)
-
+    sampling = _sampling(found.data)
     blend = lambda m, v, f: m * v + (1 - m) * f
 
     def least(value: Array) -> Array:
         fixed = dict(found.unknowns)
         fixed[name] = fixed[name].at[index].set(value)
         # The column of the held entry is zero, so it never moves.
-        held = lambda u, _: residuals(jax.tree.map(blend, mask, u, fixed), found.data, times, which, 1e-8)
+        held = lambda u, _: _misfit(jax.tree.map(blend, mask, u, fixed), sampling, 1e-8)
         return least_squares(held, fixed, rtol=1e-9, max_steps=60).sse
 
     return values, jax.jit(jax.vmap(least))(values)
@@ -194,47 +192,77 @@ def profile(
 
 def band(found: CompetitionFit, ts: ArrayLike) -> tuple[Float[Array, "m n"], Float[Array, "m n"]]:
     """Fitted populations at `ts` and their standard errors (delta method), shapes `(m, n)`; `ts[0]` is the start."""
+    return _band(found, checks.floating("ts", ts))
+
+
+@jax.jit
+def _band(found: CompetitionFit, ts: Array) -> tuple[Array, Array]:
     path = lambda u: simulate(Rates(u["r"], u["A"]), u["x0"], ts, adjoint="forward").xs
     rows = _flat_jacobian(lambda u: path(u).ravel(), found.unknowns)
     mean = path(found.unknowns)
     return mean, jnp.sqrt(jnp.einsum("ij,jk,ik->i", rows, found.covariance, rows)).reshape(mean.shape)
 
 
-def residuals(unknowns: Unknowns, data: Data, times: Array, index: Array, rtol: float) -> Float[Array, " m"]:
-    """Model less observation. `times` holds the start and the distinct times of the data, `index` each one's row."""
-    rates = Rates(unknowns["r"], unknowns["A"])
-    xs = simulate_free(rates, unknowns["x0"], times, rtol)
-    return xs[index, data.species] - data.volume
+@struct
+class _Sampling:
+    """Where and what was observed, padded with entries of weight 0 so that like experiments share a program.
+
+    Attributes:
+        times: Increasing times at which the solver saves; the start first.
+        row: Which of them each observation belongs to.
+        species: Its species.
+        volume: What was found.
+        weight: 1, or 0 for padding.
+    """
+
+    times: Array
+    row: Array
+    species: Array
+    volume: Array
+    weight: Array
 
 
-def simulate_free(rates: Rates, x0: Array, times: Array, rtol: float) -> Array:
-    """States without the positivity check: a search may pass through anything."""
-    scale = 1e-3 * rtol
-    return simulate(rates, jnp.abs(x0), times, rtol=rtol, atol=scale, adjoint="forward", max_steps=1024).xs
-
-
-def _grid(data: Data) -> tuple[Array, Array]:
-    """Distinct times with the start in front, and the row of each observation in them."""
-    distinct = np.unique(np.append(np.asarray(data.time), data.start))
+def _sampling(data: Data, multiple: int = 8) -> _Sampling:
+    time, volume = np.asarray(data.time), np.asarray(data.volume)
+    distinct = np.unique(np.append(time, data.start))
     checks.require(distinct[0] == data.start, "data", "start no later than its first time", f"starts at {data.start}")
-    return jnp.asarray(distinct), jnp.asarray(np.searchsorted(distinct, np.asarray(data.time)))
+    fill = lambda v: np.pad(v, (0, -len(v) % multiple))
+    extra = distinct[-1] + (distinct[-1] - distinct[0]) * 1e-3 * np.arange(1, 1 + -(len(distinct) + 1) % multiple)
+    arrays = (
+        np.concatenate([distinct, extra]),
+        fill(np.searchsorted(distinct, time)),
+        fill(np.asarray(data.species)),
+        fill(volume),
+        fill(np.ones_like(volume)),
+    )
+    return _Sampling(*(jnp.asarray(v) for v in arrays))  # pyright: ignore[reportCallIssue]
 
 
-@functools.partial(jax.jit, static_argnums=4)
-def _search(starts: Unknowns, data: Data, times: Array, index: Array, rtol: float) -> tuple[LeastSquares, LeastSquares]:
-    misfit = lambda u, _: residuals(u, data, times, index, rtol)
-    return multistart(misfit, starts, rtol=1e-11, max_steps=200)
+def _misfit(unknowns: Unknowns, sampling: _Sampling, rtol: float) -> Float[Array, " m"]:
+    """Model less observation. A search may pass through anything, so nothing is checked here."""
+    rates, x0 = Rates(unknowns["r"], unknowns["A"]), jnp.abs(unknowns["x0"])
+    options = {"rtol": rtol, "atol": 1e-3 * rtol, "adjoint": "forward", "max_steps": 1024}
+    xs = simulate(rates, x0, sampling.times, **options).xs
+    return sampling.weight * (xs[sampling.row, sampling.species] - sampling.volume)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _search(starts: Unknowns, sampling: _Sampling, rtol: float) -> tuple[LeastSquares, LeastSquares]:
+    return multistart(lambda u, _: _misfit(u, sampling, rtol), starts, rtol=1e-11, max_steps=200)
 
 
 def _as_fit(best: LeastSquares, every: Array, data: Data) -> CompetitionFit:
-    u = best.params
+    u, count = best.params, data.volume.size
+    unknown = best.covariance.shape[0]
+    # Padding counted as observations; the variance is per degree of freedom of the true ones.
+    widen = best.degrees_of_freedom / (count - unknown)
     return CompetitionFit(
         rates=Rates(u["r"], u["A"]),
         x0=jnp.abs(u["x0"]),
         sse=best.sse,
-        residuals=best.residuals,
-        covariance=best.covariance,
-        standard_errors=best.standard_errors,
+        residuals=best.residuals[:count],
+        covariance=best.covariance * widen,
+        standard_errors=jax.tree.map(lambda v: v * widen**0.5, best.standard_errors),
         start_sse=every,
         status=best.status,
         steps=best.steps,

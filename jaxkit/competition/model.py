@@ -1,7 +1,9 @@
 """The model: two species with logistic growth that harm each other, and its form for n species."""
 
+import functools
 from typing import Any, Self
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
@@ -127,6 +129,12 @@ def simulate(p: Params | Rates, x0: ArrayLike, ts: ArrayLike, **options: Any) ->
     rates, x0 = as_rates(p), checks.floating("x0", x0)
     checks.shape("x0", x0, (rates.r.size,))
     checks.positive("x0", x0, strict=False)
+    checks.increasing("ts", ts)
+    return _simulate(rates, x0, ts, **options)
+
+
+@functools.partial(jax.jit, static_argnames=("method", "rtol", "dt", "max_steps", "adjoint", "event"))
+def _simulate(rates: Rates, x0: Array, ts: ArrayLike, **options: Any) -> Solution:
     sol = solve(_scalar_field, tuple(x0[i] for i in range(x0.size)), ts, rates, **options)
     stacked = lambda xs: jnp.stack(xs, axis=-1)
     return Solution(sol.ts, stacked(sol.xs), sol.status, sol.steps, sol.rejected, sol.end, stacked(sol.final))

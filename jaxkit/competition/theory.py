@@ -55,7 +55,11 @@ def equilibria(p: Params) -> RestPoints:
     References:
         Su Jianlin (kexue.fm/archives/3120).
     """
-    p = p.arrays()
+    return _equilibria(p.arrays())
+
+
+@jax.jit
+def _equilibria(p: Params) -> RestPoints:
     zero = jnp.zeros_like(p.N[0])
     inside, exists = interior(p)
     x = jnp.stack([jnp.stack([zero, zero]), jnp.stack([zero, p.N[1]]), jnp.stack([p.N[0], zero]), inside])
@@ -93,7 +97,11 @@ class Regime(enum.IntEnum):
 
 def regime(p: Params) -> Int[Array, ""]:
     """The regime as an integer code of `Regime`, by the signs of the invasion rates; traces and vmaps."""
-    p = p.arrays()
+    return _regime(p.arrays())
+
+
+@jax.jit
+def _regime(p: Params) -> Int[Array, ""]:
     rates = invasion(p)
     rounding = 8 * float(jnp.finfo(rates.dtype).eps) * (p.r + p.a * p.N[::-1])
     up, down = rates > rounding, rates < -rounding

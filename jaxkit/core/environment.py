@@ -12,6 +12,8 @@ import numpy as np
 
 from jaxkit.core.checks import one_of
 
+# Measured on the fit of `competition`: compile time 3.5 -> 0.8 CPU seconds, run time 0.5 -> 1.2.
+FAST_COMPILE = ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "diffrax", "numpy", "matplotlib", "safetensors", "rich", "jaxtyping")
 
 
@@ -34,6 +36,16 @@ def set_precision(precision: str) -> None:
     """
     one_of("precision", precision, ("single", "double"))
     jax.config.update("jax_enable_x64", precision == "double")
+
+
+def compile_fast() -> None:
+    """Trade run time for compile time in this process: for scripts of many small programs, and for tests.
+
+    Call it before the first computation. Does nothing where XLA_FLAGS is already set, or with a jaxlib on which the
+    flags were not tried (an unknown flag aborts the process).
+    """
+    if importlib.metadata.version("jaxlib").startswith("0.10."):
+        os.environ.setdefault("XLA_FLAGS", " ".join(FAST_COMPILE))
 
 
 def use_compile_cache() -> None:

@@ -115,9 +115,12 @@ def continuation(
         kind = jnp.where(crossed[1], Special.branch_point.value, jnp.where(crossed[0], Special.fold.value, 0))
         kind = jnp.where((kind == 0) & crossed[2], Special.hopf.value, kind)
         which = jnp.where(crossed[1], 1, jnp.where(crossed[0], 0, 2))
-        there = jax.lax.cond(
-            kind > 0, lambda: _bisect(reach, before["tests"], which, step), lambda: jnp.full_like(u0, jnp.nan)
-        )
+
+        def locate() -> Array:
+            near = _bisect(reach, before["tests"], which, step)
+            return jnp.where(which == 1, _branch_point(residual, near), near)
+
+        there = jax.lax.cond(kind > 0, locate, lambda: jnp.full_like(u0, jnp.nan))
         return after, after | {"ok": ok, "special": kind, "there": there}
 
     _, trail = jax.lax.scan(advance, first, None, length=steps)
@@ -169,6 +172,26 @@ def _reach(residual: Callable, before: dict[str, Array], s: Array) -> tuple[dict
     guess = before["u"] + s * before["tangent"]
     u, ok = _correct(residual, guess, before["tangent"], guess)
     return _point(residual, u, _tangent(residual, u, before["tangent"])), ok
+
+
+def _branch_point(residual: Callable, u: Array) -> Array:
+    """Newton on the extended system that is regular at a simple branch point, where the branch's own is singular.
+
+    Unknowns `(u, beta, psi)`: `G(u) + beta psi = 0`, `G'(u)^T psi = 0`, `|psi| = 1` (`beta` ends at 0).
+    """
+    n = u.size - 1
+    psi = jnp.linalg.svd(jax.jacfwd(residual)(u))[0][:, -1]
+
+    def system(z: Array) -> Array:
+        u, beta, psi = z[: n + 1], z[n + 1], z[n + 2 :]
+        value, pull = jax.vjp(residual, u)
+        return jnp.concatenate([value + beta * psi, pull(psi)[0], (psi @ psi - 1)[None]])
+
+    def step(z: Array, _: None) -> tuple[Array, None]:
+        return z - jnp.linalg.lstsq(jax.jacfwd(system)(z), system(z))[0], None
+
+    z, _ = jax.lax.scan(step, jnp.concatenate([u, jnp.zeros_like(psi[:1]), psi]), None, length=6)
+    return jnp.where(jnp.all(jnp.isfinite(z)), z[: n + 1], u)
 
 
 def _bisect(reach: Callable, tests: Array, which: Array, step: float) -> Array:

@@ -72,8 +72,8 @@ def from_diffrax(solver: Any) -> Tableau:
         ('kvaerno3', 3, False, (4, 4))
     """
     theirs = getattr(solver, "tableau", None)
-    known = isinstance(theirs, diffrax.ButcherTableau)
-    checks.require(known, "solver", "have a Butcher tableau", f"{type(solver).__name__} has none")
+    if not isinstance(theirs, diffrax.ButcherTableau):
+        raise ValueError(f"Argument `solver` must have a Butcher tableau, but {type(solver).__name__} has none.")
     rows = [[], *(list(np.asarray(row, float)) for row in theirs.a_lower)]
     if theirs.a_diagonal is not None:
         rows = [[*row, float(own)] for row, own in zip(rows, theirs.a_diagonal, strict=True)]

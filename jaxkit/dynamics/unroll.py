@@ -167,7 +167,9 @@ def _best_mode(cell: Cell, state: PyTree, length: int) -> str:
 def _finite(state: PyTree) -> Int[Array, ""]:
     """Status of a last state."""
     leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    fine = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves])) if leaves else jnp.asarray(True)
+    if not leaves:
+        return jnp.asarray(int(Status.ok))
+    fine = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
     return jnp.where(fine, int(Status.ok), int(Status.not_finite))
 
 

@@ -2,7 +2,7 @@
 
 import csv
 from importlib.resources import files
-from types import MappingProxyType
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,24 +10,31 @@ from jaxtyping import Array, ArrayLike, Float
 
 from jaxkit.recurrent.inference import Observations
 
-# Times, populations, the first guess and the parameters behind the numbers (kexue.fm 5643); `c` is 1 / N.
-ARTICLE = MappingProxyType(
-    {
-        "times": np.array([0.0, 10.0, 15.0, 30.0, 36.0, 40.0, 42.0]),
-        "values": np.array(
-            [
-                [100.0, 150.0],
-                [165.0, 283.0],
-                [197.0, 290.0],
-                [280.0, 276.0],
-                [305.0, 269.0],
-                [318.0, 266.0],
-                [324.0, 264.0],
-            ]
-        ),
-        "guess": {"r": np.array([0.1, 0.1]), "c": np.array([0.001, 0.001]), "a": np.array([0.001, 0.001])},
-        "truth": {"r": np.array([0.1, 0.3]), "c": np.array([0.002, 0.003]), "a": np.array([1e-4, 2e-4])},
-    }
+
+class Experiment(NamedTuple):
+    """Observations with the parameters behind them.
+
+    Attributes:
+        times: Shape `(m,)`.
+        values: Populations, shape `(m, 2)`.
+        guess: First guess of the parameters.
+        truth: Parameters that made the numbers.
+    """
+
+    times: np.ndarray
+    values: np.ndarray
+    guess: dict[str, np.ndarray]
+    truth: dict[str, np.ndarray]
+
+
+# The article's seven points (kexue.fm 5643); `c` is 1 / N.
+ARTICLE = Experiment(
+    times=np.array([0.0, 10.0, 15.0, 30.0, 36.0, 40.0, 42.0]),
+    values=np.array(
+        [[100.0, 150.0], [165.0, 283.0], [197.0, 290.0], [280.0, 276.0], [305.0, 269.0], [318.0, 266.0], [324.0, 264.0]]
+    ),
+    guess={"r": np.array([0.1, 0.1]), "c": np.array([0.001, 0.001]), "a": np.array([0.001, 0.001])},
+    truth={"r": np.array([0.1, 0.3]), "c": np.array([0.002, 0.003]), "a": np.array([1e-4, 2e-4])},
 )
 
 
@@ -43,7 +50,7 @@ def two_species(t: ArrayLike, x: Float[Array, "2"], params: dict[str, Array]) ->
     Example:
         >>> import jax.numpy as jnp
         >>> from jaxkit.recurrent import ARTICLE, two_species
-        >>> velocity = two_species(0.0, jnp.array([375.0, 250.0]), ARTICLE["truth"])  # the coexistence point
+        >>> velocity = two_species(0.0, jnp.array([375.0, 250.0]), ARTICLE.truth)  # the coexistence point
         >>> bool(jnp.max(jnp.abs(velocity)) < 1e-5)
         True
     """

@@ -50,7 +50,7 @@ class FieldCell(Generic[X]):
 
     def times(self, length: int) -> Array:
         """Times of the outputs of `length` steps."""
-        return self.t0 + self.dt * jnp.arange(1, length + 1).astype(jnp.result_type(float))
+        return jnp.asarray(self.t0 + self.dt * jnp.arange(1, length + 1).astype(jnp.result_type(float)))
 
 
 def from_field(

@@ -9,7 +9,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome
@@ -105,7 +105,7 @@ def infer(
     learning_rate: float = 1e-4,
     max_steps: int = 200,
 ) -> Inference[P]:
-    """Infer the parameters of `dx/dt = field(t, x, params)` from a few observations, by training the cell that solves it.
+    """Infer parameters of `dx/dt = field(t, x, params)` from a few observations, by training the cell that solves it.
 
     The cell runs over the whole time with fixed steps; the loss looks only where something was observed. Methods:
 
@@ -155,7 +155,9 @@ def infer(
     """
     checks.one_of("method", method, METHODS)
     checks.require(starts > 0, "starts", "be positive", f"is {starts}")
-    seen = observations if isinstance(observations, Observations) else Observations(*observations)
+    seen = observations
+    if not isinstance(seen, Observations):
+        seen = Observations(*(checks.floating(name, v) for name, v in zip(("times", "values"), seen, strict=True)))
     problem = _Problem(
         field, scheme, dt, params0, seen, start, observe, estimate_start=estimate_start, positive=positive
     )
@@ -281,8 +283,7 @@ def _descend(problem: _Problem, learning_rate: float, steps: int) -> tuple[Least
     """The article's recipe, on the unknowns in their own units: where it ends, and the losses on the way."""
     loss = lambda p, _: jnp.sum(problem.misfit(p) ** 2)
     adam = optax.adam(learning_rate, eps=1e-7)  # Keras's epsilon, as in the article
-    with jax.numpy_dtype_promotion("standard"):  # optax counts its steps in integers
-        done = jax.jit(lambda p: fit(loss, p, optimizer=adam, steps=steps))(problem.base)
+    done = jax.jit(lambda p: fit(loss, p, optimizer=adam, steps=steps))(problem.base)
     here = jax.jit(lambda p: least_squares(lambda q, _: problem.misfit(q), p, max_steps=1))(done.params)
     return dataclasses.replace(here, status=done.status, steps=done.steps), done.history
 
@@ -357,7 +358,7 @@ def _collect(
         residuals=best.residuals,
         covariance=covariance,
         xs=problem.run(params, start),
-        times=problem.cell.t0 + problem.cell.dt * steps.astype(problem.base.dtype),
+        times=jnp.asarray(problem.cell.t0 + problem.cell.dt * steps.astype(problem.base.dtype)),
         status=best.status,
         starts=lanes(draws),
         all_params=lanes(every.params),

@@ -56,7 +56,7 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
     with console.status("the article's inference, by its recipe and by ours ..."):
         recipe, ours, times = article()
     console.print(_article_table(recipe, ours, times))
-    worst = max(float(np.max(np.abs(np.asarray(ours.params[k]) / ARTICLE["truth"][k] - 1))) for k in ("r", "c", "a"))
+    worst = max(float(np.max(np.abs(np.asarray(ours.params[k]) / ARTICLE.truth[k] - 1))) for k in ("r", "c", "a"))
     good &= float(ours.sse) <= 0.53 and worst <= 0.05
     with console.status("Gause's Paramecium by training a cell ..."):
         gause = infer_gause()
@@ -67,10 +67,10 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
     console.print(f"Newton over the whole sequence against step by step: largest difference {gap:.1e}")
     good &= gap <= 1e-10
     slopes = {row.name: row.slope for row in rows}
-    seen = Observations(ARTICLE["times"], ARTICLE["values"])
+    seen = Observations(jnp.asarray(ARTICLE.times), jnp.asarray(ARTICLE.values))
     figures = {
         "schemes": (plots.plot_orders(steps, errors, slopes), "Error of every scheme as a cell over its step."),
-        "article": (plots.plot_article(seen, recipe, ours, ARTICLE["truth"]), "Inference from seven observations."),
+        "article": (plots.plot_article(seen, recipe, ours, ARTICLE.truth), "Inference from seven observations."),
         "starts": (plots.plot_starts(ours, float(recipe.sse)), "Where each start of the inference led."),
         "gause": (plots.plot_gause(paramecium(), gause), "Gause's Paramecium, fitted by training a cell."),
         "newton": (plots.plot_newton(newton), "Convergence of Newton in parallel over time."),
@@ -78,8 +78,9 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
     files = tuple(save(figure, out / f"{name}.png", caption=text) for name, (figure, text) in figures.items())
     explicit = max((row.gap for row in rows if np.isfinite(row.gap)), default=0.0)
     sentence = (
-        f"{len(rows)} schemes at their order, diffrax's to {explicit:.0e}; seven points: SSE {float(recipe.sse):.0f} by "
-        f"the recipe, {float(ours.sse):.3f} by ours, parameters within {100 * worst:.1f}%; Gause SSE {float(gause.sse):.2f}"
+        f"{len(rows)} schemes at their order, diffrax's to {explicit:.0e}; seven points: SSE "
+        f"{float(recipe.sse):.0f} by the recipe, {float(ours.sse):.3f} by ours, parameters within {100 * worst:.1f}%; "
+        f"Gause SSE {float(gause.sse):.2f}"
     )
     return Verdict("recurrent", bool(good), sentence if good else f"{sentence}: NOT as it must be", files)
 
@@ -158,12 +159,11 @@ def _diffrax_gap(name: str, start: Any, params: Any, end: float) -> float:
 
 def article() -> tuple[Inference, Inference, tuple[float, float]]:
     """The article's inference by its recipe and by ours, with the wall seconds of each (compiling included)."""
-    seen, found, spent = (ARTICLE["times"], ARTICLE["values"]), [], []
-    for options in ({"scheme": "euler", "method": "adam"}, {"scheme": "rk4", "method": "multistart"}):
+    seen, found, spent = (ARTICLE.times, ARTICLE.values), [], []
+    for scheme, method in (("euler", "adam"), ("rk4", "multistart")):
         begun = time.perf_counter()
-        found.append(
-            jax.block_until_ready(infer(two_species, dict(ARTICLE["guess"]), seen, dt=1.0, **options)).checked()
-        )
+        fit = infer(two_species, ARTICLE.guess, seen, dt=1.0, scheme=scheme, method=method).checked()
+        found.append(jax.block_until_ready(fit))
         spent.append(time.perf_counter() - begun)
     return found[0], found[1], (spent[0], spent[1])
 
@@ -222,7 +222,7 @@ def _article_table(recipe: Inference, ours: Inference, times: tuple[float, float
         table.add_column(column, justify="left" if column == "parameter" else "right")
     for key, label in (("r", "r"), ("c", "1/N"), ("a", "a")):
         for index in range(2):
-            truth = ARTICLE["truth"][key][index]
+            truth = ARTICLE.truth[key][index]
             theirs, own, error = (
                 float(tree[key][index]) for tree in (recipe.params, ours.params, ours.standard_errors)
             )

@@ -142,7 +142,7 @@ def test_pytrees_and_user_tableaus():
 
 
 def test_bad_schemes():
-    with pytest.raises(ValueError, match="Argument `scheme` must be one of 'euler'.*but is 'rk5'"):
+    with pytest.raises(ValueError, match=r"Argument `scheme` must be one of 'euler'.*but is 'rk5'"):
         schemes.get("rk5")
     with pytest.raises(
         ValueError, match="Argument `solver` must have a Butcher tableau, but SemiImplicitEuler has none"

@@ -9,17 +9,17 @@ import jaxkit as jk
 from jaxkit import competition, recurrent
 
 ARTICLE = recurrent.ARTICLE
-SEEN = (ARTICLE["times"], ARTICLE["values"])
+SEEN = (ARTICLE.times, ARTICLE.values)
 
 
 def off(params):
     """Largest relative error of the article's parameters."""
-    return max(float(np.max(np.abs(np.asarray(params[k]) / ARTICLE["truth"][k] - 1))) for k in params)
+    return max(float(np.max(np.abs(np.asarray(params[k]) / ARTICLE.truth[k] - 1))) for k in params)
 
 
 @pytest.fixture(scope="module")
 def many():
-    return recurrent.infer(recurrent.two_species, ARTICLE["guess"], SEEN, dt=1.0).checked()
+    return recurrent.infer(recurrent.two_species, ARTICLE.guess, SEEN, dt=1.0).checked()
 
 
 def test_article_by_many_starts(many):
@@ -29,13 +29,13 @@ def test_article_by_many_starts(many):
     assert float(jnp.nanmin(many.all_sse)) == float(many.sse)
     lost = np.asarray(many.all_sse) > 1.001 * float(many.sse)
     assert 0.1 < np.mean(lost) < 0.9  # a single start is a lottery: that is why there are many
-    np.testing.assert_allclose(jax.tree.leaves(many.starts)[0][0], jax.tree.leaves(ARTICLE["guess"])[0])
-    np.testing.assert_allclose(many.xs[0], ARTICLE["values"][0])
+    np.testing.assert_allclose(jax.tree.leaves(many.starts)[0][0], jax.tree.leaves(ARTICLE.guess)[0])
+    np.testing.assert_allclose(many.xs[0], ARTICLE.values[0])
     np.testing.assert_allclose(many.times, np.arange(43.0))
 
 
 def test_article_by_shooting(many):
-    found = recurrent.infer(recurrent.two_species, ARTICLE["guess"], SEEN, dt=1.0, method="shooting").checked()
+    found = recurrent.infer(recurrent.two_species, ARTICLE.guess, SEEN, dt=1.0, method="shooting").checked()
     for name in found.params:
         np.testing.assert_allclose(found.params[name], many.params[name], rtol=1e-5)
 
@@ -54,7 +54,7 @@ def test_standard_errors_by_finite_differences(many):
             k4 = rhs(x + k3)
             x = x + (k1 + 2 * k2 + 2 * k3 + k4) / 6
             rows.append(x)
-        return (np.array(rows)[ARTICLE["times"].astype(int)] - ARTICLE["values"])[1:].ravel()
+        return (np.array(rows)[ARTICLE.times.astype(int)] - ARTICLE.values)[1:].ravel()
 
     best = np.concatenate([many.params[k] for k in ("r", "c", "a")])
     step = 1e-5 * best
@@ -68,9 +68,7 @@ def test_standard_errors_by_finite_differences(many):
 
 
 def test_article_by_its_recipe():
-    found = recurrent.infer(
-        recurrent.two_species, ARTICLE["guess"], SEEN, dt=1.0, scheme="euler", method="adam"
-    ).checked()
+    found = recurrent.infer(recurrent.two_species, ARTICLE.guess, SEEN, dt=1.0, scheme="euler", method="adam").checked()
     assert found.history.shape == (10_000,)
     assert float(found.history[0]) > 1e5
     assert 75 < float(jnp.min(found.history[-1000:])) < 95  # the article's plateau

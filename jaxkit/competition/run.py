@@ -1,0 +1,103 @@
+"""`python -m jaxkit run competition`: Gause's data, fitted through the solver; figures, report, verdict."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from jaxkit.competition.data import gause
+from jaxkit.competition.fit import CompetitionFit, fit
+from jaxkit.competition.report import report
+from jaxkit.competition.theory import NAMES, equilibria, explain, outcome
+from jaxkit.dynamics.stability import Kind
+from jaxkit.report.verdict import Verdict
+
+# The published fit of the Paramecium mixture (vignette of gauseR, nls), in the form dn_j = n_j (r_j + sum_i n_i A_ij):
+# name, entry, estimate, standard error. Its signs of A are ours turned round.
+PUBLISHED = (
+    ("x0", (0,), 0.574824, 0.683),
+    ("x0", (1,), 4.533909, 3.276),
+    ("r", (0,), 1.734873, 0.4005),
+    ("r", (1,), 0.810376, 0.2182),
+    ("A", (0, 0), 0.007675, 0.002237),
+    ("A", (0, 1), 0.010787, 0.002324),
+    ("A", (1, 0), 0.001688, 0.001048),
+    ("A", (1, 1), 0.005377, 0.001317),
+)
+PUBLISHED_SSE = 3874.23
+# Logistic fits of each species alone: r, capacity, sum of squares.
+ALONE = {"paramecium caudatum": (0.9593, 202.30, 2494.94), "paramecium aurelia": (0.7123, 222.67, 2241.05)}
+
+
+def run(out: Path, *, quick: bool, console: Any) -> Verdict:
+    """Fit the mixture (and, unless `quick`, each species alone), write the report, compare with what was published."""
+    with console.status("fitting Gause's Paramecium mixture through the solver ..."):
+        found = fit(gause("paramecium")).checked()
+    console.print(_comparison(found))
+    sse = float(found.sse)
+    scatter = float(found.start_sse.max() - found.start_sse.min())
+    console.print(
+        f"sum of squares {sse:.4f} (published {PUBLISHED_SSE}), residual standard error "
+        f"{float(found.residual_standard_error):.2f} on {found.degrees_of_freedom} degrees of freedom, "
+        f"R2 {float(found.r_squared):.4f}; {found.start_sse.size} starts, all within {scatter:.1e}"
+    )
+    good = sse <= PUBLISHED_SSE and _agree(found)
+    if not quick:
+        good &= _alone(console)
+    _equilibria(found, console)
+    with console.status("drawing figures and writing the report ..."):
+        files, said = report(found, out, quick=quick)
+    console.print(said)
+    regime = outcome(found.params).name.replace("_", " ")
+    at = ", ".join(f"{float(v):.2f}" for v in equilibria(found.params).x[3])
+    sentence = f"Gause 1934: SSE {sse:.2f} (published {PUBLISHED_SSE}); {regime} at ({at}); 8 parameters to 3 digits"
+    return Verdict("competition", good, sentence if good else f"{sentence}: NOT reproduced", tuple(files))
+
+
+def _agree(found: CompetitionFit) -> bool:
+    """Whether every parameter and standard error agrees with the published one to three digits."""
+    pairs = [(float(found.unknowns[n][i]), e) for n, i, e, _ in PUBLISHED]
+    pairs += [(float(found.standard_errors[n][i]), s) for n, i, _, s in PUBLISHED]
+    return all(abs(ours - theirs) <= 1e-3 * abs(theirs) for ours, theirs in pairs)
+
+
+def _comparison(found: CompetitionFit) -> Table:
+    table = Table(title="Paramecium caudatum (1) with P. aurelia (2): dx_i/dt = x_i (r_i - sum_j A_ij x_j)")
+    for column in ("parameter", "ours", "± s.e.", "published", "± s.e."):
+        table.add_column(column, justify="left" if column == "parameter" else "right")
+    for name, index, estimate, error in PUBLISHED:
+        label = f"{name}{''.join(str(i + 1) for i in index)}" + (" (day 2)" if name == "x0" else "")
+        ours, spread = float(found.unknowns[name][index]), float(found.standard_errors[name][index])
+        table.add_row(label, f"{ours:.6g}", f"{spread:.4g}", f"{estimate:.6g}", f"{error:.4g}")
+    return table
+
+
+def _alone(console: Any) -> bool:
+    """Each species alone: a logistic fit through the same solver."""
+    table = Table(title="Each species alone: dx/dt = r x (1 - x/K)")
+    for column in ("species", "r", "reference", "K", "reference", "SSE", "reference"):
+        table.add_column(column, justify="left" if column == "species" else "right")
+    good = True
+    for experiment, (rate, capacity, squares) in ALONE.items():
+        with console.status(f"fitting {experiment} alone ..."):
+            found = fit(gause(experiment), starts=12).checked()
+        ours = float(found.rates.r[0]), float(found.capacities[0][0]), float(found.sse)
+        good &= all(abs(a - b) <= 1e-3 * b for a, b in zip(ours, (rate, capacity, squares), strict=True))
+        cells = (f"{v:.6g}" for pair in zip(ours, (rate, capacity, squares), strict=True) for v in pair)
+        table.add_row(found.data.names[0], *cells)
+    console.print(table)
+    return good
+
+
+def _equilibria(found: CompetitionFit, console: Any) -> None:
+    console.print(f"In the end: {explain(found.params)}")
+    table = Table(title="Equilibria (volumes), and eigenvalues per day")
+    for column in ("equilibrium", "P. caudatum", "P. aurelia", "eigenvalues", "kind"):
+        table.add_column(column)
+    eq = equilibria(found.params)
+    for i in range(4):
+        if bool(eq.exists[i]):
+            values = ", ".join(f"{float(v):.4f}" for v in eq.eigenvalues[i].real)
+            x = (f"{float(v):.2f}" for v in eq.x[i])
+            table.add_row(NAMES[i], *x, values, Kind(int(eq.kind[i])).label)
+    console.print(table)

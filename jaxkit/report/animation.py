@@ -1,0 +1,52 @@
+"""Animated GIFs, drawn frame by frame."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxkit.report.figures import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def animate(
+    draw: Callable[["Axes", int], None],
+    frames: int,
+    path: str | Path,
+    *,
+    seconds: float = 4.0,
+    figsize: tuple[float, float] = (4.8, 4.0),
+    dpi: int = 80,
+) -> Path:
+    """Write a GIF of `frames` pictures; `draw(axes, i)` draws picture `i` on cleared axes.
+
+    Args:
+        draw: Draws one frame.
+        frames: How many.
+        path: Where to; folders are made.
+        seconds: Duration of one round.
+        figsize: Size in inches.
+        dpi: Pixels an inch.
+
+    Returns:
+        The path.
+    """
+    from PIL import Image
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures: list[Any] = []
+    with style() as plt:
+        figure, axes = plt.subplots(figsize=figsize, dpi=dpi)
+        for i in range(frames):
+            axes.clear()
+            draw(axes, i)
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="png", dpi=dpi, bbox_inches=None)
+            pictures.append(Image.open(buffer).convert("P", palette=Image.Palette.ADAPTIVE))
+        plt.close(figure)
+    pace = max(20, round(1000 * seconds / frames))
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=pace, loop=0, optimize=True)
+    return path
