@@ -100,7 +100,7 @@ def unroll(
         >>> logistic = lambda r, x, n: (x + r * x * (1 - x), x)
         >>> run = jk.unroll(logistic, 0.5, jnp.asarray(0.1), length=20).checked()
         >>> round(float(run.state), 6), run.ys.shape
-        (0.999866, (20,))
+        (0.999947, (20,))
         >>> newton = jk.unroll(logistic, 0.5, jnp.asarray(0.1), length=20, mode="newton").checked()
         >>> bool(jnp.allclose(newton.state, run.state))
         True

@@ -108,7 +108,7 @@ def plot_starts(fit: Inference, recipe_sse: float) -> Any:
         if lost:
             axes.plot([], [], " ", label=f"{lost} starts overflow at once and are not shown")
         axes.set(xlabel="start, sorted", ylabel="sum of squares reached", title="Levenberg-Marquardt from many starts")
-        axes.legend(loc="center left")
+        axes.legend(loc="upper left")
         return figure
 
 

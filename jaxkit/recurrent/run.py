@@ -66,12 +66,13 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
         newton, gap = newton_errors(100 if quick else 400)
     console.print(f"Newton over the whole sequence against step by step: largest difference {gap:.1e}")
     good &= gap <= 1e-10
+    plateau = float(jnp.min(recipe.history[-1000:]))  # it oscillates: its last value is an accident of rounding
     slopes = {row.name: row.slope for row in rows}
     seen = Observations(jnp.asarray(ARTICLE.times), jnp.asarray(ARTICLE.values))
     figures = {
         "schemes": (plots.plot_orders(steps, errors, slopes), "Error of every scheme as a cell over its step."),
         "article": (plots.plot_article(seen, recipe, ours, ARTICLE.truth), "Inference from seven observations."),
-        "starts": (plots.plot_starts(ours, float(recipe.sse)), "Where each start of the inference led."),
+        "starts": (plots.plot_starts(ours, plateau), "Where each start of the inference led."),
         "gause": (plots.plot_gause(paramecium(), gause), "Gause's Paramecium, fitted by training a cell."),
         "newton": (plots.plot_newton(newton), "Convergence of Newton in parallel over time."),
     }
@@ -79,7 +80,7 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
     explicit = max((row.gap for row in rows if np.isfinite(row.gap)), default=0.0)
     sentence = (
         f"{len(rows)} schemes at their order, diffrax's to {explicit:.0e}; seven points: SSE "
-        f"{float(recipe.sse):.0f} by the recipe, {float(ours.sse):.3f} by ours, parameters within {100 * worst:.1f}%; "
+        f"{plateau:.0f} at best by the recipe, {float(ours.sse):.3f} by ours, parameters within {100 * worst:.1f}%; "
         f"Gause SSE {float(gause.sse):.2f}"
     )
     return Verdict("recurrent", bool(good), sentence if good else f"{sentence}: NOT as it must be", files)
@@ -233,6 +234,7 @@ def _article_table(recipe: Inference, ours: Inference, times: tuple[float, float
             )
     share = np.mean(np.asarray(ours.all_sse) <= 1.001 * float(ours.sse))
     table.add_row("SSE", "", f"{float(recipe.sse):.4g}", "", f"{float(ours.sse):.4f}", "", "")
+    table.add_row("least of the last 1000", "", f"{float(jnp.min(recipe.history[-1000:])):.4g}", "", "", "", "")
     table.add_row("seconds (with compiling)", "", f"{times[0]:.1f}", "", f"{times[1]:.1f}", "", "")
     table.caption = f"{100 * share:.0f}% of the starts reach the best sum of squares"
     return table
