@@ -22,6 +22,7 @@ _HOME = {
     "SolverError": "jaxkit.core.status",
     "Special": "jaxkit.dynamics.continuation",
     "Status": "jaxkit.core.status",
+    "Unrolled": "jaxkit.dynamics.unroll",
     "classify": "jaxkit.dynamics.stability",
     "continuation": "jaxkit.dynamics.continuation",
     "divergence": "jaxkit.dynamics.stability",
@@ -33,13 +34,15 @@ _HOME = {
     "root": "jaxkit.dynamics.root",
     "set_precision": "jaxkit.core.environment",
     "solve": "jaxkit.dynamics.solve",
+    "unroll": "jaxkit.dynamics.unroll",
 }
-_SUBJECTS = ("competition",)
+_SUBJECTS = ("competition", "recurrent")
 
 __all__ = [*sorted(_HOME), *sorted(_SUBJECTS)]  # noqa: PLE0604, RUF100
 
 if TYPE_CHECKING:
     from jaxkit import competition as competition
+    from jaxkit import recurrent as recurrent
     from jaxkit.core.environment import set_precision as set_precision
     from jaxkit.core.status import SolverError as SolverError
     from jaxkit.core.status import Status as Status
@@ -57,6 +60,8 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.stability import divergence as divergence
     from jaxkit.dynamics.stability import equilibria as equilibria
     from jaxkit.dynamics.stability import linearize as linearize
+    from jaxkit.dynamics.unroll import Unrolled as Unrolled
+    from jaxkit.dynamics.unroll import unroll as unroll
     from jaxkit.learn.fit import Fit as Fit
     from jaxkit.learn.fit import fit as fit
     from jaxkit.learn.least_squares import LeastSquares as LeastSquares

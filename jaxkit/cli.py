@@ -11,9 +11,10 @@ from pathlib import Path
 from jaxkit import __version__
 
 # Subjects whose programs run for milliseconds: there the compiler's time is all the time (measured: 3.5 s -> 0.8 s).
-LIGHT = ("competition",)
+LIGHT = ("competition", "recurrent")
 CANARY_TOLERANCE = 1e-10  # in double precision
-SUBJECTS = ("competition",)  # each has a module `jaxkit.<subject>.run` with `run(out, *, quick, console) -> Verdict`
+# Each has a module `jaxkit.<subject>.run` with `run(out, *, quick, console) -> Verdict`.
+SUBJECTS = ("competition", "recurrent")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -81,17 +81,17 @@ def root(
         raise ValueError(f"`fn` must return as many values as `x0` has, {start.size}, but returns {size}.")
 
     @jax.custom_jvp
-    def solved(args: Any) -> tuple[Array, tuple[Array, Array]]:
+    def solved(start: Array, args: Any) -> tuple[Array, tuple[Array, Array]]:
         return _newton(lambda x: residual(x, args), start, rtol=rtol, atol=atol, max_steps=max_steps)
 
     @solved.defjvp
     def _(primals: Any, tangents: Any) -> Any:
         x, aux = solved(*primals)
-        _, moved = jax.jvp(lambda a: residual(x, a), primals, tangents)
-        dx = jnp.linalg.solve(jax.jacfwd(residual)(x, *primals), -moved)
+        _, moved = jax.jvp(lambda a: residual(x, a), primals[1:], tangents[1:])
+        dx = jnp.linalg.solve(jax.jacfwd(residual)(x, primals[1]), -moved)
         return (x, aux), (dx, jax.tree.map(lambda v: jnp.zeros(v.shape, jax.dtypes.float0), aux))
 
-    x, (status, steps) = solved(args)
+    x, (status, steps) = solved(start, args)
     return Root(unravel(x), jnp.max(jnp.abs(residual(x, args))), status, steps)
 
 
