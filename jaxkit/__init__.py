@@ -20,6 +20,7 @@ _HOME = {
     "Linearization": "jaxkit.dynamics.stability",
     "Root": "jaxkit.dynamics.root",
     "Solution": "jaxkit.dynamics.solve",
+    "Sensitivity": "jaxkit.dynamics.sensitivity",
     "SolverError": "jaxkit.core.status",
     "Special": "jaxkit.dynamics.continuation",
     "Status": "jaxkit.core.status",
@@ -33,6 +34,7 @@ _HOME = {
     "linearize": "jaxkit.dynamics.stability",
     "multistart": "jaxkit.learn.least_squares",
     "root": "jaxkit.dynamics.root",
+    "sensitivity": "jaxkit.dynamics.sensitivity",
     "set_precision": "jaxkit.core.environment",
     "solve": "jaxkit.dynamics.solve",
 }
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.ensemble import ensemble as ensemble
     from jaxkit.dynamics.root import Root as Root
     from jaxkit.dynamics.root import root as root
+    from jaxkit.dynamics.sensitivity import Sensitivity as Sensitivity
+    from jaxkit.dynamics.sensitivity import sensitivity as sensitivity
     from jaxkit.dynamics.solve import Solution as Solution
     from jaxkit.dynamics.solve import solve as solve
     from jaxkit.dynamics.stability import Equilibria as Equilibria
