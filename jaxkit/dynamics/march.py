@@ -142,7 +142,8 @@ def march(
         return _Carry(packed, c.count + 1, event, saved)
 
     # Two steps a turn: the second writes where the first has read, and the condition is looked at half as often.
-    turn = body if measure is not None or ts is not None else lambda c: body(body(c))
+    double = measure is None and ts is None and k <= 3
+    turn = (lambda c: body(body(c))) if double else body
     first = over(method.start)(lanes.t0, lanes.x, lanes.t1 - lanes.t0)
     zero, bad = jnp.zeros_like(lanes.t0), jnp.where(_finite(lanes.x), 0, -1).astype(lanes.t0.dtype)
     c = _Carry(
