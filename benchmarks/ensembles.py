@@ -171,7 +171,14 @@ def compare(n, spread, repeats):
         found = np.asarray(program())
         wanted = exact[order] if name.endswith("sorted") else exact[: len(found)]
         milliseconds = times[name].cpu * 1e3 * n / len(found)
-        rows.append({"solver": name, "CPU-ms": milliseconds, "max error": float(np.max(np.abs(found - wanted))), "first call s": times[name].first})
+        rows.append(
+            {
+                "solver": name,
+                "CPU-ms": milliseconds,
+                "max error": float(np.max(np.abs(found - wanted))),
+                "first call s": times[name].first,
+            }
+        )
     base = rows[0]["CPU-ms"]
     return [{**row, "ratio": row["CPU-ms"] / base} for row in rows]
 

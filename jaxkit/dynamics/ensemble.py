@@ -261,9 +261,7 @@ def _compiled() -> Callable[..., Ensemble]:
     return jax.jit(_run, static_argnums=0, compiler_options=wide)
 
 
-def _run(
-    plan: Plan, starts: PyTree, leaves: tuple[Array, ...], t0: Array, t1: Array, ts: Array | None
-) -> Ensemble:
+def _run(plan: Plan, starts: PyTree, leaves: tuple[Array, ...], t0: Array, t1: Array, ts: Array | None) -> Ensemble:
     """The whole ensemble: rows of numbers, over devices, in chunks."""
     layout = lanes.Layout(jax.tree.map(lambda v: v[0], starts))
     own = tuple(leaf for leaf, lane in zip(leaves, plan.lanewise, strict=True) if lane)

@@ -178,7 +178,10 @@ def push(
     zero = lambda v: isinstance(v, jax.custom_derivatives.SymbolicZero)
     x_dots, a_dots, t0_dot, t1_dot, ts_dot = tangents
     moves_start = not all(map(zero, jax.tree.leaves(x_dots, is_leaf=zero))) or not zero(t0_dot)
-    perturbed = (moves_start, *(not zero(v) and jnp.issubdtype(p.dtype, jnp.floating) for v, p in zip(a_dots, leaves, strict=True)))
+    perturbed = (
+        moves_start,
+        *(not zero(v) and jnp.issubdtype(p.dtype, jnp.floating) for v, p in zip(a_dots, leaves, strict=True)),
+    )
     solved, jacobian = with_jacobian(plan, starts, leaves, (t0, t1), ts, perturbed=perturbed)
     n, k = len(t0), plan.size
     x_leaves, x_treedef = jax.tree.flatten(starts)
@@ -197,7 +200,10 @@ def push(
     velocity = lambda t, x: flat(jax.vmap(plan.field, axes)(t, x, args))
     dots = []
     if moves_start:
-        filled = [jnp.zeros_like(p) if zero(d) else d for d, p in zip(jax.tree.leaves(x_dots, is_leaf=zero), x_leaves, strict=True)]
+        filled = [
+            jnp.zeros_like(p) if zero(d) else d
+            for d, p in zip(jax.tree.leaves(x_dots, is_leaf=zero), x_leaves, strict=True)
+        ]
         start_dot = flat(x_treedef.unflatten(filled))
         dots.append(start_dot if zero(t0_dot) else start_dot - velocity(t0, starts) * t0_dot[:, None])
     for leaf, dot, lane, wanted in zip(leaves, a_dots, plan.lanewise, perturbed[1:], strict=True):
@@ -213,7 +219,9 @@ def push(
     xs_dot = None
     if solved.xs is not None:
         reached = jnp.isfinite(flat(solved.xs, 2))
-        rows = jnp.where(reached, jnp.einsum("nskm,nm->nsk", jnp.where(jnp.isfinite(jacobian.saved), jacobian.saved, 0), along), 0)
+        rows = jnp.where(
+            reached, jnp.einsum("nskm,nm->nsk", jnp.where(jnp.isfinite(jacobian.saved), jacobian.saved, 0), along), 0
+        )
         if not zero(ts_dot):
             each = jax.vmap(velocity, (0, 1), 1)(jnp.broadcast_to(ts[:, None], (len(ts), n)), solved.xs)
             rows = rows + jnp.where(reached, each, 0) * ts_dot[None, :, None]
@@ -221,13 +229,27 @@ def push(
     none = lambda v: np.zeros(v.shape, jax.dtypes.float0)
     ts_out = jnp.zeros_like(solved.ts) if ts is None or zero(ts_dot) else ts_dot
     dotted = Ensemble(
-        ts_out, xs_dot, none(solved.status), none(solved.steps), none(solved.rejected), end_dot, unflat(final_dot), none(solved.event)
+        ts_out,
+        xs_dot,
+        none(solved.status),
+        none(solved.steps),
+        none(solved.rejected),
+        end_dot,
+        unflat(final_dot),
+        none(solved.event),
     )
     return solved, dotted
 
 
 def _event_time(
-    plan: Plan, solved: Ensemble, leaves: Any, a_dots: Any, x_dot: Any, end_dot: Array, axes: Any, zero: Callable[[Any], bool]
+    plan: Plan,
+    solved: Ensemble,
+    leaves: Any,
+    a_dots: Any,
+    x_dot: Any,
+    end_dot: Array,
+    axes: Any,
+    zero: Callable[[Any], bool],
 ) -> Array:
     """How the time of an event moves: the event function stays zero."""
     filled = [_zero(p) if zero(d) else d for d, p in zip(a_dots, leaves, strict=True)]

@@ -100,7 +100,9 @@ def merge(config: Mapping[str, Any], folder: str | Path) -> Path:
     name = config_hash(config)
     files = sorted(Path(folder).glob(f"{name}.*-of-*.npz"))
     totals = {file.stem.rsplit("-", 1)[1] for file in files}
-    checks.require(len(totals) == 1, "folder", "hold the shards of one cut", f"holds those of {sorted(totals) or 'none'}")
+    checks.require(
+        len(totals) == 1, "folder", "hold the shards of one cut", f"holds those of {sorted(totals) or 'none'}"
+    )
     total = int(totals.pop())
     have = {int(file.stem.split(".")[1].split("-")[0]) for file in files}
     missing = sorted(set(range(total)) - have)
@@ -120,7 +122,9 @@ def _field(text: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"Argument `field` must name a function as module:function, but {text!r} fails: {error}.") from None
+        raise ValueError(
+            f"Argument `field` must name a function as module:function, but {text!r} fails: {error}."
+        ) from None
 
 
 def _draw(spec: Any, lanes: int, generator: np.random.Generator) -> Any:

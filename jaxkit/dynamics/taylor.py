@@ -86,11 +86,17 @@ DERIVATIVES: dict[str, Callable[[_Maker, Atom, Atom], Atom]] = {
     "asinh": lambda m, u, y: m.power(m.one_plus_square(u), -0.5),
     "acosh": lambda m, u, y: m.power(m.sub(m.mul(u, u), m.number(1.0, u)), -0.5),
     "atanh": lambda m, u, y: m.reciprocal(m.one_plus_square(u, -1.0)),
-    "erf": lambda m, u, y: m.mul(m.number(2 / math.sqrt(math.pi), u), m(jax.lax.exp_p, m.neg(m.mul(u, u)), accuracy=None)),
-    "erfc": lambda m, u, y: m.mul(m.number(-2 / math.sqrt(math.pi), u), m(jax.lax.exp_p, m.neg(m.mul(u, u)), accuracy=None)),
+    "erf": lambda m, u, y: m.mul(
+        m.number(2 / math.sqrt(math.pi), u), m(jax.lax.exp_p, m.neg(m.mul(u, u)), accuracy=None)
+    ),
+    "erfc": lambda m, u, y: m.mul(
+        m.number(-2 / math.sqrt(math.pi), u), m(jax.lax.exp_p, m.neg(m.mul(u, u)), accuracy=None)
+    ),
 }
 _POWERS = {"sqrt": 0.5, "rsqrt": -0.5, "cbrt": 1 / 3}
-_FLAT = frozenset("lt le gt ge eq ne lt_to le_to and or not xor floor ceil round sign is_finite".split())  # derivative zero
+_FLAT = frozenset(
+    "lt le gt ge eq ne lt_to le_to and or not xor floor ceil round sign is_finite".split()
+)  # derivative zero
 _NESTED = frozenset(("lgamma", "digamma", "erf_inv"))  # derivatives by nested jvp
 
 
@@ -311,7 +317,11 @@ class _Values:
 
     def slope(self, form: Affine, k: int) -> Any:
         """The k-th coefficient of a derivative factor, computed once."""
-        return self.slopes.setdefault((form, k), self.sum(form, k)) if (form, k) not in self.slopes else self.slopes[form, k]
+        return (
+            self.slopes.setdefault((form, k), self.sum(form, k))
+            if (form, k) not in self.slopes
+            else self.slopes[form, k]
+        )
 
     def inverse(self, atom: Atom) -> Any:
         if atom not in self.inverses:

@@ -11,7 +11,13 @@ import pytest
 
 from jaxkit.dynamics import sweep
 
-CONFIG = {"field": "decay:field", "x0": [1, {"low": 1, "high": 2}], "params": {"low": 0.5, "high": 3}, "t1": 2, "lanes": 101}
+CONFIG = {
+    "field": "decay:field",
+    "x0": [1, {"low": 1, "high": 2}],
+    "params": {"low": 0.5, "high": 3},
+    "t1": 2,
+    "lanes": 101,
+}
 
 
 def test_shard_of_reads_the_job_array(monkeypatch):
