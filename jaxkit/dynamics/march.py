@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from jaxkit.core.status import Status
 from jaxkit.dynamics.scalars import LANE, ScalarField
@@ -329,6 +329,7 @@ class RungeKutta:
 
     @property
     def order(self) -> int:
+        """Order of accuracy."""
         return self.tableau.order
 
     def _norm(self, values: Sequence[Array], *scales: State) -> Array:

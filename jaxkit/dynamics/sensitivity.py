@@ -183,7 +183,7 @@ def push(
         *(not zero(v) and jnp.issubdtype(p.dtype, jnp.floating) for v, p in zip(a_dots, leaves, strict=True)),
     )
     solved, jacobian = with_jacobian(plan, starts, leaves, (t0, t1), ts, perturbed=perturbed)
-    n, k = len(t0), plan.size
+    n = len(t0)
     x_leaves, x_treedef = jax.tree.flatten(starts)
     axes = (0, 0, plan.treedef.unflatten([0 if lane else None for lane in plan.lanewise]))
     args = plan.treedef.unflatten(leaves)

@@ -138,6 +138,7 @@ class TaylorSeries:
         self.roots = list(self.constants)
 
     def level(self, atom: Atom) -> int:
+        """The highest level among atoms: what they depend on."""
         return self.field.builder.level(atom)
 
     def _note(self, form: Affine) -> None:
@@ -261,7 +262,7 @@ class TaylorSeries:
             raise Unsupported(node.primitive.name if node.primitive is not None else name)
 
     def _slopes(self, number: int, node: Node, slopes: list[tuple[Atom, Atom]]) -> None:
-        """y' = sum g u': the factors g may depend on y, so their rules come after this one."""
+        """Y' = sum g u': the factors g may depend on y, so their rules come after this one."""
         self.forms[number] = Affine(None, ((number, None),))
         self.later.extend(a for a, _ in slopes if not isinstance(a, Literal))
         pairs: list[tuple[Any, Atom]] = []
@@ -361,7 +362,7 @@ def _square(a: Series, k: int) -> Any:
 
 
 def _power(number: int, node: Node) -> Rule:
-    """y = u^a: k u_0 y_k = sum_j (a (k - j) - j) u_{k-j} y_j."""
+    """Y = u^a: k u_0 y_k = sum_j (a (k - j) - j) u_{k-j} y_j."""
     u = node.inputs[0]
     fixed = node.inputs[1] if node.name == "pow" else None
     constant = {**_POWERS, "integer_pow": dict(node.params).get("y")}.get(node.name)
@@ -383,7 +384,7 @@ def _power(number: int, node: Node) -> Rule:
 
 
 def _divide(s: _Values, inputs: Sequence[Atom], number: int, k: int) -> Any:
-    """q = u / v: v_0 q_k = u_k - sum_{j>=1} v_j q_{k-j}."""
+    """Q = u / v: v_0 q_k = u_k - sum_{j>=1} v_j q_{k-j}."""
     total = s(inputs[0], k)
     for j in range(1, k + 1):
         total = _plus(total, _times(s(inputs[1], j), s(number, k - j)), -1)
@@ -391,7 +392,7 @@ def _divide(s: _Values, inputs: Sequence[Atom], number: int, k: int) -> Any:
 
 
 def _chain(node: Any, s: _Values, slopes: Sequence[tuple[Affine, Atom]], k: int) -> Any:
-    """y' = sum g u': k y_k = sum over inputs of sum_j j u_j g_{k-j}."""
+    """Y' = sum g u': k y_k = sum over inputs of sum_j j u_j g_{k-j}."""
     if k == 0:
         return _once(node, *(s(a, 0) for a in node.inputs))
     total = None
