@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it. One line makes a name public.
 _HOME = {
     "Branch": "jaxkit.dynamics.continuation",
+    "Ensemble": "jaxkit.dynamics.ensemble",
     "Equilibria": "jaxkit.dynamics.stability",
     "Fit": "jaxkit.learn.fit",
     "Kind": "jaxkit.dynamics.stability",
@@ -19,6 +20,7 @@ _HOME = {
     "Linearization": "jaxkit.dynamics.stability",
     "Root": "jaxkit.dynamics.root",
     "Solution": "jaxkit.dynamics.solve",
+    "Sensitivity": "jaxkit.dynamics.sensitivity",
     "SolverError": "jaxkit.core.status",
     "Special": "jaxkit.dynamics.continuation",
     "Status": "jaxkit.core.status",
@@ -26,12 +28,14 @@ _HOME = {
     "classify": "jaxkit.dynamics.stability",
     "continuation": "jaxkit.dynamics.continuation",
     "divergence": "jaxkit.dynamics.stability",
+    "ensemble": "jaxkit.dynamics.ensemble",
     "equilibria": "jaxkit.dynamics.stability",
     "fit": "jaxkit.learn.fit",
     "least_squares": "jaxkit.learn.least_squares",
     "linearize": "jaxkit.dynamics.stability",
     "multistart": "jaxkit.learn.least_squares",
     "root": "jaxkit.dynamics.root",
+    "sensitivity": "jaxkit.dynamics.sensitivity",
     "set_precision": "jaxkit.core.environment",
     "solve": "jaxkit.dynamics.solve",
     "unroll": "jaxkit.dynamics.unroll",
@@ -49,8 +53,12 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.continuation import Branch as Branch
     from jaxkit.dynamics.continuation import Special as Special
     from jaxkit.dynamics.continuation import continuation as continuation
+    from jaxkit.dynamics.ensemble import Ensemble as Ensemble
+    from jaxkit.dynamics.ensemble import ensemble as ensemble
     from jaxkit.dynamics.root import Root as Root
     from jaxkit.dynamics.root import root as root
+    from jaxkit.dynamics.sensitivity import Sensitivity as Sensitivity
+    from jaxkit.dynamics.sensitivity import sensitivity as sensitivity
     from jaxkit.dynamics.solve import Solution as Solution
     from jaxkit.dynamics.solve import solve as solve
     from jaxkit.dynamics.stability import Equilibria as Equilibria

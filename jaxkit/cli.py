@@ -102,4 +102,28 @@ def _doctor(options: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-COMMANDS: tuple[Callable[["argparse._SubParsersAction"], None], ...] = (_add_run, _add_doctor)
+def _add_sweep(commands: "argparse._SubParsersAction") -> None:
+    parser = commands.add_parser("sweep", help="solve an ensemble in shards (job arrays), one file a shard; then merge")
+    parser.add_argument("config", type=Path, help="JSON: field, x0, params, t1, lanes, ... (see jaxkit.dynamics.sweep)")
+    parser.add_argument("--shard", help="i/n; /n or nothing takes i from SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX")
+    parser.add_argument("--merge", action="store_true", help="merge the shards that lie in the folder")
+    parser.add_argument("--out", type=Path, default=Path("out/sweep"), help="folder of the files (default: out/sweep)")
+    parser.set_defaults(handler=_sweep)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    _prepare()
+    sys.path.insert(0, str(Path.cwd()))
+    from jaxkit.dynamics import sweep
+
+    config = sweep.read_config(options.config)
+    if options.merge:
+        print(f"merged into {sweep.merge(config, options.out)}")
+        return 0
+    i, n = sweep.shard_of(options.shard)
+    path, written = sweep.run_shard(config, (i, n), options.out)
+    print(f"shard {i} of {n}: {'written to' if written else 'already in'} {path}")
+    return 0
+
+
+COMMANDS: tuple[Callable[["argparse._SubParsersAction"], None], ...] = (_add_run, _add_doctor, _add_sweep)

@@ -105,28 +105,27 @@ def simulate(p: Params | Rates, x0: ArrayLike, ts: ArrayLike, **options: Any) ->
         Differentiable in `p`, `x0` and `ts`; vmaps.
 
     Args:
-            p: Parameters of two species (`Params`) or of n (`Rates`).
-            x0: Populations at `ts[0]`, shape `(n,)`, not negative.
-            ts: Increasing times, shape `(m,)`.
-            **options: Passed to `jaxkit.solve` (`method`, `rtol`, `atol`, `max_steps`, `adjoint`, ...).
+        p: Parameters of two species (`Params`) or of n (`Rates`).
+        x0: Populations at `ts[0]`, shape `(n,)`, not negative.
+        ts: Increasing times, shape `(m,)`.
+        **options: Passed to `jaxkit.solve` (`method`, `rtol`, `atol`, `max_steps`, `adjoint`, ...).
 
     Returns:
-            A `Solution` with `xs` of shape `(m, n)`.
+        A `Solution` with `xs` of shape `(m, n)`.
 
     Raises:
-            ValueError: A parameter is not positive, a shape is wrong, or `ts` does not increase.
+        ValueError: A parameter is not positive, a shape is wrong, or `ts` does not increase.
 
     Example:
-            >>> import jax.numpy as jnp
-    import numpy as np
-            >>> from jaxkit import competition as comp
-            >>> p = comp.Params(r=(0.1, 0.3), N=(500.0, 1000 / 3), a=(1e-4, 2e-4))
-            >>> sol = comp.simulate(p, (100.0, 150.0), jnp.array([0.0, 10.0, 1000.0])).checked()
-            >>> [[round(float(v), 2) for v in x] for x in sol.xs]
-            [[100.0, 150.0], [165.06, 282.47], [375.0, 250.0]]
+        >>> import jax.numpy as jnp
+        >>> from jaxkit import competition as comp
+        >>> p = comp.Params(r=(0.1, 0.3), N=(500.0, 1000 / 3), a=(1e-4, 2e-4))
+        >>> sol = comp.simulate(p, (100.0, 150.0), jnp.array([0.0, 10.0, 1000.0])).checked()
+        >>> [[round(float(v), 2) for v in x] for x in sol.xs]
+        [[100.0, 150.0], [165.06, 282.47], [375.0, 250.0]]
 
     References:
-            Su Jianlin, Two-species competition: LaTeX + Python (kexue.fm/archives/3120).
+        Su Jianlin, Two-species competition: LaTeX + Python (kexue.fm/archives/3120).
     """
     rates, x0 = as_rates(p), checks.floating("x0", x0)
     checks.shape("x0", x0, (rates.r.size,))
