@@ -18,11 +18,12 @@ _HOME = {
     "root": "jaxkit.dynamics.root",
     "set_precision": "jaxkit.core.environment",
 }
-_SUBJECTS = ()
+_SUBJECTS = ("newton",)
 
 __all__ = [*sorted(_HOME), *sorted(_SUBJECTS)]  # noqa: PLE0604, RUF100
 
 if TYPE_CHECKING:
+    from jaxkit import newton as newton
     from jaxkit.core.environment import set_precision as set_precision
     from jaxkit.core.status import SolverError as SolverError
     from jaxkit.core.status import Status as Status

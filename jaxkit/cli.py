@@ -10,7 +10,10 @@ from pathlib import Path
 
 from jaxkit import __version__
 
-SUBJECTS = ("competition",)  # each has a module `jaxkit.<subject>.run` with `run(out, *, quick, console) -> Verdict`
+SUBJECTS = (
+    "competition",
+    "newton",
+)  # each has a module `jaxkit.<subject>.run` with `run(out, *, quick, console) -> Verdict`
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,4 +68,25 @@ def _run(options: argparse.Namespace) -> int:
     return 0 if all(verdict.ok for verdict in verdicts) else 1
 
 
-COMMANDS: tuple[Callable[["argparse._SubParsersAction"], None], ...] = (_add_run,)
+def _add_root(commands: "argparse._SubParsersAction") -> None:
+    parser = commands.add_parser("root", help='solve an equation: jaxkit root "x^3 = 2x + 5"')
+    parser.add_argument("equations", help='text such as "x*exp(x) = 2"; several equations separated by ;')
+    parser.add_argument("--x0", metavar="VALUE", help='first guess: 1.5, 1+2i, or "x=2, y=0.5"')
+    parser.add_argument("--set", metavar="NAMES", help='parameters: "a=2, b=0.1"')
+    parser.add_argument("--interval", nargs=2, metavar=("A", "B"), help="ends between which to look (with --all: all)")
+    parser.add_argument("--all", action="store_true", help="all real roots in --interval (default: -10 10)")
+    parser.add_argument("--certify", action="store_true", help="prove the roots by interval arithmetic")
+    parser.add_argument("--complex", action="store_true", help="complex roots")
+    parser.add_argument("--method", help="newton (default), halley, chord, damped, dogleg, bisect, ...")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curve with the tangents, or the basins")
+    parser.set_defaults(handler=_root)
+
+
+def _root(options: argparse.Namespace) -> int:
+    _prepare()
+    from jaxkit.newton.command import root_command
+
+    return root_command(options)
+
+
+COMMANDS: tuple[Callable[["argparse._SubParsersAction"], None], ...] = (_add_run, _add_root)

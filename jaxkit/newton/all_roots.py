@@ -52,11 +52,13 @@ class AllRoots:
         if self.complete:
             return f"{count['proven'] or 'No'} root{'s' * (count['proven'] != 1)}: each proven, and there is no other."
         if count["undecided"]:
+            plural = lambda kind, noun: f"{count[kind]} {noun}{'s' * (count[kind] != 1)}"
             return (
-                f"{count['proven']} roots proven; in {count['undecided']} places nothing could be proven "
-                "(a multiple root, or the edge of the domain)."
+                f"{plural('proven', 'root')} proven; in {plural('undecided', 'place')} nothing could be proven "
+                "(a multiple root, a pole, or the edge of the domain)."
             )
-        return f"{count['simple']} sign changes and {count['double']} double roots found; not proven (certify=True)."
+        simple, double = count["simple"], count["double"]
+        return f"{simple} roots by sign changes and {double} by touching zero; not proven (certify=True)."
 
 
 def all_roots(

@@ -160,7 +160,7 @@ def _gathered(last: np.ndarray, arrived: np.ndarray, tol: float) -> tuple[np.nda
     for k, value in enumerate(roots):
         near = arrived & (np.abs(last - value) <= 10 * spacing)
         index[near] = k
-        exact[k] = np.median(last[near].real) + 1j * np.median(last[near].imag)
+        exact[k] = np.median(np.real(last[near])) + 1j * np.median(np.imag(last[near]))
     return exact, index
 
 
@@ -177,14 +177,15 @@ def plot_basins(found: Basins, *, axes: "Axes | None" = None) -> "Axes":
     count = max(1, len(found.roots))
     slowest = max(8.0, float(np.percentile(steps, 99.5)))
     shade = np.clip(1.08 - 0.85 * np.sqrt(np.clip((steps - steps.min()) / (slowest - steps.min()), 0, 1)), 0, 1)
-    hue = (0.58 + index / count) % 1
+    rank = np.argsort(np.argsort([-np.mean(index == k) for k in range(count)]))  # the largest basins differ most
+    hue = (0.58 + rank[np.maximum(index, 0)] * (1 / count if count <= 6 else 0.381966)) % 1
     colours = hsv_to_rgb(np.stack([hue, np.full_like(shade, 0.62), np.where(index < 0, 0, shade)], -1))
     with axes_or_new(axes, figsize=(6.0, 6.0)) as axes:
         axes.imshow(colours, origin="lower", extent=found.window, interpolation="antialiased")
-        roots = np.asarray(found.roots)
+        real, imag = np.real(found.roots), np.imag(found.roots)
         a, b, c, d = found.window
-        seen = (roots.real >= a) & (roots.real <= b) & (roots.imag >= c) & (roots.imag <= d)
-        axes.plot(roots.real[seen], roots.imag[seen], "o", ms=5, mfc="white", mec="black")
+        seen = (real >= a) & (real <= b) & (imag >= c) & (imag <= d)
+        axes.plot(real[seen], imag[seen], "o", ms=5, mfc="white", mec="black")
         name = read(found.equation).unknowns[0]
         axes.set(xlabel=f"Re {name}", ylabel=f"Im {name}", title=f"Newton's method for {found.equation}")
         axes.grid(visible=False)

@@ -172,7 +172,7 @@ def _check_functions(system: Equations, is_complex: bool) -> None:  # noqa: FBT0
 
 def _start(system: Equations, x0: Any, parameters: Any, is_complex: bool, bracket: Any) -> Any:  # noqa: FBT001
     """The first guess in the shape the residual wants."""
-    dtype = jnp.result_type(float) if not is_complex else jnp.result_type(jnp.complex64, float)
+    dtype = np.promote_types(jnp.result_type(float), np.complex64 if is_complex else np.float32)
     number = lambda value: jnp.asarray(value, dtype)
     if system.single:
         (name,) = system.unknowns
