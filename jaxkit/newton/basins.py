@@ -12,7 +12,7 @@ from jaxtyping import Array, Complex, Int
 from jaxkit.core.checks import require
 from jaxkit.core.expression import Expression
 from jaxkit.core.struct import static, struct
-from jaxkit.newton.equations import Equations, read
+from jaxkit.newton.equations import read
 from jaxkit.newton.split import evaluate_split, is_splittable
 from jaxkit.report.figures import axes_or_new
 
@@ -78,8 +78,7 @@ def basins(
         f"is {window}",
     )
     require(2 <= size <= 20_000, "size", "be between 2 and 20000", f"is {size}")
-    z = grid(window, size)
-    last, steps = iterate_grid(system, z, max_steps=max_steps, tol=tol)
+    last, steps = iterate_basins(system.residuals[0], window, size=size, max_steps=max_steps, tol=tol)
     roots, index = _gathered(np.asarray(last), np.asarray(steps) <= max_steps, tol)
     return Basins(jnp.asarray(index), steps, jnp.asarray(roots), window, system.shown[0])
 
@@ -92,14 +91,17 @@ def grid(window: Window, size: int) -> tuple[Array, Array]:
     return tuple(jnp.broadcast_to(v, (rows, columns)) for v in (real[None, :], imag[:, None]))  # pyright: ignore
 
 
-@functools.partial(jax.jit, static_argnames=("system", "max_steps", "tol"))
-def iterate_grid(system: Equations, z: tuple[Array, Array], *, max_steps: int, tol: float) -> tuple[Array, Array]:
+@functools.partial(jax.jit, static_argnames=("residual", "window", "size", "max_steps", "tol"))
+def iterate_basins(
+    residual: Expression, window: Window, *, size: int, max_steps: int, tol: float
+) -> tuple[Array, Array]:
     """Last iterates (complex) and the steps each point took (`max_steps + 1` where it did not arrive).
 
     Chunks of a thousand points stay in cache; real and imaginary parts are separate arrays, which vectorise where
     XLA's complex numbers do not.
     """
-    step = _newton(system)
+    z = grid(window, size)
+    step = _newton(residual)
     shape, count = z[0].shape, z[0].size
     padding = -count % CHUNK
     chunks = tuple(jnp.pad(v.ravel(), (0, padding), constant_values=1).reshape(-1, CHUNK) for v in z)
@@ -119,10 +121,10 @@ def iterate_grid(system: Equations, z: tuple[Array, Array], *, max_steps: int, t
     return jax.lax.complex(x, y), steps
 
 
-def _newton(system: Equations) -> Callable[[tuple[Array, Array]], tuple[Array, Array]]:
+def _newton(residual: Expression) -> Callable[[tuple[Array, Array]], tuple[Array, Array]]:
     """The Newton step f/f' on split complex numbers."""
-    (name,) = system.unknowns
-    f, slope = system.residuals[0], system.residuals[0].derivative(name)
+    (name,) = residual.names
+    f, slope = residual, residual.derivative(name)
     if is_splittable(f.tree) and is_splittable(slope.tree):
 
         def split(z: tuple[Array, Array]) -> tuple[Array, Array]:

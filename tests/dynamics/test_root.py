@@ -12,8 +12,7 @@ from jaxkit.dynamics.rootfinders import METHODS
 from jaxkit.dynamics.rootfinders.deflation import deflated
 from jaxkit.dynamics.rootfinders.history import history
 from jaxkit.dynamics.rootfinders.newton import householder
-
-from .problems import SYSTEMS, table
+from tests.dynamics.problems import SYSTEMS, table
 
 BRACKETING = [name for name, method in METHODS.items() if method.bracketing]
 OPEN = [name for name in METHODS if name not in BRACKETING]
@@ -66,7 +65,7 @@ def test_jumps_and_poles_are_no_roots(method):
     assert list(np.asarray(found.status)) == [0, 0, 0, *[Status.not_continuous] * 3]
 
 
-@pytest.mark.parametrize("method", ["newton", "halley", "chord"])
+@pytest.mark.parametrize("method", ["newton", pytest.param("halley", marks=pytest.mark.slow), "chord"])
 @pytest.mark.parametrize("collection", ["aps", "original", "chandrupatla", "complex"])
 def test_open_methods_claim_nothing_false(method, collection):
     problems, found = solve_table(collection, method)
@@ -86,7 +85,12 @@ def test_chandrupatla_takes_the_steps_of_the_paper():
     assert np.max(np.abs(ours - paper)[smooth]) <= 3
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+QUICK = ("powell badly scaled", "hammarling 2x2", "sample 19", "freudenstein roth", "trigonometric", "boggs")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SYSTEMS]
+)
 def test_robust_solves_all_23_systems(name):
     fn, start = SYSTEMS[name]
     start = jnp.asarray(start, float)
@@ -139,7 +143,7 @@ def test_derivative_of_an_unrolled_iteration_agrees():
 
 def test_under_vmap_lanes_keep_their_own_status_and_gradient():
     lane = lambda a: jk.root(lambda x, a: x**2 - a, 1.0, a)
-    found = jax.vmap(lane)(jnp.array([4.0, -1.0, 9.0]))
+    found = jax.vmap(lane)(jnp.array([4.0, -1.3, 9.0]))
     assert list(found.status) == [0, Status.max_steps, 0]
     slopes = jax.vmap(jax.grad(lambda a: lane(a).value))(jnp.array([4.0, 9.0]))
     np.testing.assert_allclose(slopes, [0.25, 1 / 6], rtol=1e-12)
@@ -197,12 +201,13 @@ def test_the_bracket_is_kept():
 
 def test_orders_of_convergence():
     """Observed orders 2, 3, 4, 5 of Newton, Halley and Householder."""
-    for method, order in (("newton", 2), ("halley", 3), (householder(3), 4), (householder(4), 5)):
-        way = history(lambda x, _: jnp.exp(x) - 2, 1.2, method=method, max_steps=3)
+    cases = (("newton", 2, 1.2), ("halley", 3, 2.0), (householder(3), 4, 2.8), (householder(4), 5, 3.6))
+    for method, order, start in cases:
+        way = history(lambda x, _: jnp.exp(x) - 2, start, method=method, max_steps=3)
         error = np.abs(np.asarray(way.x)[:3] - np.log(2))
+        assert error[2] > 1e-15  # else rounding would hide the order
         slope = np.log(error[2] / error[1]) / np.log(error[1] / error[0])
-        if error[2] > 1e-15:
-            assert abs(slope - order) < 0.6, method
+        assert abs(slope - order) < 0.6, method
 
 
 def test_single_precision_converges_at_its_own_tolerance():
@@ -224,12 +229,13 @@ def test_fixed_points_and_their_derivative(method):
 
 
 def test_anderson_is_faster_than_picard():
-    matrix = 0.9 * jnp.asarray(np.linalg.qr(np.random.default_rng(0).normal(size=(40, 40)))[0])
-    fn = lambda x, _: jnp.tanh(matrix @ x) * 0.95 + 0.1
+    vectors = np.linalg.qr(np.random.default_rng(0).normal(size=(40, 40)))[0]
+    matrix = jnp.asarray(vectors @ np.diag(np.linspace(-0.95, 0.95, 40)) @ vectors.T)
+    fn = lambda x, _: jnp.tanh(matrix @ x) + 0.1
     fast = jk.fixed_point(fn, jnp.zeros(40)).checked()
     slow = jk.fixed_point(fn, jnp.zeros(40), method="picard", max_steps=1000).checked()
     np.testing.assert_allclose(fast.value, slow.value, atol=1e-7)
-    assert int(fast.steps) < 0.8 * int(slow.steps)
+    assert int(fast.steps) < 0.5 * int(slow.steps)
 
 
 def test_many_unknowns_differentiate_without_a_dense_jacobian():
