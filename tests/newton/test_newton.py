@@ -57,6 +57,7 @@ def test_functions_are_solved_too():
     assert "x = " in str(r)
 
 
+@pytest.mark.slow
 def test_distinct_roots():
     found = newton.distinct_roots("x^2 + y^2 = 4; x*y = 1", {"x": 2.0, "y": 0.5})
     assert sorted(round(float(r["x"]), 5) for r in found) == [-1.93185, -0.51764, 0.51764, 1.93185]
