@@ -52,6 +52,7 @@ REFUSED = {
     "sin^-1(x)": (4, "asin"),
     "1e999": (0, "too large"),
     "½x": (0, "fraction"),
+    ".e2": (0, "Unexpected character"),
     "x $ 2": (2, "Unexpected character"),
     "a, b": (1, "comma"),
     "x = 1": (2, "without `=`"),

