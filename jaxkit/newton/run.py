@@ -101,8 +101,7 @@ def figures(out: Path, proven: AllRoots, size: int) -> list[Path]:
         plot_basins(basins("z^3 = 1", size=size), axes=axes[0])
         plot_basins(basins("sin(z) = z^2 + 1", (-3.0, 3.0, -3.0, 3.0), size=size), axes=axes[1])
         caption = "Each point's colour is the root that Newton's method reaches from there; darker took longer."
-        figure.subplots_adjust(bottom=0.16)
-        figure.text(0.5, 0.03, caption, ha="center")
+        figure.supxlabel(caption, fontsize="medium")
         paths.append(save(figure, out / "basins.png", caption=caption))
     return paths
 
