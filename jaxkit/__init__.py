@@ -19,8 +19,8 @@ _HOME = {
     "LeastSquares": "jaxkit.learn.least_squares",
     "Linearization": "jaxkit.dynamics.stability",
     "Root": "jaxkit.dynamics.root",
-    "Solution": "jaxkit.dynamics.solve",
     "Sensitivity": "jaxkit.dynamics.sensitivity",
+    "Solution": "jaxkit.dynamics.solve",
     "SolverError": "jaxkit.core.status",
     "Special": "jaxkit.dynamics.continuation",
     "Status": "jaxkit.core.status",
@@ -31,6 +31,7 @@ _HOME = {
     "ensemble": "jaxkit.dynamics.ensemble",
     "equilibria": "jaxkit.dynamics.stability",
     "fit": "jaxkit.learn.fit",
+    "fixed_point": "jaxkit.dynamics.fixed_point",
     "least_squares": "jaxkit.learn.least_squares",
     "linearize": "jaxkit.dynamics.stability",
     "multistart": "jaxkit.learn.least_squares",
@@ -40,12 +41,13 @@ _HOME = {
     "solve": "jaxkit.dynamics.solve",
     "unroll": "jaxkit.dynamics.unroll",
 }
-_SUBJECTS = ("competition", "recurrent")
+_SUBJECTS = ("competition", "newton", "recurrent")
 
 __all__ = [*sorted(_HOME), *sorted(_SUBJECTS)]  # noqa: PLE0604, RUF100
 
 if TYPE_CHECKING:
     from jaxkit import competition as competition
+    from jaxkit import newton as newton
     from jaxkit import recurrent as recurrent
     from jaxkit.core.environment import set_precision as set_precision
     from jaxkit.core.status import SolverError as SolverError
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.continuation import continuation as continuation
     from jaxkit.dynamics.ensemble import Ensemble as Ensemble
     from jaxkit.dynamics.ensemble import ensemble as ensemble
+    from jaxkit.dynamics.fixed_point import fixed_point as fixed_point
     from jaxkit.dynamics.root import Root as Root
     from jaxkit.dynamics.root import root as root
     from jaxkit.dynamics.sensitivity import Sensitivity as Sensitivity

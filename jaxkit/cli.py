@@ -10,11 +10,19 @@ from pathlib import Path
 
 from jaxkit import __version__
 
-# Subjects whose programs run for milliseconds: there the compiler's time is all the time (measured: 3.5 s -> 0.8 s).
-LIGHT = ("competition", "recurrent")
-CANARY_TOLERANCE = 1e-10  # in double precision
+# Subjects whose programs run for milliseconds: there the compiler's time is all the time (measured: 3.5 s -> 1.7 s).
+LIGHT = (
+    "competition",
+    "newton",
+    "recurrent",
+)
 # Each has a module `jaxkit.<subject>.run` with `run(out, *, quick, console) -> Verdict`.
-SUBJECTS = ("competition", "recurrent")
+SUBJECTS = (
+    "competition",
+    "newton",
+    "recurrent",
+)
+CANARY_TOLERANCE = 1e-10  # in double precision
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -126,4 +134,25 @@ def _sweep(options: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS: tuple[Callable[["argparse._SubParsersAction"], None], ...] = (_add_run, _add_doctor, _add_sweep)
+def _add_root(commands: "argparse._SubParsersAction") -> None:
+    parser = commands.add_parser("root", help='solve an equation: jaxkit root "x^3 = 2x + 5"')
+    parser.add_argument("equations", help='text such as "x*exp(x) = 2"; several equations separated by ;')
+    parser.add_argument("--x0", metavar="VALUE", help='first guess: 1.5, 1+2i, or "x=2, y=0.5"')
+    parser.add_argument("--set", metavar="NAMES", help='parameters: "a=2, b=0.1"')
+    parser.add_argument("--interval", nargs=2, metavar=("A", "B"), help="ends between which to look (with --all: all)")
+    parser.add_argument("--all", action="store_true", help="all real roots in --interval (default: -10 10)")
+    parser.add_argument("--certify", action="store_true", help="prove the roots by interval arithmetic")
+    parser.add_argument("--complex", action="store_true", help="complex roots")
+    parser.add_argument("--method", help="newton (default), halley, chord, damped, dogleg, bisect, ...")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curve with the tangents, or the basins")
+    parser.set_defaults(handler=_root)
+
+
+def _root(options: argparse.Namespace) -> int:
+    _prepare()
+    from jaxkit.newton.command import root_command
+
+    return root_command(options)
+
+
+COMMANDS: tuple[Callable[["argparse._SubParsersAction"], None], ...] = (_add_run, _add_root, _add_sweep, _add_doctor)

@@ -102,7 +102,7 @@ def _scalar_field(t: Array, x: tuple[Array, ...], rates: Rates) -> tuple[Array, 
 def simulate(p: Params | Rates, x0: ArrayLike, ts: ArrayLike, **options: Any) -> Solution:
     """Populations over time, from `x0` at `ts[0]`.
 
-        Differentiable in `p`, `x0` and `ts`; vmaps.
+    Differentiable in `p`, `x0` and `ts`; vmaps.
 
     Args:
         p: Parameters of two species (`Params`) or of n (`Rates`).

@@ -48,6 +48,7 @@ class Status(enum.IntEnum):
         "no step lowers the residual further, and it is not zero; this may be a minimum, not a root.",
     )
     not_applicable = 9, "the question has no answer for these parameters (there is no such point, event or orbit)."
+    not_continuous = 10, "the sign changes by a jump or at a pole, not through zero; choose a bracket without it."
 
 
 class SolverError(RuntimeError):

@@ -43,3 +43,29 @@ def iterate(
     code = status(state)
     code = jnp.where((code == int(Status.ok)) & ~done(state), int(Status.max_steps), code)
     return state, code, count
+
+
+def record(
+    step: Callable[[S], S], state: S, *, running: Callable[[S], Bool[Array, ""]], max_steps: int
+) -> tuple[S, Int[Array, ""]]:
+    """Repeat `step` while `running`, and keep every state.
+
+    Args:
+        step: Moves the state (any pytree) once.
+        state: Where to start.
+        running: Whether to go on from a state.
+        max_steps: Most steps.
+
+    Returns:
+        The states with a leading axis of `max_steps + 1` (the last one repeated), and the number of steps.
+    """
+
+    def body(carry: tuple[S, Any], _: None) -> tuple[tuple[S, Any], S]:
+        state, count = carry
+        go = running(state)
+        after = jax.tree.map(lambda new, old: jnp.where(go, new, old), step(state), state)
+        return (after, jnp.where(go, count + 1, count)), after
+
+    (_, count), rest = jax.lax.scan(body, (state, jnp.asarray(0)), length=max_steps)
+    states = jax.tree.map(lambda first, more: jnp.concatenate([first[None], more]), state, rest)
+    return states, count

@@ -1,0 +1,157 @@
+"""What the parser gives back: an expression one can print, differentiate, evaluate and enclose."""
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from jaxtyping import Array, ArrayLike
+
+from jaxkit.core.checks import require
+from jaxkit.core.expression import printing
+from jaxkit.core.expression.derivative import derivative
+from jaxkit.core.expression.evaluate import evaluate
+from jaxkit.core.expression.functions import FUNCTIONS
+from jaxkit.core.expression.interval import Interval, enclose, enclose_slope
+from jaxkit.core.expression.parser import Parser
+from jaxkit.core.expression.tokens import ParseError
+from jaxkit.core.expression.tree import Apply, Node, free, sub, walk
+
+
+@dataclasses.dataclass(frozen=True)
+class Expression:
+    r"""A formula in some names. Made by `parse`.
+
+    Attributes:
+        tree: The expression tree.
+
+    Example:
+        >>> from jaxkit.core.expression import parse
+        >>> f = parse("x exp(x) - 2")
+        >>> print(f, "|", f.derivative("x"))
+        x*exp(x) - 2 | exp(x) + x*exp(x)
+        >>> print(f.latex())
+        x \exp\left(x\right) - 2
+        >>> print(round(float(f(x=0.852605502013726)), 9))
+        0.0
+    """
+
+    tree: Node
+
+    def __str__(self) -> str:
+        """The formula as one would type it; it parses back to the same tree."""
+        return printing.text(self.tree)
+
+    def __call__(self, **values: ArrayLike) -> Array:
+        """Its value in JAX; arrays broadcast, complex values give complex results."""
+        missing = [name for name in self.names if name not in values]
+        require(not missing, "values", f"have {', '.join(map(repr, self.names))}", f"lack {', '.join(missing)}")
+        return evaluate(self.tree, values, complex_=self.is_complex)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names in it, in order of appearance."""
+        return free(self.tree)
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether the imaginary unit occurs."""
+        return any(isinstance(node, Apply) and node.op == "i" for node in walk(self.tree))
+
+    @property
+    def is_holomorphic(self) -> bool:
+        """Whether it has a complex derivative: no `abs`, `sign`, `cbrt`, `erf`."""
+        return all(
+            FUNCTIONS[node.op].holomorphic
+            for node in walk(self.tree)
+            if isinstance(node, Apply) and node.op in FUNCTIONS
+        )
+
+    @property
+    def size(self) -> int:
+        """The number of nodes of the tree."""
+        return sum(1 for _ in walk(self.tree))
+
+    def latex(self) -> str:
+        """The formula in LaTeX."""
+        return printing.latex(self.tree)
+
+    def derivative(self, name: str) -> "Expression":
+        """The derivative by one name, as a formula."""
+        return Expression(derivative(self.tree, name))
+
+    def on_host(self, **values: Any) -> Any:
+        """Its value in numpy, in double precision."""
+        return evaluate(self.tree, values, complex_=self.is_complex, host=True)
+
+    def function(self, *names: str) -> Callable[..., Array]:
+        """A JAX function of positional arguments."""
+        return lambda *values: self(**dict(zip(names, values, strict=True)))
+
+    def enclose(self, values: Mapping[str, Interval]) -> Interval:
+        """Bounds on its values over intervals, rounded outward."""
+        return enclose(self.tree, values)
+
+    def enclose_slope(self, values: Mapping[str, Interval], name: str) -> tuple[Interval, Interval]:
+        """Bounds on its values and on its derivative by one name."""
+        return enclose_slope(self.tree, values, name)
+
+
+def parse(text: str, names: Collection[str] | None = None) -> Expression:
+    """Read one expression.
+
+    It may contain numbers, names, `+ - * / ^` (or `**`), parentheses, `|x|`, products without a sign (`2x`,
+    `3 sin(x)`, `(x+1)(x-1)`; they bind like `*`), the functions exp log sqrt cbrt sin cos tan sinh ... erf abs, and
+    the constants pi, e and i. At most 1000 characters, 256 parts, 64 levels.
+
+    Args:
+        text: What the user typed.
+        names: The names allowed; by default single letters, with an index (`x1`, `x_max`), and Greek letters.
+
+    Returns:
+        The expression.
+
+    Raises:
+        ParseError: The text is not one; the message points at the place.
+
+    Example:
+        >>> from jaxkit.core.expression import parse
+        >>> parse("sinn(x) + 1")
+        Traceback (most recent call last):
+        ...
+        jaxkit.core.expression.tokens.ParseError: Unknown name 'sinn'; did you mean 'sin'?
+          sinn(x) + 1
+          ^
+    """
+    parser = Parser(text, names)
+    found = parser.equations()
+    if len(found) > 1 or found[0][1] is not None:
+        at = next(token.at for token in parser.tokens if token.kind in ("=", ";"))
+        raise ParseError("One expression is expected here, without `=` and `;`.", text, at)
+    return Expression(found[0][0])
+
+
+def parse_equations(text: str, names: Collection[str] | None = None) -> tuple[tuple[str, Expression], ...]:
+    """Read equations separated by `;` or line ends.
+
+    Args:
+        text: What the user typed; without `=`, the expression is to be zero.
+        names: See `parse`.
+
+    Returns:
+        For each equation its text, tidied, and the expression `left - right` that is to be zero.
+
+    Raises:
+        ParseError: The text is not a set of equations.
+
+    Example:
+        >>> from jaxkit.core.expression import parse_equations
+        >>> for shown, residual in parse_equations("x^2 + y^2 = 4; xy = 1", names=("x", "y", "xy")):
+        ...     print(shown, "|", residual)
+        x^2 + y^2 = 4 | x^2 + y^2 - 4
+        xy = 1 | xy - 1
+    """
+    equations = []
+    for left, right in Parser(text, names).equations():
+        shown = f"{printing.text(left)} = {printing.text(right) if right else '0'}"
+        equations.append((shown, Expression(left if right is None else sub(left, right))))
+    return tuple(equations)

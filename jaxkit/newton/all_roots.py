@@ -1,0 +1,195 @@
+"""All real roots in an interval: by a grid and safeguarded Newton, or by interval Newton with a proof."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxkit.core.checks import require
+from jaxkit.core.status import Status
+from jaxkit.dynamics.root import root
+from jaxkit.newton.certify import search
+from jaxkit.newton.equations import Equations, parameter_names, read, residual_function
+
+
+@dataclasses.dataclass(frozen=True)
+class AllRoots:
+    """The real roots in an interval. A host object: `print` it.
+
+    Attributes:
+        values: Roots in increasing order, shape `(k,)`.
+        kinds: For each `"proven"` (interval Newton), `"simple"` (a sign change), `"double"` (touches zero) or
+            `"undecided"` (a proof was asked for and failed).
+        enclosures: Bounds on each root, shape `(k, 2)`; proven where the kind says so.
+        ends: The interval.
+        complete: Whether it is proven that there are no others.
+        equation: The equation as text.
+    """
+
+    values: np.ndarray
+    kinds: tuple[str, ...]
+    enclosures: np.ndarray
+    ends: tuple[float, float]
+    complete: bool
+    equation: str
+
+    def __str__(self) -> str:
+        """A line for each root and a sentence."""
+        lines = [f"{self.equation} on [{self.ends[0]:g}, {self.ends[1]:g}]"]
+        for value, kind, (lo, hi) in zip(self.values, self.kinds, self.enclosures, strict=True):
+            lines.append(f"  {value:< 22.16g} {kind:9}  within [{lo:.16g}, {hi:.16g}]")
+        return "\n".join([*lines, self.sentence])
+
+    @property
+    def sentence(self) -> str:
+        """What is known."""
+        count = {kind: self.kinds.count(kind) for kind in ("proven", "simple", "double", "undecided")}
+        if self.complete:
+            return f"{count['proven'] or 'No'} root{'s' * (count['proven'] != 1)}: each proven, and there is no other."
+        if count["undecided"]:
+            plural = lambda kind, noun: f"{count[kind]} {noun}{'s' * (count[kind] != 1)}"
+            return (
+                f"{plural('proven', 'root')} proven; in {plural('undecided', 'place')} nothing could be proven "
+                "(a multiple root, a pole, or the edge of the domain)."
+            )
+        simple, double = count["simple"], count["double"]
+        return f"{simple} roots by sign changes and {double} by touching zero; not proven (certify=True)."
+
+
+def all_roots(
+    equation: str | Callable[[Array], Array],
+    interval: tuple[float, float],
+    *,
+    certify: bool = False,
+    parameters: Mapping[str, float] | None = None,
+    points: int = 4096,
+) -> AllRoots:
+    """All real roots of one equation in an interval.
+
+    Without `certify`, a grid of `points` finds sign changes and touches, and safeguarded Newton refines them; roots
+    closer than the grid's spacing may be missed. With it, interval Newton proves each root and that there is
+    no other, or says where it could not (multiple roots can never be proven this way).
+
+    Args:
+        equation: Text such as `"sin(x) = x/2"`, or a function of `x` (then without proof).
+        interval: Its ends.
+        certify: Whether to prove.
+        parameters: Values of names that are not unknowns.
+        points: Grid points.
+
+    Returns:
+        An `AllRoots`; print it.
+
+    Raises:
+        ParseError: The text is not an equation.
+        ValueError: The interval is not one, or a proof is asked for a function or a complex equation.
+
+    Example:
+        >>> from jaxkit import newton
+        >>> found = newton.all_roots("x^3 = 2x + 5", (-10, 10), certify=True)
+        >>> print(found.sentence, round(float(found.values[0]), 6))
+        1 root: each proven, and there is no other. 2.094551
+    """
+    ends = _ends(interval)
+    if callable(equation):
+        require(not certify, "equation", "be text for a proof", "is a function")
+        fn, shown = (lambda x, _: equation(x)), "f(x) = 0"
+        return _scanned(_cached(equation) or fn, parameters, ends, points, shown)
+    equations = read(equation, parameter_names(equation, parameters))
+    require(equations.single, "equation", "have one unknown", f"has {', '.join(equations.unknowns)}")
+    require(not equations.is_complex, "equation", "be real", "contains i")
+    shown = equations.shown[0]
+    if not certify:
+        return _scanned(residual_function(equations), parameters, ends, points, shown)
+    return _proven(equations, parameters, ends)
+
+
+def _ends(interval: tuple[float, float]) -> tuple[float, float]:
+    require(isinstance(interval, tuple | list) and len(interval) == 2, "interval", "be (a, b)", f"is {interval!r}")
+    a, b = (float(end) for end in interval)
+    require(bool(np.isfinite(a) and np.isfinite(b) and a < b), "interval", "be finite with a < b", f"is ({a:g}, {b:g})")
+    return a, b
+
+
+@functools.lru_cache(maxsize=64)
+def _cached(function: Callable[[Array], Array]) -> Callable[[Array, Any], Array]:
+    return lambda x, _: function(x)
+
+
+def _proven(equations: Equations, parameters: Mapping[str, float] | None, ends: tuple[float, float]) -> AllRoots:
+    found = search(equations.residuals[0], equations.unknowns[0], ends, parameters)
+    boxes = np.concatenate([found.proven, found.undecided])
+    kinds = np.array(["proven"] * len(found.proven) + ["undecided"] * len(found.undecided))
+    order = np.argsort(boxes.mean(1)) if len(boxes) else np.zeros(0, int)
+    values = 0.5 * boxes[:, 0] + 0.5 * boxes[:, 1]
+    shown = tuple(str(kind) for kind in kinds[order])
+    return AllRoots(values[order], shown, boxes[order], ends, found.complete, equations.shown[0])
+
+
+def _scanned(
+    fn: Callable[[Array, Any], Array],
+    parameters: Mapping[str, float] | None,
+    ends: tuple[float, float],
+    points: int,
+    shown: str,
+) -> AllRoots:
+    require(points >= 3, "points", "be at least 3", f"is {points}")
+    known = {name: float(value) for name, value in (parameters or {}).items()}
+    x, f = (np.asarray(v) for v in _sampled(fn, ends, known, points=points))
+    size = np.abs(f)
+    with np.errstate(invalid="ignore"):
+        crossing = (f[:-1] * f[1:] < 0) | (f[:-1] == 0)
+        crossing[-1] |= f[-1] == 0
+        same = (f[:-2] * f[2:] > 0) & (f[1:-1] * f[2:] > 0)
+    dips = (size[1:-1] < size[:-2]) & (size[1:-1] <= size[2:]) & same
+    crossed, good, _ = _refined(fn, x, np.flatnonzero(crossing), 1, known)
+    at = np.flatnonzero(dips)
+    touched, flat, height = _refined(_slope(fn), x, at, 2, known, height=fn)
+    flat = flat & (height <= 1e-10 * (size[at] + size[at + 2]))
+    candidates = [(float(value), "simple") for value in crossed[good]]
+    candidates += [(float(value), "double") for value in touched[flat]]
+    kept: list[tuple[float, str]] = []
+    for value, kind in sorted(candidates):
+        if not kept or value - kept[-1][0] > 1e-9 * (1 + abs(value)):
+            kept.append((value, kind))
+    roots = np.array([value for value, _ in kept])
+    slack = 4e-9 * (1 + np.abs(roots))
+    kinds = tuple(kind for _, kind in kept)
+    return AllRoots(roots, kinds, np.stack([roots - slack, roots + slack], 1), ends, False, shown)  # noqa: FBT003
+
+
+@functools.partial(jax.jit, static_argnames=("fn", "points"))
+def _sampled(fn: Callable[[Array, Any], Array], ends: tuple, parameters: Any, *, points: int) -> tuple[Array, Array]:
+    """The function on a grid."""
+    a, b = (jnp.asarray(end, jnp.result_type(float)) for end in ends)
+    x = jnp.append(a + (b - a) / (points - 1) * jnp.arange(points - 1, dtype=a.dtype), b)
+    return x, jax.vmap(lambda x: fn(x, parameters))(x)
+
+
+@functools.lru_cache(maxsize=64)
+def _slope(fn: Callable[[Array, Any], Array]) -> Callable[[Array, Any], Array]:
+    return lambda x, p: jax.jvp(lambda x: fn(x, p), (x,), (jnp.ones_like(x),))[1]
+
+
+def _refined(
+    fn: Callable, x: np.ndarray, at: np.ndarray, reach: int, parameters: Any, *, height: Callable | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Roots of `fn` between the grid points `at` and `at + reach`, whether each is one, and `|height|` there."""
+    if not len(at):
+        return np.zeros(0), np.zeros(0, bool), np.zeros(0)
+    capacity = max(32, 1 << (len(at) - 1).bit_length())  # few sizes, so few programs
+    padded = np.concatenate([at, np.full(capacity - len(at), at[0])])
+    found = _refine(fn, height or fn, x[padded], x[padded + reach], parameters)
+    return tuple(np.asarray(v)[: len(at)] for v in found)  # pyright: ignore[reportReturnType]
+
+
+@functools.partial(jax.jit, static_argnames=("fn", "height"))
+def _refine(fn: Callable, height: Callable, low: Array, high: Array, parameters: Any) -> tuple[Array, Array, Array]:
+    one = lambda lo, hi: root(fn, None, parameters, bracket=(lo, hi), rtol=1e-9, atol=1e-10)
+    found = jax.vmap(one)(low, high)
+    return found.value, found.status == int(Status.ok), jnp.abs(jax.vmap(lambda x: height(x, parameters))(found.value))

@@ -1,0 +1,200 @@
+"""Basins of attraction of Newton's method in the complex plane: which start leads to which root."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Complex, Int
+
+from jaxkit.core.checks import require
+from jaxkit.core.expression import Expression
+from jaxkit.core.struct import static, struct
+from jaxkit.newton.equations import read
+from jaxkit.newton.split import evaluate_split, is_splittable
+from jaxkit.report.figures import axes_or_new
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Window = tuple[float, float, float, float]
+CHUNK = 1000
+
+
+@struct
+class Basins:
+    """Where Newton's method leads from each point of a window.
+
+    Attributes:
+        root: Index of the root reached, shape `(rows, columns)`, the first row at the lowest imaginary part; -1 where
+            none was reached.
+        steps: Iterations until it was, shape `(rows, columns)`.
+        roots: The roots, shape `(k,)`, by real and imaginary part.
+        window: (least real, greatest real, least imaginary, greatest imaginary part).
+        equation: The equation as text.
+    """
+
+    root: Int[Array, "rows columns"]
+    steps: Int[Array, "rows columns"]
+    roots: Complex[Array, " k"]
+    window: Window = static(default=(-1.0, 1.0, -1.0, 1.0))
+    equation: str = static(default="")
+
+
+def basins(
+    equation: str, window: Window = (-2.0, 2.0, -2.0, 2.0), *, size: int = 1000, max_steps: int = 30, tol: float = 1e-6
+) -> Basins:
+    """Newton's method from every point of a grid in the complex plane.
+
+    Args:
+        equation: Text with one unknown, as `"z^3 = 1"`.
+        window: (least real, greatest real, least imaginary, greatest imaginary part).
+        size: Grid points along the longer side.
+        max_steps: Iterations.
+        tol: Points count as arrived when their Newton step is shorter.
+
+    Returns:
+        A `Basins`; draw it with `plot_basins`.
+
+    Raises:
+        ParseError: The text is not an equation.
+        ValueError: It has several unknowns or no complex derivative, or the window is empty.
+
+    Example:
+        >>> from jaxkit import newton
+        >>> found = newton.basins("z^3 = 1", size=32)
+        >>> found.root.shape, len(found.roots)
+        ((32, 32), 3)
+    """
+    system = read(equation)
+    require(system.single, "equation", "have one unknown", f"has {', '.join(system.unknowns)}")
+    require(system.residuals[0].is_holomorphic, "equation", "be free of abs, sign, cbrt and erf", f"is {equation!r}")
+    require(
+        len(window) == 4 and window[0] < window[1] and window[2] < window[3],
+        "window",
+        "be (a, b, c, d) with a < b, c < d",
+        f"is {window}",
+    )
+    require(2 <= size <= 20_000, "size", "be between 2 and 20000", f"is {size}")
+    last, steps = iterate_basins(system.residuals[0], window, size=size, max_steps=max_steps, tol=tol)
+    roots, index = _gathered(np.asarray(last), np.asarray(steps) <= max_steps, tol)
+    return Basins(jnp.asarray(index), steps, jnp.asarray(roots), window, system.shown[0])
+
+
+def grid(window: Window, size: int) -> tuple[Array, Array]:
+    """Real and imaginary parts of the grid points, shape `(rows, columns)`."""
+    width, height = window[1] - window[0], window[3] - window[2]
+    columns, rows = (max(2, round(size * side / max(width, height))) for side in (width, height))
+    real, imag = jnp.linspace(*window[:2], columns), jnp.linspace(*window[2:], rows)
+    return tuple(jnp.broadcast_to(v, (rows, columns)) for v in (real[None, :], imag[:, None]))  # pyright: ignore
+
+
+@functools.partial(jax.jit, static_argnames=("residual", "window", "size", "max_steps", "tol"))
+def iterate_basins(
+    residual: Expression, window: Window, *, size: int, max_steps: int, tol: float
+) -> tuple[Array, Array]:
+    """Last iterates (complex) and the steps each point took (`max_steps + 1` where it did not arrive).
+
+    Chunks of a thousand points stay in cache; real and imaginary parts are separate arrays, which vectorise where
+    XLA's complex numbers do not.
+    """
+    z = grid(window, size)
+    step = _newton(residual)
+    shape, count = z[0].shape, z[0].size
+    padding = -count % CHUNK
+    chunks = tuple(jnp.pad(v.ravel(), (0, padding), constant_values=1).reshape(-1, CHUNK) for v in z)
+
+    def chunk(point: tuple[Array, Array]) -> tuple[Array, Array, Array]:
+        def body(_: Any, state: tuple) -> tuple:
+            (x, y), steps = state
+            dx, dy = step((x, y))
+            running = dx * dx + dy * dy > tol**2
+            return (x - dx, y - dy), steps + running.astype(jnp.int32)
+
+        start = (point, jnp.ones(CHUNK, jnp.int32))
+        (x, y), steps = jax.lax.fori_loop(0, max_steps, body, start)
+        return x, y, steps
+
+    x, y, steps = (v.ravel()[:count].reshape(shape) for v in jax.lax.map(chunk, chunks))
+    return jax.lax.complex(x, y), steps
+
+
+def _newton(residual: Expression) -> Callable[[tuple[Array, Array]], tuple[Array, Array]]:
+    """The Newton step f/f' on split complex numbers."""
+    (name,) = residual.names
+    f, slope = residual, residual.derivative(name)
+    if is_splittable(f.tree) and is_splittable(slope.tree):
+
+        def split(z: tuple[Array, Array]) -> tuple[Array, Array]:
+            a, b = evaluate_split(f.tree, {name: z})
+            c, d = evaluate_split(slope.tree, {name: z})
+            scale = 1 / (c * c + d * d)
+            return (a * c + b * d) * scale, (b * c - a * d) * scale
+
+        return split
+    return _joined(f, slope, name)
+
+
+def _joined(f: Expression, slope: Expression, name: str) -> Callable[[tuple[Array, Array]], tuple[Array, Array]]:
+    def step(z: tuple[Array, Array]) -> tuple[Array, Array]:
+        whole = jax.lax.complex(*z)
+        dz = f(**{name: whole}) / slope(**{name: whole})
+        return jnp.real(dz), jnp.imag(dz)
+
+    return step
+
+
+def _gathered(last: np.ndarray, arrived: np.ndarray, tol: float) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct limits and, for each point, the index of its own."""
+    arrived = arrived & np.isfinite(last)
+    spacing = max(100 * tol, 1e-9)
+    keys = np.round(last / spacing) * spacing
+    values, counts = np.unique(keys[arrived], return_counts=True)
+    roots: list[complex] = []
+    for value in values[np.argsort(-counts)]:
+        if all(abs(value - other) > 10 * spacing for other in roots) and len(roots) < 256:
+            roots.append(complex(value))
+    roots.sort(key=lambda z: (round(z.real, 6), round(z.imag, 6)))
+    index = np.full(last.shape, -1, np.int32)
+    exact = np.zeros(len(roots), complex)
+    for k, value in enumerate(roots):
+        near = arrived & (np.abs(last - value) <= 10 * spacing)
+        index[near] = k
+        exact[k] = np.median(np.real(last[near])) + 1j * np.median(np.imag(last[near]))
+    return exact, index
+
+
+def plot_basins(found: Basins, *, axes: "Axes | None" = None) -> "Axes":
+    """One hue a root, darker where Newton's method took longer, black where it did not arrive.
+
+    Args:
+        found: From `basins`.
+        axes: Where to draw; new ones by default.
+    """
+    from matplotlib.colors import hsv_to_rgb
+
+    index, steps = np.asarray(found.root), np.asarray(found.steps)
+    count = max(1, len(found.roots))
+    slowest = max(8.0, float(np.percentile(steps, 99.5)))
+    shade = np.clip(1.08 - 0.85 * np.sqrt(np.clip((steps - steps.min()) / (slowest - steps.min()), 0, 1)), 0, 1)
+    rank = np.argsort(np.argsort([-np.mean(index == k) for k in range(count)]))  # the largest basins differ most
+    hue = (0.58 + rank[np.maximum(index, 0)] * (1 / count if count <= 6 else 0.381966)) % 1
+    colours = hsv_to_rgb(np.stack([hue, np.full_like(shade, 0.62), np.where(index < 0, 0, shade)], -1))
+    with axes_or_new(axes, figsize=(6.0, 6.0)) as axes:
+        axes.imshow(colours, origin="lower", extent=found.window, interpolation="antialiased")
+        real, imag = np.real(found.roots), np.imag(found.roots)
+        a, b, c, d = found.window
+        seen = (real >= a) & (real <= b) & (imag >= c) & (imag <= d)
+        axes.plot(real[seen], imag[seen], "o", ms=5, mfc="white", mec="black")
+        name = read(found.equation).unknowns[0]
+        axes.set(xlabel=f"Re {name}", ylabel=f"Im {name}", title=f"Newton's method for {found.equation}")
+        axes.grid(visible=False)
+    return axes
+
+
+def shares(found: Basins) -> Mapping[str, float]:
+    """The share of the window that each root attracts."""
+    index = np.asarray(found.root)
+    return {f"{root:.4g}": float(np.mean(index == k)) for k, root in enumerate(np.asarray(found.roots))}

@@ -1,0 +1,56 @@
+"""Millions of equations of one kind at once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxkit.core.checks import require
+from jaxkit.dynamics.root import Root, root
+
+
+def solve_many(
+    fn: Callable[[Any, Any], Any], x0: Any, args: Any = None, *, chunk: int = 1000, **settings: Any
+) -> Root[Any]:
+    """`root` for every entry of the leading axis of `x0` and `args`, in chunks that stay in cache.
+
+    A chunk ends when its slowest lane does, so lanes of like difficulty belong together.
+
+    Args:
+        fn: Residual of one `x` and its `args`.
+        x0: First guesses, each leaf with a leading axis of length `n`.
+        args: Parameters, each leaf with a leading axis of length `n`.
+        chunk: Lanes a chunk.
+        settings: As for `root`: `method`, `rtol`, `atol`, `max_steps`; a `bracket` is a pair of arrays of length `n`.
+
+    Returns:
+        A `Root` with a leading axis of length `n`, differentiable in `args`.
+
+    Raises:
+        ValueError: The leading axes differ.
+
+    Example:
+        Kepler's equation, `E - e sin E = M`:
+
+        >>> from jaxkit import newton
+        >>> anomaly = jnp.linspace(0.1, 3.0, 5)
+        >>> kepler = lambda E, p: E - p["e"] * jnp.sin(E) - p["M"]
+        >>> r = newton.solve_many(kepler, anomaly, {"e": jnp.full(5, 0.3), "M": anomaly}).checked()
+        >>> bool(jnp.all(jnp.abs(r.value - 0.3 * jnp.sin(r.value) - anomaly) < 1e-6))
+        True
+    """
+    bracket = settings.pop("bracket", None)
+    lanes = (x0, args, bracket)
+    lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(lanes)}
+    require(len(lengths) == 1 and lengths != {()}, "args", "have the leading axis of `x0`", f"has lengths {lengths}")
+    one = lambda lane: root(fn, lane[0], lane[1], bracket=lane[2], **settings)
+    return in_chunks(one, lanes, chunk)
+
+
+def in_chunks(one: Callable[[Any], Any], lanes: Any, chunk: int) -> Any:
+    """`vmap(one)` over chunks of lanes, one chunk after the other."""
+    count = jax.tree.leaves(lanes)[0].shape[0]
+    if count <= chunk:
+        return jax.vmap(one)(lanes)
+    return jax.lax.map(one, lanes, batch_size=chunk)

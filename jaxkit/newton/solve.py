@@ -1,0 +1,344 @@
+"""Type an equation, get a root."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxkit.core.checks import is_traced, require
+from jaxkit.core.status import Outcome, Status
+from jaxkit.core.struct import static, struct
+from jaxkit.dynamics.root import Root, root
+from jaxkit.dynamics.rootfinders.deflation import deflated
+from jaxkit.dynamics.rootfinders.history import History, history
+from jaxkit.newton.certify import certify as prove
+from jaxkit.newton.certify import search
+from jaxkit.newton.equations import Equations, parameter_names, read, residual_function
+from jaxkit.report.figures import axes_or_new
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Compiled once for each equation: a second start costs no compilation.
+_STATIC = ("fn", "method", "rtol", "atol", "max_steps")
+_root = jax.jit(root, static_argnames=_STATIC)
+_history = jax.jit(history, static_argnames=_STATIC)
+
+SPAN = 1000.0  # where roots are looked for, and excluded, when Newton's method finds none
+
+
+@struct
+class Solution(Outcome):
+    """A root, the derivatives found on the way, and the iterates. `print` shows it all.
+
+    Attributes:
+        value: The root: a number for one unknown, else name -> number; a function's root has `x0`'s structure.
+        residual: Largest absolute residual.
+        status: `Status` code.
+        steps: Iterations taken.
+        history: The iterates of the method shown; None inside a jitted program.
+        equations: The equations as they were understood.
+        derivatives: The derivatives as text.
+        unknowns: The names solved for.
+        remark: What else there is to know.
+        enclosure: Name -> (lower, upper) between which exactly one root is proven to lie; None without a proof.
+    """
+
+    verb: ClassVar[str] = "solve"
+
+    value: Any
+    residual: Float[Array, ""]
+    status: Int[Array, ""]
+    steps: Int[Array, ""]
+    history: History | None = None
+    equations: tuple[str, ...] = static(default=())
+    derivatives: tuple[str, ...] = static(default=())
+    unknowns: tuple[str, ...] = static(default=())
+    remark: str = static(default="")
+    enclosure: Any = static(default=None)
+
+    def __str__(self) -> str:
+        """The session: equations, derivatives, iterates, result."""
+        from jaxkit.newton.show import session
+
+        return session(self)
+
+
+def solve(
+    equations: str | Callable[[Any, Any], Any],
+    x0: Any = None,
+    parameters: Any = None,
+    *,
+    method: str | None = None,
+    complex: bool = False,
+    certify: bool = False,
+    bracket: tuple[float, float] | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    max_steps: int = 100,
+) -> Solution:
+    """Find a root of an equation or a system, given as text or as a function.
+
+    Args:
+        equations: `"x*exp(x) = 2"`, or several separated by `;`, or a function `fn(x, parameters)`. Text is read by
+            jaxkit's own parser and never executed.
+        x0: First guess: a number, or for several unknowns name -> number. By default a sign change is looked for
+            near 0, or 1 is taken (for functions it must be given).
+        parameters: Name -> value of names that are not unknowns; the root is differentiable in them. For a
+            function, its second argument.
+        method: As for `jaxkit.root`; by default Newton's, and, where that fails, one that must lower the residual.
+        complex: Whether to look for a complex root; so it is where `i` is typed or `x0` is complex.
+        certify: Whether to prove the root by interval arithmetic (real text equations): see `Solution.enclosure`.
+        bracket: Ends of an interval with a sign change (one unknown).
+        rtol: See `jaxkit.root`.
+        atol: See `jaxkit.root`.
+        max_steps: Most iterations.
+
+    Returns:
+        A `Solution`: `print` it, or take its `value`.
+
+    Raises:
+        ParseError: The text is not an equation; the message points at the place.
+        ValueError: The number of equations is not that of the unknowns, or `x0` does not name them.
+
+    Example:
+        >>> from jaxkit import newton
+        >>> r = newton.solve("x*exp(x) = 2", x0=1.0)
+        >>> print(round(float(r.value), 6), r.derivatives[0])
+        0.852606 f'(x) = exp(x) + x*exp(x)
+        >>> r = newton.solve("x^2 + y^2 = 4; x*y = 1", x0={"x": 2.0, "y": 0.5})
+        >>> print({name: round(float(value), 6) for name, value in r.value.items()})
+        {'x': 1.931852, 'y': 0.517638}
+        >>> slope = jax.grad(lambda a: newton.solve("x^2 = a", 1.0, {"a": a}).value)(4.0)
+        >>> print(round(float(slope), 6))
+        0.25
+    """
+    settings = {"bracket": bracket, "rtol": rtol, "atol": atol, "max_steps": max_steps}
+    if callable(equations):
+        require(not certify, "equations", "be text for a proof", "is a function")
+        found, way, remark = _attempt(equations, x0, parameters, method, settings)
+        return Solution(found.value, found.residual, found.status, found.steps, way, ("f(x) = 0",), remark=remark)
+    system = read(equations, parameter_names(equations, parameters))
+    fn = residual_function(system)
+    is_complex = complex or system.is_complex or any(jnp.iscomplexobj(v) for v in jax.tree.leaves(x0))
+    _check_functions(system, is_complex)
+    require(not (certify and is_complex), "equations", "be real for a proof", "are complex")
+    start = _start(system, x0, parameters, is_complex, bracket)
+    known = {name: jnp.asarray(value, jnp.result_type(float)) for name, value in (parameters or {}).items()}
+    found, way, remark = _attempt(fn, start, known, method, settings)
+    enclosure = None
+    if not is_traced((found, known)):
+        remark, enclosure = _conclude(system, found, way, remark, known, is_complex, certify)
+    return Solution(
+        found.value,
+        found.residual,
+        found.status,
+        found.steps,
+        way,
+        system.shown,
+        system.derivatives(),
+        system.unknowns,
+        remark,
+        enclosure,
+    )
+
+
+def _attempt(
+    fn: Callable, x0: Any, args: Any, method: str | None, settings: dict[str, Any]
+) -> tuple[Root, History | None, str]:
+    """Newton's method with its history; if it fails and none was asked for, one with a falling residual."""
+    found = _root(fn, x0, args, method=method, **settings)
+    if is_traced(found):
+        return found, None, ""
+    settings_shown = {**settings, "max_steps": min(settings["max_steps"], 60)}
+    way = _history(fn, x0, args, method=method, **settings_shown)
+    if bool(found.ok) or method is not None or settings["bracket"] is not None:
+        return found, way, ""
+    other = _root(fn, x0, args, method="robust", **settings)
+    if not bool(other.ok):
+        return found, way, ""
+    failed = Status(int(found.status)).name
+    return other, way, f"Newton's method failed ({failed}); a method with a falling residual found this root."
+
+
+def _check_functions(system: Equations, is_complex: bool) -> None:  # noqa: FBT001
+    if is_complex:
+        bad = [shown for shown, f in zip(system.shown, system.residuals, strict=True) if not f.is_holomorphic]
+        require(not bad, "equations", "be free of abs, sign, cbrt and erf to have complex roots", f"are {bad}")
+
+
+def _start(system: Equations, x0: Any, parameters: Any, is_complex: bool, bracket: Any) -> Any:  # noqa: FBT001
+    """The first guess in the shape the residual wants."""
+    dtype = np.promote_types(jnp.result_type(float), np.complex64 if is_complex else np.float32)
+    number = lambda value: jnp.asarray(value, dtype)
+    if system.single:
+        (name,) = system.unknowns
+        x0 = x0.get(name, None) if isinstance(x0, Mapping) else x0
+        if x0 is None:
+            return None if bracket is not None else number(_guess(system, parameters, is_complex))
+        require(jnp.shape(x0) == (), "x0", "be a number", f"has shape {jnp.shape(x0)}")
+        return number(x0)
+    if x0 is None:
+        return {name: number(1.0 + 0.1 * k + (0.5j if is_complex else 0)) for k, name in enumerate(system.unknowns)}
+    names = ", ".join(system.unknowns)
+    require(isinstance(x0, Mapping), "x0", f"be a dictionary with the names {names}", f"is {x0!r}")
+    require(set(x0) == set(system.unknowns), "x0", f"have the names {names}", f"has {', '.join(map(str, x0))}")
+    return {name: number(x0[name]) for name in system.unknowns}
+
+
+def _guess(system: Equations, parameters: Any, is_complex: bool) -> Any:  # noqa: FBT001
+    """Near the sign change closest to 0, else where the residual is least, among 4001 points of [-10, 10]."""
+    if is_complex or is_traced(parameters):
+        return 1.0 + 1.0j if is_complex else 1.0
+    x = np.linspace(-10, 10, 4001) + 1e-3
+    known = {name: np.float64(value) for name, value in (parameters or {}).items()}
+    with np.errstate(all="ignore"):
+        f = np.broadcast_to(system.residuals[0].on_host(**{system.unknowns[0]: x}, **known), x.shape)
+        good = np.isfinite(f[:-1]) & np.isfinite(f[1:]) & (f[:-1] * f[1:] <= 0) & (np.abs(f[1:] - f[:-1]) < 1e3)
+    if np.any(good):
+        at = np.flatnonzero(good)
+        return round(float(x[at[np.argmin(np.abs(x[at]))]]) + 0.5, 2)  # beside it, so that there is something to see
+    size = np.where(np.isfinite(f), np.abs(f), np.inf)
+    return round(float(x[np.argmin(size)]) + 0.5, 2)
+
+
+def _conclude(
+    system: Equations,
+    found: Root,
+    way: History | None,
+    remark: str,
+    known: Any,
+    is_complex: bool,  # noqa: FBT001
+    certify: bool,  # noqa: FBT001
+) -> tuple[str, Any]:
+    """What else can be said: a multiple root, no root, a proof."""
+    parameters = {name: float(value) for name, value in known.items()} if not is_complex else {}
+    if not bool(found.ok):
+        if system.single and not is_complex:
+            remark = _absence(system, parameters)
+        return remark, None
+    if way is not None and (order := multiplicity(way)) > 1:
+        remark = f"{remark} The derivative vanishes here: a root of multiplicity {order}, so Newton converges slowly."
+    if not certify:
+        return remark.strip(), None
+    values = found.value if isinstance(found.value, Mapping) else {system.unknowns[0]: found.value}
+    box = prove(system.residuals, {name: float(value) for name, value in values.items()}, parameters)
+    doubt = "No proof: interval arithmetic cannot separate this root (it may be multiple, or at a corner)."
+    return (remark if box else f"{remark} {doubt}").strip(), box
+
+
+def _absence(system: Equations, parameters: Mapping[str, float]) -> str:
+    found = search(system.residuals[0], system.unknowns[0], (-SPAN, SPAN), parameters, most=20_000)
+    where = f"[{-SPAN:g}, {SPAN:g}]"
+    if len(found.proven):
+        shown = ", ".join(f"{value:.6g}" for value in found.proven.mean(1)[:5])
+        return f"But there are roots in {where}, proven by interval arithmetic: {shown}; start nearer to one."
+    if found.complete:
+        return f"There is no real root in {where}: proven by interval arithmetic. Try `complex=True` (--complex)."
+    return ""
+
+
+def multiplicity(way: History) -> int:
+    """The multiplicity of the root, from how the last Newton steps shrank: `1 - 1/m` each."""
+    steps = np.asarray(way.step)[1 : int(way.steps) + 1]
+    if len(steps) < 8 or not np.all(steps[-5:] > 0):
+        return 1
+    rates = steps[-4:] / steps[-5:-1]
+    rate = float(np.median(rates))
+    if not 0.4 < rate < 0.97 or np.ptp(rates) > 0.05:
+        return 1
+    return round(1 / (1 - rate))
+
+
+def distinct_roots(
+    equations: str | Callable[[Any, Any], Any],
+    x0: Any,
+    parameters: Any = None,
+    *,
+    most: int = 10,
+    max_steps: int = 200,
+) -> list[Any]:
+    """Several roots of a system from one guess: each root found is made to repel, until no other is found.
+
+    Args:
+        equations: As for `solve`.
+        x0: First guess.
+        parameters: As for `solve`.
+        most: Roots after which to stop.
+        max_steps: Most iterations for each.
+
+    Returns:
+        The roots, in the order found; there may be more.
+
+    Example:
+        >>> from jaxkit import newton
+        >>> found = newton.distinct_roots("x^2 + y^2 = 4; x*y = 1", {"x": 2.0, "y": 0.5})
+        >>> print(len(found))
+        4
+    """
+    fn: Any = equations
+    if not callable(equations):
+        system = read(equations, parameter_names(equations, parameters))
+        fn = residual_function(system)
+        is_complex = system.is_complex or any(jnp.iscomplexobj(v) for v in jax.tree.leaves(x0))
+        x0 = _start(system, x0, parameters, is_complex, None)
+    roots: list[Any] = []
+    while len(roots) < most:
+        # Repelled from the start itself, a root there could not be left: step aside a little each time.
+        start = jax.tree.map(lambda v: v * (1 + 0.01 * len(roots)) + 0.01 * len(roots), x0)
+        value = None
+        for method in ("damped", "robust"):
+            found = root(deflated(fn, roots), start, parameters, method=method, max_steps=max_steps)
+            polished = _root(fn, found.value, parameters)
+            if bool(found.ok) and bool(polished.ok) and not _known(polished.value, roots):
+                value = polished.value
+                break
+        if value is None:
+            break
+        roots.append(value)
+    return roots
+
+
+def _known(value: Any, roots: list[Any]) -> bool:
+    flat = lambda tree: np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+    return any(np.max(np.abs(flat(value) - flat(other))) < 1e-6 * (1 + np.max(np.abs(flat(other)))) for other in roots)
+
+
+def plot_solution(solution: Solution, equation: str, *, parameters: Any = None, axes: "Axes | None" = None) -> "Axes":
+    """The curve of one real equation, and Newton's tangents running to its root.
+
+    Args:
+        solution: From `solve` with one real unknown.
+        equation: The text that was solved.
+        parameters: As given to `solve`.
+        axes: Where to draw; new ones by default.
+    """
+    system = read(equation, parameter_names(equation, parameters))
+    require(system.single and not jnp.iscomplexobj(solution.value), "solution", "have one real unknown", "has not")
+    require(solution.history is not None, "solution", "have a history", "was made inside a program")
+    way = solution.history
+    assert way is not None  # noqa: S101
+    x = np.asarray(way.x)[: int(way.steps) + 1][:8]
+    low, high = float(np.min(x)), float(np.max(x))
+    pad = 0.25 * (high - low) or 1.0
+    grid = np.linspace(low - pad, high + pad, 600)
+    known = {name: np.float64(value) for name, value in (parameters or {}).items()}
+    on_host = lambda x: np.broadcast_to(system.residuals[0].on_host(**{system.unknowns[0]: x}, **known), np.shape(x))
+    with axes_or_new(axes, figsize=(6.0, 4.0)) as axes:
+        axes.axhline(0, color="0.6", lw=0.8)
+        axes.plot(grid, on_host(grid), label=f"f({system.unknowns[0]}) = {system.residuals[0]}")
+        heights = on_host(x)
+        for k in range(len(x) - 1):
+            axes.plot(
+                [x[k], x[k], x[k + 1]], [0, heights[k], 0], color="C1", lw=1, label="tangents" if k == 0 else None
+            )
+        axes.plot(x, 0 * x, "o", ms=4, color="C1")
+        if bool(solution.ok):
+            value = float(solution.value)
+            axes.plot(value, 0, "*", ms=12, color="C3", label=f"root {value:.10g}")
+        axes.set(xlabel=system.unknowns[0], ylabel="left side minus right side", title=system.shown[0])
+        axes.legend()
+    return axes
