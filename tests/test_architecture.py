@@ -41,14 +41,23 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = jk.nonsense
 
 
-def test_matplotlib_only_in_report_and_plots():
-    for path in ROOT.rglob("*.py"):
-        if path.parent.name == "report" or path.name in {"plots.py"}:
+def matplotlib_imports(tree, inside=""):
+    """Names of the functions that import matplotlib ("" at the top of the module); imports for the type checker aside."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not any(n.split(".")[0] == "matplotlib" for n in names), path
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        if any(name.split(".")[0] == "matplotlib" for name in names):
+            yield inside
+        yield from matplotlib_imports(node, node.name if isinstance(node, ast.FunctionDef) else inside)
+
+
+def test_matplotlib_only_in_report_and_in_functions_that_plot():
+    for path in ROOT.rglob("*.py"):
+        for function in matplotlib_imports(ast.parse(path.read_text())):
+            drawing = function.lstrip("_").startswith(("plot_", "animate_", "shade_", "draw_", "paint_"))
+            assert path.parent.name == "report" or drawing, (path, function)
 
 
 def test_no_module_grows_beyond_reason():

@@ -44,7 +44,7 @@ def report(found: CompetitionFit, folder: str | Path, *, quick: bool = False) ->
     folder = Path(folder)
     files = list(_figures(found, p, folder))
     if not quick:
-        files.append(plots.animate_flow(p, folder / "flow.gif", populations=300, frames=30))
+        files.append(plots.animate_flow(p, folder / "flow.gif", populations=300, frames=24))
     document = _document(found, p)
     for name, caption in CAPTIONS.items():
         document = document.figure(f"{name}.png", caption, 0.72)

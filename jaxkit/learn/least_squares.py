@@ -103,12 +103,13 @@ def least_squares(
     """
     start, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda v: floating("params0", v), params0))
     flat = lambda p, a: jax.flatten_util.ravel_pytree(residuals(unravel(p), a))[0]
-    count = jax.eval_shape(flat, start, args).size
-    if count < start.size:
-        raise ValueError(f"`residuals` must return at least {start.size} values, one a parameter, but returns {count}.")
     jacobian = {"forward": jax.jacfwd, "reverse": jax.jacrev}[mode]
     # What the residuals close over becomes an argument: a rule must not hold tracers of a trace that has ended.
+    # (It also traces the residuals once and for all: they may hold a solver.)
     flat, closed = jax.closure_convert(flat, start, args)
+    count = jax.eval_shape(flat, start, args, *closed).size
+    if count < start.size:
+        raise ValueError(f"`residuals` must return at least {start.size} values, one a parameter, but returns {count}.")
 
     def both(p: Array, inputs: Any) -> tuple[Array, Array]:
         a, closed = inputs

@@ -63,6 +63,7 @@ def final(x0, w, end, adjoint):
     return sol.final[0]
 
 
+@pytest.mark.slow
 def test_gradients_of_order_two_in_both_modes():
     check_grads(lambda *a: final(*a, "direct"), (1.2, 1.5, 2.0), order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)
 
