@@ -19,30 +19,37 @@ _HOME = {
     "LeastSquares": "jaxkit.learn.least_squares",
     "Linearization": "jaxkit.dynamics.stability",
     "Root": "jaxkit.dynamics.root",
+    "Sensitivity": "jaxkit.dynamics.sensitivity",
     "Solution": "jaxkit.dynamics.solve",
     "SolverError": "jaxkit.core.status",
     "Special": "jaxkit.dynamics.continuation",
     "Status": "jaxkit.core.status",
+    "Unrolled": "jaxkit.dynamics.unroll",
     "classify": "jaxkit.dynamics.stability",
     "continuation": "jaxkit.dynamics.continuation",
     "divergence": "jaxkit.dynamics.stability",
     "ensemble": "jaxkit.dynamics.ensemble",
     "equilibria": "jaxkit.dynamics.stability",
     "fit": "jaxkit.learn.fit",
+    "fixed_point": "jaxkit.dynamics.fixed_point",
     "least_squares": "jaxkit.learn.least_squares",
     "linearize": "jaxkit.dynamics.stability",
     "multistart": "jaxkit.learn.least_squares",
-    "fixed_point": "jaxkit.dynamics.fixed_point",
     "root": "jaxkit.dynamics.root",
+    "sensitivity": "jaxkit.dynamics.sensitivity",
     "set_precision": "jaxkit.core.environment",
     "solve": "jaxkit.dynamics.solve",
+    "unroll": "jaxkit.dynamics.unroll",
 }
-_SUBJECTS = ("competition", "gravity")
+_SUBJECTS = ("competition", "gravity", "newton", "recurrent")
 
 __all__ = [*sorted(_HOME), *sorted(_SUBJECTS)]  # noqa: PLE0604, RUF100
 
 if TYPE_CHECKING:
     from jaxkit import competition as competition
+    from jaxkit import gravity as gravity
+    from jaxkit import newton as newton
+    from jaxkit import recurrent as recurrent
     from jaxkit.core.environment import set_precision as set_precision
     from jaxkit.core.status import SolverError as SolverError
     from jaxkit.core.status import Status as Status
@@ -54,6 +61,8 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.fixed_point import fixed_point as fixed_point
     from jaxkit.dynamics.root import Root as Root
     from jaxkit.dynamics.root import root as root
+    from jaxkit.dynamics.sensitivity import Sensitivity as Sensitivity
+    from jaxkit.dynamics.sensitivity import sensitivity as sensitivity
     from jaxkit.dynamics.solve import Solution as Solution
     from jaxkit.dynamics.solve import solve as solve
     from jaxkit.dynamics.stability import Equilibria as Equilibria
@@ -63,6 +72,8 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.stability import divergence as divergence
     from jaxkit.dynamics.stability import equilibria as equilibria
     from jaxkit.dynamics.stability import linearize as linearize
+    from jaxkit.dynamics.unroll import Unrolled as Unrolled
+    from jaxkit.dynamics.unroll import unroll as unroll
     from jaxkit.learn.fit import Fit as Fit
     from jaxkit.learn.fit import fit as fit
     from jaxkit.learn.least_squares import LeastSquares as LeastSquares

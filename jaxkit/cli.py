@@ -10,10 +10,20 @@ from pathlib import Path
 
 from jaxkit import __version__
 
-# Subjects whose programs run for milliseconds: there the compiler's time is all the time (measured: 3.5 s -> 0.8 s).
-LIGHT = ("competition",)
+# Subjects whose programs run for milliseconds: there the compiler's time is all the time (measured: 3.5 s -> 1.7 s).
+LIGHT = (
+    "competition",
+    "newton",
+    "recurrent",
+)
 # Each has a module `jaxkit.<subject>.run` with `run(out, *, quick, console) -> Verdict`.
-SUBJECTS = ("competition", "gravity")
+SUBJECTS = (
+    "competition",
+    "gravity",
+    "newton",
+    "recurrent",
+)
+CANARY_TOLERANCE = 1e-10  # in double precision
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,4 +80,80 @@ def _run(options: argparse.Namespace) -> int:
     return 0 if all(verdict.ok for verdict in verdicts) else 1
 
 
-COMMANDS: tuple[Callable[["argparse._SubParsersAction"], None], ...] = (_add_run,)
+def _add_doctor(commands: "argparse._SubParsersAction") -> None:
+    parser = commands.add_parser("doctor", help="is this machine fit? backend, devices, versions, compiler canary")
+    parser.set_defaults(handler=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    _prepare()
+    from rich.console import Console
+    from rich.table import Table
+
+    from jaxkit.core.environment import canary, diagnose, versions
+
+    console = Console()
+    table = Table(title="versions", show_header=False)
+    for name, version in versions().items():
+        table.add_row(name, version)
+    console.print(table)
+    for line in diagnose():
+        console.print(line, highlight=False)
+    with console.status("running the compiler canary: every kernel eagerly and jitted ..."):
+        differences = canary()
+    bad = {name: gap for name, gap in differences.items() if gap > CANARY_TOLERANCE}
+    for name, gap in bad.items():
+        console.print(f"[red]WRONG[/] {name}: jitted and eager results differ by {gap:.1e}")
+    agree, worst = len(differences) - len(bad), max(differences.values())
+    console.print(f"compiler canary: {agree} of {len(differences)} kernels agree, largest difference {worst:.1e}.")
+    if bad:
+        console.print("Do not trust this jaxlib: install another (pyproject.toml lists the known-bad releases).")
+    return 1 if bad else 0
+
+
+def _add_sweep(commands: "argparse._SubParsersAction") -> None:
+    parser = commands.add_parser("sweep", help="solve an ensemble in shards (job arrays), one file a shard; then merge")
+    parser.add_argument("config", type=Path, help="JSON: field, x0, params, t1, lanes, ... (see jaxkit.dynamics.sweep)")
+    parser.add_argument("--shard", help="i/n; /n or nothing takes i from SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX")
+    parser.add_argument("--merge", action="store_true", help="merge the shards that lie in the folder")
+    parser.add_argument("--out", type=Path, default=Path("out/sweep"), help="folder of the files (default: out/sweep)")
+    parser.set_defaults(handler=_sweep)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    _prepare()
+    sys.path.insert(0, str(Path.cwd()))
+    from jaxkit.dynamics import sweep
+
+    config = sweep.read_config(options.config)
+    if options.merge:
+        print(f"merged into {sweep.merge(config, options.out)}")
+        return 0
+    i, n = sweep.shard_of(options.shard)
+    path, written = sweep.run_shard(config, (i, n), options.out)
+    print(f"shard {i} of {n}: {'written to' if written else 'already in'} {path}")
+    return 0
+
+
+def _add_root(commands: "argparse._SubParsersAction") -> None:
+    parser = commands.add_parser("root", help='solve an equation: jaxkit root "x^3 = 2x + 5"')
+    parser.add_argument("equations", help='text such as "x*exp(x) = 2"; several equations separated by ;')
+    parser.add_argument("--x0", metavar="VALUE", help='first guess: 1.5, 1+2i, or "x=2, y=0.5"')
+    parser.add_argument("--set", metavar="NAMES", help='parameters: "a=2, b=0.1"')
+    parser.add_argument("--interval", nargs=2, metavar=("A", "B"), help="ends between which to look (with --all: all)")
+    parser.add_argument("--all", action="store_true", help="all real roots in --interval (default: -10 10)")
+    parser.add_argument("--certify", action="store_true", help="prove the roots by interval arithmetic")
+    parser.add_argument("--complex", action="store_true", help="complex roots")
+    parser.add_argument("--method", help="newton (default), halley, chord, damped, dogleg, bisect, ...")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curve with the tangents, or the basins")
+    parser.set_defaults(handler=_root)
+
+
+def _root(options: argparse.Namespace) -> int:
+    _prepare()
+    from jaxkit.newton.command import root_command
+
+    return root_command(options)
+
+
+COMMANDS: tuple[Callable[["argparse._SubParsersAction"], None], ...] = (_add_run, _add_root, _add_sweep, _add_doctor)

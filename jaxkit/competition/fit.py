@@ -198,8 +198,13 @@ def band(found: CompetitionFit, ts: ArrayLike) -> tuple[Float[Array, "m n"], Flo
 @jax.jit
 def _band(found: CompetitionFit, ts: Array) -> tuple[Array, Array]:
     path = lambda u: simulate(Rates(u["r"], u["A"]), u["x0"], ts, adjoint="forward").xs
-    rows = _flat_jacobian(lambda u: path(u).ravel(), found.unknowns)
-    mean = path(found.unknowns)
+    flat, unravel = jax.flatten_util.ravel_pytree(found.unknowns)
+
+    def twice(v: Array) -> tuple[Array, Array]:
+        mean = path(unravel(v))
+        return mean.ravel(), mean
+
+    rows, mean = jax.jacfwd(twice, has_aux=True)(flat)
     return mean, jnp.sqrt(jnp.einsum("ij,jk,ik->i", rows, found.covariance, rows)).reshape(mean.shape)
 
 
@@ -227,7 +232,7 @@ def _sampling(data: Data, multiple: int = 8) -> _Sampling:
     distinct = np.unique(np.append(time, data.start))
     checks.require(distinct[0] == data.start, "data", "start no later than its first time", f"starts at {data.start}")
     fill = lambda v: np.pad(v, (0, -len(v) % multiple))
-    extra = distinct[-1] + (distinct[-1] - distinct[0]) * 1e-3 * np.arange(1, 1 + -(len(distinct) + 1) % multiple)
+    extra = distinct[-1] + (distinct[-1] - distinct[0]) * 1e-3 * np.arange(1, 1 + -len(distinct) % multiple)
     arrays = (
         np.concatenate([distinct, extra]),
         fill(np.searchsorted(distinct, time)),

@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxkit.core import checks
@@ -168,10 +169,8 @@ def simulate_noisy(
     checks.positive("individuals", individuals)
     drift = lambda t, x, q: field(t, jnp.maximum(x, 0), q)
     noise = lambda t, x, q: safe_sqrt(jnp.maximum(x, 0) * (q.r + q.A @ jnp.maximum(x, 0)) / individuals)
-    steps = 4096
-    if not checks.is_traced(ts):
-        times = jnp.asarray(ts)
-        steps = int(jnp.ceil((times[-1] - times[0]) / dt)) + times.size + 16
+    # The step is fixed, so the number of steps is known wherever the times are (NumPy: no trace looks at them).
+    steps = 4096 if checks.is_traced(ts) else int(np.ceil(np.ptp(np.asarray(ts)) / dt)) + np.size(ts) + 16
     sol = solve(drift, x0, ts, rates, method="euler", dt=dt, noise=noise, key=key, max_steps=steps)
     floor = lambda v: jnp.maximum(v, 0)
     return Solution(sol.ts, floor(sol.xs), sol.status, sol.steps, sol.rejected, sol.end, floor(sol.final))

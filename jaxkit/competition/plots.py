@@ -147,7 +147,7 @@ def plot_branches(branches: dict[str, Branch], *, axes: "Axes | None" = None, la
                 seen.add(kind)
         top = max(float(branch.x[0, 0]) for branch in branches.values())
         axes.set(xlabel=label, ylabel="population 1 at rest", title="Solid: stable. Dotted: unstable.")
-        axes.set_ylim(-0.15 * top, 1.1 * top)
+        axes.set(ylim=(-0.15 * top, 1.1 * top), xlim=(0, max(float(jnp.max(b.parameter)) for b in branches.values())))
         axes.legend()
     return axes
 

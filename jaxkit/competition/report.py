@@ -44,7 +44,7 @@ def report(found: CompetitionFit, folder: str | Path, *, quick: bool = False) ->
     folder = Path(folder)
     files = list(_figures(found, p, folder))
     if not quick:
-        files.append(plots.animate_flow(p, folder / "flow.gif", populations=300, frames=30))
+        files.append(plots.animate_flow(p, folder / "flow.gif", populations=300, frames=24))
     document = _document(found, p)
     for name, caption in CAPTIONS.items():
         document = document.figure(f"{name}.png", caption, 0.72)
@@ -53,16 +53,26 @@ def report(found: CompetitionFit, folder: str | Path, *, quick: bool = False) ->
 
 
 def branches(p: Params, *, steps: int = 120) -> dict[str, Branch]:
-    """The branches of equilibria as the harm `a1` grows from its value to where species 1 has died out."""
-    p, eq = p.arrays(), equilibria(p)
-    border = float(p.r[0] / p.N[1])
-    scale = 3 * border
-    args = lambda a1: Rates(p.rates.r, p.rates.A.at[0, 1].set(a1))
+    """The branches of equilibria as the harm `a1` grows from nearly nothing to where species 1 dies out, and on.
+
+    Args:
+        p: Parameters; their `a1` is not used.
+        steps: Steps of each branch.
+
+    Returns:
+        Name of the equilibrium -> its branch; the parameter of the branch is `a1`.
+    """
+    p = p.arrays()
+    border = p.r[0] / p.N[1]
+    first = Params(p.r, p.N, p.a.at[0].set(0.02 * border))
+    eq = equilibria(first)
+    args = lambda a1: Rates(first.rates.r, first.rates.A.at[0, 1].set(a1))
     follow = jax.jit(
-        lambda x: continuation(field, x, p.a[0], args, step=2.0 / steps, steps=steps, scale=p.N, parameter_scale=scale)
+        lambda x: continuation(
+            field, x, first.a[0], args, step=1.6 / steps, steps=steps, scale=p.N, parameter_scale=3 * float(border)
+        )
     )
-    rows = [i for i in (3, 2, 1) if bool(eq.exists[i])]
-    return {NAMES[i]: follow(eq.x[i]) for i in rows}
+    return {NAMES[i]: follow(eq.x[i]) for i in (3, 2, 1) if bool(eq.exists[i])}
 
 
 def _figures(found: CompetitionFit, p: Params, folder: Path) -> list[Path]:

@@ -147,7 +147,8 @@ def _correct(residual: Callable, u: Array, tangent: Array, guess: Array) -> tupl
         v, _ = carry
         value = jnp.append(residual(v), tangent @ (v - guess))
         matrix = jnp.concatenate([jax.jacfwd(residual)(v), tangent[None]])
-        move = jnp.linalg.lstsq(matrix, -value)[0]  # at a branch point the matrix is singular: take the least move
+        # At a branch point the matrix is singular; without the cut-off rounding would throw the iterate far away.
+        move = jnp.linalg.lstsq(matrix, -value, rcond=1e-7)[0]
         return (v + move, jnp.linalg.norm(move)), None
 
     (v, move), _ = jax.lax.scan(step, (u, jnp.asarray(jnp.inf, u.dtype)), None, length=8)
@@ -191,7 +192,10 @@ def _branch_point(residual: Callable, u: Array) -> Array:
         return z - jnp.linalg.lstsq(jax.jacfwd(system)(z), system(z))[0], None
 
     z, _ = jax.lax.scan(step, jnp.concatenate([u, jnp.zeros_like(psi[:1]), psi]), None, length=6)
-    return jnp.where(jnp.all(jnp.isfinite(z)), z[: n + 1], u)
+    near = (
+        jnp.linalg.norm(z[: n + 1] - u) <= 1e-2
+    )  # in scaled units: a wild iterate is no improvement (NaN is not near)
+    return jnp.where(near, z[: n + 1], u)
 
 
 def _bisect(reach: Callable, tests: Array, which: Array, step: float) -> Array:

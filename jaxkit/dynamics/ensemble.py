@@ -17,7 +17,7 @@ from jaxkit.dynamics.field import Field, as_state, check_field
 from jaxkit.dynamics.march import Arrived, Lanes, Method, RungeKutta, march, work
 from jaxkit.dynamics.scalars import SHARED, ScalarField
 from jaxkit.dynamics.schemes import TABLEAUS
-from jaxkit.dynamics.taylor import Taylor
+from jaxkit.dynamics.taylor import Taylor, TaylorSeries, Unsupported
 
 X = TypeVar("X")
 PAIRS = ("heun", "tsit5", "dopri5", "dopri8")  # embedded Runge-Kutta pairs
@@ -51,7 +51,7 @@ class Ensemble(Outcome, Generic[X]):
     event: Int[Array, " n"]
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """What a compiled ensemble depends on beside the arrays."""
 
     field: Field
@@ -61,8 +61,11 @@ class _Plan(NamedTuple):
     atol: float
     max_steps: int
     width: int
-    lanewise: tuple[bool, ...]
+    lanewise: tuple[bool, ...]  # for each parameter leaf
+    treedef: Any  # of the parameters
     devices: tuple[Any, ...]
+    size: int  # numbers of a lane's state
+    controlled: int | None = None  # how many of them set the step
 
 
 def ensemble(
@@ -73,7 +76,7 @@ def ensemble(
     *,
     t0: ArrayLike = 0.0,
     ts: ArrayLike | None = None,
-    method: str = "dopri8",
+    method: str = "taylor",
     rtol: float = 1e-6,
     atol: float = 1e-8,
     max_steps: int = 4096,
@@ -91,7 +94,7 @@ def ensemble(
         t1: End, one for all or shape `(n,)`; may lie before `t0`.
         t0: Beginning, one for all or shape `(n,)`.
         ts: Times at which states are kept, shape `(m,)`, ordered from `t0` to `t1`; None keeps the last state only.
-        method: An embedded Runge-Kutta pair, one of `PAIRS`.
+        method: `"taylor"`, whose order follows from `rtol`, or an embedded Runge-Kutta pair, one of `PAIRS`.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step, in units of the state.
         max_steps: Most steps of a lane, rejected ones included; beyond, its status is `max_steps`.
@@ -106,6 +109,43 @@ def ensemble(
     Raises:
         ValueError: An argument has a wrong shape, or a value that can be seen to be unusable.
     """
+    plan, starts, leaves, _, span, times = prepare(
+        field,
+        x0s,
+        params,
+        t1,
+        t0=t0,
+        ts=ts,
+        method=method,
+        rtol=rtol,
+        atol=atol,
+        max_steps=max_steps,
+        in_axes=in_axes,
+        event=event,
+        width=width,
+        devices=devices,
+    )
+    return solve_lanes(plan, starts, leaves, *span, times)
+
+
+def prepare(
+    field: Field,
+    x0s: PyTree,
+    params: PyTree,
+    t1: ArrayLike,
+    *,
+    t0: ArrayLike = 0.0,
+    ts: ArrayLike | None = None,
+    method: str = "taylor",
+    rtol: float = 1e-6,
+    atol: float = 1e-8,
+    max_steps: int = 4096,
+    in_axes: tuple[int | None, int | None] = (0, 0),
+    event: Any = (),
+    width: int | None = None,
+    devices: Sequence[Any] | None = None,
+) -> tuple[Plan, PyTree, tuple[Array, ...], Any, tuple[Array, Array], Array | None]:
+    """Check an ensemble's arguments: the plan, starts, parameter leaves and their structure, time span, save times."""
     events = (event,) if callable(event) else tuple(event)
     checks.one_of("method", method, ("taylor", *PAIRS))
     starts = as_state("x0s", x0s)
@@ -123,15 +163,60 @@ def ensemble(
     if rtol < 50 * float(jnp.finfo(dtype).eps):
         warnings.warn(
             f"`rtol` = {rtol:g} is below what {dtype} can resolve: raise it, or call `jaxkit.set_precision('double')`.",
-            stacklevel=2,
+            stacklevel=3,
         )
     one = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), starts)
     own = treedef.unflatten([_one(leaf, lane) for leaf, lane in zip(leaves, lanewise, strict=True)])
     check_field(field, jax.ShapeDtypeStruct((), dtype), one, own)
-    wide = lanes.WIDTH if width is None else width
-    plan = _Plan(field, events, method, rtol, atol, max_steps, wide, lanewise, tuple(devices or ()))
-    run = _compiled() if _outside(starts, args, span, times) else _run
-    return run(plan, starts, args, *span, times)
+    method = _possible(method, field, jax.ShapeDtypeStruct((), dtype), one, own, lanewise)
+    size = lanes.Layout(one).size
+    wide = lanes.default_width(size) if width is None else width
+    shape = (max_steps, wide, lanewise, treedef, tuple(devices or ()), size)
+    return Plan(field, events, method, rtol, atol, *shape), starts, tuple(leaves), treedef, span, times
+
+
+@functools.lru_cache(maxsize=256)
+def _missing(field: Field, t: Any, x: Any, args: Any, lanewise: tuple[bool, ...]) -> str:
+    """The first operation of the field without a Taylor recurrence; empty if there is none."""
+    treedef, leaves = args
+    scalar = ScalarField(field, t, jax.tree.unflatten(*x), jax.tree.unflatten(treedef, leaves), lanewise)
+    try:
+        TaylorSeries(scalar, scalar.outputs)
+    except Unsupported as problem:
+        return str(problem)
+    return ""
+
+
+def _possible(method: str, field: Field, t: Any, x: Any, args: Any, lanewise: tuple[bool, ...]) -> str:
+    """The method, or Dopri8 with one sentence where the field has an operation without a Taylor recurrence."""
+    if method != "taylor":
+        return method
+    pair = lambda tree: (lambda v: (v[1], tuple(v[0])))(jax.tree.flatten(tree))
+    missing = _missing(field, t, pair(x), pair(args), lanewise)
+    if missing:
+        warnings.warn(
+            f"method='taylor' has no recurrence for `{missing}`: solving with 'dopri8' instead.", stacklevel=4
+        )
+        return "dopri8"
+    return method
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def solve_lanes(
+    plan: Plan, starts: PyTree, leaves: tuple[Array, ...], t0: Array, t1: Array, ts: Array | None
+) -> Ensemble:
+    """The ensemble of a plan, with the derivative of `jaxkit.dynamics.sensitivity`."""
+    run = _compiled() if _outside(starts, leaves, t0, t1, ts) else _run
+    return run(plan, starts, leaves, t0, t1, ts)
+
+
+def _pushed(plan: Plan, primals: Any, tangents: Any) -> Any:
+    from jaxkit.dynamics.sensitivity import push  # it stands on this module
+
+    return push(plan, primals, tangents)
+
+
+solve_lanes.defjvp(_pushed, symbolic_zeros=True)
 
 
 def _one(leaf: Array, lane: bool) -> jax.ShapeDtypeStruct:  # noqa: FBT001
@@ -176,14 +261,13 @@ def _compiled() -> Callable[..., Ensemble]:
     return jax.jit(_run, static_argnums=0, compiler_options=wide)
 
 
-def _run(plan: _Plan, starts: PyTree, args: PyTree, t0: Array, t1: Array, ts: Array | None) -> Ensemble:
+def _run(plan: Plan, starts: PyTree, leaves: tuple[Array, ...], t0: Array, t1: Array, ts: Array | None) -> Ensemble:
     """The whole ensemble: rows of numbers, over devices, in chunks."""
     layout = lanes.Layout(jax.tree.map(lambda v: v[0], starts))
-    leaves, treedef = jax.tree.flatten(args)
     own = tuple(leaf for leaf, lane in zip(leaves, plan.lanewise, strict=True) if lane)
     shared = tuple(leaf for leaf, lane in zip(leaves, plan.lanewise, strict=True) if not lane)
     one = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), starts)
-    single = treedef.unflatten([_one(leaf, lane) for leaf, lane in zip(leaves, plan.lanewise, strict=True)])
+    single = plan.treedef.unflatten([_one(leaf, lane) for leaf, lane in zip(leaves, plan.lanewise, strict=True)])
 
     def outputs(t: Array, x: PyTree, a: PyTree) -> Any:
         return plan.field(t, x, a), [e(t, x, a) for e in plan.events]
@@ -221,7 +305,7 @@ def _run(plan: _Plan, starts: PyTree, args: PyTree, t0: Array, t1: Array, ts: Ar
     )
 
 
-def _method(plan: _Plan, field: ScalarField) -> Method:
+def _method(plan: Plan, field: ScalarField) -> Method:
     if plan.method == "taylor":
-        return Taylor(field, plan.rtol, plan.atol)
-    return RungeKutta(field, TABLEAUS[plan.method], plan.rtol, plan.atol)
+        return Taylor(field, plan.rtol, plan.atol, controlled=plan.controlled)
+    return RungeKutta(field, TABLEAUS[plan.method], plan.rtol, plan.atol, plan.controlled)

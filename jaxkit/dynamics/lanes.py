@@ -17,6 +17,13 @@ from jaxkit.core import checks
 WIDTH = 64  # lanes of a chunk on a CPU: a few vectors for each number of the state
 
 
+def default_width(size: int) -> int:
+    """Lanes of a chunk for states of `size` numbers: what stays in a CPU's cache, or fills a GPU."""
+    if jax.default_backend() != "cpu":
+        return 1 << 14
+    return WIDTH if size <= 16 else WIDTH // 2
+
+
 class Layout:
     """How one lane's pytree of arrays is laid out as numbers.
 

@@ -64,7 +64,7 @@ def record(
         state, count = carry
         go = running(state)
         after = jax.tree.map(lambda new, old: jnp.where(go, new, old), step(state), state)
-        return (after, count + go), after
+        return (after, jnp.where(go, count + 1, count)), after
 
     (_, count), rest = jax.lax.scan(body, (state, jnp.asarray(0)), length=max_steps)
     states = jax.tree.map(lambda first, more: jnp.concatenate([first[None], more]), state, rest)

@@ -12,7 +12,16 @@ from jaxkit.core.struct import struct
 from jaxkit.dynamics.loop import iterate
 from jaxkit.dynamics.rootfinders import choose
 from jaxkit.dynamics.rootfinders.bracket import checked
-from jaxkit.dynamics.rootfinders.method import Iterate, Method, Problem, code, linearize, solve_linear
+from jaxkit.dynamics.rootfinders.method import (
+    Iterate,
+    Method,
+    Problem,
+    code,
+    diagnosed,
+    linearize,
+    running,
+    solve_linear,
+)
 from jaxkit.dynamics.rootfinders.unknowns import flat_residual, flatten, guess, tolerances
 
 X = TypeVar("X")
@@ -137,15 +146,17 @@ def _solve(
 
 def _run(problem: Problem, method: Method, first: Iterate, max_steps: int) -> tuple[Iterate, Int[Array, ""]]:
     """One method through the loop, and what its failure means."""
-    near = lambda state: jnp.all(state.error <= problem.tolerance(state.x))
     step = lambda state: method.step(problem, state)
-    state, status, steps = iterate(step, first, status=lambda s: s.status, done=near, max_steps=max_steps)
-    state = state._replace(status=status)
+    going = lambda state: running(problem, state)
+    state, status, steps = iterate(
+        step, first, status=lambda s: s.status, done=lambda s: ~going(s), max_steps=max_steps
+    )
+    state = diagnosed(problem, state._replace(status=status))
     state = state._replace(x=method.finish(problem, state)) if method.finish else state
-    return (checked(problem, state) if method.bracketing else _cycling(step, state)), steps
+    return (checked(problem, state) if method.bracketing else _cycling(problem, step, state)), steps
 
 
-def _cycling(step: Callable[[Iterate], Iterate], state: Iterate) -> Iterate:
+def _cycling(problem: Problem, step: Callable[[Iterate], Iterate], state: Iterate) -> Iterate:
     """Look for a short cycle in lanes that ran out of steps: the others take no further step."""
     stuck = state.status == int(Status.max_steps)
     size = jnp.abs(state.x)
@@ -157,7 +168,9 @@ def _cycling(step: Callable[[Iterate], Iterate], state: Iterate) -> Iterate:
         return after, left | ~close, left & close
 
     first = (state._replace(status=code(Status.ok)), jnp.zeros_like(stuck), ~stuck)
-    last, _, _ = iterate(further, first, status=lambda c: c[0].status, done=lambda c: c[2], max_steps=8)
+    last, _, _ = iterate(
+        further, first, status=lambda c: c[0].status, done=lambda c: c[2] | ~running(problem, c[0]), max_steps=8
+    )
     return state._replace(status=jnp.where(stuck & last[2], code(Status.cycle), state.status))
 
 

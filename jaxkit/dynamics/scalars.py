@@ -67,6 +67,7 @@ class Literal:
 
     @property
     def dtype(self) -> np.dtype:
+        """Type of the number."""
         return self.value.dtype
 
     def __eq__(self, other: object) -> bool:
@@ -103,13 +104,16 @@ class Whole:
 
     @property
     def size(self) -> int:
+        """Number of entries."""
         return int(np.prod(self.shape))
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return len(self.shape)
 
     def ravel(self) -> list[Atom]:
+        """Its atoms."""
         return [self.node]
 
 
@@ -124,13 +128,16 @@ class Builder:
         self.known: dict[Any, int] = {}
 
     def input(self, dtype: Any, level: int) -> int:
+        """A new input."""
         self.nodes.append(Node("input", (), dtype, level))
         return len(self.nodes) - 1
 
     def dtype(self, atom: Atom) -> np.dtype:
+        """Type of the number."""
         return atom.dtype if isinstance(atom, Literal) else self.nodes[atom].dtype
 
     def level(self, *atoms: Atom) -> int:
+        """The highest level among atoms: what they depend on."""
         return max((self.nodes[a].level for a in atoms if not isinstance(a, Literal)), default=SHARED)
 
     def node(self, primitive: Any, inputs: Sequence[Atom], params: dict[str, Any] | None = None) -> Atom:
@@ -240,6 +247,7 @@ class Interpreter:
         self.builder = builder
 
     def run(self, jaxpr: Any, consts: Sequence[Value], inputs: Sequence[Value]) -> list[Any]:
+        """The outputs of a jaxpr."""
         values: dict[Any, Value] = {}
         read = lambda v: _literals(np.asarray(v.val, v.aval.dtype)) if isinstance(v, jex.Literal) else values[v]
         values.update(zip(jaxpr.constvars, consts, strict=True))
@@ -250,6 +258,7 @@ class Interpreter:
         return [read(v) for v in jaxpr.outvars]
 
     def equation(self, eqn: Any, operands: list[Any]) -> list[Any]:
+        """The results of one equation."""
         name, params, outs = eqn.primitive.name, eqn.params, [v.aval for v in eqn.outvars]
         if name in _CALLS and _CALLS[name] in params:
             closed = params[_CALLS[name]]
@@ -281,12 +290,14 @@ class Interpreter:
         return self.builder.opaque(eqn.primitive, params, operands, outs)
 
     def constant(self, value: Any) -> Value:
+        """A value known at trace time, taken apart if small."""
         if np.size(value) <= LARGEST and not isinstance(value, jax.core.Tracer):
             return _literals(value)
         self.builder.nodes.append(Node("constant", (), value.dtype, SHARED, None, (("value", value),)))
         return Whole(len(self.builder.nodes) - 1, np.shape(value), value.dtype)
 
     def elementwise(self, primitive: Any, params: dict[str, Any], operands: list[np.ndarray]) -> np.ndarray:
+        """One node an entry."""
         params = {**params, "sharding": None} if "sharding" in params else params
         operands = list(np.broadcast_arrays(*operands)) if len(operands) > 1 else operands
         out = np.empty(operands[0].shape, object)
@@ -328,6 +339,7 @@ class Interpreter:
         return results
 
     def fold(self, primitive: Any, value: np.ndarray, axes: Sequence[int]) -> np.ndarray:
+        """Combine the entries along axes."""
         kept = [i for i in range(value.ndim) if i not in axes]
         rows = value.transpose(*kept, *axes).reshape([value.shape[i] for i in kept] + [-1])
         out = np.empty(rows.shape[:-1], object)
@@ -339,6 +351,7 @@ class Interpreter:
         return out
 
     def cumulate(self, primitive: Any, value: np.ndarray, params: dict[str, Any]) -> np.ndarray:
+        """Running sums or products."""
         out = np.moveaxis(value.copy(), params["axis"], 0)
         out = out[::-1] if params["reverse"] else out
         for i in range(1, len(out)):
@@ -347,6 +360,7 @@ class Interpreter:
         return np.moveaxis(out, 0, params["axis"])
 
     def dot(self, left: np.ndarray, right: np.ndarray, numbers: Any, out: Any) -> np.ndarray:
+        """A matrix product, written out."""
         (left_sum, right_sum), (left_batch, right_batch) = numbers
 
         def arrange(value: np.ndarray, summed: Sequence[int], batch: Sequence[int]) -> np.ndarray:
@@ -365,6 +379,7 @@ class Interpreter:
         return result.reshape(out.shape)
 
     def scan(self, params: dict[str, Any], operands: list[np.ndarray], outs: list[Any]) -> list[np.ndarray]:
+        """A short loop, written out."""
         fixed, carried, closed = params["num_consts"], params["num_carry"], params["jaxpr"]
         consts, carry, rows = operands[:fixed], operands[fixed : fixed + carried], operands[fixed + carried :]
         inner = [self.constant(c) for c in closed.consts]
@@ -443,6 +458,7 @@ class ScalarField:
 
     @property
     def nodes(self) -> list[Node]:
+        """All nodes, in an order in which they can run."""
         return self.builder.nodes
 
     @property

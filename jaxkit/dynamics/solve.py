@@ -31,7 +31,6 @@ METHODS: Mapping[str, Callable[[], diffrax.AbstractSolver]] = MappingProxyType(
         "implicit_euler": diffrax.ImplicitEuler,
         "kvaerno3": diffrax.Kvaerno3,
         "kvaerno5": diffrax.Kvaerno5,
-        "kencarp4": diffrax.KenCarp4,
     }
 )
 # Which derivatives a solve offers. `BacksolveAdjoint` is left out: it is 3% wrong, silently, on the competition model.
@@ -96,7 +95,7 @@ def solve(
         x0: State at `ts[0]`: any pytree of real arrays.
         ts: Increasing times, shape `(n,)`, `n >= 2`.
         args: Parameters; any pytree; differentiable.
-        method: One of `METHODS`, or any diffrax solver.
+        method: `"taylor"` (for smooth fields, forward and reverse derivatives), one of `METHODS`, or any diffrax solver.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step, in units of the state.
         dt: Fixed step in units of `ts`; None adapts the step to the tolerances.
@@ -140,6 +139,10 @@ def solve(
             f"`rtol` = {rtol:g} is below what {dtype} can resolve: raise it, or call `jaxkit.set_precision('double')`.",
             stacklevel=2,
         )
+    if method == "taylor":
+        for name, value in (("dt", dt), ("noise", noise)):
+            checks.require(value is None, name, "be None with method='taylor'", "is given")
+        return _taylor(field, x0, times, args, rtol=rtol, atol=atol, max_steps=max_steps, event=event)
     solver = _solver(method)
     implicit = isinstance(solver, diffrax.AbstractImplicitSolver)
     control = diffrax.ConstantStepSize() if dt is not None else diffrax.PIDController(rtol, atol)  # pyright: ignore[reportArgumentType]
@@ -164,6 +167,18 @@ def solve(
     status = _status(found.result, final)
     stats = found.stats
     return Solution(times, saved, status, stats["num_accepted_steps"], stats["num_rejected_steps"], end, final)
+
+
+def _taylor(field: Field, x0: Any, ts: Array, args: Any, **settings: Any) -> Solution:
+    """One trajectory by Taylor's method: an ensemble of one lane."""
+    from jaxkit.dynamics.ensemble import ensemble
+
+    settings["event"] = settings["event"] or ()
+    one = jax.tree.map(lambda v: v[None], x0)
+    found = ensemble(field, one, args, ts[-1], t0=ts[0], ts=ts, in_axes=(0, None), width=1, **settings)
+    first = lambda tree: jax.tree.map(lambda v: v[0], tree)
+    xs, final, end = first(found.xs), first(found.final), found.end[0]
+    return Solution(ts, xs, found.status[0], found.steps[0], found.rejected[0], end, final)
 
 
 def _solver(method: str | diffrax.AbstractSolver) -> diffrax.AbstractSolver:

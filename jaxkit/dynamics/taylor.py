@@ -9,9 +9,10 @@ References:
     Biscani and Izzo (2021), Revisiting high-order Taylor methods for astrodynamics and celestial mechanics (heyoka).
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxkit.dynamics.march import Constants, State, Step, rough_exp2, rough_log2
-from jaxkit.dynamics.scalars import MOVING, Atom, Builder, Literal, ScalarField, value_of
+from jaxkit.dynamics.scalars import MOVING, Atom, Builder, Literal, Node, ScalarField, value_of
 
 Series = list[Any]  # coefficients so far; None is an exact zero
 
@@ -85,17 +86,35 @@ DERIVATIVES: dict[str, Callable[[_Maker, Atom, Atom], Atom]] = {
     "asinh": lambda m, u, y: m.power(m.one_plus_square(u), -0.5),
     "acosh": lambda m, u, y: m.power(m.sub(m.mul(u, u), m.number(1.0, u)), -0.5),
     "atanh": lambda m, u, y: m.reciprocal(m.one_plus_square(u, -1.0)),
-    "erf": lambda m, u, y: m.mul(m.number(2 / math.sqrt(math.pi), u), m(jax.lax.exp_p, m.neg(m.mul(u, u)), accuracy=None)),
-    "erfc": lambda m, u, y: m.mul(m.number(-2 / math.sqrt(math.pi), u), m(jax.lax.exp_p, m.neg(m.mul(u, u)), accuracy=None)),
+    "erf": lambda m, u, y: m.mul(
+        m.number(2 / math.sqrt(math.pi), u), m(jax.lax.exp_p, m.neg(m.mul(u, u)), accuracy=None)
+    ),
+    "erfc": lambda m, u, y: m.mul(
+        m.number(-2 / math.sqrt(math.pi), u), m(jax.lax.exp_p, m.neg(m.mul(u, u)), accuracy=None)
+    ),
 }
 _POWERS = {"sqrt": 0.5, "rsqrt": -0.5, "cbrt": 1 / 3}
-_LINEAR = frozenset(("neg", "convert_element_type"))
-_FLAT = frozenset("lt le gt ge eq ne lt_to le_to and or not xor floor ceil round sign is_finite".split())  # derivative zero
+_FLAT = frozenset(
+    "lt le gt ge eq ne lt_to le_to and or not xor floor ceil round sign is_finite".split()
+)  # derivative zero
 _NESTED = frozenset(("lgamma", "digamma", "erf_inv"))  # derivatives by nested jvp
+
+
+class Affine(NamedTuple):
+    """`constant + sum of weight * series`: what additions and constant factors cost nothing until it is needed."""
+
+    constant: Atom | None
+    terms: tuple[tuple[Atom, Atom | None], ...]  # (a node with a rule, its weight; None is 1)
+
+
+Rule = Callable[[int, Any], Any]
 
 
 class TaylorSeries:
     """The recurrences of a scalar field.
+
+    Sums and constant factors are collected, and pulled out of products: `x * (r * (1 - x / N)) - a * x * y` becomes
+    `r x - (r / N) x^2 - a (x y)`, two convolutions (one of them a square), whose second is shared with `y`'s equation.
 
     Args:
         field: The field; helper nodes are added to its builder.
@@ -106,89 +125,154 @@ class TaylorSeries:
     """
 
     def __init__(self, field: ScalarField, velocity: Sequence[Atom]) -> None:
-        self.field, self.velocity = field, list(velocity)
-        self.rules: dict[int, Callable[[int, dict[int, Series]], Any]] = {}
-        make = _Maker(field.builder)
-        pending = [a for a in velocity if not isinstance(a, Literal)]
-        constants: set[Atom] = set()
-        while pending:
-            number = pending.pop()
-            node = field.nodes[number]
-            if number in self.rules or node.name == "input" or node.level < MOVING:
-                constants |= {number} if node.level < MOVING else set()
-                continue
-            self.rules[number], needs = self._rule(number, make)
-            pending.extend(a for a in needs if not isinstance(a, Literal))
-        self.order_of_nodes = sorted(self.rules)
-        self.roots = [*velocity, *constants]
+        self.field, self.make = field, _Maker(field.builder)
+        self.rules: dict[Any, Rule] = {}  # in an order in which they can run
+        self.forms: dict[Atom, Affine] = {}
+        self.constants: set[Atom] = set()
+        self.later: list[Atom] = []  # derivative factors, needed one order later only
+        self.velocity = [self.form(a) for a in velocity]
+        while self.later:
+            self.basis(self.later.pop())
+        for form in self.velocity:
+            self._note(form)
+        self.roots = list(self.constants)
 
-    def _rule(self, number: int, make: _Maker) -> tuple[Callable[[int, dict[int, Series]], Any], Sequence[Atom]]:
-        """How a node's k-th coefficient follows, and the atoms that it needs."""
-        node = self.field.nodes[number]
+    def level(self, atom: Atom) -> int:
+        """The highest level among atoms: what they depend on."""
+        return self.field.builder.level(atom)
+
+    def _note(self, form: Affine) -> None:
+        weights = [w for _, w in form.terms] + [form.constant]
+        self.constants |= {a for a in weights if a is not None and not isinstance(a, Literal)}
+
+    def form(self, atom: Atom) -> Affine:
+        """An atom as a sum of series; its rules are made on the way."""
+        if isinstance(atom, Literal) or self.level(atom) < MOVING:
+            return Affine(atom, ())
+        if atom not in self.forms:
+            self.forms[atom] = self._form(atom)
+        return self.forms[atom]
+
+    def _form(self, number: int) -> Affine:
+        node, make = self.field.nodes[number], self.make
         name, inputs = node.name, node.inputs
-        moving = [self.field.builder.level(a) == MOVING for a in inputs]
-        get = lambda a, s: s[a]
+        if name == "input":
+            return Affine(None, ((number, None),))
         if name in ("add", "add_any", "sub"):
-            sign = -1 if name == "sub" else 1
-            return lambda k, s: _plus(s(inputs[0], k), s(inputs[1], k), sign), inputs
-        if name in _LINEAR:
-            return lambda k, s: None if s(inputs[0], k) is None else _once(node, s(inputs[0], k)), inputs
+            second = self.form(inputs[1])
+            return self._sum(self.form(inputs[0]), second if name != "sub" else self._scale(second, -1.0))
+        if name == "neg":
+            return self._scale(self.form(inputs[0]), -1.0)
         if name == "mul":
-            if not all(moving):
-                fixed, other = (inputs[1], inputs[0]) if moving[0] else inputs
-                return lambda k, s: _times(s(fixed, 0), s(other, k)), inputs
-            if inputs[0] == inputs[1]:
-                return lambda k, s: _square(s.list(inputs[0], k), k), inputs
-            return lambda k, s: _convolve(s.list(inputs[0], k), s.list(inputs[1], k)), inputs
-        if name == "div":
-            if not moving[1]:
-                inverse = make.reciprocal(inputs[1])
-                return lambda k, s: _times(s(inverse, 0), s(inputs[0], k)), (inputs[0], inverse)
-            return lambda k, s: _divide(s, inputs, number, k), inputs
-        if name in _POWERS or (name in ("pow", "integer_pow") and not any(moving[1:])):
-            return self._power(number, make)
-        if name == "pow":
-            product = make.mul(inputs[1], make(jax.lax.log_p, inputs[0], accuracy=None))
-            same = make(jax.lax.exp_p, product, accuracy=None)
-            return lambda k, s: s(same, k), (same,)
-        if name in DERIVATIVES:
-            slope = DERIVATIVES[name](make, inputs[0], number)
-            return lambda k, s: _chain(node, s, [(slope, inputs[0])], k), (inputs[0], slope)
-        if name == "atan2":
+            return self._product(self.form(inputs[0]), self.form(inputs[1]), inputs)
+        if name == "div" and self.level(inputs[1]) < MOVING:
+            return self._scale(self.form(inputs[0]), make.reciprocal(inputs[1]))
+        self._nonlinear(number)
+        return Affine(None, ((number, None),))
+
+    def _sum(self, a: Affine, b: Affine) -> Affine:
+        weights = dict(a.terms)
+        for term, weight in b.terms:
+            one = self.make.number(1.0, term)
+            both = self.make.add(weights[term] or one, weight or one) if term in weights else weight
+            weights[term] = both
+        constant = a.constant if b.constant is None else b.constant
+        if a.constant is not None and b.constant is not None:
+            constant = self.make.add(a.constant, b.constant)
+        return Affine(constant, tuple(weights.items()))
+
+    def _scale(self, a: Affine, factor: Atom | float) -> Affine:
+        def times(weight: Atom | None, like: Atom) -> Atom:
+            by = self.make.number(factor, like) if isinstance(factor, float) else factor
+            return by if weight is None else self.make.mul(weight, by)
+
+        constant = None if a.constant is None else times(a.constant, a.constant)
+        return Affine(constant, tuple((term, times(weight, term)) for term, weight in a.terms))
+
+    def _product(self, a: Affine, b: Affine, inputs: Sequence[Atom]) -> Affine:
+        if not a.terms:
+            return self._scale(b, a.constant) if a.constant is not None else a
+        if not b.terms:
+            return self._scale(a, b.constant) if b.constant is not None else b
+        if len(a.terms) == len(b.terms) == 1 and (a.constant is None or b.constant is None):
+            (u, c), (v, d) = a.terms[0], b.terms[0]
+            product = Affine(None, ((self._convolution(u, v), None),))
+            for weight in (c, d):
+                product = product if weight is None else self._scale(product, weight)
+            for constant, other in ((a.constant, Affine(None, b.terms)), (b.constant, Affine(None, a.terms))):
+                product = product if constant is None else self._sum(product, self._scale(other, constant))
+            return product
+        return Affine(None, ((self._convolution(self.basis(inputs[0]), self.basis(inputs[1])), None),))
+
+    def _convolution(self, u: Atom, v: Atom) -> Atom:
+        product = self.make.mul(u, v)  # shared if it is there already
+        if product not in self.rules:
+            if u == v:
+                self.rules[product] = lambda k, s: _square(s.list(u, k), k)
+            else:
+                self.rules[product] = lambda k, s: _convolve(s.list(u, k), s.list(v, k))
+            self.forms[product] = Affine(None, ((product, None),))
+        return product
+
+    def basis(self, atom: Atom) -> Atom:
+        """A series of its own for an atom."""
+        form = self.form(atom)
+        self._note(form)
+        if not form.terms:
+            return atom
+        if form.constant is None and len(form.terms) == 1 and form.terms[0][1] is None:
+            return form.terms[0][0]
+        if atom not in self.rules:
+            self.rules[atom] = lambda k, s: s.sum(form, k)
+        return atom
+
+    def _nonlinear(self, number: int) -> None:
+        """Make the rule of an operation that is neither a sum nor a product."""
+        node, make = self.field.nodes[number], self.make
+        name = node.name
+        moving = [self.level(a) == MOVING for a in node.inputs]
+        if name == "pow" and any(moving[1:]):
+            product = make.mul(node.inputs[1], make(jax.lax.log_p, node.inputs[0], accuracy=None))
+            same = self.basis(make(jax.lax.exp_p, product, accuracy=None))
+            self.rules[number] = lambda k, s: s(same, k)
+            return
+        inputs = tuple(self.basis(a) for a in node.inputs)
+        self.constants |= {a for a in inputs if not isinstance(a, Literal) and self.level(a) < MOVING}
+        node = dataclasses.replace(node, inputs=inputs)
+        if name == "convert_element_type":
+            self.rules[number] = lambda k, s: None if s(inputs[0], k) is None else _once(node, s(inputs[0], k))
+        elif name == "div":
+            self.rules[number] = lambda k, s: _divide(s, inputs, number, k)
+        elif name in _POWERS or name in ("pow", "integer_pow"):
+            self.rules[number] = _power(number, node)
+        elif name in DERIVATIVES:
+            slope = DERIVATIVES[name](make, node.inputs[0], number)
+            self._slopes(number, node, [(slope, inputs[0])])
+        elif name == "atan2":
             y, x = inputs
             weight = make.reciprocal(make.add(make.mul(x, x), make.mul(y, y)))
-            slopes = [(make.mul(x, weight), y), (make.neg(make.mul(y, weight)), x)]
-            return lambda k, s: _chain(node, s, slopes, k), (*inputs, *(a for a, _ in slopes))
-        if name in _FLAT:
-            return lambda k, s: _once(node, *(s(a, 0) for a in inputs)) if k == 0 else None, inputs
-        if name in ("abs", "max", "min", "select_n", "clamp"):
-            return lambda k, s: _piece(node, s, k), inputs
-        if name in _NESTED:
-            return lambda k, s: _nested(node, s, k), inputs
-        raise Unsupported(node.primitive.name if node.primitive is not None else name)
+            self._slopes(number, node, [(make.mul(x, weight), y), (make.neg(make.mul(y, weight)), x)])
+        elif name in _FLAT:
+            self.rules[number] = lambda k, s: _once(node, *(s(a, 0) for a in inputs)) if k == 0 else None
+        elif name in ("abs", "max", "min", "select_n", "clamp"):
+            self.rules[number] = lambda k, s: _piece(node, s, k)
+        elif name in _NESTED:
+            self.rules[number] = lambda k, s: _nested(node, s, k)
+        else:
+            raise Unsupported(node.primitive.name if node.primitive is not None else name)
 
-    def _power(self, number: int, make: _Maker) -> tuple[Callable[[int, Any], Any], Sequence[Atom]]:
-        """y = u^a: k u_0 y_k = sum_j (a (k - j) - j) u_{k-j} y_j."""
-        node = self.field.nodes[number]
-        u = node.inputs[0]
-        fixed = node.inputs[1] if node.name == "pow" else None
-        constant = {**_POWERS, "integer_pow": dict(node.params).get("y")}.get(node.name)
-        if node.name == "pow" and isinstance(fixed, Literal):
-            constant, fixed = float(fixed.value), None
+    def _slopes(self, number: int, node: Node, slopes: list[tuple[Atom, Atom]]) -> None:
+        """Y' = sum g u': the factors g may depend on y, so their rules come after this one."""
+        self.forms[number] = Affine(None, ((number, None),))
+        self.later.extend(a for a, _ in slopes if not isinstance(a, Literal))
+        pairs: list[tuple[Any, Atom]] = []
 
         def rule(k: int, s: Any) -> Any:
-            if k == 0:
-                return _once(node, *(s(a, 0) for a in node.inputs))
-            exponent = constant if fixed is None else s(fixed, 0)
-            total = None
-            for j in range(k):
-                term = _times(s(u, k - j), s(number, j))
-                if term is not None:
-                    weight = ((k - j) * exponent - j) / k
-                    total = _plus(total, term * weight)
-            return None if total is None else total * s.inverse(u)
+            if not pairs:
+                pairs.extend((self.form(g), u) for g, u in slopes)
+            return _chain(node, s, pairs, k)
 
-        return rule, node.inputs
+        self.rules[number] = rule
 
     def coefficients(self, t: Array, x: State, order: int, constants: Constants) -> list[list[Array]]:
         """Taylor coefficients of the solution through `(t, x)`, orders `0..order`, one list a state entry."""
@@ -197,10 +281,10 @@ class TaylorSeries:
         for atom, value in zip(self.field.x, x, strict=True):
             s.known[atom] = [value]
         for k in range(order):
-            for number in self.order_of_nodes:
-                s.known.setdefault(number, []).append(self.rules[number](k, s))
+            for number, rule in self.rules.items():
+                s.known.setdefault(number, []).append(rule(k, s))
             for atom, rate in zip(self.field.x, self.velocity, strict=True):
-                value = s(rate, k)
+                value = s.sum(rate, k)
                 s.known[atom].append(None if value is None else value * (1 / (k + 1)) if k else value)
         zero = lambda like, v: jnp.zeros_like(like) if v is None else v
         return [[zero(x[0], v) for v in s.known[atom]] for atom in self.field.x]
@@ -213,6 +297,7 @@ class _Values:
         self.field, self.constants = field, constants
         self.known: dict[int, Series] = {}
         self.inverses: dict[Atom, Any] = {}
+        self.slopes: dict[Any, Any] = {}
 
     def __call__(self, atom: Atom, k: int) -> Any:
         if isinstance(atom, Literal) or self.field.nodes[atom].level < MOVING:
@@ -220,8 +305,24 @@ class _Values:
         series = self.known[atom]
         return series[k] if k < len(series) else None
 
+    def sum(self, form: Affine, k: int) -> Any:
+        """The k-th coefficient of a sum."""
+        total = None if k or form.constant is None else self(form.constant, 0)
+        for term, weight in form.terms:
+            value = self(term, k)
+            total = _plus(total, value if weight is None else _times(self(weight, 0), value))
+        return total
+
     def list(self, atom: Atom, k: int) -> Series:
         return [self(atom, j) for j in range(k + 1)]
+
+    def slope(self, form: Affine, k: int) -> Any:
+        """The k-th coefficient of a derivative factor, computed once."""
+        return (
+            self.slopes.setdefault((form, k), self.sum(form, k))
+            if (form, k) not in self.slopes
+            else self.slopes[form, k]
+        )
 
     def inverse(self, atom: Atom) -> Any:
         if atom not in self.inverses:
@@ -260,22 +361,44 @@ def _square(a: Series, k: int) -> Any:
     return total if k % 2 else _plus(total, _times(a[k // 2], a[k // 2]))
 
 
+def _power(number: int, node: Node) -> Rule:
+    """Y = u^a: k u_0 y_k = sum_j (a (k - j) - j) u_{k-j} y_j."""
+    u = node.inputs[0]
+    fixed = node.inputs[1] if node.name == "pow" else None
+    constant = {**_POWERS, "integer_pow": dict(node.params).get("y")}.get(node.name)
+    if isinstance(fixed, Literal):
+        constant, fixed = float(fixed.value), None
+
+    def rule(k: int, s: Any) -> Any:
+        if k == 0:
+            return _once(node, *(s(a, 0) for a in node.inputs))
+        exponent = constant if fixed is None else s(fixed, 0)
+        total = None
+        for j in range(k):
+            term = _times(s(u, k - j), s(number, j))
+            if term is not None:
+                total = _plus(total, term * (((k - j) * exponent - j) / k))
+        return None if total is None else total * s.inverse(u)
+
+    return rule
+
+
 def _divide(s: _Values, inputs: Sequence[Atom], number: int, k: int) -> Any:
-    """q = u / v: v_0 q_k = u_k - sum_{j>=1} v_j q_{k-j}."""
+    """Q = u / v: v_0 q_k = u_k - sum_{j>=1} v_j q_{k-j}."""
     total = s(inputs[0], k)
     for j in range(1, k + 1):
         total = _plus(total, _times(s(inputs[1], j), s(number, k - j)), -1)
     return None if total is None else total * s.inverse(inputs[1])
 
 
-def _chain(node: Any, s: _Values, slopes: Sequence[tuple[Atom, Atom]], k: int) -> Any:
-    """y' = sum g u': k y_k = sum over inputs of sum_j j u_j g_{k-j}."""
+def _chain(node: Any, s: _Values, slopes: Sequence[tuple[Affine, Atom]], k: int) -> Any:
+    """Y' = sum g u': k y_k = sum over inputs of sum_j j u_j g_{k-j}."""
     if k == 0:
         return _once(node, *(s(a, 0) for a in node.inputs))
     total = None
     for slope, u in slopes:
         for j in range(1, k + 1):
-            term = _times(s(u, j), s(slope, k - j))
+            term = _times(s(u, j), s.slope(slope, k - j))
             if term is not None:
                 total = _plus(total, term * (j / k) if j != k else term)
     return total

@@ -67,14 +67,17 @@ def fit(
     checks.require(steps > 0, "steps", "be positive", f"is {steps}")
     method = optax.adam(1e-3) if optimizer is None else optimizer
     start: Any = jax.tree.map(lambda v: checks.floating("params", v), params)
-    opt_state = method.init(start) if opt_state is None else opt_state
+    # Some of optax's bias corrections mix integers and floats: allow it for them alone.
+    with jax.numpy_dtype_promotion("standard"):
+        opt_state = method.init(start) if opt_state is None else opt_state
 
     def step(carry: Any, _: None) -> tuple[Any, Array]:
         params, opt_state, alive, count = carry
         value, gradient = jax.value_and_grad(loss)(params, args)
         finite = jnp.isfinite(value) & jnp.all(jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(gradient)]))
         alive = alive & finite
-        updates, moved = method.update(gradient, opt_state, params)
+        with jax.numpy_dtype_promotion("standard"):
+            updates, moved = method.update(gradient, opt_state, params)
         keep = lambda new, old: jnp.where(alive, new, old)
         params = jax.tree.map(keep, optax.apply_updates(params, updates), params)
         return (params, jax.tree.map(keep, moved, opt_state), alive, count + alive.astype(count.dtype)), value

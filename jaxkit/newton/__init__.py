@@ -9,6 +9,7 @@ from jaxkit.newton.all_roots import AllRoots as AllRoots
 from jaxkit.newton.all_roots import all_roots as all_roots
 from jaxkit.newton.basins import Basins as Basins
 from jaxkit.newton.basins import basins as basins
+from jaxkit.newton.basins import iterate_basins as iterate_basins
 from jaxkit.newton.basins import plot_basins as plot_basins
 from jaxkit.newton.certify import certify as certify
 from jaxkit.newton.many import solve_many as solve_many

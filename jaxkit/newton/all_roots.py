@@ -52,11 +52,13 @@ class AllRoots:
         if self.complete:
             return f"{count['proven'] or 'No'} root{'s' * (count['proven'] != 1)}: each proven, and there is no other."
         if count["undecided"]:
+            plural = lambda kind, noun: f"{count[kind]} {noun}{'s' * (count[kind] != 1)}"
             return (
-                f"{count['proven']} roots proven; in {count['undecided']} places nothing could be proven "
-                "(a multiple root, or the edge of the domain)."
+                f"{plural('proven', 'root')} proven; in {plural('undecided', 'place')} nothing could be proven "
+                "(a multiple root, a pole, or the edge of the domain)."
             )
-        return f"{count['simple']} sign changes and {count['double']} double roots found; not proven (certify=True)."
+        simple, double = count["simple"], count["double"]
+        return f"{simple} roots by sign changes and {double} by touching zero; not proven (certify=True)."
 
 
 def all_roots(
@@ -138,57 +140,56 @@ def _scanned(
 ) -> AllRoots:
     require(points >= 3, "points", "be at least 3", f"is {points}")
     known = {name: float(value) for name, value in (parameters or {}).items()}
-    capacity = 64
-    while True:
-        values, good, touching, needed = scan(fn, ends, known, points=points, capacity=capacity)
-        if int(needed) <= capacity:
-            break
-        capacity = 1 << int(needed).bit_length()
-    good, touching = np.asarray(good), np.asarray(touching)
-    values = np.where(good, np.asarray(values), np.nan)
-    order = np.argsort(values)[: int(good.sum())]
-    kept: list[int] = []
-    for k in order:
-        if not kept or values[k] - values[kept[-1]] > 1e-9 * (1 + abs(values[k])):
-            kept.append(int(k))
-    kinds = tuple("double" if touching[k] else "simple" for k in kept)
-    roots = values[kept]
+    x, f = (np.asarray(v) for v in _sampled(fn, ends, known, points=points))
+    size = np.abs(f)
+    with np.errstate(invalid="ignore"):
+        crossing = (f[:-1] * f[1:] < 0) | (f[:-1] == 0)
+        crossing[-1] |= f[-1] == 0
+        same = (f[:-2] * f[2:] > 0) & (f[1:-1] * f[2:] > 0)
+    dips = (size[1:-1] < size[:-2]) & (size[1:-1] <= size[2:]) & same
+    crossed, good, _ = _refined(fn, x, np.flatnonzero(crossing), 1, known)
+    at = np.flatnonzero(dips)
+    touched, flat, height = _refined(_slope(fn), x, at, 2, known, height=fn)
+    flat = flat & (height <= 1e-10 * (size[at] + size[at + 2]))
+    candidates = [(float(value), "simple") for value in crossed[good]]
+    candidates += [(float(value), "double") for value in touched[flat]]
+    kept: list[tuple[float, str]] = []
+    for value, kind in sorted(candidates):
+        if not kept or value - kept[-1][0] > 1e-9 * (1 + abs(value)):
+            kept.append((value, kind))
+    roots = np.array([value for value, _ in kept])
     slack = 4e-9 * (1 + np.abs(roots))
+    kinds = tuple(kind for _, kind in kept)
     return AllRoots(roots, kinds, np.stack([roots - slack, roots + slack], 1), ends, False, shown)  # noqa: FBT003
 
 
-@functools.partial(jax.jit, static_argnames=("fn", "points", "capacity"))
-def scan(
-    fn: Callable[[Array, Any], Array], ends: tuple[Any, Any], parameters: Any, *, points: int, capacity: int
-) -> tuple[Array, Array, Array, Array]:
-    """Candidates on a grid, refined.
-
-    Returns:
-        Shape `(2 capacity,)` each: values, whether it is a root, whether it only touches zero; and the number of
-        candidates there were of the more frequent kind (more than `capacity` are not all refined).
-    """
+@functools.partial(jax.jit, static_argnames=("fn", "points"))
+def _sampled(fn: Callable[[Array, Any], Array], ends: tuple, parameters: Any, *, points: int) -> tuple[Array, Array]:
+    """The function on a grid."""
     a, b = (jnp.asarray(end, jnp.result_type(float)) for end in ends)
-    x = a + (b - a) * jnp.arange(points) / (points - 1)
-    f = jax.vmap(lambda x: fn(x, parameters))(x)
-    last = jnp.arange(points - 1) == points - 2
-    crossing = (f[:-1] * f[1:] < 0) | (f[:-1] == 0) | (last & (f[1:] == 0))
-    size = jnp.abs(f)
-    dips = (size[1:-1] < size[:-2]) & (size[1:-1] <= size[2:]) & (f[:-2] * f[2:] > 0) & (f[1:-1] * f[2:] > 0)
-    slope = lambda x, p: jax.jvp(lambda x: fn(x, p), (x,), (jnp.ones_like(x),))[1]
+    x = jnp.append(a + (b - a) / (points - 1) * jnp.arange(points - 1, dtype=a.dtype), b)
+    return x, jax.vmap(lambda x: fn(x, parameters))(x)
 
-    def refine(fn: Callable, flags: Array, reach: int) -> tuple[Array, Array, Array]:
-        (at,) = jnp.nonzero(flags, size=capacity, fill_value=-1)
-        used = at >= 0
-        at = jnp.where(used, at, jnp.argmax(flags))
-        settings = {"rtol": 1e-12, "atol": 1e-13, "max_steps": 100}
-        one = lambda lo, hi: root(fn, None, parameters, bracket=(lo, hi), **settings)
-        found = jax.vmap(one)(x[at], x[jnp.minimum(at + reach, points - 1)])
-        return found.value, used & (found.status == int(Status.ok)), at
 
-    crossed, good, _ = refine(fn, crossing, 1)
-    touched, flat, at = refine(slope, dips, 2)
-    height = jnp.abs(jax.vmap(lambda x: fn(x, parameters))(touched))
-    flat &= height <= 1e-10 * (size[at] + size[jnp.minimum(at + 2, points - 1)])
-    needed = jnp.maximum(jnp.sum(crossing), jnp.sum(dips))
-    touching = jnp.arange(2 * capacity) >= capacity
-    return jnp.concatenate([crossed, touched]), jnp.concatenate([good, flat]), touching, needed
+@functools.lru_cache(maxsize=64)
+def _slope(fn: Callable[[Array, Any], Array]) -> Callable[[Array, Any], Array]:
+    return lambda x, p: jax.jvp(lambda x: fn(x, p), (x,), (jnp.ones_like(x),))[1]
+
+
+def _refined(
+    fn: Callable, x: np.ndarray, at: np.ndarray, reach: int, parameters: Any, *, height: Callable | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Roots of `fn` between the grid points `at` and `at + reach`, whether each is one, and `|height|` there."""
+    if not len(at):
+        return np.zeros(0), np.zeros(0, bool), np.zeros(0)
+    capacity = max(32, 1 << (len(at) - 1).bit_length())  # few sizes, so few programs
+    padded = np.concatenate([at, np.full(capacity - len(at), at[0])])
+    found = _refine(fn, height or fn, x[padded], x[padded + reach], parameters)
+    return tuple(np.asarray(v)[: len(at)] for v in found)  # pyright: ignore[reportReturnType]
+
+
+@functools.partial(jax.jit, static_argnames=("fn", "height"))
+def _refine(fn: Callable, height: Callable, low: Array, high: Array, parameters: Any) -> tuple[Array, Array, Array]:
+    one = lambda lo, hi: root(fn, None, parameters, bracket=(lo, hi), rtol=1e-9, atol=1e-10)
+    found = jax.vmap(one)(low, high)
+    return found.value, found.status == int(Status.ok), jnp.abs(jax.vmap(lambda x: height(x, parameters))(found.value))

@@ -12,7 +12,7 @@ from jaxtyping import Array, Complex, Int
 from jaxkit.core.checks import require
 from jaxkit.core.expression import Expression
 from jaxkit.core.struct import static, struct
-from jaxkit.newton.equations import Equations, read
+from jaxkit.newton.equations import read
 from jaxkit.newton.split import evaluate_split, is_splittable
 from jaxkit.report.figures import axes_or_new
 
@@ -78,8 +78,7 @@ def basins(
         f"is {window}",
     )
     require(2 <= size <= 20_000, "size", "be between 2 and 20000", f"is {size}")
-    z = grid(window, size)
-    last, steps = iterate_grid(system, z, max_steps=max_steps, tol=tol)
+    last, steps = iterate_basins(system.residuals[0], window, size=size, max_steps=max_steps, tol=tol)
     roots, index = _gathered(np.asarray(last), np.asarray(steps) <= max_steps, tol)
     return Basins(jnp.asarray(index), steps, jnp.asarray(roots), window, system.shown[0])
 
@@ -92,14 +91,17 @@ def grid(window: Window, size: int) -> tuple[Array, Array]:
     return tuple(jnp.broadcast_to(v, (rows, columns)) for v in (real[None, :], imag[:, None]))  # pyright: ignore
 
 
-@functools.partial(jax.jit, static_argnames=("system", "max_steps", "tol"))
-def iterate_grid(system: Equations, z: tuple[Array, Array], *, max_steps: int, tol: float) -> tuple[Array, Array]:
+@functools.partial(jax.jit, static_argnames=("residual", "window", "size", "max_steps", "tol"))
+def iterate_basins(
+    residual: Expression, window: Window, *, size: int, max_steps: int, tol: float
+) -> tuple[Array, Array]:
     """Last iterates (complex) and the steps each point took (`max_steps + 1` where it did not arrive).
 
     Chunks of a thousand points stay in cache; real and imaginary parts are separate arrays, which vectorise where
     XLA's complex numbers do not.
     """
-    step = _newton(system)
+    z = grid(window, size)
+    step = _newton(residual)
     shape, count = z[0].shape, z[0].size
     padding = -count % CHUNK
     chunks = tuple(jnp.pad(v.ravel(), (0, padding), constant_values=1).reshape(-1, CHUNK) for v in z)
@@ -119,10 +121,10 @@ def iterate_grid(system: Equations, z: tuple[Array, Array], *, max_steps: int, t
     return jax.lax.complex(x, y), steps
 
 
-def _newton(system: Equations) -> Callable[[tuple[Array, Array]], tuple[Array, Array]]:
+def _newton(residual: Expression) -> Callable[[tuple[Array, Array]], tuple[Array, Array]]:
     """The Newton step f/f' on split complex numbers."""
-    (name,) = system.unknowns
-    f, slope = system.residuals[0], system.residuals[0].derivative(name)
+    (name,) = residual.names
+    f, slope = residual, residual.derivative(name)
     if is_splittable(f.tree) and is_splittable(slope.tree):
 
         def split(z: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -160,7 +162,7 @@ def _gathered(last: np.ndarray, arrived: np.ndarray, tol: float) -> tuple[np.nda
     for k, value in enumerate(roots):
         near = arrived & (np.abs(last - value) <= 10 * spacing)
         index[near] = k
-        exact[k] = np.median(last[near].real) + 1j * np.median(last[near].imag)
+        exact[k] = np.median(np.real(last[near])) + 1j * np.median(np.imag(last[near]))
     return exact, index
 
 
@@ -177,14 +179,15 @@ def plot_basins(found: Basins, *, axes: "Axes | None" = None) -> "Axes":
     count = max(1, len(found.roots))
     slowest = max(8.0, float(np.percentile(steps, 99.5)))
     shade = np.clip(1.08 - 0.85 * np.sqrt(np.clip((steps - steps.min()) / (slowest - steps.min()), 0, 1)), 0, 1)
-    hue = (0.58 + index / count) % 1
+    rank = np.argsort(np.argsort([-np.mean(index == k) for k in range(count)]))  # the largest basins differ most
+    hue = (0.58 + rank[np.maximum(index, 0)] * (1 / count if count <= 6 else 0.381966)) % 1
     colours = hsv_to_rgb(np.stack([hue, np.full_like(shade, 0.62), np.where(index < 0, 0, shade)], -1))
     with axes_or_new(axes, figsize=(6.0, 6.0)) as axes:
         axes.imshow(colours, origin="lower", extent=found.window, interpolation="antialiased")
-        roots = np.asarray(found.roots)
+        real, imag = np.real(found.roots), np.imag(found.roots)
         a, b, c, d = found.window
-        seen = (roots.real >= a) & (roots.real <= b) & (roots.imag >= c) & (roots.imag <= d)
-        axes.plot(roots.real[seen], roots.imag[seen], "o", ms=5, mfc="white", mec="black")
+        seen = (real >= a) & (real <= b) & (imag >= c) & (imag <= d)
+        axes.plot(real[seen], imag[seen], "o", ms=5, mfc="white", mec="black")
         name = read(found.equation).unknowns[0]
         axes.set(xlabel=f"Re {name}", ylabel=f"Im {name}", title=f"Newton's method for {found.equation}")
         axes.grid(visible=False)

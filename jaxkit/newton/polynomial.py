@@ -92,18 +92,18 @@ def _starts(c: Array) -> Array:
     """Points on circles whose radii are the slopes of the upper hull of `log |c_k|`."""
     n = c.size - 1
     size = jnp.log(jnp.abs(c[::-1]))  # of the power k; -inf for a missing one
-    k = jnp.arange(n + 1)
+    k = jnp.arange(n + 1, dtype=size.dtype)
     left, right = jnp.meshgrid(k, k, indexing="ij")
     proper = (left < right) & jnp.isfinite(size[:, None]) & jnp.isfinite(size[None, :])
     rate = jnp.where(proper, (size[None, :] - size[:, None]) / jnp.maximum(right - left, 1), 0)
     # Height of the hull over each k: the best chord from a left to a right point.
     at = size[:, None, None] + rate[:, :, None] * (k[None, None, :] - left[:, :, None])
-    over = proper[:, :, None] & (left[:, :, None] <= k) & (k <= right[:, :, None])
+    over = proper[:, :, None] & (left[:, :, None] <= k[None, None, :]) & (k[None, None, :] <= right[:, :, None])
     hull = jnp.max(jnp.where(over, at, -jnp.inf), axis=(0, 1))
     radius = jnp.exp(jnp.clip(hull[:-1] - hull[1:], -300, 300))
     radius = jnp.where(jnp.isfinite(radius), radius, 0)
-    angle = (2 * jnp.pi * jnp.arange(n) / n + 0.7).astype(radius.dtype)
-    return radius * jnp.exp(1j * angle.astype(c.dtype))
+    angle = 2 * jnp.pi / n * jnp.arange(n, dtype=radius.dtype) + 0.7
+    return jax.lax.complex(radius * jnp.cos(angle), radius * jnp.sin(angle))
 
 
 def _evaluate(c: Array, z: Array) -> tuple[Array, Array, Array]:

@@ -38,14 +38,14 @@ def iterates(solution: "Solution", most: int = 12) -> list[str]:
     names = solution.unknowns or ("x",)
     x: Any = way.x
     if isinstance(x, dict) and solution.unknowns:
-        leaves = [x[name] for name in names]
+        leaves = [np.asarray(x[name]) for name in names]
     elif getattr(x, "ndim", 0) == 1:
-        leaves = [x]
+        leaves = [np.asarray(x)]
     else:
         return []
     step, residual = np.asarray(way.step), np.asarray(way.residual)
     order = orders(step[:count])
-    width = 36 if any(np.iscomplexobj(leaf) for leaf in leaves) else 20
+    width = 42 if any(np.iscomplexobj(leaf) for leaf in leaves) else 20
     lines = ["   k  " + "".join(f"{name:<{width}}" for name in names) + "|f|        |step|     order"]
     for k in range(count):
         if count > most and most // 2 <= k < count - most // 2:
@@ -80,7 +80,7 @@ def _result(solution: "Solution") -> str:
     value: Any = solution.value
     if isinstance(value, dict) and names:
         shown = ", ".join(f"{name} = {number(value[name], 16)}" for name in names)
-    elif np.ndim(value) == 0 and not isinstance(value, dict | list | tuple):
+    elif getattr(value, "ndim", 1) == 0:
         shown = f"{names[0] if names else 'x'} = {number(value, 16)}"
     else:
         shown = f"x = {value}"

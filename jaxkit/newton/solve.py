@@ -172,7 +172,7 @@ def _check_functions(system: Equations, is_complex: bool) -> None:  # noqa: FBT0
 
 def _start(system: Equations, x0: Any, parameters: Any, is_complex: bool, bracket: Any) -> Any:  # noqa: FBT001
     """The first guess in the shape the residual wants."""
-    dtype = jnp.result_type(float) if not is_complex else jnp.result_type(jnp.complex64, float)
+    dtype = np.promote_types(jnp.result_type(float), np.complex64 if is_complex else np.float32)
     number = lambda value: jnp.asarray(value, dtype)
     if system.single:
         (name,) = system.unknowns
@@ -289,11 +289,16 @@ def distinct_roots(
     while len(roots) < most:
         # Repelled from the start itself, a root there could not be left: step aside a little each time.
         start = jax.tree.map(lambda v: v * (1 + 0.01 * len(roots)) + 0.01 * len(roots), x0)
-        found = root(deflated(fn, roots), start, parameters, method="robust", max_steps=max_steps)
-        polished = root(fn, found.value, parameters)
-        if not bool(found.ok) or not bool(polished.ok) or _known(polished.value, roots):
+        value = None
+        for method in ("damped", "robust"):
+            found = root(deflated(fn, roots), start, parameters, method=method, max_steps=max_steps)
+            polished = _root(fn, found.value, parameters)
+            if bool(found.ok) and bool(polished.ok) and not _known(polished.value, roots):
+                value = polished.value
+                break
+        if value is None:
             break
-        roots.append(polished.value)
+        roots.append(value)
     return roots
 
 

@@ -39,7 +39,9 @@ def animate(
     path.parent.mkdir(parents=True, exist_ok=True)
     pictures: list[Any] = []
     with style() as plt:
-        figure, axes = plt.subplots(figsize=figsize, dpi=dpi)
+        # A layout solved anew for each frame would make the axes tremble, and take most of the time.
+        figure, axes = plt.subplots(figsize=figsize, dpi=dpi, layout="none")
+        figure.subplots_adjust(left=0.15, bottom=0.14, right=0.96, top=0.9)
         for i in range(frames):
             axes.clear()
             draw(axes, i)

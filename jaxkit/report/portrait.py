@@ -67,7 +67,7 @@ def plot_field(
             v,
             color=speed,
             cmap="viridis",
-            norm=PowerNorm(0.5),
+            norm=PowerNorm(0.5, 0, speed.max()),
             density=density,
             linewidth=0.7,
             arrowsize=0.7,

@@ -63,7 +63,7 @@ ORIGINAL = (
     # random, of the sign of x - 1: the "random" number is a hash of x
     lambda x, p: jnp.sign(x - 1) * (0.1 + 0.9 * jnp.abs(jnp.sin(1e6 * x))),
 )
-COMPLEX = (lambda z, p: z ** jnp.round(p[0].real) - p[1], lambda z, p: jnp.exp(z) - p[0])
+COMPLEX = (lambda z, p: z ** p[0] - p[1], lambda z, p: jnp.exp(z) - p[0])
 
 
 class Table(NamedTuple):
@@ -143,12 +143,12 @@ def _integral(x):
 
 
 def _trigonometric(x):
-    n, k = x.size, np.arange(1, x.size + 1)
+    n, k = x.size, np.arange(1.0, x.size + 1)
     return n + k - jnp.sum(jnp.cos(x)) - jnp.sin(x) - k * jnp.cos(x)
 
 
 def _variable(x):
-    k = np.arange(1, x.size + 1)
+    k = np.arange(1.0, x.size + 1)
     total = jnp.sum(k * (x - 1))
     return x - 1 + k * total * (1 + 2 * total**2)
 

@@ -95,14 +95,15 @@ def _number(characters: list[tuple[str, int]], k: int, tokens: list[Token], text
         k += 1
         while digit(k):
             k += 1
-    if k < len(characters) and characters[k][0] in "eE":
+    mantissa = any(c.isdecimal() for c, _ in characters[start:k])
+    if mantissa and k < len(characters) and characters[k][0] in "eE":
         sign = k + 1 < len(characters) and characters[k + 1][0] in "+-"
         if digit(k + 1 + sign):
             k += 2 + sign
             while digit(k):
                 k += 1
     literal, at = "".join(c for c, _ in characters[start:k]), characters[start][1]
-    if not any(c.isdigit() for c in literal):
+    if not mantissa:
         raise ParseError(f"Unexpected character {characters[start][0]!r}.", text, at)
     if float(literal) in (float("inf"),):
         raise ParseError(f"The number {literal[:20]} is too large.", text, at)

@@ -28,11 +28,10 @@ def _picard_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
 def _picard(problem: Problem, state: Iterate) -> Iterate:
     """`x <- g(x)`; the error allows for how slowly the steps shrink."""
     f = problem.fn(state.x)
-    x, status = moved(state.x, f, f)
     size = jnp.linalg.norm(f)
     rate = jnp.where(jnp.isfinite(state.memory), size / state.memory, 1)
     error = jnp.where(rate < 1, jnp.abs(f) / jnp.maximum(1 - rate, 1e-12), jnp.inf)
-    return Iterate(x, jnp.where(f == 0, 0, error), status, size)
+    return moved(state, f, jnp.where(f == 0, 0, error), size)
 
 
 def anderson(memory: int) -> Method:
@@ -47,7 +46,7 @@ def anderson(memory: int) -> Method:
         none = jnp.zeros((depth, x0.size), x0.dtype)
         past = Past(none, none, x0, f, jnp.asarray(0))
         finite = jnp.all(jnp.isfinite(f))
-        status = jnp.where(finite, int(Status.ok), int(Status.not_finite))
+        status = jnp.where(finite, code(Status.ok), code(Status.not_finite))
         error = jnp.where(jnp.all(f == 0), 0, unknown_error(x0))
         return Iterate(jnp.where(finite, x0 + f, x0), error, status, past)
 

@@ -25,18 +25,20 @@ class Bracket(NamedTuple):
     more: tuple[Array, ...] = ()
 
 
-def _opened(problem: Problem, ends: Ends) -> tuple[Bracket, Array, Array, Array]:
-    """Evaluate the ends: the bracket, its better end, its width (0 where an end is a root), the status."""
+def _opened(problem: Problem, ends: Ends) -> tuple[Bracket, Iterate]:
+    """Evaluate the ends: the bracket, and its better end with its width (0 where an end is a root) as the error.
+
+    Without a sign change, or where a value is not finite, the error is NaN: the loop does not start, and `checked`
+    finds the reason.
+    """
     if ends is None:
         raise ValueError("Argument `bracket` must be given for a bracketing method, but is None.")
     a, b = ends
     fa, fb = problem.fn(a), problem.fn(b)
-    finite = jnp.isfinite(fa) & jnp.isfinite(fb)
-    crosses = jnp.sign(fa) * jnp.sign(fb) <= 0
-    status = jnp.where(finite, jnp.where(crosses, int(Status.ok), int(Status.no_sign_change)), int(Status.not_finite))
     best = jnp.where(jnp.abs(fa) <= jnp.abs(fb), a, b)
-    hit = (fa == 0) | (fb == 0)
-    return Bracket(a, b, fa, fb), best, jnp.where(hit, 0, jnp.abs(b - a)), status
+    usable = jnp.isfinite(fa) & jnp.isfinite(fb) & (jnp.sign(fa) * jnp.sign(fb) <= 0)
+    width = jnp.where((fa == 0) | (fb == 0), 0, jnp.abs(b - a))
+    return Bracket(a, b, fa, fb), Iterate(best, jnp.where(usable, width, jnp.nan), code(Status.ok))
 
 
 def _narrowed(bracket: Bracket, x: Array, fx: Array) -> Bracket:
@@ -51,13 +53,13 @@ def _narrowed(bracket: Bracket, x: Array, fx: Array) -> Bracket:
     )
 
 
-def _reached(problem: Problem, bracket: Bracket, fx: Array, x: Array) -> Iterate:
+def _reached(state: Iterate, bracket: Bracket, fx: Array, x: Array) -> Iterate:
     """The better end, and the width of the bracket as its error (a rigorous one where `fn` is continuous)."""
     best = jnp.where(jnp.abs(bracket.fa) <= jnp.abs(bracket.fb), bracket.a, bracket.b)
     best = jnp.where(fx == 0, x, best)
     error = jnp.where(fx == 0, 0, 0.5 * jnp.abs(bracket.b - bracket.a))
-    status = jnp.where(jnp.isfinite(fx), int(Status.ok), int(Status.not_finite))
-    return Iterate(best, jnp.where(_touching(bracket), 0, error), status, bracket)
+    error = jnp.where(_touching(bracket), 0, error)
+    return state._replace(x=best, error=jnp.where(jnp.isfinite(fx), error, jnp.nan), memory=bracket)
 
 
 def _touching(bracket: Bracket) -> Array:
@@ -68,23 +70,23 @@ def _touching(bracket: Bracket) -> Array:
 
 def _bisect_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
     del x0
-    bracket, best, width, status = _opened(problem, ends)
-    return Iterate(best, width, status, bracket)
+    bracket, first = _opened(problem, ends)
+    return first._replace(memory=bracket)
 
 
 def _bisect(problem: Problem, state: Iterate) -> Iterate:
     bracket = state.memory
     x = bracket.a + 0.5 * (bracket.b - bracket.a)
     fx = problem.fn(x)
-    return _reached(problem, _narrowed(bracket, x, fx), fx, x)
+    return _reached(state, _narrowed(bracket, x, fx), fx, x)
 
 
 def _safeguarded_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
     """The first point is `x0` where it lies inside, else the middle."""
-    bracket, best, width, status = _opened(problem, ends)
+    bracket, at = _opened(problem, ends)
     inside = (x0 > bracket.a) & (x0 < bracket.b)
     first = jnp.where(inside, x0, bracket.a + 0.5 * (bracket.b - bracket.a))
-    return Iterate(best, width, status, bracket._replace(more=(first, width, width)))
+    return at._replace(memory=bracket._replace(more=(first, at.error, at.error)))
 
 
 def _safeguarded(problem: Problem, state: Iterate) -> Iterate:
@@ -105,17 +107,18 @@ def _safeguarded(problem: Problem, state: Iterate) -> Iterate:
     following = jnp.where(good, x + dx, middle)
     step = jnp.abs(following - x)
     more = (following, jnp.where(good, step, width), jnp.where(good, last, width))
-    return _reached(problem, bracket._replace(more=more), fx, x)
+    return _reached(state, bracket._replace(more=more), fx, x)
 
 
 def _itp_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
     del x0
-    bracket, best, width, status = _opened(problem, ends)
+    bracket, first = _opened(problem, ends)
+    width = bracket.b - bracket.a
     nearest = jnp.where(bracket.a * bracket.b <= 0, 0, jnp.minimum(jnp.abs(bracket.a), jnp.abs(bracket.b)))
     least = jnp.maximum(problem.tolerance(nearest), jnp.finfo(width.dtype).eps * width * 1e-3)
     halvings = jnp.ceil(jnp.log2(jnp.maximum(width / (2 * least), 1))) + 1
     more = (least * 2.0**halvings, 0.2 / jnp.maximum(width, jnp.finfo(width.dtype).tiny))
-    return Iterate(best, width, status, bracket._replace(more=more))
+    return first._replace(memory=bracket._replace(more=more))
 
 
 def _itp(problem: Problem, state: Iterate) -> Iterate:
@@ -132,7 +135,7 @@ def _itp(problem: Problem, state: Iterate) -> Iterate:
     x = jnp.where(jnp.abs(truncated - middle) <= room, truncated, middle - toward * room)
     x = jnp.where((x > a) & (x < b), x, middle)
     fx = problem.fn(x)
-    return _reached(problem, _narrowed(bracket, x, fx)._replace(more=(0.5 * radius, kappa)), fx, x)
+    return _reached(state, _narrowed(bracket, x, fx)._replace(more=(0.5 * radius, kappa)), fx, x)
 
 
 def _chandrupatla_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
@@ -156,11 +159,13 @@ def _chandrupatla(problem: Problem, state: Iterate) -> Iterate:
     least = problem.tolerance(best) / jnp.abs(b - a)  # of the width: never step closer to an end than the tolerance
     least = jnp.minimum(jnp.where(jnp.isfinite(least), least, 0.5), 0.5)
     t = jnp.clip(jnp.where(safe & jnp.isfinite(curved), curved, 0.5), least, 1 - least)
-    return _reached(problem, Bracket(a, b, fa, fb, (t,)), fx, x)
+    return _reached(state, Bracket(a, b, fa, fb, (t,)), fx, x)
 
 
 def checked(problem: Problem, state: Iterate) -> Iterate:
-    """A last Newton step within the bracket, and status `not_continuous` where the sign changes without a zero.
+    """A last Newton step within the bracket, and the status.
+
+    It is `not_continuous` where the sign changes without a zero.
 
     At a root the Newton step from the better end is short and points into the bracket; at a jump it is long, at a
     pole it points out.
@@ -172,10 +177,13 @@ def checked(problem: Problem, state: Iterate) -> Iterate:
     inward = dx * (other - x) >= 0
     tolerance = problem.tolerance(x) + 4 * jnp.finfo(fx.dtype).eps * jnp.abs(x)
     zero = (fx == 0) | ((jnp.abs(dx) <= 1e3 * tolerance) & inward)
-    ok = state.status == int(Status.ok)
+    same = jnp.isnan(state.error) & (jnp.sign(bracket.fa) * jnp.sign(bracket.fb) > 0)
+    status = jnp.where(same, code(Status.no_sign_change), state.status)
+    status = jnp.where(jnp.isnan(state.error) & ~same, code(Status.not_finite), status)
+    ok = status == int(Status.ok)
     inside = (x + dx >= jnp.minimum(bracket.a, bracket.b)) & (x + dx <= jnp.maximum(bracket.a, bracket.b))
     polished = jnp.where(ok & zero & inside & (fx != 0), x + dx, x)
-    return state._replace(x=polished, status=jnp.where(ok & ~zero, code(Status.not_continuous), state.status))
+    return state._replace(x=polished, status=jnp.where(ok & ~zero, code(Status.not_continuous), status))
 
 
 BISECT = Method("bisect", _bisect_start, _bisect, bracketing=True)

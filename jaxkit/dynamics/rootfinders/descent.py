@@ -12,7 +12,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxkit.core.status import Status
-from jaxkit.dynamics.rootfinders.method import Ends, Iterate, Method, Problem, linearize, solve_linear, unknown_error
+from jaxkit.dynamics.rootfinders.method import (
+    Ends,
+    Iterate,
+    Method,
+    Problem,
+    code,
+    linearize,
+    solve_linear,
+    unknown_error,
+)
 from jaxkit.dynamics.rootfinders.newton import NEWTON
 
 
@@ -53,7 +62,7 @@ def _start(problem: Problem, x0: Array, ends: Ends, *, size: float) -> Iterate:
     newton = solve_linear(slope, -value)
     known = Local(value, slope, newton, jnp.asarray(size, real), scale, jnp.asarray(2, real))
     finite = jnp.all(jnp.isfinite(value)) & jnp.all(jnp.isfinite(slope))
-    status = jnp.where(finite, int(Status.ok), int(Status.not_finite))
+    status = jnp.where(finite, code(Status.ok), code(Status.not_finite))
     return Iterate(x0, jnp.where(jnp.all(value == 0), 0, unknown_error(x0)), status, known)
 
 
@@ -86,8 +95,8 @@ def _stalled(state: Iterate, *, vanished: Array) -> Iterate:
     stationary = pull <= 1e-11 * jnp.linalg.norm(known.value)
     lost = (vanished | stationary) & jnp.any(known.value != 0)
     singular = ~jnp.all(jnp.isfinite(known.newton))
-    code = jnp.where(singular & ~stationary, int(Status.singular), int(Status.no_progress))
-    return state._replace(status=jnp.where(lost & (state.status == int(Status.ok)), code, state.status))
+    why = jnp.where(singular & ~stationary, code(Status.singular), code(Status.no_progress))
+    return state._replace(status=jnp.where(lost & (state.status == code(Status.ok)), why, state.status))
 
 
 def _damped(problem: Problem, state: Iterate) -> Iterate:
@@ -177,7 +186,7 @@ def _marquardt_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
 def _finish(problem: Problem, state: Iterate) -> Array:
     """The last Newton step is known and short: take it."""
     del problem
-    good = (state.status == int(Status.ok)) & jnp.all(jnp.isfinite(state.memory.newton))
+    good = (state.status == code(Status.ok)) & jnp.all(jnp.isfinite(state.memory.newton))
     return jnp.where(good, state.x + state.memory.newton, state.x)
 
 

@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from jaxkit.core.status import Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.loop import record
-from jaxkit.dynamics.rootfinders.method import Method, Problem
+from jaxkit.dynamics.rootfinders.method import Method, Problem, running
 from jaxkit.dynamics.rootfinders.registry import choose
 from jaxkit.dynamics.rootfinders.unknowns import flat_residual, flatten, guess, tolerances
 
@@ -59,8 +58,8 @@ def history(
     ends = None if ends is None else (jnp.asarray(ends[0], real), jnp.asarray(ends[1], real))
     problem = Problem(residual, *tolerances(real, rtol, atol))
     first = solver.start(problem, start, ends)
-    running = lambda s: (s.status == int(Status.ok)) & jnp.any(s.error > problem.tolerance(s.x))
-    states, steps = record(lambda s: solver.step(problem, s), first, running=running, max_steps=max_steps)
+    step, going = (lambda s: solver.step(problem, s)), (lambda s: running(problem, s))
+    states, steps = record(step, first, running=going, max_steps=max_steps)
     largest = lambda v: jnp.max(jnp.abs(v.reshape(v.shape[0], -1)), axis=1)
     change = jnp.concatenate([jnp.full((1,), jnp.inf, real), largest(jnp.diff(states.x, axis=0))])
     return History(jax.vmap(unravel)(states.x), largest(jax.vmap(residual)(states.x)), change, steps)

@@ -28,9 +28,7 @@ def _start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
 
 
 def _newton(problem: Problem, state: Iterate) -> Iterate:
-    value, _, dx = newton_step(problem.fn, state.x)
-    x, status = moved(state.x, dx, value)
-    return Iterate(x, jnp.abs(dx), status)
+    return moved(state, newton_step(problem.fn, state.x)[2])
 
 
 def _halley(problem: Problem, state: Iterate) -> Iterate:
@@ -40,8 +38,8 @@ def _halley(problem: Problem, state: Iterate) -> Iterate:
     bent = jax.jvp(lambda x: linearize(problem.fn, x)[1], (x,), (dx,))[1]
     better = solve_linear(slope + 0.5 * bent, -value)
     better = jnp.where(jnp.all(jnp.isfinite(better)), better, dx)
-    x, status = moved(x, better, value)
-    return Iterate(x, jnp.maximum(jnp.abs(better), jnp.minimum(jnp.abs(dx), 1e3 * jnp.abs(better))), status)
+    length = jnp.abs(better)
+    return moved(state, better, jnp.maximum(length, jnp.minimum(jnp.abs(dx), 1e3 * length)))
 
 
 def _chord_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
@@ -54,14 +52,13 @@ def _chord(problem: Problem, state: Iterate) -> Iterate:
     slope, before = state.memory
     value = problem.fn(state.x)
     dx = solve_linear(slope, -value)
-    x, status = moved(state.x, dx, value)
     size = jnp.linalg.norm(dx) if dx.ndim else jnp.abs(dx)
     last = jnp.linalg.norm(before) if before.ndim else before
     rate = jnp.where(last > 0, size / last, 0)
     rate = jnp.where(jnp.isfinite(last), rate, 1)  # the first step tells nothing about the rate
     far = jnp.where(rate < 1, 1 / jnp.maximum(1 - rate, 1e-12), jnp.inf)
     error = jnp.where(value == 0, 0, jnp.abs(dx) * far)
-    return Iterate(x, error, status, (slope, jnp.abs(dx)))
+    return moved(state, dx, error, (slope, jnp.abs(dx)))
 
 
 def householder(order: int) -> Method:
@@ -86,8 +83,7 @@ def householder(order: int) -> Method:
             reciprocal.append(-sum(taylor[j] * reciprocal[k - j] for j in range(1, k + 1)) / taylor[0])
         dx = jnp.where(value == 0, 0 * value, reciprocal[order - 1] / reciprocal[order])
         dx = jnp.where(jnp.isfinite(dx), dx, -taylor[0])
-        x, status = moved(x, dx, value)
-        return Iterate(x, jnp.abs(dx), status)
+        return moved(state, dx)
 
     return Method(f"householder{order}", _start, step)
 

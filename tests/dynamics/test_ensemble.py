@@ -1,0 +1,92 @@
+"""Ensembles: accuracy, statuses, saves, events, devices, derivatives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+import jaxkit as jk
+
+OSCILLATOR = lambda t, x, w: (x[1], -(w**2) * x[0])
+W = jnp.linspace(1.0, 3.0, 7)
+START = (jnp.ones(7), jnp.zeros(7))
+
+
+@pytest.mark.parametrize("method", ["taylor", "tsit5", "dopri8"])
+@pytest.mark.parametrize("direction", [1.0, -1.0])
+def test_saved_states_of_an_oscillator(method, direction):
+    ts = direction * jnp.linspace(0.0, 5.0, 11)
+    found = jk.ensemble(OSCILLATOR, START, W, ts[-1], ts=ts, method=method, rtol=1e-9, atol=1e-9).checked()
+    np.testing.assert_allclose(found.xs[0], jnp.cos(W[:, None] * ts[None, :]), atol=5e-9)
+    np.testing.assert_allclose(found.final[1], -W * jnp.sin(W * ts[-1]), atol=2e-8)
+
+
+@pytest.mark.parametrize("method", ["taylor", "dopri8"])
+def test_event_stops_each_lane_at_its_own_time(method):
+    events = (lambda t, x, w: x[1] + 100.0, lambda t, x, w: x[0])
+    found = jk.ensemble(OSCILLATOR, START, W, 5.0, method=method, rtol=1e-10, atol=1e-10, event=events).checked()
+    np.testing.assert_allclose(found.end, jnp.pi / 2 / W, rtol=1e-9)
+    assert found.event.tolist() == [1] * 7
+
+
+def test_a_lane_that_blows_up_is_reported_and_hurts_nobody():
+    x0 = jnp.full(1000, -1.0).at[137].set(1.0)
+    found = jk.ensemble(lambda t, x, a: x * x, x0, 0.0, 2.0)
+    assert np.flatnonzero(found.status).tolist() == [137]
+    assert abs(float(found.end[137]) - 1.0) < 1e-6
+    np.testing.assert_allclose(np.delete(found.final, 137), -1 / 3, rtol=1e-5)
+    with pytest.raises(jk.SolverError, match=r"1 of 1000 lanes failed, the first at index 137"):
+        found.checked()
+
+
+def test_not_finite_start_and_max_steps():
+    found = jk.ensemble(lambda t, x, a: jnp.log(x), jnp.array([2.0, -1.0]), 0.0, 1.0)
+    assert found.status.tolist() == [jk.Status.ok, jk.Status.not_finite]
+    found = jk.ensemble(OSCILLATOR, START, W, 1e4, max_steps=10)
+    assert set(found.status.tolist()) == {int(jk.Status.max_steps)}
+
+
+def test_derivatives_in_both_modes():
+    ts = jnp.linspace(0.0, 3.0, 4)
+
+    def loss(x, w, t1):
+        found = jk.ensemble(OSCILLATOR, (x, jnp.zeros(7)), w, t1, ts=ts, rtol=1e-12, atol=1e-12)
+        return jnp.sum(found.final[0] ** 2) + jnp.sum(jnp.sin(found.xs[1]))
+
+    check_grads(loss, (jnp.ones(7), W, 3.2), order=1, modes=("fwd", "rev"), rtol=1e-6, atol=1e-6)
+
+
+def test_derivative_of_the_time_of_an_event():
+    end = lambda w: jnp.sum(jk.ensemble(OSCILLATOR, START, w, 9.0, rtol=1e-10, event=lambda t, x, w: x[0]).end)
+    np.testing.assert_allclose(jax.grad(end)(W), -jnp.pi / 2 / W**2, rtol=1e-7)
+
+
+def test_lanes_do_not_depend_on_order_chunks_or_devices():
+    settings = {"rtol": 1e-8, "atol": 1e-8}
+    w = jnp.exp(jnp.linspace(-2.0, 2.0, 300))[np.random.default_rng(0).permutation(300)]
+    start = (jnp.ones(300), jnp.zeros(300))
+    one = jk.ensemble(OSCILLATOR, start, w, 5.0, **settings).checked()
+    np.testing.assert_allclose(one.final[0], jnp.cos(5 * w), atol=2e-7)
+    shared = jk.ensemble(OSCILLATOR, start, w, 5.0, devices=jax.devices(), width=16, **settings)
+    np.testing.assert_allclose(shared.final[0], one.final[0], rtol=0, atol=1e-12)
+
+
+def test_a_field_without_a_recurrence_falls_back_with_a_sentence():
+    solve = lambda t, x, a: -jnp.linalg.solve(jnp.eye(2) * a, x)
+    with pytest.warns(UserWarning, match="has no recurrence for .* 'dopri8'"):
+        found = jk.ensemble(solve, jnp.ones((3, 2)), jnp.array([1.0, 2.0, 4.0]), 1.0)
+    np.testing.assert_allclose(found.checked().final[:, 0], np.exp([-1.0, -0.5, -0.25]), rtol=1e-5)
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="`params` must have 7 lanes, as `x0s` has"):
+        jk.ensemble(OSCILLATOR, START, W[:5], 1.0)
+    with pytest.raises(ValueError, match="Argument `method` must be one of 'taylor'"):
+        jk.ensemble(OSCILLATOR, START, W, 1.0, method="magic")
+
+
+def test_solve_with_taylor():
+    ts = jnp.linspace(0.0, 4.0, 9)
+    sol = jk.solve(lambda t, x, a: -a * x, 1.0, ts, 0.5, method="taylor", rtol=1e-9).checked()
+    np.testing.assert_allclose(sol.xs, jnp.exp(-0.5 * ts), rtol=1e-8)

@@ -1,0 +1,107 @@
+"""least_squares: NIST certified values, implicit derivatives, statuses; fit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxkit as jk
+
+# NIST StRD nonlinear regression, certified to 11 digits: x, y, model, starts, parameters, standard errors, sum.
+MISRA_X = [77.6, 114.9, 141.1, 190.8, 239.9, 289.0, 332.8, 378.4, 434.8, 477.3, 536.8, 593.1, 689.1, 760.0]
+MISRA_Y = [10.07, 14.73, 17.94, 23.93, 29.61, 35.18, 40.02, 44.82, 50.76, 55.05, 61.01, 66.40, 75.47, 81.78]
+RAT_X = [9.0, 14.0, 21.0, 28.0, 42.0, 57.0, 63.0, 70.0, 79.0]
+RAT_Y = [8.93, 10.80, 18.59, 22.33, 39.35, 56.11, 61.73, 64.62, 67.08]
+NIST = {
+    "misra1a": (
+        MISRA_X, MISRA_Y, lambda b, x: b[0] * (1 - jnp.exp(-b[1] * x)), [[500.0, 1e-4], [250.0, 5e-4]],
+        [2.3894212918e2, 5.5015643181e-4], [2.7070075241, 7.2668688436e-6], 1.2455138894e-1,
+    ),
+    "rat42": (
+        RAT_X, RAT_Y, lambda b, x: b[0] / (1 + jnp.exp(b[1] - b[2] * x)), [[100.0, 1.0, 0.1], [75.0, 2.5, 0.07]],
+        [7.2462237576e1, 2.6180768402, 6.7359200066e-2], [1.7340283401, 8.8295217536e-2, 3.4465663377e-3], 8.0565229338,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NIST)
+@pytest.mark.parametrize("start", [0, 1])
+def test_nist_certified(name, start):
+    x, y, model, starts, params, errors, total = NIST[name]
+    x, y = jnp.array(x), jnp.array(y)
+    found = jk.least_squares(lambda b, _: model(b, x) - y, jnp.array(starts[start])).checked()
+    np.testing.assert_allclose(found.params, params, rtol=1e-6)
+    np.testing.assert_allclose(found.standard_errors, errors, rtol=1e-5)
+    np.testing.assert_allclose(found.sse, total, rtol=1e-9)
+    assert found.degrees_of_freedom == len(y) - len(params)
+
+
+rosenbrock = lambda p, a: jnp.stack([10 * (p[1] - p[0] ** 2), a - p[0]])
+at = jax.jit(lambda a: jk.least_squares(rosenbrock, jnp.array([-1.2, 1.0]), a).params)
+
+
+def test_implicit_derivative_in_both_modes():
+    # The optimum is (a, a^2).
+    np.testing.assert_allclose(jax.jacfwd(at)(1.5), [1.0, 3.0], rtol=1e-6)
+    np.testing.assert_allclose(jax.jacrev(at)(1.5), [1.0, 3.0], rtol=1e-6)
+
+
+def test_derivative_of_the_sum_where_it_is_not_zero():
+    # A line through data: d sse / d y = -2 residuals at the optimum (envelope theorem).
+    x = jnp.linspace(0.0, 1.0, 6)
+    y = jnp.array([0.1, 0.3, 0.2, 0.6, 0.9, 0.8])
+    total = lambda y: jk.least_squares(lambda p, y: p[0] + p[1] * x - y, jnp.zeros(2), y).sse
+    found = jk.least_squares(lambda p, y: p[0] + p[1] * x - y, jnp.zeros(2), y)
+    np.testing.assert_allclose(jax.grad(total)(y), -2 * found.residuals, atol=1e-9)
+    design = np.stack([np.ones(6), x], 1)
+    np.testing.assert_allclose(found.params, np.linalg.lstsq(design, y, rcond=None)[0], rtol=1e-9)
+    np.testing.assert_allclose(found.covariance, np.linalg.inv(design.T @ design) * found.sse / 4, rtol=1e-8)
+
+
+def test_reverse_mode_jacobian_is_the_same():
+    forward, reverse = (
+        jk.least_squares(rosenbrock, jnp.array([-1.2, 1.0]), 1.0, mode=mode).params for mode in ("forward", "reverse")
+    )
+    np.testing.assert_allclose(forward, reverse, rtol=1e-9)
+
+
+def test_statuses():
+    line = lambda p, _: jnp.stack([p[0] - 1.0, p[0] + 1.0, jnp.log(p[1])])
+    assert int(jk.least_squares(line, jnp.array([0.3, -1.0])).status) == jk.Status.not_finite
+    assert int(jk.least_squares(rosenbrock, jnp.array([-1.2, 1.0]), 1.0, max_steps=3).status) == jk.Status.max_steps
+    with pytest.raises(ValueError, match="must return at least 2 values"):
+        jk.least_squares(lambda p, _: p[:1], jnp.zeros(2))
+
+
+def test_standard_errors_keep_the_structure_under_vmap():
+    x = jnp.linspace(0.0, 1.0, 6)
+    model = lambda p, _: p["slope"] * x + p["shift"][0] + p["shift"][1] * x**2 - jnp.sin(x)
+    starts = {"shift": jnp.ones((3, 2)), "slope": jnp.arange(3.0)}
+    best, every = jk.multistart(model, starts)
+    assert best.standard_errors["shift"].shape == (2,)
+    assert every.standard_errors["shift"].shape == (3, 2)
+    np.testing.assert_allclose(every.standard_errors["slope"][0], best.standard_errors["slope"], rtol=1e-6)
+
+
+class TestFit:
+    def test_reaches_the_minimum(self):
+        found = jk.fit(lambda p, a: (p["x"] - a) ** 2, {"x": 0.0}, 3.0, optimizer=optax.adam(0.1), steps=400).checked()
+        assert abs(float(found.params["x"]) - 3) < 1e-3
+        assert found.history.shape == (400,)
+        assert int(found.steps) == 400
+
+    def test_a_loss_that_is_not_finite_is_a_status_and_keeps_the_last_good(self):
+        loss = lambda p, _: jnp.where(p > 0.5, jnp.nan, -p)
+        found = jk.fit(loss, 0.0, optimizer=optax.sgd(0.2), steps=10)
+        assert int(found.status) == jk.Status.not_finite
+        assert 0.5 < float(found.params) < 0.7
+        with pytest.raises(jk.SolverError, match="fit: not_finite"):
+            found.checked()
+
+    def test_goes_on_where_it_stopped(self):
+        loss, method = lambda p, _: jnp.sum((p - 1.0) ** 4), optax.adam(0.05)
+        whole = jk.fit(loss, jnp.zeros(2), optimizer=method, steps=20)
+        half = jk.fit(loss, jnp.zeros(2), optimizer=method, steps=10)
+        rest = jk.fit(loss, half.params, optimizer=method, steps=10, opt_state=half.opt_state)
+        np.testing.assert_array_equal(whole.params, rest.params)

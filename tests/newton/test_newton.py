@@ -1,0 +1,203 @@
+"""What a student types, and what comes back: roots, proofs, fractals, sentences."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxkit import Status, newton
+from jaxkit.cli import main
+
+HARD = "sin(x^2) + sin(x)^2 = exp(-(x-5)^2/10)"
+
+
+def test_typed_equation():
+    r = newton.solve("x*exp(x) = 2", x0=1.0, certify=True).checked()
+    np.testing.assert_allclose(r.value, 0.8526055020137255, rtol=1e-15)
+    low, high = r.enclosure["x"]
+    assert low < 0.85260550201372549 < high
+    assert high - low < 1e-14
+    shown = str(r)
+    assert "f'(x) = exp(x) + x*exp(x)" in shown
+    assert "exactly one root" in shown
+
+
+def test_no_real_root_is_proven():
+    r = newton.solve("x^2 + 1 = 0")
+    assert not bool(r.ok)
+    assert "no real root in [-1000, 1000]: proven" in r.remark
+    z = newton.solve("x^2 + 1 = 0", complex=True).checked()
+    np.testing.assert_allclose(z.value, 1j, atol=1e-12)
+
+
+def test_double_root_is_named():
+    r = newton.solve("(x-1)^2 (x+2) = 0", x0=3.0).checked()
+    assert "multiplicity 2" in r.remark
+    assert "No proof" in newton.solve("(x-1)^2 = 0", x0=3.0, certify=True).remark
+
+
+def test_cycle_is_named_and_roots_elsewhere_are_proven():
+    r = newton.solve("x^3 - 2x + 2 = 0", x0=0.0)
+    assert Status(int(r.status)) == Status.cycle
+    assert "-1.76929" in r.remark
+
+
+def test_systems_parameters_and_derivatives():
+    r = newton.solve("x^2 + y^2 = r^2; x*y = 1", {"x": 2.0, "y": 0.5}, {"r": 2.0}, certify=True).checked()
+    x, y = (float(r.value[name]) for name in "xy")
+    np.testing.assert_allclose([x**2 + y**2, x * y], [4, 1], rtol=1e-14)
+    assert all(low < value < high for value, (low, high) in zip((x, y), r.enclosure.values(), strict=True))
+    slope = jax.grad(lambda a: newton.solve("x^3 = a", 1.0, {"a": a}).value)(8.0)
+    np.testing.assert_allclose(slope, 1 / 12, rtol=1e-10)
+
+
+def test_functions_are_solved_too():
+    r = newton.solve(lambda x, a: {"p": x["u"] ** 2 - a, "q": x["v"] - x["u"]}, {"u": 1.0, "v": 0.0}, 9.0).checked()
+    np.testing.assert_allclose(r.value["v"], 3.0, rtol=1e-12)
+    assert "x = " in str(r)
+
+
+@pytest.mark.slow
+def test_distinct_roots():
+    found = newton.distinct_roots("x^2 + y^2 = 4; x*y = 1", {"x": 2.0, "y": 0.5})
+    assert sorted(round(float(r["x"]), 5) for r in found) == [-1.93185, -0.51764, 0.51764, 1.93185]
+
+
+BAD = {
+    "did you mean 'sin'": lambda: newton.solve("sinn(x) = 1"),
+    "as many as their unknowns, x, y": lambda: newton.solve("x = y"),
+    "must contain an unknown": lambda: newton.solve("1 = 2"),
+    "must be text or a function": lambda: newton.solve(3),
+    "dictionary with the names x, y": lambda: newton.solve("x=y; y=2", 1.0),
+    "must have the names x, y": lambda: newton.solve("x=y; y=2", {"x": 1.0, "z": 2.0}),
+    "free of abs": lambda: newton.solve("|z| = i"),
+    "must be real for a proof": lambda: newton.solve("z^2 = i", certify=True),
+    "finite with a < b": lambda: newton.all_roots("x", (1, 0)),
+    "must have one unknown": lambda: newton.all_roots("x + y = 1; x = y", (0, 1)),
+    "text for a proof": lambda: newton.all_roots(lambda x: x, (0, 1), certify=True),
+    "n >= 1": lambda: newton.polynomial_roots([1.0]),
+    "a < b, c < d": lambda: newton.basins("z^2 = 1", (1, 0, 0, 1)),
+    "leading axis": lambda: newton.solve_many(lambda x, a: x - a, jnp.ones(3), jnp.ones(2)),
+}
+
+
+@pytest.mark.parametrize("sentence", BAD)
+def test_bad_input_gets_one_sentence(sentence):
+    with pytest.raises(ValueError, match=sentence.replace("(", r"\(")):
+        BAD[sentence]()
+
+
+def test_all_32_roots_are_proven_and_found():
+    proven = newton.all_roots(HARD, (0, 10), certify=True)
+    assert proven.complete
+    assert len(proven.values) == 32
+    assert np.max(np.diff(proven.enclosures, axis=1)) < 1e-13
+    quick = newton.all_roots(HARD, (0, 10))
+    np.testing.assert_allclose(quick.values, proven.values, atol=1e-13)
+    f = newton.parse("sin(x^2) + sin(x)^2 - exp(-(x-5)^2/10)")
+    assert np.all(f.on_host(x=proven.enclosures[:, 0]) * f.on_host(x=proven.enclosures[:, 1]) < 0)
+
+
+def test_poles_edges_and_double_roots_are_never_proven():
+    assert newton.all_roots("tan(x) = x", (1, 6), certify=True).kinds == ("undecided", "proven", "undecided")
+    assert newton.all_roots("tan(x) = x", (1, 6)).values.size == 1
+    both = newton.all_roots("(x-1)^2 (x+2) = 0", (-5, 5), certify=True)
+    assert both.kinds == ("proven", "undecided")
+    assert not both.complete
+    touching = newton.all_roots("sin(x) = 1", (0, 20))
+    assert touching.kinds == ("double",) * 3
+    np.testing.assert_allclose(touching.values, np.pi * (0.5 + 2 * np.arange(3)), atol=1e-7)
+    ends = newton.all_roots("x^3 - x = 0", (-1, 1), certify=True)
+    assert ends.complete
+    np.testing.assert_allclose(ends.values, [-1, 0, 1], atol=1e-15)
+    assert newton.all_roots("x^2 + 1 = 0", (-9, 9), certify=True).sentence.startswith("No roots")
+
+
+def test_wilkinsons_polynomial_is_reported_as_ill_conditioned():
+    """Its expanded coefficients are not floats: roots move in the first digits, and nothing may hide that."""
+    r = newton.polynomial_roots(np.poly(np.arange(1, 21))).checked()
+    error = np.min(np.abs(np.asarray(r.value)[:, None] - np.arange(1, 21)), axis=1)
+    assert float(jnp.max(r.condition)) > 1e13
+    assert np.all(error <= np.asarray(r.error))
+    assert np.all(np.asarray(r.ill_conditioned)[error > 1e-4])
+    well = newton.polynomial_roots(np.poly([1.0, 2.0, 3.0]))
+    assert not bool(jnp.any(well.ill_conditioned))
+
+
+def test_polynomial_roots_in_lanes_with_derivatives():
+    rng = np.random.default_rng(0)
+    c = jnp.asarray(rng.normal(size=(200, 8)))
+    found = jax.jit(jax.vmap(newton.polynomial_roots))(c).checked()
+    for k in range(200):
+        want = np.roots(np.asarray(c[k]))
+        gap = np.abs(np.asarray(found.value[k])[:, None] - want[None, :]).min(1)
+        assert np.all(gap <= 1e-9 * (1 + np.asarray(found.condition[k]) * 1e-3))
+    largest = lambda a: jnp.max(newton.polynomial_roots(jnp.array([1.0, 0.0, 0.0, 0.0]).at[3].set(-a)).value.real)
+    np.testing.assert_allclose(jax.grad(largest)(8.0), 1 / 12, rtol=1e-9)
+    assert Status(int(newton.polynomial_roots([0.0, 1.0, 2.0]).status)) == Status.not_applicable
+
+
+def test_badly_scaled_polynomials():
+    roots = 10.0 ** np.arange(-12.0, 13.0, 4.0)
+    found = newton.polynomial_roots(np.poly(roots)).checked()
+    np.testing.assert_allclose(np.sort(np.abs(found.value)), roots, rtol=1e-9)
+
+
+def test_kepler_in_chunks_with_gradient():
+    rng = np.random.default_rng(0)
+    orbit = {"e": jnp.asarray(0.9 * rng.random(2500)), "M": jnp.asarray(np.pi * rng.random(2500))}
+    kepler = lambda E, p: E - p["e"] * jnp.sin(E) - p["M"]
+    solve = jax.jit(lambda p: newton.solve_many(kepler, p["M"] + 0.85 * p["e"], p, chunk=1000))
+    found = solve(orbit).checked()
+    assert float(jnp.max(found.residual)) < 1e-12
+    slope = jax.grad(lambda p: jnp.sum(solve(p).value))(orbit)["M"]
+    np.testing.assert_allclose(slope, 1 / (1 - orbit["e"] * jnp.cos(found.value)), rtol=1e-9)
+
+
+def test_basins_agree_with_a_plain_loop():
+    found = newton.basins("z^3 = 1", size=64)
+    np.testing.assert_allclose(found.roots, np.exp(2j * np.pi * np.array([2, 1, 0]) / 3), atol=1e-9)
+    axis = np.linspace(-2, 2, 64)
+    z = axis[None, :] + 1j * axis[:, None]
+    for _ in range(30):
+        z = z - (z**3 - 1) / (3 * z**2)
+    nearest = np.argmin(np.abs(z[..., None] - np.asarray(found.roots)), axis=-1)
+    index = np.asarray(found.root)
+    assert np.mean((index == nearest) | (index < 0)) > 0.999
+    assert np.mean(index >= 0) > 0.99
+    share = [float(np.mean(index == k)) for k in range(3)]
+    assert share[0] == pytest.approx(share[1], abs=0.01)  # mirror images
+
+
+def test_basins_fall_back_to_complex_numbers():
+    """`tan` has no split form; the two ways agree where both exist."""
+    found = newton.basins("tan(z) = z", size=16)
+    assert np.isfinite(np.asarray(found.roots)).all()
+    axes = newton.plot_basins(found)
+    assert axes.get_xlabel() == "Re z"
+    axes.figure.clear()
+
+
+def test_command(capsys, tmp_path):
+    assert main(["root", "x^3 = 2x + 5", "--certify", "--plot", str(tmp_path / "a.png")]) == 0
+    shown = capsys.readouterr().out
+    assert "x = 2.094551481542327" in shown
+    assert "exactly one root" in shown
+    assert (tmp_path / "a.png").stat().st_size > 5000
+    assert main(["root", "x^2 = a", "--set", "a=2", "--interval", "0", "2"]) == 0
+    assert main(["root", "x^2 = -1", "--interval", "0", "1"]) == 1
+    assert main(["root", "sin(x) = 1/2", "--all", "--interval", "0", "pi"]) == 0
+    assert "2 roots by sign changes" in capsys.readouterr().out
+    assert main(["root", "sinn(x)"]) == 2
+    assert "did you mean 'sin'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_run(tmp_path):
+    from rich.console import Console
+
+    from jaxkit.newton.run import run
+
+    verdict = run(tmp_path, quick=True, console=Console(quiet=True))
+    assert verdict.ok, verdict.sentence
+    assert all(path.stat().st_size > 1000 for path in verdict.files)

@@ -1,0 +1,89 @@
+"""report: LaTeX that cannot be broken by text, figures, animation, the competition report."""
+
+import shutil
+import subprocess
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxkit import competition as comp
+from jaxkit.report.animation import animate
+from jaxkit.report.figures import save, style
+from jaxkit.report.latex import Document, escape, number
+from jaxkit.report.portrait import plot_equilibria, plot_field
+
+
+def test_special_characters_are_escaped():
+    assert escape(r"\input{/etc/passwd} 50%_$&#^~<>") == (
+        r"\textbackslash{}input\{/etc/passwd\} 50\%\_\$\&\#\textasciicircum{}\textasciitilde{}\textless{}\textgreater{}"
+    )
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.25, "0.25"), (-12.0, "-12"), (1.5e-7, r"1.5\times 10^{-7}")])
+def test_numbers(value, text):
+    assert number(value) == text
+
+
+def test_without_pdflatex_the_source_is_left_and_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    files, said = Document("A").section("B").text("50%").write(tmp_path)
+    assert [file.name for file in files] == ["report.tex"]
+    assert r"50\%" in files[0].read_text()
+    assert "pdflatex is not installed" in said
+
+
+def test_a_refusal_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    refuse = subprocess.CompletedProcess([], 1, "log\n! Undefined control sequence.\n", "")
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: refuse)
+    files, said = Document("A").write(tmp_path)
+    assert len(files) == 1
+    assert "! Undefined control sequence." in said
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_hostile_text_still_compiles(tmp_path):
+    document = Document(r"\end{document} $ % & # _ ^ ~").text(r"\write18{rm} {{{ \\ $$ ##")
+    files, said = document.table(["a_b", "$x_1$"], [["50%", "$1$"]], "c & d").write(tmp_path)
+    assert files[-1].read_bytes().startswith(b"%PDF"), said
+
+
+def test_saved_figures_are_the_same_each_time(tmp_path):
+    def draw(name):
+        with style() as plt:
+            figure, axes = plt.subplots()
+            axes.plot([0, 1], [0, 1])
+            return save(figure, tmp_path / name, caption="a line").read_bytes()
+
+    assert draw("a.png") == draw("b.png")
+    assert Image.open(tmp_path / "a.png").text["Description"] == "a line"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
+
+
+def test_animation_has_its_frames(tmp_path):
+    path = animate(lambda axes, i: axes.plot([0, i + 1], [0, 1]), 3, tmp_path / "a.gif", seconds=1.0)
+    with Image.open(path) as gif:
+        assert gif.n_frames == 3
+
+
+def test_portrait_marks_each_kind_once():
+    with style() as plt:
+        figure, axes = plt.subplots()
+        plot_field(lambda t, x, a: jnp.stack([x[1], -x[0]]), (-1, 1, -1, 1), axes=axes)
+        plot_equilibria(np.zeros((3, 2)), np.array([3, 3, 0]), axes=axes)
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["saddle"]
+        plt.close(figure)
+
+
+def test_the_report_of_a_fit(tmp_path):
+    found = comp.fit(comp.gause("paramecium"))
+    files, _ = comp.report(found, tmp_path, quick=True)
+    names = {file.name for file in files}
+    assert {"fit.png", "portrait.png", "outcomes.png", "series.png", "branches.png", "report.tex"} <= names
+    source = (tmp_path / "report.tex").read_text()
+    assert "226.03" in source  # capacity of P. caudatum
+    assert "coexistence attracts every start" in source
+    with pytest.raises(ValueError, match="must be a fit of two species"):
+        comp.report(comp.fit(comp.gause("saccharomyces")), tmp_path)
