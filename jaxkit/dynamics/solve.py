@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax
@@ -198,8 +199,22 @@ def _terms(field: Any, noise: Field | None, key: Array | None, ts: Array, x0: An
     return diffrax.MultiTerm(diffrax.ODETerm(field), diffrax.ControlTerm(diagonal, path))
 
 
+class _Bisection(optimistix.Bisection):
+    """Bisection inside the step in which the event occurred: unlike Newton's method it cannot leave that step.
+
+    Where no event occurred there is no root, and under `vmap` it is looked for all the same: that is no error.
+    """
+
+    def init(self, fn: Any, y: Any, args: Any, options: Any, f_struct: Any, aux_struct: Any, tags: Any) -> Any:  # noqa: PLR0913, PLR0917
+        state = optimistix.Bisection(self.rtol, self.atol, flip=False).init(
+            fn, y, args, options, f_struct, aux_struct, tags
+        )
+        falls = fn(state.lower, args)[0] > fn(state.upper, args)[0]
+        return eqx.tree_at(lambda s: s.flip, state, falls)
+
+
 def _event(event: Callable[[Array, Any, Any], Array], rtol: float, atol: Any) -> diffrax.Event:
-    finder = optimistix.Newton(rtol, atol, optimistix.rms_norm)
+    finder = _Bisection(rtol, atol)
     return diffrax.Event(lambda t, y, args, **_: event(t, y, args), finder)
 
 

@@ -14,13 +14,14 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from jaxkit.core.checks import double_precision, floating, require
-from jaxkit.core.status import Outcome
+from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import static as static_field
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.root import root
 from jaxkit.gravity.metrics import Metric, Params, static
 
 Lagrangian = Callable[..., Array]
+SMOOTH = 1e-4  # tail of a Legendre series above which a solution is not resolved
 
 
 def euler_lagrange(lagrangian: Lagrangian, order: int = 1) -> Callable[..., Callable[[Array], Array]]:
@@ -124,6 +125,7 @@ class StaticSolution(Outcome):
         f: `g^rr` at the nodes.
         n: `N / sqrt(f)` at the nodes, 1 at the outer end.
         residual: Largest field equation left.
+        tail: Last Legendre coefficients of `f` and `n` over the largest; above 1e-4 the status is `unresolved`.
         status: `Status` code.
         steps: Newton steps.
     """
@@ -134,6 +136,7 @@ class StaticSolution(Outcome):
     f: Float[Array, " n"]
     n: Float[Array, " n"]
     residual: Float[Array, ""]
+    tail: Float[Array, ""]
     status: Int[Array, ""]
     steps: Int[Array, ""]
     ends: tuple[float, float] = static_field()
@@ -170,6 +173,10 @@ def solve_static(
     max_steps: int = 50,
 ) -> StaticSolution:
     """Solve the field equations of a static spherical action, given as a Python function.
+
+    A quadratic constraint has several branches, each a true solution, and the first guess chooses among them: `ok` says
+    that the equations hold and that `f` is smooth, not that this is the branch you meant. Compare `f` with what you
+    know of it (mass, asymptotics). A curve that jumps between branches is `unresolved`.
 
     Args:
         lagrangian: `L(r, f, df, n, params)`, the density of the action in `r` for
@@ -230,4 +237,10 @@ def solve_static(
     end = a if at_inner else b
     first = jax.vmap(guess)(r) if guess else 1 + jax.lax.stop_gradient(value - 1) * end / r
     found = root(equations, {"f": first, "n": jnp.ones(nodes)}, (value, params), atol=1e-11, max_steps=max_steps)
-    return StaticSolution(r, found.value["f"], found.value["n"], found.residual, found.status, found.steps, ends=(a, b))
+    f, n = found.value["f"], found.value["n"]
+    series = np.linalg.inv(np.polynomial.legendre.legvander(x, nodes - 1))
+    share = lambda v: jnp.max(jnp.abs(series[-3:] @ v)) / jnp.max(jnp.abs(series @ v))
+    tail = jax.lax.stop_gradient(jnp.maximum(share(f), share(n)))
+    rough = (found.status == int(Status.ok)) & ~(tail < SMOOTH)
+    status = jnp.where(rough, int(Status.unresolved), found.status)
+    return StaticSolution(r, f, n, found.residual, tail, status, found.steps, ends=(a, b))

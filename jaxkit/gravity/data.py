@@ -1,4 +1,8 @@
-"""Measurements that test gravity where it is weak and where it is strong: value, error, source."""
+"""Measurements that test gravity where it is weak and where it is strong: value, error, source.
+
+Not checked against the papers themselves (values from the literature as remembered): the errors of Mercury, limb and
+Cassini, the range of the shadow of Sgr A*, and the elements of S2's orbit. Their `note` says so.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,6 +19,7 @@ ARCSECOND = np.pi / 648_000
 CENTURY = 36_525.0  # days
 
 MERCURY = MappingProxyType({"a": 0.38709893 * AU, "e": 0.20563069, "days": 87.9691})
+# Elements of S2 and the mass of Sgr A*: not checked against the paper.
 S2 = MappingProxyType({"mass": 4.261e6, "parsecs": 8246.7, "a_mas": 125.058, "e": 0.884649})
 SGR_A_MASS = 4.261e6  # solar masses
 
@@ -46,15 +51,15 @@ MEASUREMENTS: Mapping[str, Measurement] = MappingProxyType(
     {
         "mercury": Measurement(
             "perihelion of Mercury, residual advance", -0.0036, 0.0050, '"/century', 1.0,
-            "Pitjeva, Astron. Lett. 31, 340 (2005)",
+            "Pitjeva, Astron. Lett. 31, 340 (2005)", "not checked against the paper",
         ),
         "limb": Measurement(
             "deflection at the solar limb, gamma - 1", -0.8e-4, 1.2e-4, "", 1.0,
-            "Lambert, Le Poncin-Lafitte, A&A 499, 331 (2009)", "as a fraction of half the deflection",
+            "Lambert, Le Poncin-Lafitte, A&A 499, 331 (2009)", "as a fraction of half the deflection; not checked against the paper",
         ),
         "cassini": Measurement(
             "Shapiro delay of Cassini, gamma - 1", 2.1e-5, 2.3e-5, "", 1.0,
-            "Bertotti, Iess, Tortora, Nature 425, 374 (2003)",
+            "Bertotti, Iess, Tortora, Nature 425, 374 (2003)", "not checked against the paper",
         ),
         "s2": Measurement(
             "precession of S2, fraction of general relativity's", 1.10, 0.19, "", S2["mass"],
@@ -62,7 +67,7 @@ MEASUREMENTS: Mapping[str, Measurement] = MappingProxyType(
         ),
         "eht": Measurement(
             "shadow radius of Sgr A*, in its mass", 4.885, 0.335, "M", SGR_A_MASS,
-            "EHT 2022 as read by Vagnozzi et al., arXiv 2205.07787: 4.55 to 5.22",
+            "EHT 2022 as read by Vagnozzi et al., arXiv 2205.07787: 4.55 to 5.22", "not checked against the paper",
         ),
     }
 )  # fmt: skip

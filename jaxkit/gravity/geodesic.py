@@ -206,8 +206,7 @@ def trace(
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step.
         method: A method of `jaxkit.solve`: `"dopri8"`, `"tsit5"`, ...
-        inner: Stop below this radius; 1.001 horizon radii by default. With 0 and no other limit nothing is watched,
-            which is nearly twice as fast.
+        inner: Stop below this radius; 1.001 horizon radii by default. With 0 and no other limit nothing is watched.
         outer: Stop beyond this radius; nowhere by default.
         event: Stop where `event(x, params)` crosses zero.
         ts: Affine parameters at which points are kept, shape `(m,)`, from 0 to `length`.

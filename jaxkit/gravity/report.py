@@ -110,7 +110,7 @@ def write(
         The files, one sentence on the typesetting, and the traced image.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    picture = image(kerr(a=0.9), pixels=32 if quick else 80, extent=16.0)
+    picture = image(kerr(a=0.9), pixels=24 if quick else 64, extent=16.0)
     holes = contenders()
     bound = {name: m for name, m in holes.items() if not name.startswith("LMP")}
     draw = {

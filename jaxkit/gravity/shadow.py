@@ -176,19 +176,22 @@ def image(
         return _picture(rays, jnp.full(x.shape[0], jnp.nan), jnp.zeros(x.shape[0]), pixels, extent)
     inner = float(isco(metric, params).value) if disk.inner is None else disk.inner
     seen, struck = jnp.full(x.shape[0], jnp.nan), jnp.full(x.shape[0], jnp.inf)
-    rays, drift, status = None, jnp.zeros(x.shape[0]), jnp.zeros(x.shape[0], jnp.int32)
-    for _ in range(passes + 1):
-        rays = trace(metric, x, p, -4.0 * distance, params, event=_equatorial, **go)
+    count = x.shape[0]
+    drift, status, ended, steps = jnp.zeros(count), *(jnp.zeros(count, jnp.int32) for _ in range(3))
+    on = jnp.ones(count, bool)
+    for _ in range(passes + 1):  # a ray that has ended is not moved: behind the horizon it would run out of steps
+        rays = trace(metric, x, p, jnp.where(on, -4.0 * distance, 0.0), params, event=_equatorial, **go)
         r = rays.x[:, 1]
-        hit = (rays.ended == 3) & (r >= inner) & (r <= disk.outer) & ~jnp.isfinite(seen)
+        hit = on & (rays.ended == 3) & (r >= inner) & (r <= disk.outer)
         seen = jnp.where(hit, redshift(metric, rays.x, rays.p, params), seen)
         struck = jnp.where(hit, r, struck)
-        drift, status = jnp.maximum(drift, rays.drift), jnp.where(status == 0, rays.status, status)
-        on = (rays.ended == 3)[:, None] & ~jnp.isfinite(seen)[:, None]
-        x, p = jnp.where(on, _nudge(rays.x), rays.x), rays.p
-    assert rays is not None  # noqa: S101
+        drift, status = jnp.where(on, jnp.maximum(drift, rays.drift), drift), jnp.where(on, rays.status, status)
+        ended, steps = jnp.where(on, rays.ended, ended), steps + jnp.where(on, rays.steps, 0)
+        x, p = jnp.where(on[:, None], rays.x, x), jnp.where(on[:, None], rays.p, p)
+        on = on & (ended == 3) & ~hit & (status == int(Status.ok))
+        x = jnp.where(on[:, None], _nudge(x, p), x)
     glow = jnp.where(jnp.isfinite(seen), seen**4 * (inner / struck) ** disk.power, 0.0)
-    found = Rays(rays.x, rays.p, rays.end, rays.ended, drift, status, rays.steps)
+    found = Rays(x, p, jnp.zeros(count), ended, drift, status, steps)
     return _picture(found, seen, glow, pixels, extent)
 
 
@@ -196,10 +199,9 @@ def _equatorial_never(x: Any, params: Params) -> Array:
     return jnp.ones_like(x[1])
 
 
-def _nudge(x: Array) -> Array:
-    """A hair past the equatorial plane, so that the same crossing does not stop the ray again."""
-    side = jnp.sign(x[:, 2] - jnp.pi / 2)
-    return x.at[:, 2].add(1e-9 * jnp.where(side == 0, 1.0, side))
+def _nudge(x: Array, p: Array) -> Array:
+    """A hair past the equatorial plane in the sense of the motion back in time, so that it is not crossed again."""
+    return x.at[:, 2].set(jnp.pi / 2 - 1e-7 * jnp.where(p[:, 2] < 0, -1.0, 1.0))
 
 
 def _stop(metric: Metric, params: Params) -> ArrayLike:
