@@ -205,7 +205,7 @@ class _Bisection(optimistix.Bisection):
     Where no event occurred there is no root, and under `vmap` it is looked for all the same: that is no error.
     """
 
-    def init(self, fn: Any, y: Any, args: Any, options: Any, f_struct: Any, aux_struct: Any, tags: Any) -> Any:  # noqa: PLR0913, PLR0917
+    def init(self, fn: Any, y: Any, args: Any, options: Any, f_struct: Any, aux_struct: Any, tags: Any) -> Any:
         state = optimistix.Bisection(self.rtol, self.atol, flip=False).init(
             fn, y, args, options, f_struct, aux_struct, tags
         )

@@ -55,7 +55,8 @@ MEASUREMENTS: Mapping[str, Measurement] = MappingProxyType(
         ),
         "limb": Measurement(
             "deflection at the solar limb, gamma - 1", -0.8e-4, 1.2e-4, "", 1.0,
-            "Lambert, Le Poncin-Lafitte, A&A 499, 331 (2009)", "as a fraction of half the deflection; not checked against the paper",
+            "Lambert, Le Poncin-Lafitte, A&A 499, 331 (2009)",
+            "as a fraction of half the deflection; not checked against the paper",
         ),
         "cassini": Measurement(
             "Shapiro delay of Cassini, gamma - 1", 2.1e-5, 2.3e-5, "", 1.0,

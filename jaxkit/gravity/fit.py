@@ -67,7 +67,7 @@ def _predictions() -> Callable[[Array], dict[str, Array]]:
         return {
             "mercury": per_century(turn - turn_gr),  # pyright: ignore[reportArgumentType]
             "limb": 2 * (bent / bent_gr - 1),
-            "cassini": 2 * (late / late_gr - 1),
+            "cassini": 2 * (late / late_gr - 1),  # pyright: ignore[reportReturnType]
             "s2": star / star_gr,
             "eht": shadow_radius(hole, omega).value,
         }

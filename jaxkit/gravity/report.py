@@ -26,7 +26,7 @@ ASSUMPTION = (
 )
 CAPTIONS = {
     "profiles": "f(r) of general relativity, Kehagias-Sfetsos (two couplings) and Lu-Mei-Pope.",
-    "potentials": "Effective potentials: Lu-Mei-Pope has no Kepler regime.",
+    "potentials": "Effective potentials. Lu-Mei-Pope, without a Kepler regime, lies above the frame: it grows as r².",
     "orbits": "Three turns of one orbit (p = 12 M, e = 0.5), turning points equal.",
     "bounce": "A universe with radiation and k = -1 bounces instead of beginning: integrated and exact.",
     "shadow": "Kerr with a = 0.9 and a thin disk seen at 80 degrees, traced ray by ray; dashed: the critical curve.",

@@ -38,7 +38,8 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
     with console.status("recomputing the bounds on omega ..."):
         limits, claims = bounds(), published_bounds()
     console.print(_grid("Bounds on omega, one sigma", ("measurement", "omega M²", "omega (1/m²)", "note"), [
-        (row.name, f"{row.omega0:.3g}", f"{row.omega:.3g}", f"{row.source}; {row.note}" if row.note else row.source) for row in limits
+        (row.name, f"{row.omega0:.3g}", f"{row.omega:.3g}", "; ".join(filter(None, (row.source, row.note))))
+        for row in limits
     ]))  # fmt: skip
     console.print(_grid("Published bounds, computed again", ("source", "claim", "recomputed", "verdict"), [
         (c.source, f"{c.published:.3g}", f"{c.recomputed:.3g}", c.verdict) for c in claims
