@@ -89,8 +89,8 @@ def invasion(p: Params) -> Float[Array, " 2"]:
 def nullclines(p: Params, x1: ArrayLike) -> tuple[Array, Array]:
     """The inner nullclines as functions of `x1`: where species 1 rests, and where species 2 rests.
 
-    They are the lines `x2 = (r1 - r1 x1/N1) / a1` and `x2 = N2 (1 - a2 x1 / r2)`; the axes are nullclines too. The lines
-    cross at the point of coexistence.
+    They are the lines `x2 = (r1 - r1 x1/N1) / a1` and `x2 = N2 (1 - a2 x1 / r2)`; the axes are nullclines too.
+    The lines cross at the point of coexistence.
 
     Example:
         >>> from jaxkit import competition as comp
