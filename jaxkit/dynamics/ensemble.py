@@ -146,16 +146,18 @@ def prepare(
     devices: Sequence[Any] | None = None,
 ) -> tuple[Plan, PyTree, tuple[Array, ...], Any, tuple[Array, Array], Array | None]:
     """Check an ensemble's arguments: the plan, starts, parameter leaves and their structure, time span, save times."""
-    events = (event,) if callable(event) else tuple(event)
+    events: tuple[Any, ...] = (event,) if callable(event) else tuple(event)
     checks.one_of("method", method, ("taylor", *PAIRS))
     starts = as_state("x0s", x0s)
     args = jax.tree.map(jnp.asarray, params)
     n = _lanes(starts, args, in_axes, t0, t1)
+    leaves: list[Array]
     leaves, treedef = jax.tree.flatten(args)
     lanewise = tuple(in_axes[1] == 0 and bool(leaf.ndim) for leaf in leaves)
     starts = starts if in_axes[0] == 0 else jax.tree.map(lambda v: jnp.broadcast_to(v, (n, *v.shape)), starts)
     dtype = jax.tree.leaves(starts)[0].dtype
-    span = tuple(jnp.broadcast_to(checks.floating(k, v).astype(dtype), (n,)) for k, v in (("t0", t0), ("t1", t1)))
+    end = lambda name, value: jnp.broadcast_to(checks.floating(name, value).astype(dtype), (n,))
+    span = end("t0", t0), end("t1", t1)
     times = None if ts is None else checks.floating("ts", ts).astype(dtype)
     if times is not None:
         checks.shape("ts", times, ("m",))
