@@ -97,7 +97,8 @@ def ensemble(
         method: `"taylor"`, whose order follows from `rtol`, or an embedded Runge-Kutta pair, one of `PAIRS`.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step, in units of the state.
-        max_steps: Most steps of a lane, rejected ones included; beyond, its status is `max_steps`.
+        max_steps: Most steps of a lane, rejected ones included; beyond, its status is `max_steps`, or `stiff` where
+            stability set the steps (then `jaxkit.solve` with an implicit method is the way).
         in_axes: Whether `x0s` and `params` have lanes (0) or are shared by all lanes (None).
         event: Stops a lane where `event(t, x, args)` crosses zero; or several such functions.
         width: Lanes of a chunk; None chooses for the machine.
