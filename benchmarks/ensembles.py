@@ -1,8 +1,8 @@
 """CLAIM: `jaxkit.ensemble` solves many small ODEs faster per core than every other solver callable from Python.
 
 10,000 competition problems, r = (1, 1.2), N = (100, 80), a = (.008, .01), each +-50%, x0 = (10, 10), t = 50,
-rtol = atol = 1e-8; and the same with rates spread over 0.1..10. CPU time of one process, peers interleaved; the error is
-that against jaxkit at rtol = 1e-13. Peers that are not installed are left out: pip install -e '.[bench]'.
+rtol = atol = 1e-8; and the same with rates spread over 0.1..10. CPU time of one process, peers interleaved; the error
+is that against jaxkit at rtol = 1e-13. Peers that are not installed are left out: pip install -e '.[bench]'.
 """
 
 import os
@@ -40,7 +40,7 @@ def ours(x0, p, **more):
     return lambda: jk.ensemble(field, x0, p, END, **settings).final
 
 
-def by_diffrax(x0, p, *, scalars):
+def by_diffrax(x0, p, *, scalars, tol=TOL):
     diffrax = optional("diffrax")
 
     def pair(t, x, p):
@@ -57,7 +57,7 @@ def by_diffrax(x0, p, *, scalars):
             x,
             p,
             saveat=diffrax.SaveAt(t1=True),
-            stepsize_controller=diffrax.PIDController(rtol=TOL, atol=TOL),
+            stepsize_controller=diffrax.PIDController(rtol=tol, atol=tol),
             throw=False,
             max_steps=None,
             adjoint=diffrax.ForwardMode(),
@@ -72,14 +72,14 @@ def by_diffrax(x0, p, *, scalars):
     return lambda: run(x0, p)
 
 
-def by_heyoka(x0, p, batch):
+def by_heyoka(x0, p, batch, tol=TOL):
     hy = optional("heyoka")
     if hy is None:
         return None
     x, y = hy.make_vars("x", "y")
     r1, r2, n1, n2, a1, a2 = (hy.par[i] for i in range(6))
     system = [(x, r1 * x * (1 - x / n1) - a1 * x * y), (y, r2 * y * (1 - y / n2) - a2 * x * y)]
-    solver = hy.taylor_adaptive_batch(system, state=np.full((2, batch), 10.0), pars=np.zeros((6, batch)), tol=TOL)
+    solver = hy.taylor_adaptive_batch(system, state=np.full((2, batch), 10.0), pars=np.zeros((6, batch)), tol=tol)
     columns = np.concatenate(p, 1).T.copy()
 
     def run():

@@ -35,6 +35,7 @@ _HOME = {
     "least_squares": "jaxkit.learn.least_squares",
     "linearize": "jaxkit.dynamics.stability",
     "multistart": "jaxkit.learn.least_squares",
+    "nullclines": "jaxkit.dynamics.stability",
     "root": "jaxkit.dynamics.root",
     "sensitivity": "jaxkit.dynamics.sensitivity",
     "set_precision": "jaxkit.core.environment",
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.stability import divergence as divergence
     from jaxkit.dynamics.stability import equilibria as equilibria
     from jaxkit.dynamics.stability import linearize as linearize
+    from jaxkit.dynamics.stability import nullclines as nullclines
     from jaxkit.dynamics.unroll import Unrolled as Unrolled
     from jaxkit.dynamics.unroll import unroll as unroll
     from jaxkit.learn.fit import Fit as Fit

@@ -6,8 +6,9 @@
 
 # %% [markdown]
 # # Ten thousand futures at once
-# Two species compete. Which wins depends on where they start, and on parameters that nobody knows exactly. `jk.ensemble`
-# solves one small ODE a lane, each lane with its own step sizes; `jk.sensitivity` adds the derivatives of every lane.
+# Two species compete. Which wins depends on where they start, and on parameters that nobody knows exactly.
+# `jk.ensemble` solves one small ODE a lane, each lane with its own step sizes; `jk.sensitivity` adds the derivatives of
+# every lane.
 
 # %%
 import os

@@ -42,7 +42,7 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def matplotlib_imports(tree, inside=""):
-    """Names of the functions that import matplotlib ("" at the top of the module); imports for the type checker aside."""
+    """Names of the functions that import matplotlib ("" at the top); imports for the type checker aside."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue

@@ -34,5 +34,6 @@ from jaxkit.competition.theory import equilibria as equilibria
 from jaxkit.competition.theory import explain as explain
 from jaxkit.competition.theory import invasion as invasion
 from jaxkit.competition.theory import lyapunov as lyapunov
+from jaxkit.competition.theory import nullclines as nullclines
 from jaxkit.competition.theory import outcome as outcome
 from jaxkit.competition.theory import regime as regime

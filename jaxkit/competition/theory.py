@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Complex, Float, Int
 
 from jaxkit.competition.model import Params, field
+from jaxkit.core import checks
 from jaxkit.core.numerics import safe_divide
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.stability import Kind, divergence, linearize
@@ -83,6 +84,22 @@ def invasion(p: Params) -> Float[Array, " 2"]:
     """Growth rate of each species when rare, the other at its capacity: `r1 - a1 N2`, `r2 - a2 N1`; per unit time."""
     p = p.arrays()
     return p.r - p.a * p.N[::-1]
+
+
+def nullclines(p: Params, x1: ArrayLike) -> tuple[Array, Array]:
+    """The inner nullclines as functions of `x1`: where species 1 rests, and where species 2 rests.
+
+    They are the lines `x2 = (r1 - r1 x1/N1) / a1` and `x2 = N2 (1 - a2 x1 / r2)`; the axes are nullclines too.
+    The lines cross at the point of coexistence.
+
+    Example:
+        >>> from jaxkit import competition as comp
+        >>> p = comp.Params(r=(0.1, 0.3), N=(500.0, 1000 / 3), a=(1e-4, 2e-4))
+        >>> [round(float(x2), 6) for x2 in comp.nullclines(p, 375.0)]
+        [250.0, 250.0]
+    """
+    p, x1 = p.arrays(), checks.floating("x1", x1)
+    return (p.r[0] - p.r[0] * x1 / p.N[0]) / p.a[0], p.N[1] * (1 - p.a[1] * x1 / p.r[1])
 
 
 class Regime(enum.IntEnum):

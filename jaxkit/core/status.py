@@ -49,7 +49,12 @@ class Status(enum.IntEnum):
     )
     not_applicable = 9, "the question has no answer for these parameters (there is no such point, event or orbit)."
     not_continuous = 10, "the sign changes by a jump or at a pole, not through zero; choose a bracket without it."
-    unresolved = 11, "the solution is not smooth on its nodes; take more nodes, or another first guess."
+    stiff = (
+        11,
+        "`max_steps` was reached because the problem is stiff: an explicit method's steps are as short as its "
+        'stability demands; use an implicit one, `jaxkit.solve(..., method="kvaerno5")`.',
+    )
+    unresolved = 12, "the solution is not smooth on its nodes; take more nodes, or another first guess."
 
 
 class SolverError(RuntimeError):

@@ -97,7 +97,8 @@ def ensemble(
         method: `"taylor"`, whose order follows from `rtol`, or an embedded Runge-Kutta pair, one of `PAIRS`.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step, in units of the state.
-        max_steps: Most steps of a lane, rejected ones included; beyond, its status is `max_steps`.
+        max_steps: Most steps of a lane, rejected ones included; beyond, its status is `max_steps`, or `stiff` where
+            stability set the steps (then `jaxkit.solve` with an implicit method is the way).
         in_axes: Whether `x0s` and `params` have lanes (0) or are shared by all lanes (None).
         event: Stops a lane where `event(t, x, args)` crosses zero; or several such functions.
         width: Lanes of a chunk; None chooses for the machine.
@@ -146,16 +147,18 @@ def prepare(
     devices: Sequence[Any] | None = None,
 ) -> tuple[Plan, PyTree, tuple[Array, ...], Any, tuple[Array, Array], Array | None]:
     """Check an ensemble's arguments: the plan, starts, parameter leaves and their structure, time span, save times."""
-    events = (event,) if callable(event) else tuple(event)
+    events: tuple[Any, ...] = (event,) if callable(event) else tuple(event)
     checks.one_of("method", method, ("taylor", *PAIRS))
     starts = as_state("x0s", x0s)
     args = jax.tree.map(jnp.asarray, params)
     n = _lanes(starts, args, in_axes, t0, t1)
+    leaves: list[Array]
     leaves, treedef = jax.tree.flatten(args)
     lanewise = tuple(in_axes[1] == 0 and bool(leaf.ndim) for leaf in leaves)
     starts = starts if in_axes[0] == 0 else jax.tree.map(lambda v: jnp.broadcast_to(v, (n, *v.shape)), starts)
     dtype = jax.tree.leaves(starts)[0].dtype
-    span = tuple(jnp.broadcast_to(checks.floating(k, v).astype(dtype), (n,)) for k, v in (("t0", t0), ("t1", t1)))
+    end = lambda name, value: jnp.broadcast_to(checks.floating(name, value).astype(dtype), (n,))
+    span = end("t0", t0), end("t1", t1)
     times = None if ts is None else checks.floating("ts", ts).astype(dtype)
     if times is not None:
         checks.shape("ts", times, ("m",))

@@ -23,7 +23,7 @@ def as_state(name: str, x0: PyTree) -> PyTree:
     return jax.tree.map(lambda v: v.astype(dtype), x0)
 
 
-def check_field(field: Field, t: Array, x: PyTree, args: PyTree) -> None:
+def check_field(field: Field, t: Array | jax.ShapeDtypeStruct, x: PyTree, args: PyTree) -> None:
     """Check at trace time that `field` returns a velocity of the state's structure and shapes."""
     checks.require(callable(field), "field", "be a function `field(t, x, args)`", f"is {type(field).__name__}")
     velocity = jax.eval_shape(field, t, x, args)

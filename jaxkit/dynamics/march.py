@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from jaxkit.core.status import Status
 from jaxkit.dynamics.scalars import LANE, ScalarField
 from jaxkit.dynamics.schemes import Tableau
+from jaxkit.dynamics.stiffness import limited_by_stability
 
 State = tuple[Array, ...]  # one number a state entry (a row of lanes inside the loop)
 Constants = dict[int, Any]
@@ -160,7 +161,14 @@ def march(
     )
     code = lambda status: jnp.asarray(int(status), jnp.int32)
     why = jnp.where(again & _finite(x), code(Status.step_too_small), code(Status.not_finite))
-    status = jnp.where(running(c), code(Status.max_steps), jnp.where(stuck, why, code(Status.ok)))
+    late = running(c)
+    ahead = lambda: memory[0] if memory else over(method.length)(t, x, lanes.t1 - t)
+    velocity = lambda v: tuple(over(lambda *a: field(a[0], a[1], a[2], field.outputs[:k]))(t, v))
+    stiff = jax.lax.cond(
+        jnp.any(late), lambda: limited_by_stability(velocity, x, ahead()), lambda: jnp.zeros_like(stuck)
+    )
+    out = jnp.where(stiff, code(Status.stiff), code(Status.max_steps))
+    status = jnp.where(late, out, jnp.where(stuck, why, code(Status.ok)))
     whole = lambda v: v.astype(jnp.int32)
     event = c.event[0] if events else jnp.full(size, -1, jnp.int32)
     taken = jnp.where(stuck, -1 - steps, steps)

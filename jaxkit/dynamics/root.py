@@ -1,5 +1,6 @@
 """Roots of residuals: the `root` verb."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -19,6 +20,7 @@ from jaxkit.dynamics.rootfinders.method import (
     code,
     diagnosed,
     linearize,
+    lost,
     running,
     solve_linear,
 )
@@ -100,6 +102,26 @@ def root(
         >>> round(float(jk.root(lambda x, _: jnp.cos(x) - x, bracket=(0.0, 1.0)).checked().value), 6)
         0.739085
     """
+    return explained(found(fn, x0, args, method=method, bracket=bracket, rtol=rtol, atol=atol, max_steps=max_steps))
+
+
+def explained(root: Root[X]) -> Root[X]:
+    """The root with its status told from its residual (see `diagnosed`)."""
+    return dataclasses.replace(root, status=diagnosed(root.status, root.residual))
+
+
+def found(
+    fn: Callable[[X, Any], PyTree],
+    x0: X | None = None,
+    args: PyTree = None,
+    *,
+    method: str | Method | None = None,
+    bracket: tuple[Any, Any] | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    max_steps: int = 100,
+) -> Root[X]:
+    """`root`, but not yet `explained`: for chunks, of which XLA would compute the last residual twice."""
     solver = choose(method, bracket)
     x0, ends = guess(x0, bracket, solver)
     start, unravel = flatten(x0, flat=solver.flat)
@@ -123,7 +145,8 @@ def root(
         return (x, aux), (dx, jax.tree.map(lambda v: jnp.zeros(v.shape, jax.dtypes.float0), aux))
 
     x, (status, steps) = solved(start, ends, tuple(consts))
-    return Root(unravel(x), jnp.max(jnp.abs(residual(x, *consts))), status, steps)
+    size = jnp.max(jnp.abs(residual(x, *consts)))
+    return Root(unravel(x), size, status, steps)
 
 
 def _solve(
@@ -151,7 +174,7 @@ def _run(problem: Problem, method: Method, first: Iterate, max_steps: int) -> tu
     state, status, steps = iterate(
         step, first, status=lambda s: s.status, done=lambda s: ~going(s), max_steps=max_steps
     )
-    state = diagnosed(problem, state._replace(status=status))
+    state = lost(state._replace(status=status))
     state = state._replace(x=method.finish(problem, state)) if method.finish else state
     return (checked(problem, state) if method.bracketing else _cycling(problem, step, state)), steps
 

@@ -2,22 +2,22 @@
 
 `ScalarField(field, t, x, args)` reads the jaxpr of a field and takes its arrays apart at trace time: slices, stacks,
 transposes, matrix products and sums of small arrays become plain scalar arithmetic, so that a lane's state is a handful
-of registers whatever the user wrote. Equal operations are shared, constants folded; nodes that depend neither on `t` nor
-on `x` are marked, so that a loop computes them once. What has no scalar form (a solve, a sort, a table look-up) stays one
-opaque node on the rebuilt arrays.
+of registers whatever the user wrote. Equal operations are shared, constants folded; nodes that depend neither on `t`
+nor on `x` are marked, so that a loop computes them once. What has no scalar form (a solve, a sort, a table look-up)
+stays one opaque node on the rebuilt arrays.
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
+import jax.core
 import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
-LARGEST = 64  # arrays of more entries that every lane shares are not taken apart
-SHARED, LANE, MOVING = 0, 1, 2  # what a node depends on: nothing of the lane, the lane's parameters, time or state
+from jaxkit.dynamics.nodes import LANE, LARGEST, MOVING, SHARED, Atom, Builder, Literal, Node, Value, Whole
+
 _UNROLL = 64  # longest scan that is written out
 
 # Calls that are entered: parameter that holds their jaxpr.
@@ -36,10 +36,10 @@ _STRUCTURAL = frozenset(
     "dynamic_update_slice scatter split stack copy copy_p tile".split()
 )
 _ELEMENTWISE = frozenset(
-    "add sub mul div neg exp exp2 log log1p expm1 sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh atan2 sqrt "
-    "rsqrt cbrt integer_pow pow square logistic abs sign max min select_n lt le gt ge eq ne and or not xor floor ceil "
-    "round is_finite convert_element_type erf erfc erf_inv lgamma digamma polygamma rem clamp nextafter stop_gradient "
-    "reduce_precision add_any lt_to le_to".split()
+    "add sub mul div neg exp exp2 log log1p expm1 sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh "
+    "atan2 sqrt rsqrt cbrt integer_pow pow square logistic abs sign max min select_n lt le gt ge eq ne and or not xor "
+    "floor ceil round is_finite convert_element_type erf erfc erf_inv lgamma digamma polygamma rem clamp nextafter "
+    "stop_gradient reduce_precision add_any lt_to le_to".split()
 )
 _FOLDS = {
     "reduce_sum": "add",
@@ -57,171 +57,6 @@ _FOLD_PRIMITIVES = {
     "and": jax.lax.and_p,
     "or": jax.lax.or_p,
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Literal:
-    """A number known at trace time."""
-
-    value: Any  # a numpy scalar
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the number."""
-        return self.value.dtype
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Literal) and self.dtype == other.dtype and self.value.tobytes() == other.value.tobytes()
-        )
-
-    def __hash__(self) -> int:
-        return hash((self.dtype, self.value.tobytes()))
-
-
-Atom = int | Literal  # a node's number, or a constant
-
-
-@dataclasses.dataclass(frozen=True)
-class Node:
-    """One scalar operation, an input (`name="input"`), or an opaque operation on arrays (`name="opaque"`)."""
-
-    name: str
-    inputs: tuple[Atom, ...]
-    dtype: Any
-    level: int
-    primitive: Any = None
-    params: tuple[tuple[str, Any], ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Whole:
-    """An array that is not taken apart: a node whose value is the array."""
-
-    node: int
-    shape: tuple[int, ...]
-    dtype: Any
-
-    @property
-    def size(self) -> int:
-        """Number of entries."""
-        return int(np.prod(self.shape))
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    def ravel(self) -> list[Atom]:
-        """Its atoms."""
-        return [self.node]
-
-
-Value = np.ndarray | Whole  # what the interpreter computes with: an array of atoms, or one node
-
-
-class Builder:
-    """Collects nodes, shares equal ones, folds constants."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Node] = []
-        self.known: dict[Any, int] = {}
-
-    def input(self, dtype: Any, level: int) -> int:
-        """A new input."""
-        self.nodes.append(Node("input", (), dtype, level))
-        return len(self.nodes) - 1
-
-    def dtype(self, atom: Atom) -> np.dtype:
-        """Type of the number."""
-        return atom.dtype if isinstance(atom, Literal) else self.nodes[atom].dtype
-
-    def level(self, *atoms: Atom) -> int:
-        """The highest level among atoms: what they depend on."""
-        return max((self.nodes[a].level for a in atoms if not isinstance(a, Literal)), default=SHARED)
-
-    def node(self, primitive: Any, inputs: Sequence[Atom], params: dict[str, Any] | None = None) -> Atom:
-        """The node of an elementwise primitive, simplified where that is exact up to the sign of zero."""
-        name, inputs, params = primitive.name, tuple(inputs), dict(params or {})
-        simple = _simplify(name, inputs, params)
-        if simple is not None:
-            return simple
-        if name == "square":
-            return self.node(jax.lax.mul_p, (inputs[0], inputs[0]))
-        if name == "integer_pow" and 2 <= params["y"] <= 8:
-            half = self.node(jax.lax.integer_pow_p, inputs, {"y": params["y"] // 2})
-            whole = self.node(jax.lax.mul_p, (half, half))
-            return self.node(jax.lax.mul_p, (whole, inputs[0])) if params["y"] % 2 else whole
-        if all(isinstance(atom, Literal) for atom in inputs):
-            with jax.ensure_compile_time_eval():
-                return Literal(np.asarray(primitive.bind(*(jnp.asarray(a.value) for a in inputs), **params))[()])
-        if name in ("add", "mul", "max", "min", "add_any"):  # one order, so that equal sums are shared
-            inputs = tuple(sorted(inputs, key=lambda a: (-1, 0) if isinstance(a, Literal) else (0, a)))
-        frozen = tuple(sorted(params.items(), key=lambda item: item[0]))
-        key = (name, inputs, _hashable(frozen))
-        if key not in self.known:
-            avals = [jax.ShapeDtypeStruct((), self.dtype(a)) for a in inputs]
-            dtype = jax.eval_shape(lambda *v: primitive.bind(*v, **params), *avals).dtype
-            self.nodes.append(Node(name, inputs, dtype, self.level(*inputs), primitive, frozen))
-            self.known[key] = len(self.nodes) - 1
-        return self.known[key]
-
-    def opaque(self, primitive: Any, params: dict[str, Any], operands: Sequence[Value], outs: list[Any]) -> list[Value]:
-        """One node for a whole array operation and one for each entry of its results (large results stay whole)."""
-        atoms = tuple(a for operand in operands for a in operand.ravel())
-        shapes = tuple(None if isinstance(operand, Whole) else operand.shape for operand in operands)
-        level = self.level(*atoms)
-        self.nodes.append(Node("opaque", atoms, None, level, primitive, (("params", params), ("shapes", shapes))))
-        source, results = len(self.nodes) - 1, []
-
-        def entry(place: int, index: Any, dtype: Any) -> int:
-            self.nodes.append(Node("entry", (source,), dtype, level, None, (("of", (place, index)),)))
-            return len(self.nodes) - 1
-
-        for place, aval in enumerate(outs):
-            if aval.size > LARGEST:
-                results.append(Whole(entry(place, ..., aval.dtype), aval.shape, aval.dtype))
-                continue
-            entries = np.empty(aval.shape, object)
-            for index in np.ndindex(aval.shape):
-                entries[index] = entry(place, index, aval.dtype)
-            results.append(entries)
-        return results
-
-
-def _hashable(value: Any) -> Any:
-    try:
-        hash(value)
-    except TypeError:
-        return repr(value)
-    return value
-
-
-def _is(atom: Atom, value: float) -> bool:
-    return isinstance(atom, Literal) and bool(atom.value == value)
-
-
-def _simplify(name: str, inputs: tuple[Atom, ...], params: dict[str, Any]) -> Atom | None:
-    """A simpler atom of the same value: x + 0, x * 1, x * 0, x / 1, a constant choice."""
-    if name in ("stop_gradient", "copy", "copy_p", "reduce_precision"):
-        return inputs[0]
-    if name in ("add", "add_any", "sub", "or") and _is(inputs[1], 0):
-        return inputs[0]
-    if name in ("add", "add_any", "or") and _is(inputs[0], 0):
-        return inputs[1]
-    if name in ("mul", "and"):
-        for one, other in (inputs, inputs[::-1]):
-            if _is(one, 1) and name == "mul":
-                return other
-            if _is(one, 0):
-                return one
-    if name == "div" and (_is(inputs[1], 1) or _is(inputs[0], 0)):
-        return inputs[0]
-    if name == "integer_pow" and params["y"] == 1:
-        return inputs[0]
-    if name == "select_n" and isinstance(inputs[0], Literal):
-        return inputs[1 + int(inputs[0].value)]
-    return None
 
 
 def _literals(array: Any) -> np.ndarray:
@@ -249,7 +84,10 @@ class Interpreter:
     def run(self, jaxpr: Any, consts: Sequence[Value], inputs: Sequence[Value]) -> list[Any]:
         """The outputs of a jaxpr."""
         values: dict[Any, Value] = {}
-        read = lambda v: _literals(np.asarray(v.val, v.aval.dtype)) if isinstance(v, jex.Literal) else values[v]
+
+        def read(v: Any) -> Value:
+            return _literals(np.asarray(v.val, cast(Any, v.aval).dtype)) if isinstance(v, jex.Literal) else values[v]
+
         values.update(zip(jaxpr.constvars, consts, strict=True))
         values.update(zip(jaxpr.invars, inputs, strict=True))
         for eqn in jaxpr.eqns:
@@ -264,7 +102,7 @@ class Interpreter:
             closed = params[_CALLS[name]]
             inner, consts = (closed.jaxpr, closed.consts) if hasattr(closed, "jaxpr") else (closed, ())
             return self.run(inner, [self.constant(c) for c in consts], operands)
-        if any(jax.dtypes.issubdtype(v.aval.dtype, jax.dtypes.extended) for v in (*eqn.invars, *eqn.outvars)):
+        if any(jnp.issubdtype(v.aval.dtype, jax.dtypes.extended) for v in (*eqn.invars, *eqn.outvars)):
             raise NotImplementedError(f"`{name}` works on random keys, which a field cannot.")
         if any(isinstance(v, Whole) for v in operands):
             return self.builder.opaque(eqn.primitive, params, operands, outs)
@@ -299,10 +137,10 @@ class Interpreter:
     def elementwise(self, primitive: Any, params: dict[str, Any], operands: list[np.ndarray]) -> np.ndarray:
         """One node an entry."""
         params = {**params, "sharding": None} if "sharding" in params else params
-        operands = list(np.broadcast_arrays(*operands)) if len(operands) > 1 else operands
-        out = np.empty(operands[0].shape, object)
+        alike = [cast(Any, v) for v in (np.broadcast_arrays(*operands) if len(operands) > 1 else operands)]
+        out = np.empty(alike[0].shape, object)
         for index in np.ndindex(out.shape):
-            out[index] = self.builder.node(primitive, [v[index] for v in operands], params)
+            out[index] = self.builder.node(primitive, [v[index] for v in alike], params)
         return out
 
     def structural(self, primitive: Any, params: dict[str, Any], operands: list[np.ndarray]) -> list[np.ndarray] | None:
@@ -395,7 +233,8 @@ class Interpreter:
 
     def cond(self, params: dict[str, Any], operands: list[np.ndarray]) -> list[np.ndarray]:
         """Both branches, and a choice: what `vmap` makes of it anyway."""
-        which, operands = operands[0][()], operands[1:]
+        which: Any = operands[0][()]  # one atom
+        operands = operands[1:]
         branches = params["branches"]
         if isinstance(which, Literal):
             chosen = branches[int(np.clip(int(which.value), 0, len(branches) - 1))]
@@ -428,7 +267,7 @@ class ScalarField:
         closed = jax.make_jaxpr(field)(t, x, args)
         self.builder = builder = Builder()
         levels = [*(MOVING for _ in range(1 + len(jax.tree.leaves(x)))), *(LANE if own else SHARED for own in lanewise)]
-        values = [self._input(var.aval, level) for var, level in zip(closed.jaxpr.invars, levels, strict=True)]
+        values: list[Any] = [self._input(var.aval, own) for var, own in zip(closed.jaxpr.invars, levels, strict=True)]
         interpreter = Interpreter(builder)
         outputs = interpreter.run(closed.jaxpr, [interpreter.constant(c) for c in closed.consts], values)
         moving = levels.count(MOVING)
@@ -487,14 +326,14 @@ class ScalarField:
             known: Values of lower levels.
             roots: What is to be computed in the end.
         """
-        values, leaves = dict(known), iter(leaves)
+        values, rest = dict(known), iter(leaves)
         for value, own in zip(self.args, self.lanewise, strict=True):
             if own == (level == LANE):
-                leaf = next(leaves)
+                leaf, entries = next(rest), cast(Any, value)  # an array of node numbers, unless it is whole
                 if isinstance(value, Whole):
                     values[value.node] = leaf
                 else:
-                    values.update({value[index]: leaf[index] for index in np.ndindex(value.shape)})
+                    values.update({entries[index]: leaf[index] for index in np.ndindex(value.shape)})
         order = self.needed(roots)
         for number in order:
             if self.nodes[number].level == level and number not in values:

@@ -8,7 +8,7 @@ so that one rule serves forward and reverse mode, and (applied to itself) second
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -108,7 +108,7 @@ def with_jacobian(
     *,
     perturbed: tuple[bool, ...],
 ) -> tuple[Ensemble, Jacobian]:
-    """The ensemble and its derivatives in the directions of `x0s` (first entry of `perturbed`) and of the parameters."""
+    """The ensemble and its derivatives: by `x0s` (first entry of `perturbed`) and by the parameters."""
     k, n = plan.size, len(span[0])
     x_leaves, x_treedef = jax.tree.flatten(starts)
     shapes = [leaf.shape[1:] if lane else leaf.shape for leaf, lane in zip(leaves, plan.lanewise, strict=True)]
@@ -173,7 +173,7 @@ def push(
     primals: tuple[PyTree, tuple[Array, ...], Array, Array, Array | None],
     tangents: tuple[PyTree, tuple[Any, ...], Any, Any, Any],
 ) -> tuple[Ensemble, Ensemble]:
-    """The rule of forward mode, linear in the tangents (so that it transposes): what `solve_lanes` differentiates by."""
+    """The rule of forward mode, by which `solve_lanes` differentiates: linear in the tangents, to be transposed."""
     starts, leaves, t0, t1, ts = primals
     zero = lambda v: isinstance(v, jax.custom_derivatives.SymbolicZero)
     x_dots, a_dots, t0_dot, t1_dot, ts_dot = tangents
@@ -217,16 +217,16 @@ def push(
     if plan.events or not zero(t1_dot):
         final_dot = final_dot + velocity(solved.end, solved.final) * end_dot[:, None]
     xs_dot = None
-    if solved.xs is not None:
+    if solved.xs is not None and jacobian.saved is not None:
         reached = jnp.isfinite(flat(solved.xs, 2))
         rows = jnp.where(
             reached, jnp.einsum("nskm,nm->nsk", jnp.where(jnp.isfinite(jacobian.saved), jacobian.saved, 0), along), 0
         )
-        if not zero(ts_dot):
+        if ts is not None and not zero(ts_dot):
             each = jax.vmap(velocity, (0, 1), 1)(jnp.broadcast_to(ts[:, None], (len(ts), n)), solved.xs)
             rows = rows + jnp.where(reached, each, 0) * ts_dot[None, :, None]
         xs_dot = unflat(rows, 2)
-    none = lambda v: np.zeros(v.shape, jax.dtypes.float0)
+    none = lambda v: cast(Array, np.zeros(v.shape, jax.dtypes.float0))
     ts_out = jnp.zeros_like(solved.ts) if ts is None or zero(ts_dot) else ts_dot
     dotted = Ensemble(
         ts_out,

@@ -96,7 +96,7 @@ def solve(
         x0: State at `ts[0]`: any pytree of real arrays.
         ts: Increasing times, shape `(n,)`, `n >= 2`.
         args: Parameters; any pytree; differentiable.
-        method: `"taylor"` (for smooth fields, forward and reverse derivatives), one of `METHODS`, or any diffrax solver.
+        method: `"taylor"` (smooth fields, forward and reverse derivatives), one of `METHODS`, or any diffrax solver.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step, in units of the state.
         dt: Fixed step in units of `ts`; None adapts the step to the tolerances.

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +84,7 @@ def run_shard(config: Mapping[str, Any], shard: tuple[int, int], folder: str | P
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with temporary.open("wb") as file:
-        np.savez(file, **arrays, **counts)
+        _savez(file, {**arrays, **counts})
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -111,9 +111,14 @@ def merge(config: Mapping[str, Any], folder: str | Path) -> Path:
     path = Path(folder) / f"{name}.npz"
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with temporary.open("wb") as file:
-        np.savez(file, **{key: np.concatenate([part[key] for part in parts]) for key in parts[0].files})
+        _savez(file, {key: np.concatenate([part[key] for part in parts]) for key in parts[0].files})
     temporary.replace(path)
     return path
+
+
+def _savez(file: BinaryIO, arrays: Mapping[str, Any]) -> None:
+    """`numpy.savez` of a mapping, whose keys cannot be mistaken for its options."""
+    np.savez(file, allow_pickle=False, **arrays)
 
 
 def _field(text: str) -> Any:

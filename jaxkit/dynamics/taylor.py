@@ -5,109 +5,29 @@ convolution, `y' = g(u, y) u'` an elementary function), so a step of order p cos
 evaluation of the field at all. The step length follows from the last two coefficients; the polynomial is dense output.
 
 References:
-    Jorba and Zou (2005), A software package for the numerical integration of ODEs by means of high-order Taylor methods.
+    Jorba and Zou (2005), A software package for the numerical integration of ODEs by means of high-order Taylor
+        methods.
     Biscani and Izzo (2021), Revisiting high-order Taylor methods for astrodynamics and celestial mechanics (heyoka).
 """
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
+from jaxkit.dynamics import recurrences
 from jaxkit.dynamics.march import Constants, State, Step, rough_exp2, rough_log2
-from jaxkit.dynamics.scalars import MOVING, Atom, Builder, Literal, Node, ScalarField, value_of
-
-Series = list[Any]  # coefficients so far; None is an exact zero
+from jaxkit.dynamics.nodes import MOVING, Atom, Literal, Node
+from jaxkit.dynamics.recurrences import Affine, Rule
+from jaxkit.dynamics.scalars import ScalarField
 
 
 class Unsupported(NotImplementedError):
     """The field has an operation without a Taylor recurrence."""
-
-
-class _Maker:
-    """Writes new nodes with operators' names: the helpers of the derivative table."""
-
-    def __init__(self, builder: Builder) -> None:
-        self.builder = builder
-
-    def __call__(self, primitive: Any, *atoms: Atom, **params: Any) -> Atom:
-        return self.builder.node(primitive, atoms, params)
-
-    def number(self, value: float, like: Atom) -> Literal:
-        return Literal(np.asarray(value, self.builder.dtype(like))[()])
-
-    def add(self, a: Atom, b: Atom) -> Atom:
-        return self(jax.lax.add_p, a, b)
-
-    def sub(self, a: Atom, b: Atom) -> Atom:
-        return self(jax.lax.sub_p, a, b)
-
-    def mul(self, a: Atom, b: Atom) -> Atom:
-        return self(jax.lax.mul_p, a, b)
-
-    def div(self, a: Atom, b: Atom) -> Atom:
-        return self(jax.lax.div_p, a, b)
-
-    def neg(self, a: Atom) -> Atom:
-        return self(jax.lax.neg_p, a)
-
-    def one_plus_square(self, a: Atom, sign: float = 1.0) -> Atom:
-        return self.add(self.number(1.0, a), self.mul(self.number(sign, a), self.mul(a, a)))
-
-    def power(self, a: Atom, exponent: float) -> Atom:
-        return self(jax.lax.pow_p, a, self.number(exponent, a))
-
-    def reciprocal(self, a: Atom) -> Atom:
-        return self.div(self.number(1.0, a), a)
-
-
-# y = f(u): the g in y' = g u', from u and y.
-DERIVATIVES: dict[str, Callable[[_Maker, Atom, Atom], Atom]] = {
-    "exp": lambda m, u, y: y,
-    "exp2": lambda m, u, y: m.mul(m.number(math.log(2), u), y),
-    "expm1": lambda m, u, y: m.add(y, m.number(1.0, u)),
-    "log": lambda m, u, y: m.reciprocal(u),
-    "log1p": lambda m, u, y: m.reciprocal(m.add(u, m.number(1.0, u))),
-    "sin": lambda m, u, y: m(jax.lax.cos_p, u, accuracy=None),
-    "cos": lambda m, u, y: m.neg(m(jax.lax.sin_p, u, accuracy=None)),
-    "tan": lambda m, u, y: m.one_plus_square(y),
-    "sinh": lambda m, u, y: m(jax.lax.cosh_p, u),
-    "cosh": lambda m, u, y: m(jax.lax.sinh_p, u),
-    "tanh": lambda m, u, y: m.one_plus_square(y, -1.0),
-    "logistic": lambda m, u, y: m.sub(y, m.mul(y, y)),
-    "asin": lambda m, u, y: m.power(m.one_plus_square(u, -1.0), -0.5),
-    "acos": lambda m, u, y: m.neg(m.power(m.one_plus_square(u, -1.0), -0.5)),
-    "atan": lambda m, u, y: m.reciprocal(m.one_plus_square(u)),
-    "asinh": lambda m, u, y: m.power(m.one_plus_square(u), -0.5),
-    "acosh": lambda m, u, y: m.power(m.sub(m.mul(u, u), m.number(1.0, u)), -0.5),
-    "atanh": lambda m, u, y: m.reciprocal(m.one_plus_square(u, -1.0)),
-    "erf": lambda m, u, y: m.mul(
-        m.number(2 / math.sqrt(math.pi), u), m(jax.lax.exp_p, m.neg(m.mul(u, u)), accuracy=None)
-    ),
-    "erfc": lambda m, u, y: m.mul(
-        m.number(-2 / math.sqrt(math.pi), u), m(jax.lax.exp_p, m.neg(m.mul(u, u)), accuracy=None)
-    ),
-}
-_POWERS = {"sqrt": 0.5, "rsqrt": -0.5, "cbrt": 1 / 3}
-_FLAT = frozenset(
-    "lt le gt ge eq ne lt_to le_to and or not xor floor ceil round sign is_finite".split()
-)  # derivative zero
-_NESTED = frozenset(("lgamma", "digamma", "erf_inv"))  # derivatives by nested jvp
-
-
-class Affine(NamedTuple):
-    """`constant + sum of weight * series`: what additions and constant factors cost nothing until it is needed."""
-
-    constant: Atom | None
-    terms: tuple[tuple[Atom, Atom | None], ...]  # (a node with a rule, its weight; None is 1)
-
-
-Rule = Callable[[int, Any], Any]
 
 
 class TaylorSeries:
@@ -125,7 +45,7 @@ class TaylorSeries:
     """
 
     def __init__(self, field: ScalarField, velocity: Sequence[Atom]) -> None:
-        self.field, self.make = field, _Maker(field.builder)
+        self.field, self.make = field, recurrences.Maker(field.builder)
         self.rules: dict[Any, Rule] = {}  # in an order in which they can run
         self.forms: dict[Atom, Affine] = {}
         self.constants: set[Atom] = set()
@@ -208,9 +128,9 @@ class TaylorSeries:
         product = self.make.mul(u, v)  # shared if it is there already
         if product not in self.rules:
             if u == v:
-                self.rules[product] = lambda k, s: _square(s.list(u, k), k)
+                self.rules[product] = lambda k, s: recurrences.square(s.list(u, k), k)
             else:
-                self.rules[product] = lambda k, s: _convolve(s.list(u, k), s.list(v, k))
+                self.rules[product] = lambda k, s: recurrences.convolve(s.list(u, k), s.list(v, k))
             self.forms[product] = Affine(None, ((product, None),))
         return product
 
@@ -240,24 +160,26 @@ class TaylorSeries:
         self.constants |= {a for a in inputs if not isinstance(a, Literal) and self.level(a) < MOVING}
         node = dataclasses.replace(node, inputs=inputs)
         if name == "convert_element_type":
-            self.rules[number] = lambda k, s: None if s(inputs[0], k) is None else _once(node, s(inputs[0], k))
+            self.rules[number] = lambda k, s: (
+                None if s(inputs[0], k) is None else recurrences.once(node, s(inputs[0], k))
+            )
         elif name == "div":
-            self.rules[number] = lambda k, s: _divide(s, inputs, number, k)
-        elif name in _POWERS or name in ("pow", "integer_pow"):
-            self.rules[number] = _power(number, node)
-        elif name in DERIVATIVES:
-            slope = DERIVATIVES[name](make, node.inputs[0], number)
+            self.rules[number] = lambda k, s: recurrences.divide(s, inputs, number, k)
+        elif name in recurrences.POWERS or name in ("pow", "integer_pow"):
+            self.rules[number] = recurrences.power(number, node)
+        elif name in recurrences.DERIVATIVES:
+            slope = recurrences.DERIVATIVES[name](make, node.inputs[0], number)
             self._slopes(number, node, [(slope, inputs[0])])
         elif name == "atan2":
             y, x = inputs
             weight = make.reciprocal(make.add(make.mul(x, x), make.mul(y, y)))
             self._slopes(number, node, [(make.mul(x, weight), y), (make.neg(make.mul(y, weight)), x)])
-        elif name in _FLAT:
-            self.rules[number] = lambda k, s: _once(node, *(s(a, 0) for a in inputs)) if k == 0 else None
+        elif name in recurrences.FLAT:
+            self.rules[number] = lambda k, s: recurrences.once(node, *(s(a, 0) for a in inputs)) if k == 0 else None
         elif name in ("abs", "max", "min", "select_n", "clamp"):
-            self.rules[number] = lambda k, s: _piece(node, s, k)
-        elif name in _NESTED:
-            self.rules[number] = lambda k, s: _nested(node, s, k)
+            self.rules[number] = lambda k, s: recurrences.piece(node, s, k)
+        elif name in recurrences.NESTED:
+            self.rules[number] = lambda k, s: recurrences.nested(node, s, k)
         else:
             raise Unsupported(node.primitive.name if node.primitive is not None else name)
 
@@ -270,13 +192,13 @@ class TaylorSeries:
         def rule(k: int, s: Any) -> Any:
             if not pairs:
                 pairs.extend((self.form(g), u) for g, u in slopes)
-            return _chain(node, s, pairs, k)
+            return recurrences.chain(node, s, pairs, k)
 
         self.rules[number] = rule
 
     def coefficients(self, t: Array, x: State, order: int, constants: Constants) -> list[list[Array]]:
         """Taylor coefficients of the solution through `(t, x)`, orders `0..order`, one list a state entry."""
-        s = _Values(self.field, constants)
+        s = recurrences.Values(self.field, constants)
         s.known[self.field.t] = [t, jnp.ones_like(t)]
         for atom, value in zip(self.field.x, x, strict=True):
             s.known[atom] = [value]
@@ -288,161 +210,6 @@ class TaylorSeries:
                 s.known[atom].append(None if value is None else value * (1 / (k + 1)) if k else value)
         zero = lambda like, v: jnp.zeros_like(like) if v is None else v
         return [[zero(x[0], v) for v in s.known[atom]] for atom in self.field.x]
-
-
-class _Values:
-    """Coefficients known so far: `s(atom, k)`; None is an exact zero."""
-
-    def __init__(self, field: ScalarField, constants: Constants) -> None:
-        self.field, self.constants = field, constants
-        self.known: dict[int, Series] = {}
-        self.inverses: dict[Atom, Any] = {}
-        self.slopes: dict[Any, Any] = {}
-
-    def __call__(self, atom: Atom, k: int) -> Any:
-        if isinstance(atom, Literal) or self.field.nodes[atom].level < MOVING:
-            return value_of(atom, self.constants) if k == 0 else None
-        series = self.known[atom]
-        return series[k] if k < len(series) else None
-
-    def sum(self, form: Affine, k: int) -> Any:
-        """The k-th coefficient of a sum."""
-        total = None if k or form.constant is None else self(form.constant, 0)
-        for term, weight in form.terms:
-            value = self(term, k)
-            total = _plus(total, value if weight is None else _times(self(weight, 0), value))
-        return total
-
-    def list(self, atom: Atom, k: int) -> Series:
-        return [self(atom, j) for j in range(k + 1)]
-
-    def slope(self, form: Affine, k: int) -> Any:
-        """The k-th coefficient of a derivative factor, computed once."""
-        return (
-            self.slopes.setdefault((form, k), self.sum(form, k))
-            if (form, k) not in self.slopes
-            else self.slopes[form, k]
-        )
-
-    def inverse(self, atom: Atom) -> Any:
-        if atom not in self.inverses:
-            self.inverses[atom] = 1 / self(atom, 0)
-        return self.inverses[atom]
-
-
-def _once(node: Any, *values: Any) -> Any:
-    return node.primitive.bind(*values, **dict(node.params))
-
-
-def _plus(a: Any, b: Any, sign: int = 1) -> Any:
-    if b is None:
-        return a
-    if a is None:
-        return b if sign > 0 else -b
-    return a + b if sign > 0 else a - b
-
-
-def _times(a: Any, b: Any) -> Any:
-    return None if a is None or b is None else a * b
-
-
-def _convolve(a: Series, b: Series) -> Any:
-    total = None
-    for left, right in zip(a, reversed(b), strict=True):
-        total = _plus(total, _times(left, right))
-    return total
-
-
-def _square(a: Series, k: int) -> Any:
-    total = None
-    for j in range((k + 1) // 2):
-        total = _plus(total, _times(a[j], a[k - j]))
-    total = None if total is None else total + total
-    return total if k % 2 else _plus(total, _times(a[k // 2], a[k // 2]))
-
-
-def _power(number: int, node: Node) -> Rule:
-    """Y = u^a: k u_0 y_k = sum_j (a (k - j) - j) u_{k-j} y_j."""
-    u = node.inputs[0]
-    fixed = node.inputs[1] if node.name == "pow" else None
-    constant = {**_POWERS, "integer_pow": dict(node.params).get("y")}.get(node.name)
-    if isinstance(fixed, Literal):
-        constant, fixed = float(fixed.value), None
-
-    def rule(k: int, s: Any) -> Any:
-        if k == 0:
-            return _once(node, *(s(a, 0) for a in node.inputs))
-        exponent = constant if fixed is None else s(fixed, 0)
-        total = None
-        for j in range(k):
-            term = _times(s(u, k - j), s(number, j))
-            if term is not None:
-                total = _plus(total, term * (((k - j) * exponent - j) / k))
-        return None if total is None else total * s.inverse(u)
-
-    return rule
-
-
-def _divide(s: _Values, inputs: Sequence[Atom], number: int, k: int) -> Any:
-    """Q = u / v: v_0 q_k = u_k - sum_{j>=1} v_j q_{k-j}."""
-    total = s(inputs[0], k)
-    for j in range(1, k + 1):
-        total = _plus(total, _times(s(inputs[1], j), s(number, k - j)), -1)
-    return None if total is None else total * s.inverse(inputs[1])
-
-
-def _chain(node: Any, s: _Values, slopes: Sequence[tuple[Affine, Atom]], k: int) -> Any:
-    """Y' = sum g u': k y_k = sum over inputs of sum_j j u_j g_{k-j}."""
-    if k == 0:
-        return _once(node, *(s(a, 0) for a in node.inputs))
-    total = None
-    for slope, u in slopes:
-        for j in range(1, k + 1):
-            term = _times(s(u, j), s.slope(slope, k - j))
-            if term is not None:
-                total = _plus(total, term * (j / k) if j != k else term)
-    return total
-
-
-def _piece(node: Any, s: _Values, k: int) -> Any:
-    """Choose a branch by the values at the beginning of the step."""
-    base = [s(a, 0) for a in node.inputs]
-    if k == 0:
-        return _once(node, *base)
-    parts = [s(a, k) for a in node.inputs]
-    zero = jnp.zeros_like(base[-1])
-    filled = [zero if v is None else v for v in parts]
-    if node.name == "abs":
-        return None if parts[0] is None else jnp.where(base[0] < 0, -parts[0], parts[0])
-    if node.name in ("max", "min"):
-        first = base[0] >= base[1] if node.name == "max" else base[0] <= base[1]
-        return jnp.where(first, filled[0], filled[1])
-    if node.name == "clamp":
-        inside = jnp.where(base[1] < base[0], filled[0], filled[1])
-        return jnp.where(base[1] > base[2], filled[2], inside)
-    return _once(node, base[0], *(jnp.zeros_like(base[1]) if v is None else v for v in parts[1:]))
-
-
-def _nested(node: Any, s: _Values, k: int) -> Any:
-    """f(u) by its derivatives at u_0 (nested jvp) and the powers of u - u_0."""
-    u = node.inputs[0]
-    fn = lambda v: _once(node, v)
-    if k == 0:
-        return fn(s(u, 0))
-    total, powers, factorial = None, None, 1.0
-    derivative = fn
-    for order in range(1, k + 1):
-        derivative = _derivative(derivative)
-        factorial *= order
-        shift = [None, *(s(u, j) for j in range(1, k + 1))]
-        powers = shift if powers is None else [_convolve(powers[: j + 1], shift[: j + 1]) for j in range(k + 1)]
-        if powers[k] is not None:
-            total = _plus(total, powers[k] * (derivative(s(u, 0)) * (1 / factorial)))
-    return total
-
-
-def _derivative(fn: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    return lambda v: jax.jvp(fn, (v,), (jnp.ones_like(v),))[1]
 
 
 class Taylor:

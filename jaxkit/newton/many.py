@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxkit.core.checks import require
-from jaxkit.dynamics.root import Root, root
+from jaxkit.dynamics.root import Root, explained, found
 
 
 def solve_many(
@@ -44,8 +44,8 @@ def solve_many(
     lanes = (x0, args, bracket)
     lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(lanes)}
     require(len(lengths) == 1 and lengths != {()}, "args", "have the leading axis of `x0`", f"has lengths {lengths}")
-    one = lambda lane: root(fn, lane[0], lane[1], bracket=lane[2], **settings)
-    return in_chunks(one, lanes, chunk)
+    one = lambda lane: found(fn, lane[0], lane[1], bracket=lane[2], **settings)
+    return explained(in_chunks(one, lanes, chunk))
 
 
 def in_chunks(one: Callable[[Any], Any], lanes: Any, chunk: int) -> Any:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkit.dynamics.stability import Kind
+from jaxkit.dynamics.stability import Kind, nullclines
 from jaxkit.report.figures import axes_or_new
 
 if TYPE_CHECKING:
@@ -75,9 +75,9 @@ def plot_field(
         )
         if colorbar:
             axes.figure.colorbar(lines.lines, ax=axes, label=colorbar, shrink=0.85)
-        for velocity, color in ((u, "C1"), (v, "C3")):
-            if velocity.min() < 0 < velocity.max():
-                axes.contour(x, y, velocity, levels=[0], colors=color, linestyles="--", linewidths=1.1)
+        for curves, color in zip(nullclines(field, window, args), ("C1", "C3"), strict=True):
+            for curve in curves:
+                axes.plot(*curve.T, color=color, linestyle="--", linewidth=1.1, zorder=2)
         axes.set(xlim=window[:2], ylim=window[2:])
         axes.grid(visible=False)
     return axes

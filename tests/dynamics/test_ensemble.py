@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
+from scipy.integrate import solve_ivp
 
 import jaxkit as jk
 
@@ -31,13 +32,53 @@ def test_event_stops_each_lane_at_its_own_time(method):
 
 
 def test_a_lane_that_blows_up_is_reported_and_hurts_nobody():
-    x0 = jnp.full(1000, -1.0).at[137].set(1.0)
+    x0 = jnp.linspace(-2.0, -0.5, 10_000).at[7137].set(1.0)  # x(2) = x0 / (1 - 2 x0); the positive one ends at t = 1
     found = jk.ensemble(lambda t, x, a: x * x, x0, 0.0, 2.0)
-    assert np.flatnonzero(found.status).tolist() == [137]
-    assert abs(float(found.end[137]) - 1.0) < 1e-6
-    np.testing.assert_allclose(np.delete(found.final, 137), -1 / 3, rtol=1e-5)
-    with pytest.raises(jk.SolverError, match=r"1 of 1000 lanes failed, the first at index 137"):
+    assert np.flatnonzero(found.status).tolist() == [7137]
+    assert abs(float(found.end[7137]) - 1.0) < 1e-6
+    np.testing.assert_allclose(np.delete(found.final, 7137), np.delete(x0 / (1 - 2 * x0), 7137), rtol=1e-5)
+    with pytest.raises(jk.SolverError, match=r"1 of 10000 lanes failed, the first at index 7137"):
         found.checked()
+
+
+def lorenz(t, x, rho):
+    return jnp.stack([10 * (x[1] - x[0]), x[0] * (rho - x[2]) - x[1], x[0] * x[1] - 8 / 3 * x[2]])
+
+
+@pytest.mark.parametrize("method", ["taylor", "dopri8"])
+def test_lorenz_against_scipy(method):
+    x0, rho = np.array([[1.0, 1.0, 1.0], [-8.0, 7.0, 27.0], [0.1, 0.0, 0.0]]), np.array([28.0, 28.0, 14.0])
+    found = jk.ensemble(lorenz, x0, rho, 10.0, method=method, rtol=1e-13, atol=1e-13).checked()
+    for i in range(3):
+        other = solve_ivp(lambda t, x, i=i: lorenz_numpy(x, rho[i]), (0, 10), x0[i], "DOP853", rtol=1e-13, atol=1e-13)
+        np.testing.assert_allclose(found.final[i], other.y[:, -1], atol=1e-7)  # errors grow by e^9 on the way
+
+
+def lorenz_numpy(x, rho):
+    return 10 * (x[1] - x[0]), x[0] * (rho - x[2]) - x[1], x[0] * x[1] - 8 / 3 * x[2]
+
+
+@pytest.mark.parametrize("method", ["taylor", "tsit5"])
+def test_a_stiff_lane_is_sent_to_an_implicit_method(method):
+    oscillator = lambda t, x, mu: (x[1], mu * (1 - x[0] ** 2) * x[1] - x[0])  # van der Pol's
+    mu, end = jnp.array([1e3, 0.5, 0.5]), jnp.array([2e3, 20.0, 2e3])
+    found = jk.ensemble(oscillator, (jnp.full(3, 2.0), jnp.zeros(3)), mu, end, method=method, max_steps=1000)
+    assert found.status.tolist() == [jk.Status.stiff, jk.Status.ok, jk.Status.max_steps]  # the third is only long
+    with pytest.raises(jk.SolverError, match=r'the problem is stiff.*method="kvaerno5"'):
+        found.checked()
+
+
+def test_robertson_is_stiff_and_the_advice_helps():
+    def rates(t, x, k):
+        a, b, c = k[0] * x[0], k[1] * x[1] ** 2, k[2] * x[1] * x[2]
+        return jnp.stack([c - a, a - b - c, b])
+
+    k, start = jnp.array([0.04, 3e7, 1e4]), jnp.array([1.0, 0.0, 0.0])
+    found = jk.ensemble(rates, start[None], k, 40.0, in_axes=(0, None), max_steps=1000)
+    assert found.status.tolist() == [jk.Status.stiff]
+    sol = jk.solve(rates, start, jnp.array([0.0, 40.0]), k, method="kvaerno5", rtol=1e-8, atol=1e-12).checked()
+    # By scipy's Radau at rtol = 1e-11.
+    np.testing.assert_allclose(sol.final, [0.7158270688, 9.185534764e-6, 0.2841637457], rtol=1e-5)
 
 
 def test_not_finite_start_and_max_steps():

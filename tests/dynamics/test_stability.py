@@ -73,6 +73,13 @@ def test_divergence_of_a_weighted_field():
     np.testing.assert_allclose(ours, 1 + 5 / 2, rtol=1e-14)
 
 
+def test_nullclines_cross_where_the_motion_rests():
+    field = lambda t, x, a: jnp.stack([x[0] * (a - x[1]), x[1] * (x[0] - 2.0)])
+    first, second = jk.nullclines(field, (0.5, 4.0, 0.5, 3.0), 1.5)
+    np.testing.assert_allclose(first[0][:, 1], 1.5, atol=1e-12)
+    np.testing.assert_allclose(second[0][:, 0], 2.0, atol=1e-12)
+
+
 class TestContinuation:
     def test_goes_round_a_fold_and_locates_it(self):
         # x^3 - 3 x + p = 0 folds at x = +-1, p = +-2.

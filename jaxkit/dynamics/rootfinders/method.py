@@ -128,12 +128,16 @@ def running(problem: Problem, state: Iterate) -> Array:
     return (state.status == int(Status.ok)) & jnp.any(state.error > problem.tolerance(state.x))
 
 
-def diagnosed(problem: Problem, state: Iterate) -> Iterate:
-    """The iterate with the status that says why its error is NaN."""
-    value = problem.fn(state.x)
-    why = jnp.where(jnp.all(jnp.isfinite(value)), code(Status.singular), code(Status.not_finite))
-    lost = (state.status == int(Status.ok)) & jnp.any(jnp.isnan(state.error))
-    return state._replace(status=jnp.where(lost, why, state.status))
+def lost(state: Iterate) -> Iterate:
+    """The iterate with a status where its error is NaN (`singular`; `diagnosed` looks closer, once, at the end)."""
+    gone = (state.status == int(Status.ok)) & jnp.any(jnp.isnan(state.error))
+    return state._replace(status=jnp.where(gone, code(Status.singular), state.status))
+
+
+def diagnosed(status: Int[Array, ""], residual: Array) -> Int[Array, ""]:
+    """The status, given the residual at the last point: without a value there, the derivative is not to blame."""
+    blind = (status == int(Status.singular)) & ~jnp.isfinite(residual)
+    return jnp.where(blind, code(Status.not_finite), status)
 
 
 def unknown_error(x: Array) -> Array:

@@ -32,14 +32,26 @@ def _newton(problem: Problem, state: Iterate) -> Iterate:
 
 
 def _halley(problem: Problem, state: Iterate) -> Iterate:
-    """Halley's step `-(J + H[dx]/2)^-1 f` with the Newton step `dx`; the error is that of the Newton step."""
+    """Halley's step `-(J + H[dx]/2)^-1 f` with the Newton step `dx`.
+
+    Newton's instead where Halley's is a thousand times shorter: it vanishes where the derivative does, root or not.
+    """
     x = state.x
+    if x.ndim == 0:
+        return moved(state, _scalar_halley(problem, x))
     value, slope, dx = newton_step(problem.fn, x)
     bent = jax.jvp(lambda x: linearize(problem.fn, x)[1], (x,), (dx,))[1]
     better = solve_linear(slope + 0.5 * bent, -value)
-    better = jnp.where(jnp.all(jnp.isfinite(better)), better, dx)
-    length = jnp.abs(better)
-    return moved(state, better, jnp.maximum(length, jnp.minimum(jnp.abs(dx), 1e3 * length)))
+    usable = jnp.max(jnp.abs(better)) >= 1e-3 * jnp.max(jnp.abs(dx))  # not for NaN
+    return moved(state, jnp.where(usable, better, dx))
+
+
+def _scalar_halley(problem: Problem, x: Array) -> Array:
+    """One quotient of selected terms: two quotients to select from would compute the residual twice on a CPU."""
+    (value, slope), (_, bent) = jax.jvp(lambda x: linearize(problem.fn, x), (x,), (jnp.ones_like(x),))
+    full = 2 * slope * slope - value * bent
+    usable = 2 * jnp.abs(slope * slope) > 1e-3 * jnp.abs(full)  # not for NaN, nor where squares overflow
+    return -jnp.where(usable, 2 * value * slope, value) / jnp.where(usable, full, slope)
 
 
 def _chord_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
