@@ -166,7 +166,7 @@ def shapiro(metric: Metric, params: Params = None, *, r0: ArrayLike, r1: ArrayLi
         >>> from jaxkit import gravity
         >>> delay = gravity.shapiro(gravity.schwarzschild(), r0=10.0, r1=1000.0).value
         >>> round(float(delay + jnp.sqrt(1000.0**2 - 10.0**2)), 10)
-        1012.7443211125
+        1012.7443251125
     """
     metric = as_metric(metric)
     profile = _profile(metric, params)
