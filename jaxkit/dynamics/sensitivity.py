@@ -40,6 +40,9 @@ class Sensitivity(Generic[X]):
 def sensitivity(field: Field, x0s: X, params: PyTree, t1: ArrayLike, **settings: Any) -> Sensitivity[X]:
     """Derivatives of each lane's last state with respect to its start and its parameters.
 
+    The state alone chooses the steps: ask for a tighter tolerance than the state needs where the derivatives matter (at
+    1e-8 the largest relative error measured among 60,000 was 4e-3).
+
     Args:
         field: Velocity of one lane, `field(t, x, args)`.
         x0s: Starts, leading axis of `n` lanes.
