@@ -45,9 +45,9 @@ class Residual(NamedTuple):
 def residuals(*, solve: bool = True, nodes: int = 32) -> list[Residual]:
     """Field equations left by every closed solution, and how near `solve_static` comes to it.
 
-    An action has several branches, and the first guess chooses among them. The guess is `f(3) (r/3)^2` in the rows with
-    "lambda" in their name, and the closed form bent by 1% per unit of `r` in the others: those show how exactly Newton's
-    method solves the equations, not that it would find the branch from nothing.
+    An action has several branches, and the first guess chooses among them. The guess is `f(3) (r/3)^2` in the rows
+    with "lambda" in their name, and the closed form bent by 1% per unit of `r` in the others: those show how exactly
+    Newton's method solves the equations, not that it would find the branch from nothing.
 
     Args:
         solve: Whether to solve the actions, too (not for an arbitrary lapse, nor where two branches nearly meet).
