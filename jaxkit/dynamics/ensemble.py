@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from jaxkit.core import checks
+from jaxkit.core.environment import wide_vectors
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
 from jaxkit.dynamics import lanes
@@ -253,15 +254,7 @@ def _outside(*values: Any) -> bool:
 @functools.cache
 def _compiled() -> Callable[..., Ensemble]:
     """The compiled ensemble, with wide vectors where the processor and the compiler have them."""
-    wide = {"xla_cpu_prefer_vector_width": 512}
-    if jax.default_backend() == "cpu":
-        try:
-            jax.jit(lambda x: x, compiler_options=wide)(0)
-        except jax.errors.JaxRuntimeError:  # a compiler without the option
-            wide = {}
-    else:
-        wide = {}
-    return jax.jit(_run, static_argnums=0, compiler_options=wide)
+    return jax.jit(_run, static_argnums=0, compiler_options=wide_vectors())
 
 
 def _run(plan: Plan, starts: PyTree, leaves: tuple[Array, ...], t0: Array, t1: Array, ts: Array | None) -> Ensemble:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Int
 
 from jaxkit.core.checks import require
+from jaxkit.core.environment import wide_vectors
 from jaxkit.core.expression import Expression
 from jaxkit.core.struct import static, struct
 from jaxkit.newton.equations import read
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Window = tuple[float, float, float, float]
-CHUNK = 1000
+CHUNK = 250
 
 
 @struct
@@ -91,30 +92,42 @@ def grid(window: Window, size: int) -> tuple[Array, Array]:
     return tuple(jnp.broadcast_to(v, (rows, columns)) for v in (real[None, :], imag[:, None]))  # pyright: ignore
 
 
-@functools.partial(jax.jit, static_argnames=("residual", "window", "size", "max_steps", "tol"))
 def iterate_basins(
     residual: Expression, window: Window, *, size: int, max_steps: int, tol: float
 ) -> tuple[Array, Array]:
-    """Last iterates (complex) and the steps each point took (`max_steps + 1` where it did not arrive).
+    """Last iterates (complex) and the steps each point took (`max_steps + 1` where it did not arrive); on the host.
 
-    Chunks of a thousand points stay in cache; real and imaginary parts are separate arrays, which vectorise where
-    XLA's complex numbers do not.
+    Small chunks stay in cache and end when their last point has arrived, which is looked at every third step; real and
+    imaginary parts are separate arrays, which vectorise where XLA's complex numbers do not.
     """
+    return _compiled()(residual, window, size=size, max_steps=max_steps, tol=tol)
+
+
+@functools.cache
+def _compiled() -> Callable[..., tuple[Array, Array]]:
+    names = ("residual", "window", "size", "max_steps", "tol")
+    return jax.jit(_iterate, static_argnames=names, compiler_options=wide_vectors())
+
+
+def _iterate(residual: Expression, window: Window, *, size: int, max_steps: int, tol: float) -> tuple[Array, Array]:
     z = grid(window, size)
     step = _newton(residual)
     shape, count = z[0].shape, z[0].size
     padding = -count % CHUNK
     chunks = tuple(jnp.pad(v.ravel(), (0, padding), constant_values=1).reshape(-1, CHUNK) for v in z)
+    batch = next(k for k in (3, 4, 5, 2, 1) if max_steps % k == 0)  # steps between two looks
+
+    def one(_: Any, state: tuple) -> tuple:
+        (x, y), steps, _ = state
+        dx, dy = step((x, y))
+        moved = dx * dx + dy * dy
+        return (x - dx, y - dy), steps + (moved > tol**2).astype(jnp.int32), moved
 
     def chunk(point: tuple[Array, Array]) -> tuple[Array, Array, Array]:
-        def body(_: Any, state: tuple) -> tuple:
-            (x, y), steps = state
-            dx, dy = step((x, y))
-            running = dx * dx + dy * dy > tol**2
-            return (x - dx, y - dy), steps + running.astype(jnp.int32)
-
-        start = (point, jnp.ones(CHUNK, jnp.int32))
-        (x, y), steps = jax.lax.fori_loop(0, max_steps, body, start)
+        unfinished = lambda state: (state[1] < max_steps) & jnp.any(state[0][2] > tol**2)
+        several = lambda state: (jax.lax.fori_loop(0, batch, one, state[0]), state[1] + batch)
+        start = (point, jnp.ones(CHUNK, jnp.int32), jnp.full_like(point[0], jnp.inf))
+        ((x, y), steps, _), _ = jax.lax.while_loop(unfinished, several, (start, 0))
         return x, y, steps
 
     x, y, steps = (v.ravel()[:count].reshape(shape) for v in jax.lax.map(chunk, chunks))
