@@ -283,8 +283,7 @@ def _descend(problem: _Problem, learning_rate: float, steps: int) -> tuple[Least
     """The article's recipe, on the unknowns in their own units: where it ends, and the losses on the way."""
     loss = lambda p, _: jnp.sum(problem.misfit(p) ** 2)
     adam = optax.adam(learning_rate, eps=1e-7)  # Keras's epsilon, as in the article
-    with jax.numpy_dtype_promotion("standard"):  # optax counts its steps in integers
-        done = jax.jit(lambda p: fit(loss, p, optimizer=adam, steps=steps))(problem.base)
+    done = jax.jit(lambda p: fit(loss, p, optimizer=adam, steps=steps))(problem.base)
     here = jax.jit(lambda p: least_squares(lambda q, _: problem.misfit(q), p, max_steps=1))(done.params)
     return dataclasses.replace(here, status=done.status, steps=done.steps), done.history
 
