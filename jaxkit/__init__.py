@@ -42,15 +42,19 @@ _HOME = {
     "solve": "jaxkit.dynamics.solve",
     "unroll": "jaxkit.dynamics.unroll",
 }
-_SUBJECTS = ("competition", "gravity", "newton", "recurrent")
+_SUBJECTS = ("competition", "energy", "gan", "gravity", "newton", "reading", "recurrent", "score")
 
 __all__ = [*sorted(_HOME), *sorted(_SUBJECTS)]  # noqa: PLE0604, RUF100
 
 if TYPE_CHECKING:
     from jaxkit import competition as competition
+    from jaxkit import energy as energy
+    from jaxkit import gan as gan
     from jaxkit import gravity as gravity
     from jaxkit import newton as newton
+    from jaxkit import reading as reading
     from jaxkit import recurrent as recurrent
+    from jaxkit import score as score
     from jaxkit.core.environment import set_precision as set_precision
     from jaxkit.core.status import SolverError as SolverError
     from jaxkit.core.status import Status as Status

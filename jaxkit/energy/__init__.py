@@ -1,0 +1,1 @@
+"""Energies: pits dug at the data, jumps into them, maximum entropy, and Langevin chains."""

@@ -1,0 +1,1 @@
+"""Reading: a dilated gated convolutional net that answers questions from passages, in Chinese and English."""
