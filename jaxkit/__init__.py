@@ -18,6 +18,7 @@ _HOME = {
     "Kind": "jaxkit.dynamics.stability",
     "LeastSquares": "jaxkit.learn.least_squares",
     "Linearization": "jaxkit.dynamics.stability",
+    "Play": "jaxkit.learn.play",
     "Root": "jaxkit.dynamics.root",
     "Sensitivity": "jaxkit.dynamics.sensitivity",
     "Solution": "jaxkit.dynamics.solve",
@@ -36,6 +37,7 @@ _HOME = {
     "linearize": "jaxkit.dynamics.stability",
     "multistart": "jaxkit.learn.least_squares",
     "nullclines": "jaxkit.dynamics.stability",
+    "play": "jaxkit.learn.play",
     "root": "jaxkit.dynamics.root",
     "sensitivity": "jaxkit.dynamics.sensitivity",
     "set_precision": "jaxkit.core.environment",
@@ -85,6 +87,8 @@ if TYPE_CHECKING:
     from jaxkit.learn.least_squares import LeastSquares as LeastSquares
     from jaxkit.learn.least_squares import least_squares as least_squares
     from jaxkit.learn.least_squares import multistart as multistart
+    from jaxkit.learn.play import Play as Play
+    from jaxkit.learn.play import play as play
 
 
 def __getattr__(name: str) -> Any:
