@@ -26,6 +26,7 @@ _HOME = {
     "Special": "jaxkit.dynamics.continuation",
     "Status": "jaxkit.core.status",
     "Unrolled": "jaxkit.dynamics.unroll",
+    "cite": "jaxkit.core.citation",
     "classify": "jaxkit.dynamics.stability",
     "continuation": "jaxkit.dynamics.continuation",
     "divergence": "jaxkit.dynamics.stability",
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from jaxkit import reading as reading
     from jaxkit import recurrent as recurrent
     from jaxkit import score as score
+    from jaxkit.core.citation import cite as cite
     from jaxkit.core.environment import set_precision as set_precision
     from jaxkit.core.status import SolverError as SolverError
     from jaxkit.core.status import Status as Status
