@@ -19,6 +19,7 @@ _HOME = {
     "LeastSquares": "jaxkit.learn.least_squares",
     "Linearization": "jaxkit.dynamics.stability",
     "Root": "jaxkit.dynamics.root",
+    "Samples": "jaxkit.dynamics.sample.chain",
     "Sensitivity": "jaxkit.dynamics.sensitivity",
     "Solution": "jaxkit.dynamics.solve",
     "SolverError": "jaxkit.core.status",
@@ -37,6 +38,7 @@ _HOME = {
     "multistart": "jaxkit.learn.least_squares",
     "nullclines": "jaxkit.dynamics.stability",
     "root": "jaxkit.dynamics.root",
+    "sample": "jaxkit.dynamics.sample.chain",
     "sensitivity": "jaxkit.dynamics.sensitivity",
     "set_precision": "jaxkit.core.environment",
     "solve": "jaxkit.dynamics.solve",
@@ -66,6 +68,8 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.fixed_point import fixed_point as fixed_point
     from jaxkit.dynamics.root import Root as Root
     from jaxkit.dynamics.root import root as root
+    from jaxkit.dynamics.sample.chain import Samples as Samples
+    from jaxkit.dynamics.sample.chain import sample as sample
     from jaxkit.dynamics.sensitivity import Sensitivity as Sensitivity
     from jaxkit.dynamics.sensitivity import sensitivity as sensitivity
     from jaxkit.dynamics.solve import Solution as Solution
