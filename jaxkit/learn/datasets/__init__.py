@@ -1,1 +1,4 @@
-"""Data sets: Gause's experiments (shipped), images (read from `$JAXKIT_DATA`), and toys with known densities."""
+"""Data for learning: pictures from their publishers' files, and laws in the plane whose densities are known."""
+
+from jaxkit.learn.datasets.toys import Toy as Toy
+from jaxkit.learn.datasets.toys import toy as toy
