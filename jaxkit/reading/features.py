@@ -20,6 +20,8 @@ from jaxkit.reading import tokens as tk
 DENSE = 11  # features a token of `dense`
 BLOCK = 32  # bits of a machine word in `edit_distance`
 
+_range = lambda n: jnp.arange(n, dtype=jnp.int32)
+
 
 def match(question: Int[Array, " q"], passage: Int[Array, " p"]) -> Float[Array, " p"]:
     """1 where a passage's token is in the question, else 0."""
@@ -40,8 +42,8 @@ def cooccurrence(passages: Int[Array, "m p"]) -> Float[Array, "m p"]:
 
 def windows(question: Int[Array, " q"], passage: Int[Array, " p"]) -> tuple[Int[Array, " p"], Int[Array, " p"]]:
     """First token and length of the window around each token: `[i - n//2, i - n//2 + n)`, cut at the passage's ends."""
-    n, size = jnp.sum(question > 0), jnp.sum(passage > 0)
-    first = jnp.arange(passage.shape[0]) - n // 2
+    n, size = _count(question), _count(passage)
+    first = _range(passage.shape[0]) - n // 2
     start = jnp.maximum(first, 0)
     return start, jnp.maximum(jnp.minimum(first + n, size) - start, 0)
 
@@ -53,9 +55,9 @@ def jaccard(question: Int[Array, " q"], passage: Int[Array, " p"]) -> Float[Arra
     before = lambda v: jnp.tril(v[:, None] == v[None, :], -1)
     new = ~jnp.any(before(question), axis=1) & (question > 0)  # first of its kind in the question
     # A token counts once in a window: where its previous occurrence lies before the window.
-    previous = jnp.max(jnp.where(before(passage), jnp.arange(size_p)[None, :], -1), axis=1)
-    index = start[:, None] + jnp.arange(size_q)[None, :]
-    inside = jnp.arange(size_q)[None, :] < length[:, None]
+    previous = jnp.max(jnp.where(before(passage), _range(size_p)[None, :], -1), axis=1)
+    index = start[:, None] + _range(size_q)[None, :]
+    inside = _range(size_q)[None, :] < length[:, None]
     index = jnp.minimum(index, size_p - 1)
     distinct = inside & (previous[index] < start[:, None])
     in_question = jnp.any(_equal(question, passage), axis=1)
@@ -79,7 +81,7 @@ def edit_distance(question: Int[Array, " q"], passage: Int[Array, " p"]) -> Int[
         The distance; the question's length where the passage is padding.
     """
     start, length = windows(question, passage)
-    n, size_p = jnp.sum(question > 0).astype(jnp.int32), passage.shape[0]
+    n, size_p = _count(question), passage.shape[0]
     blocks = -(-question.shape[0] // BLOCK)
     equal = jnp.pad(_equal(question, passage), ((0, 0), (0, blocks * BLOCK - question.shape[0])))
     bits = jnp.left_shift(jnp.uint32(1), jnp.arange(BLOCK, dtype=jnp.uint32))
@@ -113,8 +115,8 @@ def edit_distance(question: Int[Array, " q"], passage: Int[Array, " p"]) -> Int[
         return (plus, minus, jnp.where(live, moved, score)), None
 
     full = jnp.full((size_p, blocks), 0xFFFFFFFF, jnp.uint32)
-    first = (full, jnp.zeros((size_p, blocks), jnp.uint32), jnp.full(size_p, 1, jnp.int32) * n)
-    (_, _, score), _ = jax.lax.scan(column, first, jnp.arange(question.shape[0]))
+    first = (full, jnp.zeros((size_p, blocks), jnp.uint32), jnp.broadcast_to(n, (size_p,)))
+    (_, _, score), _ = jax.lax.scan(column, first, _range(question.shape[0]))
     return score
 
 
@@ -189,6 +191,10 @@ def dense(
     return jnp.where(valid[:, None], table, 0.0)
 
 
+def _count(tokens: Array) -> Array:
+    return jnp.sum(tokens > 0, dtype=jnp.int32)
+
+
 def _equal(question: Array, passage: Array) -> Bool[Array, "p q"]:
     return (passage[:, None] == question[None, :]) & (question > 0)[None, :]
 
@@ -205,7 +211,7 @@ def _density(v: Array, reach: int) -> Array:
 
 def _nearest(hit: Array, size: int) -> Array:
     """`1 / (1 + distance)` to the nearest hit."""
-    at, index = jnp.where(hit, jnp.arange(size), -size), jnp.arange(size)
+    at, index = jnp.where(hit, _range(size), -size), _range(size)
     left = index - jax.lax.cummax(at)
     right = jax.lax.cummin(jnp.where(hit, index, 2 * size), reverse=True) - index
     return 1 / (1 + jnp.minimum(left, right).astype(jnp.float32))

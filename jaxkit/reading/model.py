@@ -130,7 +130,9 @@ class DGCNN(nn.Module):
             ids = jnp.asarray(coded.ids)
             x = tables[0][ids] * (ids > 0)[..., None].astype(FLOAT)  # row 0 stands for a token whose name is hidden
             if c.looks:
-                x = x + tables[1][coded.kind] + tables[2][coded.tag]
+                # Products, not look-ups: the derivative of a look-up adds row by row, which is slow on a CPU.
+                x = x + jax.nn.one_hot(coded.kind, tk.KINDS, dtype=FLOAT) @ tables[1]
+                x = x + jax.nn.one_hot(coded.tag, tk.TAG_CODES, dtype=FLOAT) @ tables[2]
             if key is not None and c.drop:
                 kept = jax.random.bernoulli(key, 1 - c.drop, (x.shape[0], 1, c.width))
                 x = x * kept.astype(x.dtype) / (1 - c.drop)
@@ -176,7 +178,7 @@ def probabilities(logits: Logits, head: str) -> tuple[Array, Array, Array]:
     if head == "softmax":
         share = jnp.sqrt(exists)[:, None]
         return masked_softmax(logits.start, logits.mask) * share, masked_softmax(logits.end, logits.mask) * share, exists
-    at = lambda v: exists[:, None] * jax.nn.sigmoid(v) * logits.mask
+    at = lambda v: jnp.where(logits.mask, exists[:, None] * jax.nn.sigmoid(v), 0)
     return at(logits.start), at(logits.end), exists
 
 
@@ -206,7 +208,8 @@ def loss(
     else:
         p_start, p_end, _ = probabilities(logits, head)
         count = jnp.maximum(jnp.sum(logits.mask.astype(FLOAT)), 1)
-        pointer = 100 * (jnp.sum(focal(p_start, start) * logits.mask) + jnp.sum(focal(p_end, end) * logits.mask)) / count
+        cost = jnp.where(logits.mask, focal(p_start, start) + focal(p_end, end), 0)
+        pointer = 100 * jnp.sum(cost) / count
         value = pointer
     return value, {"pointer": pointer, "existence": existence}
 

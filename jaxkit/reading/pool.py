@@ -82,8 +82,8 @@ class Sampler:
 
     def __call__(self, i: Int[Array, ""] | int) -> Batch:
         """The batch."""
-        number = self.first + i
-        rows = Minibatches(jnp.arange(self.pool.item.shape[0]), self.key, self.size)(number)
+        number = self.first + jnp.asarray(i, jnp.int32)
+        rows = Minibatches(jnp.arange(self.pool.item.shape[0], dtype=jnp.int32), self.key, self.size)(number.astype(jnp.result_type(int)))
         keys = jax.random.split(jax.random.fold_in(self.key, number), self.size)
         return jax.vmap(self._one)(rows, keys)
 
@@ -93,17 +93,17 @@ class Sampler:
         question, own = pool.item[row]
         u = jax.random.uniform(draw, (), jnp.float32)
         foreign = u < self.negatives
-        which = pool.others[question, jax.random.randint(other, (), 0, NEGATIVES)]
+        which = pool.others[question, jax.random.randint(other, (), 0, NEGATIVES, jnp.int32)]
         passage = jnp.where(foreign, which, own)
         spans, length = pool.spans[row], pool.length[passage]
-        count = jnp.sum(spans[:, 0] >= 0)
-        answer = spans[jax.random.randint(place, (), 0, jnp.maximum(count, 1))]
+        count = jnp.sum(spans[:, 0] >= 0, dtype=jnp.int32)
+        answer = spans[jax.random.randint(place, (), 0, jnp.maximum(count, 1), jnp.int32)]
         aimed = (u >= self.negatives + self.roam * (1 - self.negatives)) & (count > 0)
         last = jnp.maximum(length - width, 0)
         low = jnp.where(aimed, jnp.clip(answer[1] - width + 1, 0, last), 0)
         high = jnp.where(aimed, jnp.clip(answer[0], low, jnp.maximum(last, low)), last)
-        begin = jax.random.randint(where, (), low, high + 1)
-        inside = jnp.arange(width) < length - begin
+        begin = jax.random.randint(where, (), low, high + 1, jnp.int32)
+        inside = jnp.arange(width, dtype=jnp.int32) < length - begin
         cut = lambda v: jnp.where(inside, jax.lax.dynamic_slice(v, (pool.offset[passage] + begin,), (width,)), 0)
         text = jax.tree.map(cut, pool.passages)
         asked = jax.tree.map(lambda v: v[question], pool.questions)
