@@ -73,9 +73,7 @@ class Dataset:
 
     def __add__(self, other: "Dataset") -> "Dataset":
         """Both one after the other."""
-        return Dataset(
-            self.examples + other.examples, self.realigned + other.realigned, self.dropped + other.dropped
-        )
+        return Dataset(self.examples + other.examples, self.realigned + other.realigned, self.dropped + other.dropped)
 
     def __str__(self) -> str:
         return f"{len(self)} questions; {self.realigned} answers realigned, {self.dropped} found nowhere"
@@ -84,8 +82,9 @@ class Dataset:
         """The first `fraction` of the groups (sorted by name), and the rest."""
         groups = sorted({e.group for e in self.examples})
         first = set(groups[: round(fraction * len(groups))])
-        part = lambda inside: tuple(e for e in self.examples if (e.group in first) is inside)
-        return Dataset(part(True)), Dataset(part(False))
+        inside = tuple(e for e in self.examples if e.group in first)
+        outside = tuple(e for e in self.examples if e.group not in first)
+        return Dataset(inside), Dataset(outside)
 
 
 def read(path: str | Path) -> Dataset:
@@ -199,7 +198,7 @@ class _Collector:
                 continue
             if start is not None:
                 self.realigned += 1
-                matches = [min(matches, key=lambda m: abs(m[0] - start))]
+                matches = [min(matches, key=lambda m, at=start: abs(m[0] - at))]
             spans += matches
         return tuple(dict.fromkeys(spans))
 

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -33,11 +34,11 @@ class Coded:
         tag: Part of speech and place in the word, below `tokens.TAG_CODES` (0 without jieba).
     """
 
-    ids: jax.Array | np.ndarray
-    match: jax.Array | np.ndarray
-    kind: jax.Array | np.ndarray
-    word: jax.Array | np.ndarray
-    tag: jax.Array | np.ndarray
+    ids: Any  # numpy's arrays on the host, JAX's in a program
+    match: Any
+    kind: Any
+    word: Any
+    tag: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,9 +128,9 @@ def pad(coded: Coded, length: int, *, keep: str = "start") -> Coded:
 
 @functools.cache
 def lac_table() -> tuple[tuple[str, ...], np.ndarray] | None:
-    """The character vectors of jieba's LAC model, read where pip put them: keys and rows `(n, 128)`; None without jieba.
+    """The character vectors of jieba's LAC model, read where pip put them; None without jieba.
 
-    The rows are sorted by the characters' frequency.
+    Keys, and rows `(n, 128)` sorted by the characters' frequency.
     """
     if tk.jieba_tokenizer() is None:
         return None

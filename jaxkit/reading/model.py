@@ -4,6 +4,7 @@ After Su Jianlin, kexue.fm/archives/5409 (2018) and 6906 (2019). Beside the arti
 what the tokens look like, and for each place the question's tokens it is nearest to (DrQA, arXiv 1704.00051).
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxkit.core.struct import static, struct
 from jaxkit.learn.nets.mlp import Dense
-from jaxkit.learn.nets.text import AttentionPool, GatedDilatedConv, masked_softmax
+from jaxkit.learn.nets.text import FORMS, AttentionPool, GatedDilatedConv, masked_softmax
 from jaxkit.reading import features as ft
 from jaxkit.reading import tokens as tk
 from jaxkit.reading.encode import Coded
@@ -93,7 +94,7 @@ class DGCNN(nn.Module):
         embed = self._embedder()
         q, p = embed(question, q_mask, next(keys)), embed(passage, p_mask, next(keys))
         p = p if emphasis is None else p * emphasis[..., None]
-        dense = lambda name, size=c.width, bias=False: Dense(size, use_bias=bias, param_dtype=FLOAT, name=name)
+        dense: Any = functools.partial(_dense, c.width)
         if c.features:
             seen = jax.vmap(ft.match)(passage.match, question.match) * q_mask.astype(FLOAT)
             q = q + dense("question_seen")(seen[..., None])
@@ -102,7 +103,7 @@ class DGCNN(nn.Module):
             encoded = self._block(f"question{i}", dilation)(encoded, q_mask, next(keys))
         asked = AttentionPool(FLOAT, name="question_pool")(encoded, q_mask)
 
-        x = dense("word", bias=True)(p) + dense("asked")(asked)[:, None, :]
+        x = dense("word", use_bias=True)(p) + dense("asked")(asked)[:, None, :]
         if c.features:
             table = jax.vmap(ft.dense)(question.match, passage.match, question.word, passage.word)
             x = x + dense("features")(jax.lax.stop_gradient(table.astype(p.dtype)))
@@ -116,7 +117,7 @@ class DGCNN(nn.Module):
         x = x * p_mask[..., None].astype(x.dtype)
         wide = jnp.broadcast_to(asked[:, None, :], (*x.shape[:2], asked.shape[-1]))
         pooled = AttentionPool(FLOAT, name="passage_pool")(jnp.concatenate([x, wide], axis=-1), p_mask)
-        exists = dense("exists", 1, True)(jnp.concatenate([pooled, jnp.max(x, axis=1)], axis=-1))[:, 0]
+        exists = dense("exists", 1, use_bias=True)(jnp.concatenate([pooled, jnp.max(x, axis=1)], axis=-1))[:, 0]
         start, end = (self._pointer(name, x, asked, dense) for name in ("start", "end"))
         return Logits(start, end, exists, p_mask)
 
@@ -148,7 +149,7 @@ class DGCNN(nn.Module):
 
     def _pointer(self, name: str, x: Array, asked: Array, dense: Any) -> Array:
         """A place's logit: linear in the place and the question, and bilinear in both."""
-        own, general = dense(f"{name}_question")(asked), dense(f"{name}_bias", 1, True)(asked)
+        own, general = dense(f"{name}_question")(asked), dense(f"{name}_bias", 1, use_bias=True)(asked)
         return dense(name, 1)(x)[..., 0] + jnp.einsum("bnc,bc->bn", x, own) * (x.shape[-1] ** -0.5) + general
 
 
@@ -161,11 +162,13 @@ class Ungated(nn.Module):
     @nn.compact
     def __call__(self, x: Array, mask: Array, key: Array | None = None) -> Array:
         """The layer of `x`."""
-        from jaxkit.learn.nets.text import FORMS
-
         real = mask[..., None].astype(x.dtype)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, x.shape[-1], x.shape[-1]), FLOAT)
         return (x * real + jax.nn.relu(FORMS[self.form](x * real, kernel, self.dilation))) * real
+
+
+def _dense(width: int, name: str, size: int | None = None, *, use_bias: bool = False) -> Dense:
+    return Dense(width if size is None else size, use_bias=use_bias, param_dtype=FLOAT, name=name)
 
 
 def probabilities(logits: Logits, head: str) -> tuple[Array, Array, Array]:
@@ -177,7 +180,11 @@ def probabilities(logits: Logits, head: str) -> tuple[Array, Array, Array]:
     exists = jax.nn.sigmoid(logits.exists)
     if head == "softmax":
         share = jnp.sqrt(exists)[:, None]
-        return masked_softmax(logits.start, logits.mask) * share, masked_softmax(logits.end, logits.mask) * share, exists
+        return (
+            masked_softmax(logits.start, logits.mask) * share,
+            masked_softmax(logits.end, logits.mask) * share,
+            exists,
+        )
     at = lambda v: jnp.where(logits.mask, exists[:, None] * jax.nn.sigmoid(v), 0)
     return at(logits.start), at(logits.end), exists
 

@@ -83,7 +83,9 @@ class Sampler:
     def __call__(self, i: Int[Array, ""] | int) -> Batch:
         """The batch."""
         number = self.first + jnp.asarray(i, jnp.int32)
-        rows = Minibatches(jnp.arange(self.pool.item.shape[0], dtype=jnp.int32), self.key, self.size)(number.astype(jnp.result_type(int)))
+        rows = Minibatches(jnp.arange(self.pool.item.shape[0], dtype=jnp.int32), self.key, self.size)(
+            number.astype(jnp.result_type(int))
+        )
         keys = jax.random.split(jax.random.fold_in(self.key, number), self.size)
         return jax.vmap(self._one)(rows, keys)
 
@@ -109,9 +111,7 @@ class Sampler:
         asked = jax.tree.map(lambda v: v[question], pool.questions)
         relative = spans - begin
         whole = (spans[:, 0] >= 0) & (relative[:, 0] >= 0) & (relative[:, 1] < width) & ~foreign
-        mark = lambda at: jnp.max(
-            jnp.where(whole[:, None], jax.nn.one_hot(at, width, dtype=jnp.float32), 0), axis=0
-        )
+        mark = lambda at: jnp.max(jnp.where(whole[:, None], jax.nn.one_hot(at, width, dtype=jnp.float32), 0), axis=0)
         return Batch(
             self._hidden(asked, hide_q), self._hidden(text, hide_p), mark(relative[:, 0]), mark(relative[:, 1])
         )
@@ -154,7 +154,9 @@ def build(data: Dataset, vocabulary: Vocabulary, *, window: int = 128, seed: int
     checks.require(bool((table >= 0).any()), "train", "hold answers in its passages", "holds none")
     lengths = np.array([len(cut) for _, cut in encoded], np.int32)
     tail = window + 1
-    flat = jax.tree.map(lambda *v: jnp.asarray(np.concatenate([*v, np.zeros(tail, np.int32)])), *[c for c, _ in encoded])
+    flat = jax.tree.map(
+        lambda *v: jnp.asarray(np.concatenate([*v, np.zeros(tail, np.int32)])), *[c for c, _ in encoded]
+    )
     padded = [pad(q, QUESTION, keep="end") for q in questions]
     others = neighbours(data, texts, questions, [c for c, _ in encoded], seed=seed)
     return Pool(

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray
 
 from jaxkit.core import checks
 from jaxkit.learn import checkpoint as store
@@ -17,7 +17,7 @@ from jaxkit.reading import decode, metrics, model, windows
 from jaxkit.reading import train as training
 from jaxkit.reading.data import Dataset, Example, Passage
 from jaxkit.reading.encode import Vocabulary, initial_embedding, lac_table, pad
-from jaxkit.reading.pool import QUESTION, build, neighbours, token_span
+from jaxkit.reading.pool import QUESTION, build, neighbours
 
 FILE = "reader.safetensors"
 LAC_ROWS = 6000  # of LAC's most frequent characters that every vocabulary holds
@@ -80,7 +80,7 @@ class Reader:
         ('', '')
     """
 
-    params: PyTree
+    params: Any
     config: model.Config
     vocabulary: Vocabulary
     threshold: float = 0.0
@@ -106,7 +106,7 @@ class Reader:
         progress: bool = False,
         checkpoint: str | Path | None = None,
         resume: bool = False,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Any] | None = None,
         **shape: Any,
     ) -> "Reader":
         """Train a reader.
@@ -146,7 +146,7 @@ class Reader:
         params = params | {"embedding": jnp.asarray(table, jnp.float32)}
         part = None if dev is None else _some(dev, dev_size)
 
-        def score(params: PyTree) -> float:
+        def score(params: Any) -> float:
             found = cls(params, config, vocabulary, 0.0, longest).evaluate(part or (), metric)
             return found.exact + found.f1
 
@@ -157,7 +157,10 @@ class Reader:
             folder=checkpoint, resume=resume, devices=devices,
         )  # fmt: skip
         report |= {"questions": len(train), "vocabulary": len(vocabulary), "head": config.head}
-        report |= {name: [round(float(v), 5) for v in values[:: max(len(values) // 100, 1)]] for name, values in history.items()}
+        report |= {
+            name: [round(float(v), 5) for v in values[:: max(len(values) // 100, 1)]]
+            for name, values in history.items()
+        }
         reader = cls(params, config, vocabulary, 0.0, longest, report)
         return reader if part is None or not len(part) else reader.calibrated(part)
 
@@ -208,9 +211,7 @@ class Reader:
             For each question its answers, the best first, at least one (which may be empty).
         """
         pairs = [(q, [p] if isinstance(p, str) else list(p)) for q, p in pairs]
-        found = windows.read(
-            self.params, self.config, self.vocabulary, pairs, longest=self.longest, widest=widest
-        )
+        found = windows.read(self.params, self.config, self.vocabulary, pairs, longest=self.longest, widest=widest)
         least = self.threshold if threshold is None else threshold
         return [self._ranked(passages, f, top_k, least, vote) for (_, passages), f in zip(pairs, found, strict=True)]
 
@@ -339,7 +340,8 @@ class Reader:
         if not path.is_file():
             raise FileNotFoundError(f"Argument `folder` must hold a saved reader, but {folder} has no {FILE}.")
         kept = store.meta(path)
-        config = model.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in kept["config"].items()})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in kept["config"].items()}
+        config = model.Config(**fields)
         like = jax.eval_shape(training.network(config).init, jax.random.key(0))
         tree = store.load(path, {"params": like, "about": jax.ShapeDtypeStruct((kept["about"],), np.uint8)})
         about = json.loads(bytes(np.asarray(tree["about"])))

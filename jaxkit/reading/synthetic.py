@@ -16,7 +16,7 @@ NAMES = "Ada Brian Clara David Emma Frank Grace Henry Irene Jacob Karen Louis Ma
 FAMILIES = "Adams Baker Clark Dixon Evans Foster Gibson Harris Irving Jensen Keller Larson Mason Norris".split()
 PLACES = "Avalon Brighton Camden Dover Easton Fairfax Galway Hudson Ithaca Kingston Lisbon Malvern Norwich".split()
 TRADES_ZH = "医生 教师 工程师 律师 画家 作家 农民 记者 厨师 演员".split()
-TRADES_EN = "doctor teacher engineer lawyer painter writer farmer reporter cook actor".split()
+TRADES_EN = "doctor nurse engineer lawyer painter writer farmer reporter cook actor".split()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +42,33 @@ CHINESE = {
 }
 ENGLISH = {
     "person": (
-        Fact("year", ("{x} was born in {v}.", "In {v}, {x} was born."), ("When was {x} born?", "What year was {x} born in?")),
-        Fact("place", ("{x} lives in {v}.", "Later {x} moved to {v}."), ("Where does {x} live?", "Where is the home of {x}?")),
-        Fact("trade", ("{x} works as a {v}.", "The job of {x} is {v}."), ("What is the job of {x}?", "What does {x} do?")),
-        Fact("person", ("{x} studied under {v}.", "{v} was the teacher of {x}."), ("Who taught {x}?", "Who was the teacher of {x}?")),
+        Fact(
+            "year",
+            ("{x} was born in {v}.", "In {v}, {x} was born."),
+            ("When was {x} born?", "What year was {x} born in?"),
+        ),
+        Fact(
+            "place",
+            ("{x} lives in {v}.", "Later {x} moved to {v}."),
+            ("Where does {x} live?", "Where is the home of {x}?"),
+        ),
+        Fact(
+            "trade",
+            ("{x} works as a {v}.", "The job of {x} is that of a {v}."),
+            ("What is the job of {x}?", "What does {x} do?"),
+        ),
+        Fact(
+            "person",
+            ("{x} studied under {v}.", "{v} was the teacher of {x}."),
+            ("Who taught {x}?", "Who was the teacher of {x}?"),
+        ),
     ),
     "hill": (
-        Fact("metres", ("{x} is {v} high.", "The top of {x} reaches {v}."), ("How high is {x}?", "What is the height of {x}?")),
+        Fact(
+            "metres",
+            ("{x} is {v} high.", "The top of {x} reaches {v}."),
+            ("How high is {x}?", "What is the height of {x}?"),
+        ),
         Fact("place", ("{x} lies in {v}.", "{x} stands near {v}."), ("Where is {x}?", "Where does {x} lie?")),
     ),
 }
@@ -81,7 +101,9 @@ def synthetic(count: int, *, seed: int = 0, language: str = "both", unanswerable
     checks.require(0 <= unanswerable <= 1, "unanswerable", "lie in [0, 1]", f"is {unanswerable}")
     draw = random.Random(f"{seed} {language}")  # noqa: S311  (no secrets here)
     tongues = ("zh", "en") if language == "both" else (language,)
-    return Dataset(tuple(_example(draw, tongues[i % len(tongues)], i, draw.random() < unanswerable) for i in range(count)))
+    return Dataset(
+        tuple(_example(draw, tongues[i % len(tongues)], i, draw.random() < unanswerable) for i in range(count))
+    )
 
 
 def _example(draw: random.Random, tongue: str, number: int, empty: bool) -> Example:  # noqa: FBT001
@@ -107,7 +129,9 @@ def _example(draw: random.Random, tongue: str, number: int, empty: bool) -> Exam
         text += form.replace("{x}", x).replace("{v}", v)
     question = draw.choice(fact.asks).replace("{x}", subject)
     spans = () if span is None else (span,)
-    return Example(question, (Passage(text, spans),), (value,) if spans else (), f"{tongue}{number}", f"{tongue}{number}")
+    return Example(
+        question, (Passage(text, spans),), (value,) if spans else (), f"{tongue}{number}", f"{tongue}{number}"
+    )
 
 
 def _fresh(draw: random.Random, kind: str, tongue: str, used: set[str]) -> str:

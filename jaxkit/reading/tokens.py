@@ -1,6 +1,6 @@
 """Text to tokens whose offsets are exact: `text[start:end]` is the token, always.
 
-One tokenizer for both scripts: a CJK character | a run of digits | a run of Latin (or other) letters | any other character.
+One tokenizer for both scripts: a CJK character | digits | Latin (or other) letters | any other character.
 jieba, where it is installed (extra `zh`), adds words: which word covers a token, its part of speech, its ends.
 """
 
@@ -123,7 +123,7 @@ def kind(token: str) -> int:
 
 @functools.cache
 def jieba_tokenizer() -> Any:
-    """jieba's tokenizer with its dictionary loaded (half a second, once), or None where it is not installed."""
+    """Jieba's tokenizer with its dictionary loaded (half a second, once), or None where it is not installed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes and pkg_resources in jieba itself
@@ -153,7 +153,7 @@ def parts_of_speech() -> dict[str, int]:
 
 
 def segment(text: str) -> list[tuple[int, int, int]]:
-    """jieba's words as `(start, end, part of speech)`; none without jieba."""
+    """Jieba's words as `(start, end, part of speech)`; none without jieba."""
     tokenizer = jieba_tokenizer()
     if tokenizer is None:
         return []

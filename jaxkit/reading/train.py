@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import Array
 
 from jaxkit.core import checks
 from jaxkit.learn import checkpoint as store
@@ -57,11 +57,11 @@ class Recipe:
 class Progress(NamedTuple):
     """State of a run between two segments; a pytree that is written as the checkpoint."""
 
-    params: PyTree
-    average: PyTree
-    moments: PyTree
+    params: Any
+    average: Any
+    moments: Any
     step: Array
-    best: PyTree
+    best: Any
     best_score: Array
 
 
@@ -69,17 +69,17 @@ class Averaged(NamedTuple):
     """State of `averaged`."""
 
     inner: Any
-    average: PyTree
+    average: Any
     count: Array
 
 
 def averaged(inner: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
     """An optimizer that also keeps the moving average of the parameters, with a decay of `min(decay, (1+n)/(10+n))`."""
 
-    def init(params: PyTree) -> Averaged:
+    def init(params: Any) -> Averaged:
         return Averaged(inner.init(params), params, jnp.zeros((), jnp.int32))
 
-    def update(slope: PyTree, state: Averaged, params: PyTree | None = None) -> tuple[PyTree, Averaged]:
+    def update(slope: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         moves, moved = inner.update(slope, state.inner, params)
         n = state.count.astype(jnp.float32)
         keep = jnp.minimum(decay, (1 + n) / (10 + n)).astype(jnp.float32)
@@ -87,13 +87,13 @@ def averaged(inner: optax.GradientTransformation, decay: float) -> optax.Gradien
         mean = jax.tree.map(lambda old, v: keep * old + (1 - keep) * v, state.average, new)
         return moves, Averaged(moved, mean, state.count + 1)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
 
 
 def optimizer(recipe: Recipe, total: Array | int) -> optax.GradientTransformation:
     """Adam with decay, a clipped gradient, warm-up and a cosine down to almost nothing at `total` steps."""
 
-    def rate(count: Array) -> Array:
+    def rate(count: Any) -> Any:
         n, end = count.astype(jnp.float32), jnp.asarray(total, jnp.float32)
         warm = jnp.minimum(WARM, 0.1 * end)
         along = jnp.clip((n - warm) / jnp.maximum(end - warm, 1), 0, 1)
@@ -111,14 +111,14 @@ def network(config: model.Config) -> nets.Net:
     return nets.plain(model.DGCNN(config), example(QUESTION), example(64))
 
 
-def segment(config: model.Config, recipe: Recipe, devices: Sequence[jax.Device] | None = None) -> Callable[..., Any]:
+def segment(config: model.Config, recipe: Recipe, devices: Sequence[Any] | None = None) -> Callable[..., Any]:
     """The compiled program of `recipe.chunk` steps: `(params, moments, sampler, key, total) -> Fit`.
 
     With `devices` every batch is cut over them.
     """
     net = network(config)
 
-    def loss(params: PyTree, batch: Batch, key: PRNGKeyArray) -> tuple[Array, dict[str, Array]]:
+    def loss(params: Any, batch: Batch, key: Array) -> tuple[Array, dict[str, Array]]:
         logits = net.apply(params, batch.question, batch.passage, key)
         value, parts = model.loss(logits, batch.start, batch.end, config.head)
         positive = (jnp.max(batch.start, axis=1) > 0).astype(jnp.float32)
@@ -128,14 +128,14 @@ def segment(config: model.Config, recipe: Recipe, devices: Sequence[jax.Device] 
 
     layout = scale.layout(devices)
 
-    def run(params: PyTree, moments: PyTree, sampler: Sampler, key: PRNGKeyArray, total: Array) -> Any:
+    def run(params: Any, moments: Any, sampler: Sampler, key: Array, total: Array) -> Any:
         method = optimizer(recipe, total)
         with layout.spreading():
             return fit(loss, params, sampler, optimizer=method, steps=recipe.chunk, key=key, opt_state=moments)
 
     compiled = jax.jit(run)
 
-    def call(params: PyTree, moments: PyTree, sampler: Sampler, key: PRNGKeyArray, total: Array) -> Any:
+    def call(params: Any, moments: Any, sampler: Sampler, key: Array, total: Array) -> Any:
         return compiled(*layout.place((params, moments, sampler, key, total)))
 
     return call
@@ -160,18 +160,18 @@ def train(
     config: model.Config,
     recipe: Recipe,
     pool: Pool,
-    params: PyTree,
+    params: Any,
     *,
-    key: PRNGKeyArray,
+    key: Array,
     steps: int | None,
     minutes: float | None,
-    score: Callable[[PyTree], float] | None = None,
+    score: Callable[[Any], float] | None = None,
     looks: int = 6,
     say: Callable[[str], None] = lambda line: None,
     folder: str | Path | None = None,
     resume: bool = False,
-    devices: Sequence[jax.Device] | None = None,
-) -> tuple[PyTree, dict[str, np.ndarray], dict[str, Any]]:
+    devices: Sequence[Any] | None = None,
+) -> tuple[Any, dict[str, np.ndarray], dict[str, Any]]:
     """Train and return the best weights.
 
     Args:
@@ -197,7 +197,7 @@ def train(
     """
     checks.require((steps is None) != (minutes is None), "steps", "be given, or `minutes`, not both", "it is not so")
     run = segment(config, recipe, devices)
-    first = optimizer(recipe, 1).init(params)
+    first: Any = optimizer(recipe, 1).init(params)
     here = Progress(params, first.average, first, jnp.int32(0), params, jnp.float32(-1))
     plan: dict[str, Any] = {"total": steps, "spent": 0.0, "restarts": 0, "looks": []}
     if folder is not None and resume:
@@ -258,10 +258,8 @@ def _look(at: int, total: int, looks: int, chunk: int) -> bool:
     return at >= total or due(at) > due(at - chunk)
 
 
-def _again(here: Progress, plan: dict[str, Any], params: PyTree, recipe: Recipe) -> tuple[Progress, dict[str, Any]]:
+def _again(here: Progress, plan: dict[str, Any], params: Any, recipe: Recipe) -> tuple[Progress, dict[str, Any]]:
     checks.require(plan["restarts"] < 1, "train", "be learnable", "training collapsed twice: every window looks alike")
-    first = optimizer(recipe, 1).init(params)
+    first: Any = optimizer(recipe, 1).init(params)
     fresh = Progress(params, first.average, first, jnp.int32(0), params, jnp.float32(-1))
     return fresh, plan | {"restarts": plan["restarts"] + 1, "looks": []}
-
-

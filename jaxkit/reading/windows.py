@@ -108,7 +108,9 @@ def read(
         for part in _batches(windows):
             rows = BATCHES[0] if len(part) == 1 else BATCHES[1]
             question = _stack([questions[w.pair] for w in part], rows, QUESTION)
-            piece = lambda w: jax.tree.map(lambda v: v[w.begin : w.begin + w.size], coded[pairs[w.pair][1][w.passage]][0])
+            piece = lambda w: jax.tree.map(
+                lambda v: v[w.begin : w.begin + w.size], coded[pairs[w.pair][1][w.passage]][0]
+            )
             passage = _stack([pad(piece(w), bucket) for w in part], rows, bucket)
             score, first, last, there = jax.device_get(run(params, question, passage))
             for row, w in enumerate(part):
@@ -117,7 +119,11 @@ def read(
                 exists[at] = max(exists.get(at, 0.0), float(there[row]))
                 good = np.flatnonzero((score[row] > 0) & (last[row] < w.size))
                 found.setdefault(at, []).extend(
-                    (float(score[row, k]), int(cutting.start[w.begin + first[row, k]]), int(cutting.end[w.begin + last[row, k]]))
+                    (
+                        float(score[row, k]),
+                        int(cutting.start[w.begin + first[row, k]]),
+                        int(cutting.end[w.begin + last[row, k]]),
+                    )
                     for k in good
                 )
     ranked = lambda at: tuple(sorted(found.get(at, []), key=lambda c: (-c[0], c[1], c[2])))
