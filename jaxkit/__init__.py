@@ -18,6 +18,7 @@ _HOME = {
     "Kind": "jaxkit.dynamics.stability",
     "LeastSquares": "jaxkit.learn.least_squares",
     "Linearization": "jaxkit.dynamics.stability",
+    "Play": "jaxkit.learn.play",
     "Root": "jaxkit.dynamics.root",
     "Sensitivity": "jaxkit.dynamics.sensitivity",
     "Solution": "jaxkit.dynamics.solve",
@@ -25,6 +26,7 @@ _HOME = {
     "Special": "jaxkit.dynamics.continuation",
     "Status": "jaxkit.core.status",
     "Unrolled": "jaxkit.dynamics.unroll",
+    "cite": "jaxkit.core.citation",
     "classify": "jaxkit.dynamics.stability",
     "continuation": "jaxkit.dynamics.continuation",
     "divergence": "jaxkit.dynamics.stability",
@@ -36,6 +38,7 @@ _HOME = {
     "linearize": "jaxkit.dynamics.stability",
     "multistart": "jaxkit.learn.least_squares",
     "nullclines": "jaxkit.dynamics.stability",
+    "play": "jaxkit.learn.play",
     "root": "jaxkit.dynamics.root",
     "sensitivity": "jaxkit.dynamics.sensitivity",
     "set_precision": "jaxkit.core.environment",
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from jaxkit import reading as reading
     from jaxkit import recurrent as recurrent
     from jaxkit import score as score
+    from jaxkit.core.citation import cite as cite
     from jaxkit.core.environment import set_precision as set_precision
     from jaxkit.core.status import SolverError as SolverError
     from jaxkit.core.status import Status as Status
@@ -85,6 +89,8 @@ if TYPE_CHECKING:
     from jaxkit.learn.least_squares import LeastSquares as LeastSquares
     from jaxkit.learn.least_squares import least_squares as least_squares
     from jaxkit.learn.least_squares import multistart as multistart
+    from jaxkit.learn.play import Play as Play
+    from jaxkit.learn.play import play as play
 
 
 def __getattr__(name: str) -> Any:
