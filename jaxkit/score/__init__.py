@@ -26,3 +26,5 @@ from jaxkit.score.noise import karras as karras
 from jaxkit.score.samplers import SAMPLERS as SAMPLERS
 from jaxkit.score.samplers import Samples as Samples
 from jaxkit.score.samplers import sample as sample
+from jaxkit.score.train import Trained as Trained
+from jaxkit.score.train import train as train

@@ -5,3 +5,4 @@ from jaxkit.learn.nets.mlp import Dense as Dense
 from jaxkit.learn.nets.plain import Net as Net
 from jaxkit.learn.nets.plain import count as count
 from jaxkit.learn.nets.plain import plain as plain
+from jaxkit.learn.nets.unet import ScoreNet as ScoreNet
