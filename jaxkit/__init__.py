@@ -20,6 +20,7 @@ _HOME = {
     "Linearization": "jaxkit.dynamics.stability",
     "Play": "jaxkit.learn.play",
     "Root": "jaxkit.dynamics.root",
+    "Samples": "jaxkit.dynamics.sample.chain",
     "Sensitivity": "jaxkit.dynamics.sensitivity",
     "Solution": "jaxkit.dynamics.solve",
     "SolverError": "jaxkit.core.status",
@@ -40,6 +41,7 @@ _HOME = {
     "nullclines": "jaxkit.dynamics.stability",
     "play": "jaxkit.learn.play",
     "root": "jaxkit.dynamics.root",
+    "sample": "jaxkit.dynamics.sample.chain",
     "sensitivity": "jaxkit.dynamics.sensitivity",
     "set_precision": "jaxkit.core.environment",
     "solve": "jaxkit.dynamics.solve",
@@ -70,6 +72,8 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.fixed_point import fixed_point as fixed_point
     from jaxkit.dynamics.root import Root as Root
     from jaxkit.dynamics.root import root as root
+    from jaxkit.dynamics.sample.chain import Samples as Samples
+    from jaxkit.dynamics.sample.chain import sample as sample
     from jaxkit.dynamics.sensitivity import Sensitivity as Sensitivity
     from jaxkit.dynamics.sensitivity import sensitivity as sensitivity
     from jaxkit.dynamics.solve import Solution as Solution
