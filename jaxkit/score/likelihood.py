@@ -170,7 +170,7 @@ def encode(model: Model, x: Float[Array, "n ..."], *, noise: Noise | None = None
         return _carry(_velocity(process), first, process, model, _settings(settings))[:2]
 
     final, status = jax.vmap(one)(x)
-    return Coded(_standardise(model, final, process), status)
+    return Coded(jax.vmap(lambda end: _standardise(model, end, process))(final), status)
 
 
 def decode(model: Model, codes: Float[Array, "n ..."], *, noise: Noise | None = None, **settings: Any) -> "Coded":
