@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
-from jaxkit.learn import train
+from jaxkit.learn import descent, train
 
 P = TypeVar("P")
 
@@ -53,7 +53,7 @@ def fit(
     ema: float | None = None,
     accumulate: int = 1,
     opt_state: Any = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
     progress: bool = False,
     log: str | Path | None = None,
     checkpoint: str | Path | None = None,
@@ -101,24 +101,25 @@ def fit(
     checks.require(accumulate > 0, "accumulate", "be positive", f"is {accumulate}")
     checks.require(ema is None or 0 <= ema < 1, "ema", "lie in [0, 1)", f"is {ema}")
     method = optax.adam(1e-3) if optimizer is None else optimizer
-    start: Any = train.trainable("params", params)
+    start: Any = descent.trainable("params", params)
     with jax.numpy_dtype_promotion("standard"):
         opt_state = method.init(start) if opt_state is None else opt_state
-    data, batch_of = train.source(batches, accumulate)
+    data, batch_of = descent.source(batches, accumulate)
     keyed = loss if key is not None else lambda params, batch, _: loss(params, batch)
 
-    def update(state: train.State, i: Array, data: Any) -> tuple[train.State, train.Logs, Array]:
+    def update(state: descent.State, i: Array, data: Any) -> tuple[descent.State, descent.Logs, Array]:
         inner = None if key is None else jax.random.fold_in(key, i)
-        value, metrics, slope, finite = train.gradient(
+        value, metrics, slope, finite = descent.gradient(
             keyed, state.params, lambda j: batch_of(data, j), inner, i, accumulate
         )
-        new, moved = train.descend(method, slope, state.opt_state, state.params)
-        average = None if ema is None else train.average(state.ema, new, ema)
-        return train.State(new, average, moved, state.alive, state.steps), {"loss": value, **metrics}, finite
+        new, moved = descent.descend(method, slope, state.opt_state, state.params)
+        average = None if ema is None else descent.average(state.ema, new, ema)
+        return descent.State(new, average, moved, state.alive, state.steps), {"loss": value, **metrics}, finite
 
-    host = train.Host("fit", chunk, progress, log, checkpoint, keep, resume, devices)
+    config = {"ema": ema, "accumulate": accumulate, **descent.described(start, key)}
+    host = train.Host("fit", chunk, progress, log, checkpoint, keep, resume, devices, config)
     state, logs = train.run(
-        update, train.begin(start, start if ema is not None else None, opt_state), data, steps, host
+        update, descent.begin(start, start if ema is not None else None, opt_state), data, steps, host
     )
     history = logs.pop("loss")
-    return Fit(state.params, state.ema, state.opt_state, history, logs, train.status(state), state.steps)
+    return Fit(state.params, state.ema, state.opt_state, history, logs, descent.status(state), state.steps)

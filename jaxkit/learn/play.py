@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
-from jaxkit.learn import train
+from jaxkit.learn import descent, train
 
 
 @struct
@@ -54,7 +54,7 @@ def play(
     ema: Mapping[str, float | None] | None = None,
     accumulate: int = 1,
     opt_states: Mapping[str, Any] | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
     progress: bool = False,
     log: str | Path | None = None,
     checkpoint: str | Path | None = None,
@@ -108,24 +108,24 @@ def play(
     repeats, ema = {name: 1 for name in names} | dict(repeats or {}), dict(ema or {})
     _check(names, players, optimizers, repeats, ema, simultaneous=simultaneous)
     checks.require(accumulate > 0, "accumulate", "be positive", f"is {accumulate}")
-    start = {name: train.trainable("players", players[name]) for name in names}
+    start = {name: descent.trainable("players", players[name]) for name in names}
     with jax.numpy_dtype_promotion("standard"):
         states = {name: (opt_states or {}).get(name) for name in names}
         states = {n: optimizers[n].init(start[n]) if s is None else s for n, s in states.items()}
     averaged = {name: start[name] for name in names if ema.get(name) is not None}
-    data, batch_of = train.source(batches, accumulate)
+    data, batch_of = descent.source(batches, accumulate)
     updates = 1 if simultaneous else sum(repeats.values())
 
     def move(name: str, all_: dict, opt_state: Any, i: Array, j: Any, data: Any) -> tuple[Any, Any, Any, Array]:
         loss = lambda own, batch, key: losses[name](all_ | {name: own}, batch, key)
         inner = jax.random.fold_in(jax.random.fold_in(key, i), j)
-        value, metrics, slope, finite = train.gradient(
+        value, metrics, slope, finite = descent.gradient(
             loss, all_[name], lambda k: batch_of(data, k), inner, i * updates + j, accumulate
         )
-        new, moved = train.descend(optimizers[name], slope, opt_state, all_[name])
+        new, moved = descent.descend(optimizers[name], slope, opt_state, all_[name])
         return new, moved, {"loss": value, **metrics}, finite
 
-    def update(state: train.State, i: Array, data: Any) -> tuple[train.State, train.Logs, Array]:
+    def update(state: descent.State, i: Array, data: Any) -> tuple[descent.State, descent.Logs, Array]:
         here, opts, logs, fine, first = dict(state.params), dict(state.opt_state), {}, jnp.ones((), bool), 0
         for name in names:
             seen = state.params if simultaneous else dict(here)
@@ -143,13 +143,15 @@ def play(
                 logs[name] = jax.tree.map(lambda v: v[-1], rows)
             here[name], opts[name], fine = carry
             first += 0 if simultaneous else repeats[name]
-        averages = {n: train.average(v, here[n], ema[n]) for n, v in state.ema.items()}  # pyright: ignore
-        return train.State(here, averages, opts, state.alive, state.steps), logs, fine
+        averages = {n: descent.average(v, here[n], ema[n]) for n, v in state.ema.items()}  # pyright: ignore
+        return descent.State(here, averages, opts, state.alive, state.steps), logs, fine
 
-    host = train.Host("play", chunk, progress, log, checkpoint, keep, resume, devices)
-    state, logs = train.run(update, train.begin(start, averaged, states), data, steps, host)
+    config = {"ema": ema, "accumulate": accumulate, "repeats": repeats, "simultaneous": simultaneous}
+    config |= descent.described(start, key)
+    host = train.Host("play", chunk, progress, log, checkpoint, keep, resume, devices, config)
+    state, logs = train.run(update, descent.begin(start, averaged, states), data, steps, host)
     history = {name: logs[name].pop("loss") for name in names}
-    return Play(state.params, state.ema, state.opt_state, history, logs, train.status(state), state.steps)
+    return Play(state.params, state.ema, state.opt_state, history, logs, descent.status(state), state.steps)
 
 
 def _check(names: tuple, players: Mapping, optimizers: Mapping, repeats: Mapping, ema: Mapping, *, simultaneous: bool):

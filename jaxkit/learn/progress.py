@@ -1,7 +1,6 @@
 """Progress of a training run: a bar on the host, moved between chunks."""
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 
 @contextlib.contextmanager
-def bar(verb: str, steps: int, start: int = 0, console: Any = None) -> Iterator[Callable[[int, Any], None]]:
+def bar(verb: str, steps: int, start: int = 0, console: Any = None) -> Iterator[Callable[[int, Any, float], None]]:
     """A rich bar with losses, steps a second and time left; silent when the output is not a terminal.
 
     Args:
@@ -20,14 +19,14 @@ def bar(verb: str, steps: int, start: int = 0, console: Any = None) -> Iterator[
         console: A rich console; the standard error's by default.
 
     Yields:
-        A function of (steps done, last logs) that moves the bar.
+        A function of (steps done, last logs, steps a second) that moves the bar.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True) if console is None else console
     if not console.is_terminal:
-        yield lambda done, logs: None
+        yield lambda done, logs, rate: None
         return
     columns = (
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
@@ -35,13 +34,9 @@ def bar(verb: str, steps: int, start: int = 0, console: Any = None) -> Iterator[
     )  # fmt: skip
     with Progress(*columns, console=console, transient=False) as progress:
         task = progress.add_task(verb, total=steps, completed=start, losses="", rate="compiling")
-        clock = [time.perf_counter(), start]
 
-        def show(done: int, logs: Any) -> None:
-            now = time.perf_counter()
-            rate = f"{(done - clock[1]) / max(now - clock[0], 1e-9):.3g} steps/s"
-            clock[:] = [now, done]
-            progress.update(task, completed=done, losses=losses(logs), rate=rate)
+        def show(done: int, logs: Any, rate: float) -> None:
+            progress.update(task, completed=done, losses=losses(logs), rate=f"{rate:.3g} steps/s")
 
         yield show
 

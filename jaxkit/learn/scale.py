@@ -21,6 +21,11 @@ class Layout:
 
     mesh: Mesh | None
 
+    @property
+    def whole(self) -> NamedSharding | None:
+        """Every array on every device; None without devices."""
+        return None if self.mesh is None else NamedSharding(self.mesh, PartitionSpec())
+
     def place(self, tree: PyTree, *, spread: bool = False) -> PyTree:
         """Put arrays on the devices, whole, or (with `spread`) cut where the first axis can be."""
         if self.mesh is None:
@@ -39,7 +44,7 @@ class Layout:
             _MESH.reset(token)
 
 
-def layout(devices: Sequence[jax.Device] | None) -> Layout:
+def layout(devices: Sequence[Any] | None) -> Layout:
     """The layout of a run on these devices (None: where JAX puts it)."""
     if devices is None:
         return Layout(None)

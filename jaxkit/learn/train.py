@@ -2,46 +2,26 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Bool, Int, PyTree
+from jaxtyping import Array, PyTree
 
 from jaxkit.core import checks
-from jaxkit.core.status import Status
-from jaxkit.core.struct import struct
-from jaxkit.learn import scale
+from jaxkit.learn import checkpoint, runlog, scale
+from jaxkit.learn.descent import Logs, State, Update, advance
 from jaxkit.learn.progress import bar
 
-Logs = dict[str, Any]
-
-
-@struct
-class State:
-    """What a training run carries from step to step.
-
-    Attributes:
-        params: What moves.
-        ema: Averaged copy, or None.
-        opt_state: The optimizer's (or optimizers') state.
-        alive: False once a loss or a gradient was not finite: nothing moves any more.
-        steps: Steps that moved the parameters.
-    """
-
-    params: Any
-    ema: Any
-    opt_state: Any
-    alive: Bool[Array, ""]
-    steps: Int[Array, ""]
-
-
-# One step, not yet guarded: (state, index of the step, data) -> (state, what to log, whether all was finite).
-Update = Callable[[State, Array, Any], tuple[State, Logs, Array]]
+TERMINATED = 128 + signal.SIGTERM  # what a shell reports for a process that SIGTERM ended
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,17 +32,11 @@ class Host:
     chunk: int = 200
     progress: bool = False
     log: Any = None
-    checkpoint: Any = None
+    checkpoint: str | Path | None = None
     keep: int = 2
     resume: bool = False
-    devices: Sequence[jax.Device] | None = None
+    devices: Sequence[Any] | None = None
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-
-def begin(params: PyTree, ema: PyTree, opt_state: PyTree) -> State:
-    """The state before the first step; every array a copy, so that the caller's are never donated."""
-    params, ema, opt_state = jax.tree.map(_own, (params, ema, opt_state))
-    return State(params, ema, opt_state, jnp.ones((), bool), jnp.zeros((), int))
 
 
 def run(update: Update, state: State, data: PyTree, steps: int, host: Host) -> tuple[State, Logs]:
@@ -73,102 +47,14 @@ def run(update: Update, state: State, data: PyTree, steps: int, host: Host) -> t
     """
     checks.require(steps > 0, "steps", "be positive", f"is {steps}")
     checks.require(host.chunk > 0, "chunk", "be positive", f"is {host.chunk}")
+    checks.require(
+        not host.resume or host.checkpoint is not None, "checkpoint", "be a folder to resume from", "is None"
+    )
     if inside_a_trace():
         asked = [name for name in ("progress", "log", "checkpoint", "resume", "devices") if getattr(host, name)]
         checks.require(not asked, (asked or [""])[0], "not be used inside a trace", "is, and needs the host")
         return jax.lax.scan(lambda s, i: advance(update, s, i, data), state, jnp.arange(steps))
     return _chunked(update, state, data, steps, host)
-
-
-def advance(update: Update, state: State, i: Int[Array, ""], data: PyTree) -> tuple[State, Logs]:
-    """One step, undone unless everything in it was finite."""
-    moved, logs, finite = update(state, i, data)
-    alive = state.alive & finite
-    keep = lambda new, old: jnp.where(alive, new, old)
-    params, ema, opt_state = jax.tree.map(
-        keep, (moved.params, moved.ema, moved.opt_state), (state.params, state.ema, state.opt_state)
-    )
-    return State(params, ema, opt_state, alive, state.steps + alive.astype(state.steps.dtype)), logs
-
-
-def status(state: State) -> Int[Array, ""]:
-    """`Status` code of a run."""
-    return jnp.where(state.alive, int(Status.ok), int(Status.not_finite))
-
-
-def source(batches: Any, parts: int = 1) -> tuple[PyTree, Callable[[PyTree, Array], PyTree]]:
-    """Split `batches` into data, passed to the compiled program as arguments, and a rule: (data, j) -> j-th batch.
-
-    Data that a function closes over would be compiled into the program as constants; a callable that is itself a
-    pytree of arrays (as `minibatches` returns) is passed as one. Fixed arrays are cut along their first axis where
-    gradients are accumulated over `parts`.
-    """
-    arrays = all(
-        isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int) for leaf in jax.tree.leaves(batches)
-    )
-    if callable(batches):
-        return (batches, lambda data, j: data(j)) if arrays else (None, lambda _, j: batches(j))
-    if parts > 1:
-        for leaf in jax.tree.leaves(batches):
-            length = jnp.shape(leaf)[0] if jnp.ndim(leaf) else 1
-            checks.require(
-                length % parts == 0, "batches", f"have first axes divisible by {parts}", f"has one of {length}"
-            )
-        cut = lambda v, j: jnp.reshape(v, (parts, v.shape[0] // parts, *v.shape[1:]))[j % parts]
-        return batches, lambda data, j: jax.tree.map(lambda v: cut(v, j), data)
-    return (batches, lambda data, _: data) if arrays else (None, lambda *_: batches)
-
-
-def gradient(
-    loss: Callable[[PyTree, PyTree, Any], Any],
-    params: PyTree,
-    batch_of: Callable[[Array], PyTree],
-    key: Any,
-    index: Int[Array, ""],
-    accumulate: int,
-) -> tuple[Array, Logs, PyTree, Array]:
-    """Value, metrics and gradient of a loss, averaged over `accumulate` batches, and whether all are finite."""
-
-    def call(params: PyTree, batch: PyTree, key: Any) -> tuple[Array, Logs]:
-        value = loss(params, batch, key)
-        value, metrics = value if isinstance(value, tuple) else (value, {})
-        checks.require(jnp.shape(value) == (), "loss", "return a scalar", f"returns shape {jnp.shape(value)}")
-        return value, dict(metrics)
-
-    def one(part: Array | int) -> tuple[tuple[Array, Logs], PyTree]:
-        batch = scale.spread(batch_of(index * accumulate + part))
-        inner = key if key is None or accumulate == 1 else jax.random.fold_in(key, part)
-        return jax.value_and_grad(call, has_aux=True)(params, batch, inner)
-
-    if accumulate == 1:
-        (value, metrics), slope = one(0)
-    else:
-        zeros = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), jax.eval_shape(one, 0))
-        add = lambda total, part: (jax.tree.map(jnp.add, total, one(part)), None)
-        total, _ = jax.lax.scan(add, zeros, jnp.arange(accumulate))
-        (value, metrics), slope = jax.tree.map(lambda v: v / jnp.asarray(accumulate, v.dtype), total)
-    finite = [jnp.all(jnp.isfinite(v)) for v in jax.tree.leaves((value, slope))]
-    return value, metrics, slope, jnp.all(jnp.stack(finite))
-
-
-def descend(
-    method: optax.GradientTransformation, slope: PyTree, opt_state: PyTree, params: PyTree
-) -> tuple[PyTree, PyTree]:
-    """New parameters and optimizer state."""
-    # Some of optax's bias corrections mix integers and floats: allow it for them alone.
-    with jax.numpy_dtype_promotion("standard"):
-        updates, opt_state = method.update(slope, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state
-
-
-def average(ema: PyTree, params: PyTree, decay: float) -> PyTree:
-    """Exponential moving average of the parameters."""
-    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
-
-
-def trainable(name: str, params: PyTree) -> PyTree:
-    """Parameters as floating arrays of a definite dtype."""
-    return jax.tree.map(lambda v: _strong(checks.floating(name, v)), params)
 
 
 def inside_a_trace() -> bool:
@@ -180,12 +66,46 @@ def inside_a_trace() -> bool:
 
 def _chunked(update: Update, state: State, data: PyTree, steps: int, host: Host) -> tuple[State, Logs]:
     """Chunks of one compiled loop with a donated state; a run whose loss is not finite ends early."""
-    checks.require(not (host.log or host.checkpoint or host.resume), "checkpoint", "be None (for now)", "is given")
     layout = scale.layout(host.devices)
-    state, data = layout.place(state), layout.place(data, spread=True)
     with layout.spreading():
         shapes = jax.eval_shape(lambda s, d: update(s, jnp.asarray(0), d)[1], state, data)
-    size = min(host.chunk, steps)
+    history = jax.tree.map(lambda v: _unset((steps, *v.shape), v.dtype), shapes)
+    state, start = _resumed(state, history, host, steps)
+    state, data = layout.place(state), layout.place(data, spread=True)
+    program = _program(update, shapes, min(host.chunk, steps), layout)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(layout.spreading())
+        terminated = stack.enter_context(_termination()) if host.checkpoint else list[bool]()
+        show = _shown(stack, host, steps, start)
+        while start < steps:
+            stop = min(start + host.chunk, steps)
+            clock = time.perf_counter()
+            state, rows = program(state, data, jnp.asarray(start), jnp.asarray(stop))
+            rows, alive = jax.device_get((rows, state.alive))  # waits for the chunk
+            done = stop if alive else min(stop, int(state.steps) + 1)
+            rows = jax.tree.map(lambda v, length=done - start: v[:length], rows)
+            jax.tree.map(
+                lambda whole, part, start=start: whole.__setitem__(slice(start, start + len(part)), part), history, rows
+            )
+            for each in show:
+                each(done, rows, (done - start) / (time.perf_counter() - clock))
+            if not alive:
+                break
+            start = stop
+            if host.checkpoint and jax.process_index() == 0:
+                so_far = jax.tree.map(lambda v, stop=stop: v[:stop], history)
+                checkpoint.store(host.checkpoint, stop, {"state": state, "history": so_far}, keep=host.keep)
+            if host.checkpoint and _anywhere(bool(terminated)) and start < steps:
+                raise SystemExit(TERMINATED)
+    return state, jax.tree.map(jnp.asarray, history)
+
+
+def _program(update: Update, shapes: Logs, size: int, layout: scale.Layout) -> Any:
+    """The compiled chunk: (state, data, first step, step to stop before) -> (state, logs of up to `size` steps).
+
+    A loop whose length is an argument: one program for all chunks, the last one too, hence the same bits however a run
+    is cut or resumed.
+    """
 
     def loop(state: State, data: PyTree, start: Array, stop: Array) -> tuple[State, Logs]:
         def body(carry: Any) -> Any:
@@ -197,27 +117,62 @@ def _chunked(update: Update, state: State, data: PyTree, steps: int, host: Host)
         going = lambda carry: (carry[0] < stop) & carry[1].alive
         return jax.lax.while_loop(going, body, (start, state, rows))[1:]
 
-    # A loop whose length is an argument: one program for all chunks, the last one too, hence the same bits after
-    # a resumed run whatever the chunks were.
-    program = jax.jit(loop, donate_argnums=0)
-    history = jax.tree.map(lambda v: _unset((steps, *v.shape), v.dtype), shapes)
-    start = 0
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(layout.spreading())
-        show = stack.enter_context(bar(host.verb, steps)) if host.progress else None
-        while start < steps:
-            stop = min(start + host.chunk, steps)
-            state, rows = program(state, data, jnp.asarray(start), jnp.asarray(stop))
-            rows, alive = jax.device_get((rows, state.alive))  # waits for the chunk
-            done = stop if alive else min(stop, int(state.steps) + 1)
-            for whole, part in zip(jax.tree.leaves(history), jax.tree.leaves(rows), strict=True):
-                whole[start:done] = part[: done - start]
-            if show:
-                show(done, jax.tree.map(lambda v, last=done - start - 1: v[last], rows))
-            if not alive:
-                break
-            start = stop
-    return state, jax.tree.map(jnp.asarray, history)
+    return jax.jit(loop, donate_argnums=0, out_shardings=layout.whole)
+
+
+def _resumed(state: State, history: Logs, host: Host, steps: int) -> tuple[State, int]:
+    """The state to start from and its step; what was logged before is put into `history`."""
+    if not host.resume:
+        return state, 0
+    assert host.checkpoint is not None  # noqa: S101  (checked by `run`)
+    like = lambda meta: {"state": state, "history": jax.tree.map(lambda v: _like(v, meta["step"]), history)}
+    found, meta, refused = checkpoint.newest(host.checkpoint, like)
+    for sentence in refused:
+        print(sentence, "The one before it is used." if found else "", file=sys.stderr)  # noqa: T201
+    if found is None:
+        return state, 0
+    checks.require(meta["step"] <= steps, "steps", f"be at least the checkpoint's {meta['step']}", f"is {steps}")
+    jax.tree.map(lambda whole, part: whole.__setitem__(slice(len(part)), part), history, found["history"])
+    return found["state"], meta["step"]
+
+
+def _shown(stack: contextlib.ExitStack, host: Host, steps: int, start: int) -> list[Any]:
+    """Functions of (steps done, logs of the chunk, steps a second) that show and log; the first process only."""
+    show = []
+    if jax.process_index() > 0:
+        return show
+    if host.progress:
+        move = stack.enter_context(bar(host.verb, steps, start))
+        show.append(lambda done, rows, rate: move(done, jax.tree.map(lambda v: v[-1], rows), rate))
+    if host.log is not None:
+        log = runlog.opened(host.log)
+        log.start({"verb": host.verb, "steps": steps, "chunk": host.chunk, **host.config}, start)
+        stack.callback(log.close)
+        show.append(lambda done, rows, rate: log.row(done, {**runlog.scalars(rows), "steps_per_second": rate}))
+    return show
+
+
+@contextlib.contextmanager
+def _termination() -> Iterator[list[bool]]:
+    """A list that is no longer empty once SIGTERM has come; the chunk under way is finished and saved."""
+    flag: list[bool] = []
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+        yield flag
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: flag.append(True))
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+
+
+def _anywhere(flag: bool) -> bool:  # noqa: FBT001
+    """Whether the flag is set in any process: all must stop after the same chunk."""
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
 
 
 def _unset(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -226,13 +181,5 @@ def _unset(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     return np.full(shape, np.nan if floats else 0, dtype)
 
 
-def _strong(v: Array) -> Array:
-    return jax.lax.convert_element_type(v, v.dtype) if not getattr(v, "weak_type", False) else jnp.asarray(v, v.dtype)
-
-
-def _own(leaf: Any) -> Array:
-    """A copy of its own, of a definite dtype."""
-    array = jnp.asarray(leaf)
-    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(jnp.array(jax.random.key_data(array)), impl=jax.random.key_impl(array))
-    return jnp.array(array, array.dtype, copy=True)
+def _like(rows: np.ndarray, length: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((length, *rows.shape[1:]), rows.dtype)
