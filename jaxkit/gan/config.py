@@ -64,7 +64,7 @@ class Config:
         for name in ("gamma", "learning_rate", "betas", "frequencies", "generator_channels", "critic_channels"):
             if isinstance(getattr(self, name), list):  # from JSON
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        self.the_loss, self.the_penalty  # noqa: B018  raise for names that do not fit
+        _ = self.the_loss, self.the_penalty  # they raise for names that do not fit
 
     @property
     def the_loss(self) -> losses.Loss:
@@ -80,4 +80,5 @@ class Config:
     @property
     def weights(self) -> tuple[float, float]:
         """The penalty's weight at the start and at the end."""
-        return (self.the_penalty.weight,) * 2 if self.gamma is None else self.gamma
+        usual = self.the_penalty.weight
+        return (usual, usual) if self.gamma is None else self.gamma

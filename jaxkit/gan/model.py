@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from jaxkit.core import checks
 from jaxkit.core.struct import static, struct
 from jaxkit.gan import nets
 from jaxkit.gan.config import Config
+from jaxkit.learn import checkpoint
 
 BLOCK = 500
 """Samples made at once: what stays in the caches."""
@@ -98,38 +98,29 @@ def interpolate(model: Model, key: Array, rows: int = 6, points: int = 9) -> Arr
     return x.reshape(rows, points, *model.shape)
 
 
-def save(model: Model, folder: str | Path) -> Path:
-    """Write a model: one file with its parameters and a checksum, its configuration inside.
+def save(model: Model, path: str | Path) -> Path:
+    """Write a model: one file with its parameters, a checksum, and the configuration inside.
 
     Returns:
-        The folder.
+        The file.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    meta = {"config": dataclasses.asdict(model.config), "shape": model.shape, "bits": model.bits}
-    tree = {"generator": model.generator, "critic": model.critic}
-    from jaxkit.learn import checkpoint
-
-    checkpoint.save(folder / "model.safetensors", tree, meta={"gan": json.dumps(meta)})
-    (folder / "config.json").write_text(json.dumps(meta, indent=1) + "\n")
-    return folder
+    meta = {"config": dataclasses.asdict(model.config), "shape": list(model.shape), "bits": model.bits}
+    meta["dtype"] = jax.tree.leaves(model.generator)[0].dtype.name
+    return checkpoint.save(path, {"generator": model.generator, "critic": model.critic}, meta={"gan": meta})
 
 
-def load(folder: str | Path) -> Model:
+def load(path: str | Path) -> Model:
     """Read a model that `save` wrote.
 
     Raises:
         FileNotFoundError: There is none.
-        ValueError: A file is damaged, or does not fit.
+        CheckpointError: The file is damaged, or is not of a model (see `jaxkit.learn.checkpoint`).
     """
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"Argument `folder` must hold a model that `gan.save` wrote, but {path} is not there.")
-    meta = json.loads(path.read_text())
+    meta = checkpoint.meta(path).get("gan") or {}
+    checks.require(bool(meta), "path", "be a model that `gan.save` wrote", f"is {str(path)!r}, which is not")
     config, shape = Config(**meta["config"]), tuple(meta["shape"])
-    networks = nets.networks(config, shape)
-    like = jax.eval_shape(lambda k: tuple(n.init(k) for n in networks), jax.random.key(0))
-    from jaxkit.learn import checkpoint
-
-    tree = checkpoint.load(Path(folder) / "model.safetensors", {"generator": like[0], "critic": like[1]})
+    parts = zip(("generator", "critic"), nets.networks(config, shape), strict=True)
+    init = lambda net: jax.tree.map(lambda v: v.astype(meta["dtype"]), net.init(jax.random.key(0)))
+    like = {name: jax.eval_shape(lambda net=net: init(net)) for name, net in parts}
+    tree = checkpoint.load(path, like)
     return Model(tree["generator"], tree["critic"], config, shape, meta["bits"])

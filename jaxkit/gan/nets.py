@@ -51,7 +51,7 @@ class PointCritic(nn.Module):
 @functools.lru_cache(maxsize=32)
 def networks(config: Config, shape: tuple[int, ...]) -> tuple[Net, Net]:
     """Generator and critic for samples of that shape: `(size,)` for points, `(height, width, channels)` for images."""
-    z, x = jax.ShapeDtypeStruct((1, config.latent), float), jax.ShapeDtypeStruct((1, *shape), float)
+    z, x = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((1, config.latent), (1, *shape)))
     checks.require(len(shape) == 1, "data", "hold samples of one axis or three", f"holds {len(shape)}")
     generator = PointGenerator(shape[0], config.width, config.depth)
     critic = PointCritic(config.width, config.depth, config.frequencies)

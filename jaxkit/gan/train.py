@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -21,7 +20,7 @@ from jaxkit.learn.batches import minibatches
 from jaxkit.learn.gradients import value_and_half_square_gradient
 from jaxkit.learn.play import play
 
-Sampler = Callable[[Array, int], Array]
+Sampler: TypeAlias = Callable[[Array, int], Array]
 
 
 @struct
@@ -70,7 +69,7 @@ class _Stream:
 
 def train(
     config: Config,
-    data: Array | np.ndarray | Sampler,
+    data: Any,
     *,
     key: Array,
     devices: Sequence[jax.Device] | None = None,
@@ -209,7 +208,7 @@ def _source(data: Any, batch: int, key: Array) -> tuple[Sampler | None, Any, tup
     """The sampler or the minibatches, with shape and type of a sample."""
     if callable(data):
         example = jax.eval_shape(lambda k: data(k, batch), key)
-        return data, None, example.shape[1:], example.dtype
+        return cast(Sampler, data), None, example.shape[1:], example.dtype
     data = jnp.asarray(data)
     checks.require(
         data.ndim in (2, 4), "data", "have shape (N, size) or (N, height, width, channels)", f"has {data.shape}"

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from jaxkit import gan
+from jaxkit.learn import checkpoint
 
-SMALL = gan.Config(steps=300, batch=64, width=16, depth=1, frequencies=(1.0,), chunk=150, ema=0.97, gamma=(0.1, 0.1))
+SMALL = gan.Config(steps=300, batch=64, width=32, depth=1, frequencies=(1.0,), learning_rate=(5e-3, 5e-4), ema=0.97)
 MEAN, SPREAD = jnp.array([1.0, -0.5]), 0.3
 
 
@@ -30,13 +31,13 @@ def test_the_generator_finds_the_data():
     samples = gan.generate(done.model, jax.random.key(1), 1203)
     assert samples.shape == (1203, 2)
     assert samples.dtype == jnp.float64
-    np.testing.assert_allclose(np.mean(samples, axis=0), MEAN, atol=0.25)
-    np.testing.assert_allclose(np.std(samples, axis=0), SPREAD, rtol=0.5)
+    np.testing.assert_allclose(np.mean(samples, axis=0), MEAN, atol=0.1)
+    np.testing.assert_allclose(np.std(samples, axis=0), SPREAD, rtol=0.6)
 
 
-def test_the_critic_tells_real_from_fake_at_first():
-    gap = trained().metrics["critic"]["gap"]
-    assert float(jnp.mean(gap[5:30])) > 3 * abs(float(jnp.mean(gap[-50:])))
+def test_the_critic_tells_real_from_fake_until_it_cannot():
+    gap = np.abs(trained().metrics["critic"]["gap"])
+    assert np.max(gap[:100]) > 10 * np.mean(gap[-50:])
 
 
 def test_a_run_is_a_function_of_its_key_and_seeds_vmap():
@@ -84,7 +85,7 @@ def test_other_losses_train(name):
 def test_arrays_of_points():
     data = blob(jax.random.key(1), 200).astype(jnp.float32)
     done = gan.train(dataclasses.replace(SMALL, steps=2), data, key=jax.random.key(0)).checked()
-    assert done.model.generator["mlp"]["layer0"]["kernel"].shape == (2, 16)
+    assert done.model.generator["mlp"]["layer0"]["kernel"].shape == (2, 32)
     assert gan.generate(done.model, jax.random.key(0), 3).dtype == jnp.float32
 
 
@@ -94,6 +95,22 @@ def test_interpolation_goes_from_noise_to_noise():
     assert np.all(np.isfinite(way))
     normal = dataclasses.replace(trained().model, config=dataclasses.replace(SMALL, prior="normal"))
     assert np.all(np.isfinite(gan.interpolate(normal, jax.random.key(4), rows=2, points=3)))
+
+
+def test_a_saved_model_comes_back_and_a_damaged_one_does_not(tmp_path):
+    model = trained().model
+    path = gan.save(model, tmp_path / "model.safetensors")
+    back = gan.load(path)
+    assert back.config == model.config
+    np.testing.assert_array_equal(*(gan.generate(m, jax.random.key(0), 5) for m in (model, back)))
+    whole = bytearray(path.read_bytes())
+    whole[-9] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match="damaged"):
+        gan.load(path)
+    checkpoint.save(path, {"a": jnp.ones(1)})
+    with pytest.raises(ValueError, match="Argument `path` must be a model"):
+        gan.load(path)
 
 
 def test_sentences():
