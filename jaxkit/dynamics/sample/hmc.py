@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from jaxkit.dynamics.sample.kernel import Evaluate, Kernel, State, Tuning, metropolis, row_sum
 
 
-def leapfrog(evaluate: Evaluate, state: State, step: Float[Array, ""], steps: int) -> State:
+def leapfrog(evaluate: Evaluate, state: State, step: Array, steps: int) -> State:
     """Move by Hamilton's equations of `U(x) + |v|^2 / 2`, `steps` steps of length `step`.
 
     The last half kick is made: without it the map is not reversible and the Metropolis test is wrong.
@@ -15,7 +15,7 @@ def leapfrog(evaluate: Evaluate, state: State, step: Float[Array, ""], steps: in
     Args:
         evaluate: Energies and gradients of all chains.
         state: Where to start, velocities included.
-        step: Length of a step.
+        step: Length of a step: one for all chains, or shape `(n, 1)`.
         steps: How many.
 
     Returns:
@@ -38,8 +38,8 @@ def hamiltonian_step(
     draw, test, shake = jax.random.split(key, 3)
     velocity = jax.random.normal(draw, state.x.shape, state.x.dtype)
     if tuning.jitter:
-        # One length for all chains and both directions: the mixture over lengths still keeps detailed balance.
-        step = step * (1 + tuning.jitter * jax.random.uniform(shake, (), step.dtype, -1, 1))
+        # Drawn without a look at the state, one length a chain: the mixture over lengths keeps detailed balance.
+        step = step * (1 + tuning.jitter * jax.random.uniform(shake, (len(state.x), 1), step.dtype, -1, 1))
     before = state._replace(velocity=velocity)
     after = leapfrog(evaluate, before, step, tuning.leapfrogs)
     total = lambda s: s.energy + 0.5 * row_sum(jnp.square(s.velocity))
