@@ -208,7 +208,9 @@ def image_net(shape: tuple[int, int, int], widths: Sequence[int] = (64, 96), *, 
     """
     dtype = jnp.result_type(float)
     return plain(
-        ScoreNet(tuple(widths), patch=patch), jax.ShapeDtypeStruct((1, *shape), dtype), jax.ShapeDtypeStruct((1,), dtype)
+        ScoreNet(tuple(widths), patch=patch),
+        jax.ShapeDtypeStruct((1, *shape), dtype),
+        jax.ShapeDtypeStruct((1,), dtype),
     )
 
 

@@ -66,8 +66,12 @@ def test_probes_are_averaged():
 def test_prior_must_hold_the_variance_of_the_data():
     noise = score.VE(1e-3, 30.0)
     wrong = lambda y, sigma: jnp.sum(jax.scipy.stats.norm.logpdf(y, scale=sigma[:, None]), axis=1)
-    off = jnp.max(jnp.abs(density(noise=noise, prior=wrong, error_bars=False)(points()).value - RING.log_prob(points())))
-    exact = jnp.max(jnp.abs(density(noise=noise, prior=RING.log_prob, error_bars=False)(points()).value - RING.log_prob(points())))
+    off = jnp.max(
+        jnp.abs(density(noise=noise, prior=wrong, error_bars=False)(points()).value - RING.log_prob(points()))
+    )
+    exact = jnp.max(
+        jnp.abs(density(noise=noise, prior=RING.log_prob, error_bars=False)(points()).value - RING.log_prob(points()))
+    )
     assert off > 5e-3
     assert exact < 1e-3
 
