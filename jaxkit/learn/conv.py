@@ -248,15 +248,14 @@ def _conv_transpose(y: Array, w: Array, *, geometry: Geometry) -> Array:
 def _correlation(x: Array, y: Array, *, geometry: Geometry) -> Array:
     """A convolution in which batch and channels change places: `y` is the kernel, with holes where `stride > 1`.
 
-    The places are changed by transposing: XLA's CPU compiler can also read them from the dimension numbers, but inside
-    a loop (`scan`: every trainer) it then falls back to code that is 80 to 200 times slower. The same holds for JAX's
-    own gradients of a convolution (8 times in the pictures, 17 in the kernel).
+    The places are changed by transposing, not by naming axes: inside a loop (`lax.scan`, `lax.while_loop`) XLA does
+    not bring a convolution with unusual axes into the order its fast kernel needs, and runs one fifty times slower.
     """
     g, space = geometry, len(geometry.size)
     pairs = []
     for n, have, reach, step, (low, _) in zip(g.size, g.output, g.reach, g.stride, g.padding, strict=True):
         pairs.append((low, step * (have - 1) + reach - n - low))
-    found = jax.lax.conv_general_dilated(
+    w = jax.lax.conv_general_dilated(
         jnp.swapaxes(x, 0, -1),
         jnp.moveaxis(y, 0, -2),
         g.dilation,
@@ -265,7 +264,7 @@ def _correlation(x: Array, y: Array, *, geometry: Geometry) -> Array:
         dimension_numbers=_numbers(space),
         batch_group_count=g.groups,
     )
-    return jnp.moveaxis(found, 0, -2)
+    return jnp.moveaxis(w, 0, -2)
 
 
 # The three primitives, and what JAX must know of them: shapes, programs, derivatives, batches.
