@@ -1,8 +1,8 @@
 """What a denoiser, a score or an energy is trained by. Each loss is a mean over the batch.
 
 Noisy data are `y = x + sigma n`. All of these are minimised by the same thing, the optimal denoiser
-`E[x | y] = y + sigma^2 grad log p_sigma(y)`; they differ in what is learned (score, denoiser, energy) and in the weights of
-the noise levels. Energies are trained without a second backward pass: see `jaxkit.learn.gradients`.
+`E[x | y] = y + sigma^2 grad log p_sigma(y)`; they differ in what is learned (score, denoiser, energy) and in the
+weights of the noise levels. Energies are trained without a second backward pass: see `jaxkit.learn.gradients`.
 """
 
 from collections.abc import Callable
@@ -74,7 +74,8 @@ def dde(
         key: Random key.
 
     References:
-        Bigdeli et al. (2020), Learning generative models using denoising density estimators; Su, kexue.fm/archives/7038.
+        Bigdeli et al. (2020), Learning generative models using denoising density estimators;
+        Su, kexue.fm/archives/7038.
     """
     y, n = noised(x, sigma, key)
     return jnp.mean(half_square_gradient(lambda p, y: sigma * log_density(p, y), params, y, target=-n))

@@ -47,7 +47,7 @@ def over(values: Float[Array, " n"], like: Array) -> Array:
 
 
 def denoise(model: Model, y: Float[Array, "n ..."], sigma: ArrayLike) -> Float[Array, "n ..."]:
-    """The mean of the data behind noisy observations: `r(y) = E[x | y = x + sigma n] = y + sigma^2 grad log p_sigma(y)`.
+    """The mean of the data behind noisy ones: `r(y) = E[x | y = x + sigma n] = y + sigma^2 grad log p_sigma(y)`.
 
     Args:
         model: A denoiser.
@@ -64,7 +64,7 @@ def denoise(model: Model, y: Float[Array, "n ..."], sigma: ArrayLike) -> Float[A
         >>> import jax.numpy as jnp
         >>> from jaxkit import score
         >>> normal = score.Mixture.of([1.0], [[0.0, 0.0]], [1.0]).model()
-        >>> [[float(v) for v in row] for row in score.denoise(normal, jnp.array([[2.0, -4.0]]), 1.0)]  # y / (1 + sigma^2)
+        >>> score.denoise(normal, jnp.array([[2.0, -4.0]]), 1.0).tolist()  # y / (1 + sigma^2)
         [[1.0, -2.0]]
 
     References:

@@ -1,8 +1,8 @@
 """Samplers: from noise to data with one denoiser. A new sampler is one function and one line of `SAMPLERS`.
 
-Each takes `(model, x, sigmas, key, **options)`: states `x` at the first of the falling noise levels `sigmas`, in the frame
-where the data keep their scale (every process of `noise` has it: divide by its `scale`). Each ends with one denoising
-step at the last level, and returns the data with the evaluations of the denoiser it took.
+Each takes `(model, x, sigmas, key, **options)`: states `x` at the first of the falling noise levels `sigmas`, in the
+frame where the data keep their scale (every process of `noise` has it: divide by its `scale`). Each ends with one
+denoising step at the last level, and returns the data with the evaluations of the denoiser it took.
 """
 
 from collections.abc import Callable, Mapping
@@ -83,8 +83,8 @@ def sample(
         (True, 23)
 
     References:
-        Karras et al. (2022); Song et al. (2021, ICLR) for DDIM; Lu et al. (2022) for DPM-Solver++; Song and Ermon (2019)
-        for annealed Langevin; Song et al. (2021) for the reverse equation and predictor-corrector.
+        Karras et al. (2022); Song et al. (2021, ICLR) for DDIM; Lu et al. (2022) for DPM-Solver++; Song and Ermon
+        (2019) for annealed Langevin; Song et al. (2021) for the reverse equation and predictor-corrector.
     """
     checks.one_of("sampler", sampler, SAMPLERS)
     checks.one_of("schedule", schedule, ("karras", "geometric"))
@@ -208,7 +208,7 @@ def predictor_corrector(
 
 
 def reverse_sde(model: Model, x: Array, sigmas: Array, key: Array) -> Drawn:
-    """Euler-Maruyama steps of the reverse-time equation `dx = -g^2 score dt + g dW`, by diffrax, even in `log sigma`."""
+    """Euler-Maruyama steps of the reverse equation `dx = -g^2 score dt + g dW`, by diffrax, even in `log sigma`."""
     count = sigmas.size - 1
     ratio, high = jnp.log(sigmas[0] / sigmas[-1]), sigmas[0]
     level = lambda u: high * jnp.exp(-ratio * u)

@@ -60,9 +60,9 @@ def train(
     Args:
         data: Points, shape `(n, d)`, or images, shape `(n, height, width, channels)`; bytes are read as [-1, 1].
         key: Random key.
-        kind: `"denoiser"` (EDM); `"energy"`, the same with a curl-free score that has a log density at every noise level;
-            `"mdsm"`, one energy for all noise levels (see `losses.mdsm` for what it learns).
-        net: Network behind the denoiser, by kind: of `(y, level)` with an output of `y`'s shape, or one number a datum for
+        kind: `"denoiser"` (EDM); `"energy"`, the same with a curl-free score that has a log density at every noise
+            level; `"mdsm"`, one energy for all noise levels (see `losses.mdsm` for what it learns).
+        net: Network of `(y, level)` behind the denoiser: with an output of `y`'s shape, or one number a datum for
             `"energy"`; a perceptron or a U-Net by default.
         steps: Steps of Adam; the rate falls to zero as a cosine.
         batch: Data a step.

@@ -1,23 +1,22 @@
 """A small U-Net that knows how much noise is in its input: `ScoreNet`.
 
-Written for CPUs, where the convolutions are not all of the time: normalisation from sums per channel, 1x1 convolutions
-as products of matrices, pooling by four slices, upsampling by broadcasting, and the closed family of convolutions, whose
-gradients stay fast inside the trainer's loop (JAX's own are 10 times slower there, see `jaxkit.learn.conv`).
+Its layers are those of `layers`, written for CPUs; `patch` makes channels of small squares at the entrance, which
+halves the time of a step (measured: 0.25 s against 0.48 s for a batch of 64 pictures of 28 x 28).
 """
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxkit.core import checks
-from jaxkit.learn.conv import conv
+from jaxkit.learn.nets.layers import Conv, GroupNorm, avg_pool, upsample
 from jaxkit.learn.nets.mlp import Dense, activate
-from jaxkit.learn.nets.plain import parameter
+
+INIT, zeros = nn.initializers.lecun_normal(), nn.initializers.zeros
 
 
 class ScoreNet(nn.Module):
@@ -57,20 +56,20 @@ class ScoreNet(nn.Module):
         checks.require(fits, "x", f"be images with sides divisible by {side}", f"has shape {x.shape}")
         noise = activate("silu", Dense(self.embedding, param_dtype=self.param_dtype, name="noise")(waves(level)))
         own = {"groups": self.groups, "param_dtype": self.param_dtype}
-        h = Conv(self.widths[0], param_dtype=self.param_dtype, name="enter")(to_depth(x, self.patch))
+        h = Conv(self.widths[0], kernel_init=INIT, param_dtype=self.param_dtype, name="enter")(to_depth(x, self.patch))
         skips = []
         for i, width in enumerate(self.widths):
             h = NoisyBlock(width, name=f"down{i}", **own)(h, noise)
             if i + 1 < len(self.widths):
                 skips.append(h)
-                h = halve(h)
+                h = avg_pool(h)
         h = NoisyBlock(self.widths[-1], name="bottom", **own)(h, noise)
         for i, width in reversed(list(enumerate(self.widths[:-1]))):
-            h = jnp.concatenate([double(h), skips[i]], axis=-1)
+            h = jnp.concatenate([upsample(h), skips[i]], axis=-1)
             h = NoisyBlock(width, name=f"up{i}", **own)(h, noise)
         h = activate("silu", GroupNorm(self.groups, param_dtype=self.param_dtype, name="norm")(h))
         size = x.shape[-1] * self.patch**2
-        return to_space(Conv(size, zero=True, param_dtype=self.param_dtype, name="leave")(h), self.patch)
+        return to_space(Conv(size, kernel_init=zeros, param_dtype=self.param_dtype, name="leave")(h), self.patch)
 
 
 class NoisyBlock(nn.Module):
@@ -93,60 +92,11 @@ class NoisyBlock(nn.Module):
         if x.shape[-1] != self.features:
             x = Dense(self.features, name="match", **own)(x)
         h = activate("silu", GroupNorm(self.groups, name="norm0", **own)(x))
-        h = Conv(self.features, name="conv0", **own)(h)
+        h = Conv(self.features, kernel_init=INIT, name="conv0", **own)(h)
         change = Dense(2 * self.features, name="modulate", **own)(noise)[:, None, None, :]
         scale, shift = jnp.split(change, 2, axis=-1)
         h = GroupNorm(self.groups, name="norm1", **own)(h) * (1 + scale) + shift
-        return x + Conv(self.features, zero=True, name="conv1", **own)(activate("silu", h))
-
-
-class Conv(nn.Module):
-    """A 3x3 convolution of stride 1, zero-padded.
-
-    Attributes:
-        features: Channels of the output.
-        zero: Start from zero: a block begins as its shortcut.
-        param_dtype: Type of the parameters; that of the input if None.
-    """
-
-    features: int
-    zero: bool = False
-    param_dtype: Any = None
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w features"]:
-        """The layer of `x`."""
-        init = nn.initializers.zeros if self.zero else nn.initializers.lecun_normal()
-        kernel = parameter(self, "kernel", init, (3, 3, x.shape[-1], self.features), self.param_dtype, x)
-        bias = parameter(self, "bias", nn.initializers.zeros, (self.features,), self.param_dtype, x)
-        return conv(x, kernel) + bias[None, None, None]
-
-
-class GroupNorm(nn.Module):
-    """Normalisation over space and groups of channels, from sums per channel (2.6 ms where flax's takes 7.6).
-
-    Attributes:
-        groups: How many; channels must be divisible by it.
-        param_dtype: Type of the parameters; that of the input if None.
-    """
-
-    groups: int = 8
-    param_dtype: Any = None
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        """The layer of `x`."""
-        n, height, width, c = x.shape
-        checks.require(c % self.groups == 0, "groups", f"divide the {c} channels", f"is {self.groups}")
-        scale = parameter(self, "scale", nn.initializers.ones, (c,), self.param_dtype, x)
-        bias = parameter(self, "bias", nn.initializers.zeros, (c,), self.param_dtype, x)
-        count = height * width * (c // self.groups)
-        pooled = lambda v: jnp.sum(jnp.sum(v, axis=(1, 2)).reshape(n, self.groups, -1), axis=2) / count
-        mean, square = pooled(x), pooled(x * x)
-        factor = jax.lax.rsqrt(jnp.maximum(square - mean**2, 0) + 1e-5)
-        wide = lambda v: jnp.repeat(v, c // self.groups, axis=1)
-        gain = wide(factor) * scale[None]
-        return x * gain[:, None, None] + (bias[None] - wide(mean) * gain)[:, None, None]
+        return x + Conv(self.features, kernel_init=zeros, name="conv1", **own)(activate("silu", h))
 
 
 def waves(level: Float[Array, " n"], size: int = 64) -> Float[Array, "n size"]:
@@ -154,17 +104,6 @@ def waves(level: Float[Array, " n"], size: int = 64) -> Float[Array, "n size"]:
     frequencies = jnp.exp2(jnp.linspace(-2.0, 4.0, size // 2, dtype=level.dtype))
     angles = 2 * math.pi * level[:, None] * frequencies[None]
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1)
-
-
-def halve(x: Float[Array, "n h w c"]) -> Float[Array, "n h/2 w/2 c"]:
-    """Average pooling of 2x2 squares, by four slices."""
-    return 0.25 * (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2])
-
-
-def double(x: Float[Array, "n h w c"]) -> Float[Array, "n 2h 2w c"]:
-    """Upsampling to the nearest pixel, by broadcasting."""
-    n, h, w, c = x.shape
-    return jnp.broadcast_to(x[:, :, None, :, None], (n, h, 2, w, 2, c)).reshape(n, 2 * h, 2 * w, c)
 
 
 def to_depth(x: Float[Array, "n h w c"], patch: int) -> Float[Array, "n h/p w/p c*p*p"]:
