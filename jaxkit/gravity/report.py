@@ -14,8 +14,9 @@ from jaxkit.gravity.bending import deflection, precession, shapiro
 from jaxkit.gravity.catalogue import kerr, schwarzschild
 from jaxkit.gravity.fit import Bound, Claim
 from jaxkit.gravity.horava import kehagias_sfetsos, lu_mei_pope, solutions
+from jaxkit.gravity.horizons import hawking_temperature, horizon
 from jaxkit.gravity.metrics import Metric
-from jaxkit.gravity.observables import hawking_temperature, horizon, isco, photon_sphere, shadow_radius
+from jaxkit.gravity.observables import isco, photon_sphere, shadow_radius
 from jaxkit.gravity.shadow import Image, critical_curve_kerr, image
 from jaxkit.report.figures import save, style
 from jaxkit.report.latex import Document, number
