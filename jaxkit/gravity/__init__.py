@@ -29,9 +29,11 @@ from jaxkit.gravity.curvature import covariant_derivative as covariant_derivativ
 from jaxkit.gravity.curvature import curvature as curvature
 from jaxkit.gravity.curvature import from_field as from_field
 from jaxkit.gravity.data import MEASUREMENTS as MEASUREMENTS
+from jaxkit.gravity.fit import balance_left as balance_left
 from jaxkit.gravity.fit import bounds as bounds
 from jaxkit.gravity.fit import fit_metric as fit_metric
 from jaxkit.gravity.fit import joint_log_likelihood as joint_log_likelihood
+from jaxkit.gravity.fit import posterior as posterior
 from jaxkit.gravity.fit import predictions as predictions
 from jaxkit.gravity.fit import published_bounds as published_bounds
 from jaxkit.gravity.geodesic import Rays as Rays

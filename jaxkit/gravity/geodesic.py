@@ -249,11 +249,13 @@ def trace(
         del stops["escape"]
     else:
         args["outer"] = floating("outer", outer)
+    length = jnp.broadcast_to(floating("length", length), x0.shape[:1])
+    order = alike(metric, x0, p0, length)
     found = ensemble(
         equations(metric),
-        (*x0.T, *p0.T),
+        (*x0[order].T, *p0[order].T),
         args,
-        length,
+        length[order],
         ts=ts,
         method=method,
         rtol=rtol,
@@ -262,11 +264,31 @@ def trace(
         in_axes=(0, None),
         event=tuple(stops.values()),
     )
+    found = jax.tree.map(lambda v: v[jnp.argsort(order)] if v.shape[:1] == order.shape else v, found)
     x, p = jnp.stack(found.final[:4], -1), jnp.stack(found.final[4:], -1)
     places = jnp.asarray([0, *(ENDS.index(name) for name in stops)], found.event.dtype)
     drift = jnp.abs(_energy(metric, x, p, params) - _energy(metric, x0, p0, params)) / _scale(metric, x, p, params)
     path = None if found.xs is None else jnp.stack(found.xs[:4], -1)
     return Rays(x, p, found.end, places[found.event + 1], drift, found.status, found.steps, path)
+
+
+def alike(metric: Metric, x: Float[Array, "n 4"], p: Float[Array, "n 4"], length: Array) -> Int[Array, " n"]:
+    """An order of rays in which neighbours come equally near and turn the same way, so that they need equal steps.
+
+    Rays are moved in chunks that wait for their slowest: for Kerr this halves the steps taken in vain. First by whether
+    they move at all, then by classes of angular momentum about the axis, within a class by the total.
+    """
+    if metric.coordinates == CARTESIAN:
+        moment = jnp.cross(x[:, 1:], p[:, 1:])
+        axial, total = moment[:, 2], jnp.linalg.norm(moment, axis=-1)
+    else:
+        axial = p[:, 3]
+        total = jnp.hypot(p[:, 2], axial / jnp.maximum(jnp.abs(jnp.sin(x[:, 2])), 1e-3))
+    energy = jnp.maximum(jnp.abs(p[:, 0]), 1e-30)
+    n = len(x)
+    classes = max(1, round((n / 64) ** 0.5))
+    rank = jnp.argsort(jnp.argsort(axial / energy))
+    return jnp.lexsort((total / energy, rank * classes // n, length != 0))
 
 
 def long_run(
