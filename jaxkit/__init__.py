@@ -18,13 +18,16 @@ _HOME = {
     "Kind": "jaxkit.dynamics.stability",
     "LeastSquares": "jaxkit.learn.least_squares",
     "Linearization": "jaxkit.dynamics.stability",
+    "Play": "jaxkit.learn.play",
     "Root": "jaxkit.dynamics.root",
+    "Samples": "jaxkit.dynamics.sample.chain",
     "Sensitivity": "jaxkit.dynamics.sensitivity",
     "Solution": "jaxkit.dynamics.solve",
     "SolverError": "jaxkit.core.status",
     "Special": "jaxkit.dynamics.continuation",
     "Status": "jaxkit.core.status",
     "Unrolled": "jaxkit.dynamics.unroll",
+    "cite": "jaxkit.core.citation",
     "classify": "jaxkit.dynamics.stability",
     "continuation": "jaxkit.dynamics.continuation",
     "divergence": "jaxkit.dynamics.stability",
@@ -36,7 +39,9 @@ _HOME = {
     "linearize": "jaxkit.dynamics.stability",
     "multistart": "jaxkit.learn.least_squares",
     "nullclines": "jaxkit.dynamics.stability",
+    "play": "jaxkit.learn.play",
     "root": "jaxkit.dynamics.root",
+    "sample": "jaxkit.dynamics.sample.chain",
     "sensitivity": "jaxkit.dynamics.sensitivity",
     "set_precision": "jaxkit.core.environment",
     "solve": "jaxkit.dynamics.solve",
@@ -55,6 +60,7 @@ if TYPE_CHECKING:
     from jaxkit import reading as reading
     from jaxkit import recurrent as recurrent
     from jaxkit import score as score
+    from jaxkit.core.citation import cite as cite
     from jaxkit.core.environment import set_precision as set_precision
     from jaxkit.core.status import SolverError as SolverError
     from jaxkit.core.status import Status as Status
@@ -66,6 +72,8 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.fixed_point import fixed_point as fixed_point
     from jaxkit.dynamics.root import Root as Root
     from jaxkit.dynamics.root import root as root
+    from jaxkit.dynamics.sample.chain import Samples as Samples
+    from jaxkit.dynamics.sample.chain import sample as sample
     from jaxkit.dynamics.sensitivity import Sensitivity as Sensitivity
     from jaxkit.dynamics.sensitivity import sensitivity as sensitivity
     from jaxkit.dynamics.solve import Solution as Solution
@@ -85,6 +93,8 @@ if TYPE_CHECKING:
     from jaxkit.learn.least_squares import LeastSquares as LeastSquares
     from jaxkit.learn.least_squares import least_squares as least_squares
     from jaxkit.learn.least_squares import multistart as multistart
+    from jaxkit.learn.play import Play as Play
+    from jaxkit.learn.play import play as play
 
 
 def __getattr__(name: str) -> Any:

@@ -111,6 +111,19 @@ def _doctor(options: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
+def _add_cite(commands: "argparse._SubParsersAction") -> None:
+    parser = commands.add_parser("cite", help="BibTeX of what stands behind a subject or a method")
+    parser.add_argument("topics", nargs="*", help="competition, gan, ensemble, dopri8, ...; none: everything")
+    parser.set_defaults(handler=_cite)
+
+
+def _cite(options: argparse.Namespace) -> int:
+    from jaxkit.core.citation import cite
+
+    print(cite(*options.topics))
+    return 0
+
+
 def _add_sweep(commands: "argparse._SubParsersAction") -> None:
     parser = commands.add_parser("sweep", help="solve an ensemble in shards (job arrays), one file a shard; then merge")
     parser.add_argument("config", type=Path, help="JSON: field, x0, params, t1, lanes, ... (see jaxkit.dynamics.sweep)")
@@ -156,4 +169,10 @@ def _root(options: argparse.Namespace) -> int:
     return root_command(options)
 
 
-COMMANDS: tuple[Callable[["argparse._SubParsersAction"], None], ...] = (_add_run, _add_root, _add_sweep, _add_doctor)
+COMMANDS: tuple[Callable[["argparse._SubParsersAction"], None], ...] = (
+    _add_run,
+    _add_root,
+    _add_sweep,
+    _add_cite,
+    _add_doctor,
+)

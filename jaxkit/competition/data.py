@@ -1,24 +1,15 @@
 """Gause's experiments, 1934: the data on which the theory of competition was first tried."""
 
-import csv
-from importlib.resources import files
-
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from jaxkit.core import checks
 from jaxkit.core.struct import static, struct
+from jaxkit.learn.datasets.gause import counts
 
-# experiment -> (species in the order of the model, unit of time, time of the first state)
-EXPERIMENTS = {
-    "paramecium": (("P. caudatum", "P. aurelia"), "days", 2.0),
-    "paramecium caudatum": (("P. caudatum",), "days", 0.0),
-    "paramecium aurelia": (("P. aurelia",), "days", 0.0),
-    "yeast": (("S. cerevisiae", "S. kephir"), "hours", 0.0),
-    "saccharomyces": (("S. cerevisiae",), "hours", 0.0),
-    "schizosaccharomyces": (("S. kephir",), "hours", 0.0),
-}
+# Time to which the first state of a fit refers: the mixture was first counted on the second day.
+STARTS = {"paramecium": 2.0}
 
 
 @struct
@@ -64,13 +55,9 @@ def gause(experiment: str = "paramecium") -> Data:
     References:
         Gause (1934), Science 79, 16; The Struggle for Existence, appendix table 1; digitised in gauseR.
     """
-    checks.one_of("experiment", experiment, EXPERIMENTS)
-    names, unit, start = EXPERIMENTS[experiment]
-    with (files("jaxkit.competition") / "data" / "gause.csv").open(encoding="utf-8") as lines:
-        rows = [row for row in csv.DictReader(lines) if row["experiment"] == experiment]
-    species = np.array([names.index(row["species"]) for row in rows])
-    time, volume = (jnp.asarray(np.array([float(row[c]) for row in rows])) for c in ("time", "volume"))
-    return Data(time, jnp.asarray(species), volume, start, names, unit, experiment)
+    found = counts(experiment)
+    time, species, volume = (jnp.asarray(v) for v in (found.time, found.species, found.volume))
+    return Data(time, species, volume, STARTS.get(experiment, 0.0), found.names, found.unit, experiment)
 
 
 def observations(

@@ -15,7 +15,8 @@ from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
 from jaxkit.dynamics import lanes
 from jaxkit.dynamics.field import Field, as_state, check_field
-from jaxkit.dynamics.march import Arrived, Lanes, Method, RungeKutta, march, work
+from jaxkit.dynamics.march import Arrived, Lanes, Method, march, work
+from jaxkit.dynamics.pairs import RungeKutta
 from jaxkit.dynamics.scalars import SHARED, ScalarField
 from jaxkit.dynamics.schemes import TABLEAUS
 from jaxkit.dynamics.taylor import Taylor, TaylorSeries, Unsupported

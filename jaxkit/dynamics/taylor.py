@@ -20,9 +20,10 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxkit.dynamics import recurrences
-from jaxkit.dynamics.march import Constants, State, Step, rough_exp2, rough_log2
+from jaxkit.dynamics.march import Constants, Row, State, Step
 from jaxkit.dynamics.nodes import MOVING, Atom, Literal, Node
 from jaxkit.dynamics.recurrences import Affine, Rule
+from jaxkit.dynamics.rough import rough_exp2, rough_log2
 from jaxkit.dynamics.scalars import ScalarField
 
 
@@ -233,20 +234,29 @@ class Taylor:
         self.series = TaylorSeries(field, field.outputs[: len(field.x)])
         self.roots = [*self.series.roots, *field.outputs]
 
-    def start(self, t: Array, x: State, left: Array, constants: Constants) -> State:
+    def start(self, t: Array, x: State, left: Array, row: Row) -> State:
         """Nothing is remembered: the series tells each step's length."""
         return ()
 
-    def length(self, t: Array, x: State, left: Array, constants: Constants) -> Array:
+    def length(self, t: Array, x: State, left: Array, row: Row) -> Array:
         """The length that a step would have."""
-        return self._length(self.series.coefficients(t, x, self.order, constants)[: self.controlled])
 
-    def step(self, t: Array, x: State, left: Array, memory: State, constants: Constants) -> Step:
+        def one(constants: Constants, t: Array, x: State) -> Array:
+            return self._length(self.series.coefficients(t, x, self.order, constants)[: self.controlled])
+
+        return row.each(one, t, x)
+
+    def step(self, t: Array, x: State, left: Array, memory: State, row: Row) -> Step:
         """One step; none is ever rejected."""
-        series = self.series.coefficients(t, x, self.order, constants)
-        length = self._length(series[: self.controlled])
-        signed = jnp.where(length >= jnp.abs(left), left, length * jnp.sign(left))
-        return Step(horner(series, signed), signed, ())
+
+        def one(constants: Constants, t: Array, x: State, left: Array) -> tuple[State, Array]:
+            series = self.series.coefficients(t, x, self.order, constants)
+            length = self._length(series[: self.controlled])
+            signed = jnp.where(length >= jnp.abs(left), left, length * jnp.sign(left))
+            return horner(series, signed), signed
+
+        state, length = row.each(one, t, x, left)
+        return Step(state, length, ())
 
     def _length(self, series: list[list[Array]]) -> Array:
         """Jorba and Zou's step: the radius of convergence seen by the last two terms, over e^2, and a safety factor."""
@@ -256,9 +266,10 @@ class Taylor:
         radius = jnp.minimum((size - rough_log2(largest(p))) / p, (size - rough_log2(largest(p - 1))) / (p - 1))
         return rough_exp2(radius - (2 + 0.7 / (p - 1)) / math.log(2))
 
-    def within(self, t: Array, x: State, s: Array, constants: Constants) -> State:
+    def within(self, t: Array, x: State, s: Array, row: Row) -> State:
         """The polynomial at `s`."""
-        return horner(self.series.coefficients(t, x, self.order, constants), s)
+        one = lambda constants, t, x, s: horner(self.series.coefficients(t, x, self.order, constants), s)
+        return row.each(one, t, x, s)
 
 
 def _largest(values: Sequence[Array]) -> Array:

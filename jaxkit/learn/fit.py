@@ -1,16 +1,17 @@
 """Descent of one loss with optax: the `fit` verb."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import jax
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxkit.core import checks
-from jaxkit.core.status import Outcome, Status
+from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
+from jaxkit.learn import descent, train
 
 P = TypeVar("P")
 
@@ -21,42 +22,75 @@ class Fit(Outcome, Generic[P]):
 
     Attributes:
         params: Parameters after the last step (the last finite ones, if the loss stopped being finite).
+        ema: Their exponential moving average, or None.
         opt_state: State of the optimizer: pass it back to go on.
-        history: Loss before each step, shape `(steps,)`.
-        status: `Status` code; `not_finite` when a loss was not finite.
+        history: Loss before each step, shape `(steps,)`; not a number after a step that failed.
+        metrics: What else the loss returned, each with a leading axis `steps`.
+        status: `Status` code; `not_finite` when a loss or gradient was not finite.
         steps: Steps that moved the parameters.
     """
 
     verb: ClassVar[str] = "fit"
 
     params: P
+    ema: Any
     opt_state: Any
     history: Float[Array, " steps"]
+    metrics: dict[str, Array]
     status: Int[Array, ""]
     steps: Int[Array, ""]
 
 
 def fit(
-    loss: Callable[[P, Any], Array],
+    loss: Callable[..., Any],
     params: P,
-    args: PyTree = None,
+    batches: Any = None,
     *,
     optimizer: optax.GradientTransformation | None = None,
     steps: int = 1000,
+    key: PRNGKeyArray | None = None,
+    chunk: int = 200,
+    ema: float | None = None,
+    accumulate: int = 1,
     opt_state: Any = None,
+    devices: Sequence[Any] | None = None,
+    progress: bool = False,
+    log: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    keep: int = 2,
+    resume: bool = False,
 ) -> Fit[P]:
-    """Minimise `loss(params, args)` by a gradient method, all steps in one compiled program.
+    """Minimise a loss by a gradient method.
+
+    The steps run in chunks of one compiled program; between chunks the host shows, logs and saves. Inside a trace
+    (`vmap` over seeds, `jit`) all steps are one pure program.
 
     Args:
-        loss: Scalar loss.
+        loss: `loss(params, batch)`, or with a `key` `loss(params, batch, key)`: a scalar, or a scalar and a dictionary
+            of scalars to record.
         params: Where to start: a pytree of arrays.
-        args: Data.
+        batches: A pytree of arrays (the same data every step), or a callable `batches(i)` traced inside the loop, such
+            as `minibatches` returns; step i sees `batches(i)`.
         optimizer: Any optax optimizer; `optax.adam(1e-3)` by default.
         steps: Number of steps.
+        key: Key of the loss's own noise; step i gets `fold_in(key, i)`.
+        chunk: Steps a dispatch.
+        ema: Decay of an averaged copy of the parameters, such as 0.999.
+        accumulate: Average the gradient over so many batches a step (`batches(i * accumulate + j)`; fixed arrays are
+            cut along their first axis).
         opt_state: To go on from an earlier fit; None starts afresh.
+        devices: Cut every batch over these devices.
+        progress: Show a bar, where the output is a terminal.
+        log: Folder for `run.json` and `metrics.jsonl`.
+        checkpoint: Folder for checkpoints, one a chunk.
+        keep: Checkpoints that are kept.
+        resume: Go on from the newest good checkpoint in that folder, if there is one.
 
     Returns:
-        A `Fit`; it vmaps over `params` and over keys in `args`.
+        A `Fit`. It does not raise: call `.checked()`, or look at `.status`.
+
+    Raises:
+        ValueError: An argument is unusable.
 
     Example:
         >>> import jax.numpy as jnp, optax, jaxkit as jk
@@ -64,24 +98,28 @@ def fit(
         >>> [round(float(p), 3) for p in done.checked().params]
         [3.0, 3.0]
     """
-    checks.require(steps > 0, "steps", "be positive", f"is {steps}")
+    checks.require(accumulate > 0, "accumulate", "be positive", f"is {accumulate}")
+    checks.require(ema is None or 0 <= ema < 1, "ema", "lie in [0, 1)", f"is {ema}")
     method = optax.adam(1e-3) if optimizer is None else optimizer
-    start: Any = jax.tree.map(lambda v: checks.floating("params", v), params)
-    # Some of optax's bias corrections mix integers and floats: allow it for them alone.
+    start: Any = descent.trainable("params", params)
     with jax.numpy_dtype_promotion("standard"):
         opt_state = method.init(start) if opt_state is None else opt_state
+    data, batch_of = descent.source(batches, accumulate)
+    keyed = loss if key is not None else lambda params, batch, _: loss(params, batch)
 
-    def step(carry: Any, _: None) -> tuple[Any, Array]:
-        params, opt_state, alive, count = carry
-        value, gradient = jax.value_and_grad(loss)(params, args)
-        finite = jnp.isfinite(value) & jnp.all(jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(gradient)]))
-        alive = alive & finite
-        with jax.numpy_dtype_promotion("standard"):
-            updates, moved = method.update(gradient, opt_state, params)
-        keep = lambda new, old: jnp.where(alive, new, old)
-        params = jax.tree.map(keep, optax.apply_updates(params, updates), params)
-        return (params, jax.tree.map(keep, moved, opt_state), alive, count + alive.astype(count.dtype)), value
+    def update(state: descent.State, i: Array, data: Any) -> tuple[descent.State, descent.Logs, Array]:
+        inner = None if key is None else jax.random.fold_in(key, i)
+        value, metrics, slope, finite = descent.gradient(
+            keyed, state.params, lambda j: batch_of(data, j), inner, i, accumulate
+        )
+        new, moved = descent.descend(method, slope, state.opt_state, state.params)
+        average = None if ema is None else descent.average(state.ema, new, ema)
+        return descent.State(new, average, moved, state.alive, state.steps), {"loss": value, **metrics}, finite
 
-    first = (start, opt_state, jnp.ones((), bool), jnp.asarray(0))
-    (params, opt_state, alive, count), history = jax.lax.scan(step, first, None, length=steps)
-    return Fit(params, opt_state, history, jnp.where(alive, int(Status.ok), int(Status.not_finite)), count)
+    config = {"ema": ema, "accumulate": accumulate, **descent.described(start, key)}
+    host = train.Host("fit", chunk, progress, log, checkpoint, keep, resume, devices, config)
+    state, logs = train.run(
+        update, descent.begin(start, start if ema is not None else None, opt_state), data, steps, host
+    )
+    history = logs.pop("loss")
+    return Fit(state.params, state.ema, state.opt_state, history, logs, descent.status(state), state.steps)

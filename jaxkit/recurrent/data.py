@@ -1,13 +1,12 @@
 """What is inferred from: the article's seven points, and Gause's Paramecium."""
 
-import csv
-from importlib.resources import files
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from jaxkit.learn.datasets.gause import counts
 from jaxkit.recurrent.inference import Observations
 
 
@@ -70,11 +69,8 @@ def paramecium() -> Observations:
     References:
         Gause (1934), Science 79, 16; digitised in gauseR.
     """
-    with (files("jaxkit") / "competition" / "data" / "gause.csv").open(encoding="utf-8") as lines:
-        rows = [row for row in csv.DictReader(lines) if row["experiment"] == "paramecium"]
-    times = np.unique([float(row["time"]) for row in rows])
-    values = np.full((times.size, 2), np.nan)
-    for row in rows:
-        species = ("P. caudatum", "P. aurelia").index(row["species"])
-        values[np.searchsorted(times, float(row["time"])), species] = float(row["volume"])
+    found = counts("paramecium")
+    times = np.unique(found.time)
+    values = np.full((times.size, len(found.names)), np.nan)
+    values[np.searchsorted(times, found.time), found.species] = found.volume
     return Observations(jnp.asarray(times), jnp.asarray(values))

@@ -1,0 +1,168 @@
+"""The losses of two players as pairs of pure functions of the critic's outputs on real and on fake samples.
+
+All of the table come from three families, each made from convex functions of one number: losses that look at real and
+fake apart, losses that look at pairs `r - f` (relativistic), and losses that compare each with the others' mean
+(relativistic average). `loss.critic(r, f)` and `loss.generator(r, f)` are both to be minimised.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxkit.core import checks
+
+Weights: TypeAlias = tuple[Array, Array] | None
+Player: TypeAlias = Callable[..., Array]
+Curve: TypeAlias = Callable[[Array], Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """A pair of losses.
+
+    Attributes:
+        name: Its name in `LOSSES`.
+        critic: `critic(r, f, *, weights=None)`: what the critic minimises; `r` and `f` have shape `(batch,)`.
+            `weights = (w_r, w_f)`, each of sum 1, replace the means by weighted ones (quadrature, importance weights).
+        generator: `generator(r, f, *, weights=None)`: what the generator minimises.
+        relativistic: Whether adding a constant to the critic changes nothing.
+        centre: The loss is the same for the critic `2 centre - T` with real and fake exchanged.
+        penalty: Name of the gradient penalty that belongs to it, or None.
+        distance: Whether the critic's loss needs `distance=`, shape `(batch,)`: how far each real sample is from its
+            fake (GAN-QP).
+        slope: `phi` of the family of pairs, or None: `all_pairs` needs it.
+    """
+
+    name: str
+    critic: Player
+    generator: Player
+    relativistic: bool
+    centre: float = 0.0
+    penalty: str | None = None
+    distance: bool = False
+    slope: Curve | None = None
+
+
+def _mean(values: Array, weights: Array | None) -> Array:
+    return jnp.mean(values) if weights is None else jnp.sum(weights * values)
+
+
+def apart(name: str, real: Curve, fake: Curve, generator: Curve, *, centre: float = 0.0) -> Loss:
+    """The loss `E real(r) + E fake(f)` of the critic, `E generator(f)` of the generator."""
+
+    def critic(r: Array, f: Array, *, weights: Weights = None) -> Array:
+        w_r, w_f = (None, None) if weights is None else weights
+        return _mean(real(r), w_r) + _mean(fake(f), w_f)
+
+    def fool(r: Array, f: Array, *, weights: Weights = None) -> Array:
+        return _mean(generator(f), None if weights is None else weights[1])
+
+    return Loss(name, critic, fool, relativistic=False, centre=centre)
+
+
+def pairs(name: str, phi: Curve, *, penalty: str | None = None, every: bool = False) -> Loss:
+    """The loss `E phi(r - f)` of the critic, `E phi(f - r)` of the generator.
+
+    Args:
+        name: A name.
+        phi: Falls where the critic does well.
+        penalty: See `Loss`.
+        every: Whether every real sample meets every fake one (the U-statistic), not only its own. With weights, the
+            expectation over independent pairs is taken in either case.
+    """
+
+    def critic(r: Array, f: Array, *, weights: Weights = None) -> Array:
+        if weights is None and not every:
+            return jnp.mean(phi(r - f))
+        values = phi(r[:, None] - f[None, :])
+        return jnp.mean(values) if weights is None else weights[0] @ values @ weights[1]
+
+    def generator(r: Array, f: Array, *, weights: Weights = None) -> Array:
+        return critic(f, r, weights=None if weights is None else weights[::-1])
+
+    return Loss(name, critic, generator, relativistic=True, penalty=penalty, slope=phi)
+
+
+def average(name: str, phi: Curve) -> Loss:
+    """The loss `[E phi(r - mean f) + E phi(mean r - f)] / 2` of the critic; the generator's has `r` and `f` swapped."""
+
+    def critic(r: Array, f: Array, *, weights: Weights = None) -> Array:
+        w_r, w_f = (None, None) if weights is None else weights
+        return 0.5 * (_mean(phi(r - _mean(f, w_f)), w_r) + _mean(phi(_mean(r, w_r) - f), w_f))
+
+    def generator(r: Array, f: Array, *, weights: Weights = None) -> Array:
+        return critic(f, r, weights=None if weights is None else weights[::-1])
+
+    return Loss(name, critic, generator, relativistic=True)
+
+
+def quadratic_potential(name: str, strength: float = 10.0) -> Loss:
+    """GAN-QP: `E [f - r + (r - f)^2 / (2 strength d)]`, with `d` the distance between the two samples."""
+
+    def critic(r: Array, f: Array, *, distance: Array, weights: Weights = None) -> Array:
+        checks.require(weights is None, "weights", f"be None for {name}", "is given")
+        return jnp.mean(f - r + (r - f) ** 2 / (2 * strength * distance))
+
+    def generator(r: Array, f: Array, *, weights: Weights = None) -> Array:
+        checks.require(weights is None, "weights", f"be None for {name}", "is given")
+        return jnp.mean(r - f)
+
+    return Loss(name, critic, generator, relativistic=True, distance=True)
+
+
+def all_pairs(loss: Loss) -> Loss:
+    """The same loss of pairs, but with every real sample against every fake one: less variance, no other optimum.
+
+    Raises:
+        ValueError: The loss is not one of pairs.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxkit import gan
+        >>> r, f = jnp.array([1.0, 2.0]), jnp.array([0.0, 3.0])
+        >>> rpls = gan.LOSSES["rpls"]
+        >>> float(rpls.critic(r, f)), float(gan.all_pairs(rpls).critic(r, f))
+        (2.0, 3.5)
+    """
+    if loss.slope is None:
+        raise ValueError(f"Argument `loss` must be a loss of pairs, but is {loss.name!r}.")
+    return pairs(f"{loss.name} (all pairs)", loss.slope, penalty=loss.penalty, every=True)
+
+
+def distances(real: Float[Array, "batch ..."], fake: Float[Array, "batch ..."]) -> Float[Array, " batch"]:
+    """Mean absolute difference of each real sample from its fake: the distance in GAN-QP, above 0."""
+    return jnp.mean(jnp.abs(real - fake), axis=tuple(range(1, real.ndim))) + 1e-6
+
+
+sp = jax.nn.softplus
+relu = jax.nn.relu
+_TABLE = (
+    apart("sgan", lambda r: sp(-r), sp, lambda f: sp(-f)),
+    apart("sgan-saturating", lambda r: sp(-r), sp, lambda f: -sp(f)),
+    pairs("rsgan", lambda d: sp(-d)),
+    average("rasgan", lambda d: sp(-d)),
+    apart("lsgan", lambda r: 0.5 * (r - 1) ** 2, lambda f: 0.5 * f**2, lambda f: 0.5 * (f - 1) ** 2, centre=0.5),
+    average("ralsgan", lambda d: (d - 1) ** 2),
+    pairs("rpls", lambda d: (d - 1) ** 2),
+    apart("hinge", lambda r: relu(1 - r), lambda f: relu(1 + f), lambda f: -f),
+    average("rahinge", lambda d: relu(1 - d)),
+    pairs("rphinge", lambda d: relu(1 - d)),
+    pairs("wgan", lambda d: -d),
+    pairs("wgan-gp", lambda d: -d, penalty="gp"),
+    pairs("wgan-lp", lambda d: -d, penalty="lp"),
+    pairs("wgan-div", lambda d: -d, penalty="div"),
+    quadratic_potential("gan-qp"),
+)
+LOSSES: dict[str, Loss] = {loss.name: loss for loss in _TABLE}
+"""All losses by name.
+
+References:
+    sgan: Goodfellow et al. (2014). rsgan: Su, kexue.fm/archives/6110; Jolicoeur-Martineau (2018), also all of `ra*` and
+    `rp*`. lsgan: Mao et al. (2016). hinge: Lim and Ye (2017). wgan: Arjovsky et al. (2017); -gp: Gulrajani et al.
+    (2017); -lp: Petzka et al. (2017); -div: Wu et al. (2017), kexue.fm/archives/6139. gan-qp: Su (2018),
+    kexue.fm/archives/6163.
+"""

@@ -1,0 +1,199 @@
+"""fit, play, minibatches: equal to a loop written by hand, in chunks or in a trace; statuses; nothing donated."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxkit as jk
+from jaxkit.learn.batches import minibatches
+
+KEY = jax.random.key(3)
+X = jax.random.normal(KEY, (24, 3))
+Y = jnp.sin(X @ jnp.array([1.0, -2.0, 0.5]))
+PARAMS = {"w": jnp.ones(3) / 3, "b": jnp.zeros(())}
+
+
+def loss(params, batch):
+    x, y = batch
+    gap = jnp.tanh(x @ params["w"] + params["b"]) - y
+    return jnp.mean(gap**2), {"worst": jnp.max(jnp.abs(gap))}
+
+
+def noisy(params, batch, key):
+    return jnp.mean((params["w"] - jax.random.normal(key, (3,))) ** 2) + loss(params, batch)[0]
+
+
+def by_hand(value, params, batch_of, method, steps):
+    """Python loop, one jitted step each."""
+    state, history = method.init(params), []
+
+    @jax.jit
+    def step(params, state, i):
+        cost, slope = jax.value_and_grad(value)(params, batch_of(i), i)
+        with jax.numpy_dtype_promotion("standard"):
+            moves, state = method.update(slope, state, params)
+        return optax.apply_updates(params, moves), state, cost
+
+    for i in range(steps):
+        params, state, cost = step(params, state, jnp.asarray(i))
+        history.append(cost)
+    return params, state, jnp.stack(history)
+
+
+def close(a, b, **kwargs):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **({"rtol": 1e-12, "atol": 1e-14} | kwargs)), a, b)
+
+
+class TestFit:
+    def test_equals_a_loop_written_by_hand(self):
+        method, batches = optax.adam(0.05), minibatches((X, Y), 8, KEY)
+        params, state, history = by_hand(lambda p, b, _: loss(p, b)[0], PARAMS, batches, method, 25)
+        found = jk.fit(loss, PARAMS, batches, optimizer=method, steps=25, chunk=10).checked()
+        close((found.params, found.opt_state, found.history), (params, state, history))
+        assert found.metrics["worst"].shape == (25,)
+        assert int(found.steps) == 25
+
+    def test_key_of_step_i_is_folded_in(self):
+        method = optax.sgd(0.1)
+        value = lambda p, b, i: noisy(p, b, jax.random.fold_in(KEY, i))
+        params, _, history = by_hand(value, PARAMS, lambda i: (X, Y), method, 12)
+        found = jk.fit(noisy, PARAMS, (X, Y), optimizer=method, steps=12, key=KEY, chunk=5)
+        close((found.params, found.history), (params, history))
+
+    def test_one_pure_program_inside_a_trace(self):
+        run = lambda key: jk.fit(noisy, PARAMS, minibatches((X, Y), 8, key), steps=6, key=key, chunk=4)
+        keys = jax.random.split(KEY, 3)
+        together = jax.jit(jax.vmap(run))(keys)
+        for lane in range(3):
+            close(jax.tree.map(lambda v, lane=lane: v[lane], together), run(keys[lane]))
+        # Descent of a quadratic: the derivative of where it ends with respect to where it starts.
+        end = lambda p: jk.fit(lambda p, _: p**2, p, optimizer=optax.sgd(0.1), steps=5).params
+        np.testing.assert_allclose(jax.grad(end)(1.0), 0.8**5, rtol=1e-12)
+        with pytest.raises(ValueError, match="Argument `progress` must not be used inside a trace"):
+            jax.jit(lambda p: jk.fit(lambda p, _: p**2, p, progress=True).params)(1.0)
+
+    def test_the_callers_arrays_are_not_donated(self):
+        params = jnp.ones(3)
+        first = jk.fit(lambda p, _: jnp.sum(p**2), params, steps=3, ema=0.9)
+        again = jk.fit(lambda p, _: jnp.sum(p**2), params, steps=3, ema=0.9, opt_state=first.opt_state)
+        assert not params.is_deleted()
+        assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((first, again)))
+
+    def test_average_of_the_weights(self):
+        found = jk.fit(lambda p, _: p, 0.0, optimizer=optax.sgd(1.0), steps=3, ema=0.5)
+        # Parameters -1, -2, -3, averaged from 0.
+        np.testing.assert_allclose(found.ema, 0.5 * (0.5 * (0.5 * -1) + 0.5 * -2) + 0.5 * -3, rtol=1e-12)
+
+    def test_accumulated_gradients_are_those_of_the_whole_batch(self):
+        whole = jk.fit(lambda p, b: loss(p, b)[0], PARAMS, (X, Y), optimizer=optax.sgd(0.1), steps=4)
+        cut = jk.fit(lambda p, b: loss(p, b)[0], PARAMS, (X, Y), optimizer=optax.sgd(0.1), steps=4, accumulate=3)
+        close((cut.params, cut.history), (whole.params, whole.history), rtol=1e-12)
+        with pytest.raises(
+            ValueError, match=r"Argument `batches` must have first axes divisible by 5, but has one of 24"
+        ):
+            jk.fit(loss, PARAMS, (X, Y), accumulate=5)
+
+    def test_a_loss_that_stops_being_finite_is_a_status_with_the_step(self):
+        falling = lambda p, _: (jnp.where(p < -2.5, jnp.nan, p), {"at": p})
+        found = jk.fit(falling, 0.0, optimizer=optax.sgd(1.0), steps=20, chunk=4)
+        assert (int(found.status), int(found.steps), float(found.params)) == (jk.Status.not_finite, 3, -3.0)
+        np.testing.assert_array_equal(found.history[:4], [0.0, -1.0, -2.0, np.nan])
+        assert np.isnan(found.history[4:]).all()
+        with pytest.raises(jk.SolverError, match="fit: not_finite"):
+            found.checked()
+        # A gradient that is not finite moves nothing either.
+        root = jk.fit(lambda p, _: jnp.sqrt(jnp.abs(p)), 0.0, optimizer=optax.sgd(1.0), steps=3)
+        assert (int(root.status), float(root.params)) == (jk.Status.not_finite, 0.0)
+
+    def test_on_several_devices(self):
+        batches = minibatches((X, Y), 8, KEY)
+        one, two = (
+            jk.fit(loss, PARAMS, batches, optimizer=optax.adam(0.05), steps=9, chunk=4, devices=d)
+            for d in (None, jax.devices()[:2])
+        )
+        close((two.params, two.history), (one.params, one.history), rtol=1e-10)
+
+    def test_arguments(self):
+        with pytest.raises(ValueError, match="Argument `loss` must return a scalar, but returns shape"):
+            jk.fit(lambda p, _: p, jnp.zeros(2))
+        with pytest.raises(ValueError, match="Argument `ema` must lie in"):
+            jk.fit(lambda p, _: p, 0.0, ema=1.0)
+        with pytest.raises(ValueError, match="Argument `steps` must be positive"):
+            jk.fit(lambda p, _: p, 0.0, steps=0)
+
+
+DUEL = {"x": lambda p, *_: p["x"] * p["y"], "y": lambda p, *_: -p["x"] * p["y"]}
+START = {"x": jnp.array(1.0), "y": jnp.array(0.0)}
+SGD = {"x": optax.sgd(0.1), "y": optax.sgd(0.1)}
+
+
+class TestPlay:
+    def test_at_once_is_one_matrix(self):
+        end = jk.play(DUEL, START, optimizers=SGD, steps=7, key=KEY, simultaneous=True, chunk=3).checked()
+        wanted = np.linalg.matrix_power(np.array([[1, -0.1], [0.1, 1]]), 7) @ [1.0, 0.0]
+        close((end.players["x"], end.players["y"]), tuple(wanted))
+
+    def test_in_turn_with_repeats(self):
+        end = jk.play(DUEL, START, optimizers=SGD, steps=5, key=KEY, repeats={"y": 3}, ema={"y": 0.5}, chunk=2)
+        first, second = np.array([[1, -0.1], [0, 1]]), np.array([[1, 0], [0.3, 1]])
+        wanted, average = np.array([1.0, 0.0]), 0.0
+        for _ in range(5):
+            wanted = second @ first @ wanted
+            average = 0.5 * average + 0.5 * wanted[1]
+        close((end.players["x"], end.players["y"], end.ema), (*wanted, {"y": average}))
+
+    def test_batches_and_keys_of_the_updates(self):
+        watch = lambda p, batch, key: (0.0 * p["a"] * p["b"], {"batch": batch, "bits": jax.random.bits(key)})
+        both = {"a": jnp.array(0.0), "b": jnp.array(0.0)}
+        method = {"a": optax.sgd(1.0), "b": optax.sgd(1.0)}
+        run = lambda **k: jk.play({"a": watch, "b": watch}, both, lambda i: i, optimizers=method, steps=3, key=KEY, **k)
+        turns, once = run(repeats={"a": 2}).metrics, run(simultaneous=True).metrics
+        np.testing.assert_array_equal(turns["a"]["batch"], [1, 4, 7])
+        np.testing.assert_array_equal(turns["b"]["batch"], [2, 5, 8])
+        np.testing.assert_array_equal(once["b"]["batch"], [0, 1, 2])
+        np.testing.assert_array_equal(once["a"]["bits"], once["b"]["bits"])
+        expected = [jax.random.bits(jax.random.fold_in(jax.random.fold_in(KEY, i), 2)) for i in range(3)]
+        np.testing.assert_array_equal(turns["b"]["bits"], expected)
+
+    def test_vmaps_over_seeds(self):
+        losses = {"x": lambda p, _, key: (p["x"] - p["y"] - jax.random.normal(key)) ** 2, "y": DUEL["y"]}
+        run = lambda key: jk.play(losses, START, optimizers=SGD, steps=4, key=key)
+        keys = jax.random.split(KEY, 2)
+        together = jax.vmap(run)(keys)
+        close(jax.tree.map(lambda v: v[1], together), run(keys[1]))
+
+    def test_arguments(self):
+        with pytest.raises(ValueError, match=r"Argument `optimizers` must have the keys \['x', 'y'\], but has \['x'\]"):
+            jk.play(DUEL, START, optimizers={"x": optax.sgd(0.1)}, steps=1, key=KEY)
+        with pytest.raises(ValueError, match="Argument `repeats` must be 1 for players that move at once"):
+            jk.play(DUEL, START, optimizers=SGD, steps=1, key=KEY, repeats={"x": 2}, simultaneous=True)
+
+
+class TestMinibatches:
+    @pytest.mark.parametrize(("length", "size"), [(1, 1), (2, 1), (10, 3), (64, 8), (1000, 7)])
+    def test_an_epoch_is_a_permutation(self, length, size):
+        batches = minibatches({"n": np.arange(length, dtype=np.int32)}, size, KEY)
+        rows = jax.vmap(batches)(jnp.arange(2 * batches.per_epoch))["n"]
+        epochs = rows.reshape(2, -1)
+        for epoch in epochs:
+            assert len(set(epoch.tolist())) == batches.per_epoch * size
+            assert set(epoch.tolist()) <= set(range(length))
+        if length > 60:
+            assert (epochs[0] != epochs[1]).any()
+
+    def test_rows_are_drawn_alike(self):
+        # 2000 epochs of 7 batches of 1 out of 7: each value at each position about 286 times; chi2 with 36 degrees.
+        batches = minibatches(jnp.arange(7), 1, KEY)
+        rows = jax.jit(jax.vmap(batches))(jnp.arange(14_000)).reshape(2000, 7)
+        counts = np.stack([np.bincount(rows[:, k], minlength=7) for k in range(7)])
+        assert np.sum((counts - 2000 / 7) ** 2 / (2000 / 7)) < 75  # 0.9999 quantile of chi2(36) is 76
+
+    def test_bytes_stay_bytes_and_bad_sizes_are_refused(self):
+        images = np.zeros((5, 2, 2), np.uint8)
+        assert minibatches(images, 2, KEY)(0).dtype == jnp.uint8
+        with pytest.raises(ValueError, match=r"Argument `size` must lie in 1..5, but is 6"):
+            minibatches(images, 6, KEY)
+        with pytest.raises(ValueError, match="Argument `data` must have one leading axis"):
+            minibatches((images, images[:2]), 2, KEY)

@@ -1,0 +1,74 @@
+"""Networks: plain functions, types, spectral norms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from jaxkit.learn import nets
+from jaxkit.learn.nets.mlp import ACTIVATIONS, spectral_norm
+
+
+def test_an_mlp_is_what_it_says(key):
+    x = jax.random.normal(key, (5, 3))
+    net = nets.plain(nets.MLP((8, 2), activation="tanh"), x)
+    params = net.init(key)
+    first, second = params["layer0"], params["layer1"]
+    by_hand = np.tanh(x @ first["kernel"] + first["bias"][None]) @ second["kernel"] + second["bias"][None]
+    np.testing.assert_allclose(net.apply(params, x), by_hand, rtol=1e-14)
+    assert nets.count(params) == 3 * 8 + 8 + 8 * 2 + 2
+
+
+def test_inputs_are_joined(key):
+    x, z = jax.random.normal(key, (4, 3)), jnp.ones((4, 2))
+    net = nets.plain(nets.MLP((6, 1), scalar=True), x, z)
+    params = net.init(key)
+    assert net.apply(params, x, z).shape == (4,)
+    assert params["layer0"]["kernel"].shape == (5, 6)
+
+
+@pytest.mark.parametrize("name", ["float32", "float64", "bfloat16"])
+def test_types_follow_the_input(key, name):
+    example = jax.ShapeDtypeStruct((1, 2), name)
+    net = nets.plain(nets.MLP((4, 1)), example)
+    params = net.init(key)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {name}
+    mixed = nets.plain(nets.MLP((4, 1), param_dtype=jnp.float32), example)
+    weights = mixed.init(key)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(weights)} == {"float32"}
+    assert mixed.apply(weights, jnp.ones((3, 2), name)).dtype.name == name
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_activations_agree_with_jax(name, key):
+    x = jax.random.normal(key, (50,))
+    wanted = {"leaky_relu": lambda v: jax.nn.leaky_relu(v, 0.2), "tanh": jnp.tanh, "identity": lambda v: v}
+    np.testing.assert_allclose(ACTIVATIONS[name](x), wanted.get(name, getattr(jax.nn, name, None))(x), rtol=1e-12)
+
+
+def test_spectral_norm_and_its_gradient(key):
+    matrix = jax.random.normal(key, (7, 5))
+    top = lambda m: jnp.linalg.svd(m, compute_uv=False)[0]
+    np.testing.assert_allclose(spectral_norm(matrix, iterations=200), top(matrix), rtol=1e-10)
+    np.testing.assert_allclose(
+        jax.grad(lambda m: spectral_norm(m, iterations=200))(matrix), jax.grad(top)(matrix), atol=1e-8
+    )
+    assert 0.97 < float(spectral_norm(matrix) / top(matrix)) <= 1 + 1e-12
+
+
+def test_a_spectral_mlp_is_lipschitz(key):
+    x = jax.random.normal(key, (64, 3))
+    net = nets.plain(nets.MLP((32, 32, 1), activation="leaky_relu", spectral=True, scalar=True), x)
+    params = jax.tree.map(lambda v: 5 * v, net.init(key))  # the scale of a kernel does not matter
+    slopes = jax.vmap(jax.grad(lambda v: net.apply(params, v)))(x)
+    assert float(jnp.max(jnp.linalg.norm(slopes, axis=1))) < 1.1
+
+
+def test_state_and_wrong_arguments_are_refused(key):
+    with pytest.raises(ValueError, match="`module` must keep parameters alone, but also keeps batch_stats"):
+        nets.plain(nn.BatchNorm(use_running_average=False), jnp.zeros((2, 3), jnp.float32)).init(key)
+    with pytest.raises(ValueError, match="`activation` must be one of"):
+        nets.plain(nets.MLP((2, 1), activation="nonsense"), jnp.zeros((2, 3))).init(key)
+    with pytest.raises(ValueError, match="`features` must end with 1"):
+        nets.plain(nets.MLP((2, 2), scalar=True), jnp.zeros((2, 3))).init(key)

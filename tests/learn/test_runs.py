@@ -1,0 +1,169 @@
+"""What the host does between chunks: resuming to the same bits, run logs, the bar."""
+
+import io
+import json
+import signal
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from rich.console import Console
+
+import jaxkit as jk
+from jaxkit.learn import checkpoint, progress, runlog
+from jaxkit.learn.batches import minibatches
+
+KEY = jax.random.key(0)
+DATA = jax.random.normal(KEY, (32, 4))
+START = {"w": jnp.ones((4, 4)) / 4}
+
+
+def loss(params, batch, key):
+    noise = jax.random.normal(key, batch.shape, batch.dtype)
+    return jnp.mean((jnp.tanh((batch + 0.1 * noise) @ params["w"]) - batch) ** 2), {"size": jnp.sum(params["w"] ** 2)}
+
+
+def train(steps, **options):
+    method = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-2))
+    return jk.fit(
+        loss,
+        START,
+        minibatches(DATA, 8, KEY),
+        optimizer=method,
+        steps=steps,
+        key=KEY,
+        **({"ema": 0.9, "chunk": 7} | options),
+    )
+
+
+def same(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y, strict=True), a, b)
+
+
+class TestResume:
+    def test_to_the_same_bits_whatever_the_chunks(self, tmp_path):
+        whole = train(40)
+        train(14, checkpoint=tmp_path)
+        assert len(checkpoint.steps(tmp_path)) == 2
+        same(train(40, checkpoint=tmp_path, resume=True), whole)
+        assert checkpoint.meta(checkpoint.steps(tmp_path)[0]) == {"step": 40}
+        # Done already: nothing runs, everything is there.
+        same(train(40, checkpoint=tmp_path, resume=True, chunk=11), whole)
+
+    def test_from_the_one_before_when_the_last_is_damaged(self, tmp_path, capsys):
+        whole = train(40)
+        train(21, checkpoint=tmp_path)
+        last = checkpoint.steps(tmp_path)[0]
+        last.write_bytes(last.read_bytes()[:-3])
+        same(train(40, checkpoint=tmp_path, resume=True), whole)
+        assert "is damaged: its SHA-256 is not the one it was written with. The one before" in capsys.readouterr().err
+
+    def test_a_player_too(self, tmp_path):
+        losses = {"a": lambda p, _, key: jnp.sum(p["a"] * p["b"]) + jax.random.normal(key) * jnp.sum(p["a"])}
+        losses["b"] = lambda p, *_: -jnp.sum(p["a"] * p["b"])
+        run = lambda steps, **options: jk.play(
+            losses, {"a": jnp.ones(3), "b": jnp.zeros(3)}, steps=steps, key=KEY, chunk=4, ema={"a": 0.5},
+            optimizers={"a": optax.adam(0.1), "b": optax.sgd(0.1)}, repeats={"b": 2}, **options,
+        )  # fmt: skip
+        run(8, checkpoint=tmp_path)
+        same(run(18, checkpoint=tmp_path, resume=True), run(18))
+
+    def test_sentences(self, tmp_path):
+        train(14, checkpoint=tmp_path)
+        with pytest.raises(ValueError, match="Argument `steps` must be at least the checkpoint's 14, but is 7"):
+            train(7, checkpoint=tmp_path, resume=True)
+        with pytest.raises(checkpoint.CheckpointError, match="does not fit: it has an extra array `state/ema/w`"):
+            train(20, checkpoint=tmp_path, resume=True, ema=None)
+        with pytest.raises(ValueError, match="Argument `checkpoint` must be a folder to resume from, but is None"):
+            train(7, resume=True)
+
+    def test_a_state_that_is_not_finite_is_not_saved(self, tmp_path):
+        falling = lambda p, _: jnp.where(p < -5.5, jnp.nan, p)
+        found = jk.fit(falling, 0.0, optimizer=optax.sgd(1.0), steps=20, chunk=4, checkpoint=tmp_path)
+        assert int(found.status) == jk.Status.not_finite
+        assert checkpoint.meta(checkpoint.steps(tmp_path)[0]) == {"step": 4}
+
+    def test_sigterm_ends_after_the_chunk_and_the_handler_is_restored(self, tmp_path):
+        class Log(runlog.Folder):
+            def row(self, step, values):
+                super().row(step, values)
+                if step == 14:
+                    signal.raise_signal(signal.SIGTERM)
+
+        before = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(SystemExit) as stop:
+            train(40, checkpoint=tmp_path / "c", log=Log(tmp_path))
+        assert stop.value.code == 143
+        assert signal.getsignal(signal.SIGTERM) is before
+        assert checkpoint.meta(checkpoint.steps(tmp_path / "c")[0]) == {"step": 14}
+        same(train(40, checkpoint=tmp_path / "c", resume=True), train(40))
+
+
+class TestLog:
+    def test_folder(self, tmp_path):
+        found = train(10, log=runlog.Folder(tmp_path, {"note": "trial"}))
+        about = json.loads((tmp_path / "run.json").read_text())
+        assert (
+            about["config"] | {"verb": "fit", "steps": 10, "chunk": 7, "note": "trial", "parameters": 16}
+            == about["config"]
+        )
+        assert about["config"]["key"] == [0, 0]
+        assert about["versions"]["jax"] == jax.__version__
+        assert set(about["git"] or {"commit": "", "modified": False}) == {"commit", "modified"}
+        rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+        assert [row["step"] for row in rows] == [7, 10]
+        np.testing.assert_allclose(rows[1]["loss"], np.mean(found.history[7:]), rtol=1e-12)
+        np.testing.assert_allclose(rows[0]["size"], np.mean(found.metrics["size"][:7]), rtol=1e-12)
+        assert rows[0]["steps_per_second"] > 0
+
+    def test_a_resumed_log_has_every_row_once(self, tmp_path):
+        train(14, checkpoint=tmp_path / "c", log=tmp_path)
+        with (tmp_path / "metrics.jsonl").open("a") as file:
+            file.write('{"step": 21, "loss": 0.5}\n{"step": 28, "lo')  # after the last checkpoint; torn
+        train(28, checkpoint=tmp_path / "c", log=tmp_path, resume=True)
+        rows = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+        assert rows == [7, 14, 21, 28]
+        assert json.loads((tmp_path / "run.json").read_text())["resumed_at"] == 14
+
+    def test_numbers_json_does_not_know(self, tmp_path):
+        jk.fit(lambda p, _: jnp.where(p < -1.5, jnp.nan, p), 0.0, optimizer=optax.sgd(1.0), steps=4, log=tmp_path)
+        assert json.loads((tmp_path / "metrics.jsonl").read_text()) | {"step": 3, "loss": None} == json.loads(
+            (tmp_path / "metrics.jsonl").read_text()
+        )
+
+    def test_adapters(self, monkeypatch):
+        said = []
+        note = lambda name: lambda *a, **k: said.append((name, a, k))
+        writer = lambda folder: types.SimpleNamespace(
+            add_text=note("text"), add_scalar=note("scalar"), close=note("close")
+        )
+        monkeypatch.setitem(sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=writer))
+        run = types.SimpleNamespace(log=note("log"), finish=note("finish"))
+        monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **k: note("init")(**k) or run))
+        train(14, log=runlog.TensorBoard("x"))
+        assert [name for name, *_ in said] == ["text", *["scalar"] * 6, "close"]
+        assert said[1][1][::2] == ("loss", 7)
+        said.clear()
+        train(14, log=runlog.WandB("p", mode="offline"))
+        assert [name for name, *_ in said] == ["init", "log", "log", "finish"]
+        assert said[0][2]["mode"] == "offline"
+        assert said[2][2] == {"step": 14}
+
+
+class TestBar:
+    def test_moves_with_losses_and_rate(self):
+        console = Console(file=io.StringIO(), force_terminal=True, width=120)
+        with progress.bar("fit", 100, 20, console) as move:
+            move(60, {"critic": {"loss": np.float32(0.25)}, "grid": np.ones(3)}, 123.4)
+        text = console.file.getvalue()
+        assert "60%" in text
+        assert "loss 0.25" in text
+        assert "123 steps/s" in text
+
+    def test_is_quiet_where_there_is_no_terminal(self, capfd):
+        train(14, progress=True)
+        assert capfd.readouterr() == ("", "")
