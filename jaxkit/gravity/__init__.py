@@ -34,6 +34,7 @@ from jaxkit.gravity.fit import bounds as bounds
 from jaxkit.gravity.fit import fit_metric as fit_metric
 from jaxkit.gravity.fit import joint_log_likelihood as joint_log_likelihood
 from jaxkit.gravity.fit import posterior as posterior
+from jaxkit.gravity.fit import posterior_metric as posterior_metric
 from jaxkit.gravity.fit import predictions as predictions
 from jaxkit.gravity.fit import published_bounds as published_bounds
 from jaxkit.gravity.geodesic import Rays as Rays
