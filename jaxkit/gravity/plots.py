@@ -46,6 +46,7 @@ def plot_potentials(metrics: Mapping[str, Metric], *, momentum: float = 3.9, axe
         axes.set(xlabel="r / M", ylabel=f"N² (1 + L²/r²),  L = {momentum:g} M", xscale="log")
         axes.set(xlim=(1.5, 60), ylim=(0.86, 1.14))
         axes.set_xticks([2, 3, 5, 10, 20, 50], ["2", "3", "5", "10", "20", "50"])
+        axes.set_xticks([], minor=True)
         axes.legend(loc="upper right")
     return axes
 
@@ -78,8 +79,8 @@ def plot_orbits(
             r, angle = orbit(metric, None, p, e)
             axes.plot(r * np.cos(angle), r * np.sin(angle), lw=1.1, label=label)
         axes.plot(0, 0, "o", color="black")
-        axes.set(xlabel="x / M", ylabel="y / M", aspect="equal")
-        axes.legend(loc="upper left")
+        axes.set(xlabel="x / M", ylabel="y / M", aspect="equal", ylim=(-26, 31))
+        axes.legend(loc="upper center", ncols=3, fontsize=8)
     return axes
 
 

@@ -46,7 +46,7 @@ CASES = {
         {"l": (0.5, 1), "M": (1.1, 1)},
     ),
 }
-QUICK = ("Kehagias-Sfetsos", "Kerr")
+QUICK = ("Kehagias-Sfetsos",)
 
 
 def program(name):
@@ -115,6 +115,7 @@ def test_gradients_of_kehagias_sfetsos_against_closed_forms(ran):
             assert float(in_params[coupling][names.index(key)]) == pytest.approx(float(slope), rel=1e-10), key
 
 
+@pytest.mark.slow
 def test_gradients_of_kerr_against_closed_forms(ran):
     _, (in_params, _), at, observables, _ = ran("Kerr")
 
