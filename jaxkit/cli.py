@@ -169,10 +169,38 @@ def _root(options: argparse.Namespace) -> int:
     return root_command(options)
 
 
+def _add_launch(commands: "argparse._SubParsersAction") -> None:
+    parser = commands.add_parser("launch", help="run a training script as several processes; start again if one dies")
+    parser.add_argument("--processes", type=int, default=2, metavar="N", help="how many processes (default: 2)")
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, when the others run elsewhere")
+    parser.add_argument("--process", type=int, metavar="I", help="start this one alone, with --coordinator")
+    parser.add_argument("--restarts", type=int, default=3, help="times to start again (default: 3)")
+    parser.add_argument("program", nargs=argparse.REMAINDER, metavar="-- CMD ...", help="the program and its arguments")
+    parser.set_defaults(handler=_launch)
+
+
+def _launch(options: argparse.Namespace) -> int:
+    from jaxkit.learn.launch import launch
+
+    program = options.program[1:] if options.program[:1] == ["--"] else options.program
+    if not program:
+        raise ValueError("Argument `CMD` must be a program to run, but is missing.")
+    if (options.process is None) != (options.coordinator is None):
+        raise ValueError("Argument `process` must come with `coordinator`, but one of them is missing.")
+    return launch(
+        program,
+        options.processes,
+        coordinator=options.coordinator,
+        process=options.process,
+        restarts=options.restarts,
+    )
+
+
 COMMANDS: tuple[Callable[["argparse._SubParsersAction"], None], ...] = (
     _add_run,
     _add_root,
     _add_sweep,
+    _add_launch,
     _add_cite,
     _add_doctor,
 )

@@ -3,9 +3,15 @@
 After Su Jianlin, "RSGAN: the Turing test inside adversarial models" (kexue.fm/archives/6110).
 """
 
+from jaxkit.gan.config import Config as Config
 from jaxkit.gan.losses import LOSSES as LOSSES
 from jaxkit.gan.losses import Loss as Loss
 from jaxkit.gan.losses import all_pairs as all_pairs
+from jaxkit.gan.model import Model as Model
+from jaxkit.gan.model import generate as generate
+from jaxkit.gan.model import interpolate as interpolate
+from jaxkit.gan.model import load as load
+from jaxkit.gan.model import save as save
 from jaxkit.gan.penalties import PENALTIES as PENALTIES
 from jaxkit.gan.penalties import Penalty as Penalty
 from jaxkit.gan.penalties import penalise as penalise
@@ -16,3 +22,7 @@ from jaxkit.gan.theory import growth as growth
 from jaxkit.gan.theory import jensen_shannon as jensen_shannon
 from jaxkit.gan.theory import optimal_value as optimal_value
 from jaxkit.gan.theory import swap_divergence as swap_divergence
+from jaxkit.gan.train import Trained as Trained
+from jaxkit.gan.train import judge as judge
+from jaxkit.gan.train import train as train
+from jaxkit.gan.train import two_losses as two_losses

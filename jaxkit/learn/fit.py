@@ -12,6 +12,7 @@ from jaxkit.core import checks
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
 from jaxkit.learn import descent, train
+from jaxkit.learn.descent import State
 
 P = TypeVar("P")
 
@@ -107,14 +108,13 @@ def fit(
     data, batch_of = descent.source(batches, accumulate)
     keyed = loss if key is not None else lambda params, batch, _: loss(params, batch)
 
-    def update(state: descent.State, i: Array, data: Any) -> tuple[descent.State, descent.Logs, Array]:
+    def update(state: State, i: Array, data: Any, *, careful: bool) -> tuple[State, descent.Logs]:
         inner = None if key is None else jax.random.fold_in(key, i)
-        value, metrics, slope, finite = descent.gradient(
-            keyed, state.params, lambda j: batch_of(data, j), inner, i, accumulate
-        )
-        new, moved = descent.descend(method, slope, state.opt_state, state.params)
-        average = None if ema is None else descent.average(state.ema, new, ema)
-        return descent.State(new, average, moved, state.alive, state.steps), {"loss": value, **metrics}, finite
+        logs, slope = descent.gradient(keyed, state.params, lambda j: batch_of(data, j), inner, i, accumulate)
+        alive = state.alive & descent.finite(logs["loss"], slope, careful=careful)
+        new, moved = descent.descend(method, slope, state.opt_state, state.params, alive)
+        averaged = None if ema is None else descent.average(state.ema, new, ema, alive)
+        return State(new, averaged, moved, alive, state.steps + alive.astype(state.steps.dtype)), logs
 
     config = {"ema": ema, "accumulate": accumulate, **descent.described(start, key)}
     host = train.Host("fit", chunk, progress, log, checkpoint, keep, resume, devices, config)

@@ -13,6 +13,7 @@ from jaxkit.core import checks
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
 from jaxkit.learn import descent, train
+from jaxkit.learn.descent import State
 
 
 @struct
@@ -20,7 +21,8 @@ class Play(Outcome):
     """Where the players came, and how. Everything is a dictionary with a key a player.
 
     Attributes:
-        players: Parameters of every player after the last step (the last finite ones).
+        players: Parameters of every player after the last step (the last finite ones: in a step that fails, nobody
+            moves from the player on whose loss is not finite).
         ema: Exponential moving averages of the players that asked for one.
         opt_states: States of the optimizers: pass them back to go on.
         history: Loss of each player before its (last) update in a step, shape `(steps,)`.
@@ -112,39 +114,37 @@ def play(
     with jax.numpy_dtype_promotion("standard"):
         states = {name: (opt_states or {}).get(name) for name in names}
         states = {n: optimizers[n].init(start[n]) if s is None else s for n, s in states.items()}
-    averaged = {name: start[name] for name in names if ema.get(name) is not None}
+    decays = {name: decay for name, decay in ema.items() if decay is not None}
+    averaged = {name: start[name] for name in decays}
     data, batch_of = descent.source(batches, accumulate)
     updates = 1 if simultaneous else sum(repeats.values())
 
-    def move(name: str, all_: dict, opt_state: Any, i: Array, j: Any, data: Any) -> tuple[Any, Any, Any, Array]:
-        loss = lambda own, batch, key: losses[name](all_ | {name: own}, batch, key)
+    def move(
+        name: str, seen: dict, carry: tuple[Any, Any, Array], i: Array, j: Any, data: Any, *, careful: bool
+    ) -> tuple[tuple[Any, Any, Array], descent.Logs]:
+        """One update of one player: ((its parameters, its optimizer's state, alive), what to log)."""
+        own, opt_state, alive = carry
+        loss = lambda own, batch, key: losses[name](seen | {name: own}, batch, key)
         inner = jax.random.fold_in(jax.random.fold_in(key, i), j)
-        value, metrics, slope, finite = descent.gradient(
-            loss, all_[name], lambda k: batch_of(data, k), inner, i * updates + j, accumulate
-        )
-        new, moved = descent.descend(optimizers[name], slope, opt_state, all_[name])
-        return new, moved, {"loss": value, **metrics}, finite
+        logs, slope = descent.gradient(loss, own, lambda k: batch_of(data, k), inner, i * updates + j, accumulate)
+        alive = alive & descent.finite(logs["loss"], slope, careful=careful)
+        return (*descent.descend(optimizers[name], slope, opt_state, own, alive), alive), logs
 
-    def update(state: descent.State, i: Array, data: Any) -> tuple[descent.State, descent.Logs, Array]:
-        here, opts, logs, fine, first = dict(state.params), dict(state.opt_state), {}, jnp.ones((), bool), 0
+    def update(state: State, i: Array, data: Any, *, careful: bool) -> tuple[State, descent.Logs]:
+        here, opts, alive, logs, first = dict(state.params), dict(state.opt_state), state.alive, {}, 0
         for name in names:
             seen = state.params if simultaneous else dict(here)
-
-            def again(carry: Any, j: Any, name: str = name, seen: dict = seen) -> tuple[Any, Any]:
-                own, opt_state, fine = carry
-                own, opt_state, row, finite = move(name, seen | {name: own}, opt_state, i, j, data)
-                return (own, opt_state, fine & finite), row
-
-            carry = (here[name], opts[name], fine)
+            again = lambda carry, j, name=name, seen=seen: move(name, seen, carry, i, j, data, careful=careful)
+            carry = (here[name], opts[name], alive)
             if repeats[name] == 1:
                 carry, logs[name] = again(carry, first)
             else:
                 carry, rows = jax.lax.scan(again, carry, first + jnp.arange(repeats[name]))
                 logs[name] = jax.tree.map(lambda v: v[-1], rows)
-            here[name], opts[name], fine = carry
+            here[name], opts[name], alive = carry
             first += 0 if simultaneous else repeats[name]
-        averages = {n: descent.average(v, here[n], ema[n]) for n, v in state.ema.items()}  # pyright: ignore
-        return descent.State(here, averages, opts, state.alive, state.steps), logs, fine
+        averages = {n: descent.average(v, here[n], decays[n], alive) for n, v in state.ema.items()}
+        return State(here, averages, opts, alive, state.steps + alive.astype(state.steps.dtype)), logs
 
     config = {"ema": ema, "accumulate": accumulate, "repeats": repeats, "simultaneous": simultaneous}
     config |= descent.described(start, key)
