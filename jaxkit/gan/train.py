@@ -72,7 +72,7 @@ def train(
     data: Any,
     *,
     key: Array,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
     progress: bool = False,
     log: str | Path | None = None,
     checkpoint: str | Path | None = None,

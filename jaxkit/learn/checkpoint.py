@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+import safetensors
 
 from jaxkit.core import checks
 
@@ -155,7 +156,10 @@ def _plain(leaf: Any) -> Any:
 
 
 def _encode(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytearray:
-    """The format "safetensors": length of the header, header (JSON), data; wide items first: all lie aligned."""
+    """The format "safetensors": length of the header, header (JSON), data; wide items first: all lie aligned.
+
+    Not the library's own writer, which orders the metadata at random: equal trees must make equal files.
+    """
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     order = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))
     end = 0
@@ -192,12 +196,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, dict[st
     digest.update(data[high:])
     if digest.hexdigest() != bytes(data[low:high]).decode():
         raise DamagedError(f"Checkpoint {path} is damaged: its SHA-256 is not the one it was written with.")
-    tensors = json.loads(bytes(data[8 : 8 + header]))
-    fields, body = tensors.pop("__metadata__"), data[8 + header :]
-    for tensor in tensors.values():
-        low, high = tensor["data_offsets"]
-        tensor["data"] = body[low:high]
-    return json.loads(fields["meta"]), json.loads(fields["keys"]), tensors
+    fields = json.loads(bytes(data[8 : 8 + header]))["__metadata__"]
+    return json.loads(fields["meta"]), json.loads(fields["keys"]), dict(safetensors.deserialize(bytes(data)))
 
 
 def _restore(path: Path, content: tuple[dict, dict[str, str], dict[str, dict[str, Any]]], like: T) -> T:
