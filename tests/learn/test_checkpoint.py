@@ -37,6 +37,15 @@ def test_what_goes_in_comes_out(tmp_path):
     assert os.listdir(path.parent) == ["x.safetensors"]
 
 
+def test_in_single_precision_numbers_are_what_jax_makes_of_them(tmp_path):
+    path = checkpoint.save(tmp_path / "double", {"v": np.ones(2)})
+    with jax.enable_x64(False):
+        with pytest.raises(checkpoint.CheckpointError, match=r"`v` must be float32\(2,\), but is float64\(2,\)"):
+            checkpoint.load(path, {"v": np.ones(2)})
+        path = checkpoint.save(tmp_path / "single", {"v": np.ones(2)})
+        assert checkpoint.load(path, {"v": np.ones(2)})["v"].dtype == jnp.float32
+
+
 def test_any_reader_of_safetensors_reads_it(tmp_path):
     path = checkpoint.save(tmp_path / "x", {"a": {"w": np.ones((2, 2))}, "b": np.arange(3)})
     read = safetensors.numpy.load_file(path)
