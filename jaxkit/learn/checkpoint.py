@@ -208,8 +208,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, dict[st
     digest.update(data[high:])
     if digest.hexdigest() != bytes(data[low:high]).decode():
         raise DamagedError(f"Checkpoint {path} is damaged: its SHA-256 is not the one it was written with.")
-    fields = json.loads(bytes(data[8 : 8 + header]))["__metadata__"]
-    return json.loads(fields["meta"]), json.loads(fields["keys"]), dict(safetensors.deserialize(bytes(data)))
+    try:
+        fields = json.loads(bytes(data[8 : 8 + header]))["__metadata__"]
+        return json.loads(fields["meta"]), json.loads(fields["keys"]), dict(safetensors.deserialize(bytes(data)))
+    except (KeyError, ValueError, safetensors.SafetensorError) as error:  # made with care, but not by us
+        raise DamagedError(f"Checkpoint {path} is damaged: {error}.") from None
 
 
 def _restore(path: Path, content: tuple[dict, dict[str, str], dict[str, dict[str, Any]]], like: T) -> T:
