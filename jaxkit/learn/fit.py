@@ -88,8 +88,8 @@ def fit(
         checkpoint: Folder for checkpoints, one a chunk.
         keep: Checkpoints that are kept.
         resume: Go on from the newest good checkpoint in that folder, if there is one.
-        watch: Called between chunks with the steps done and the state (`params`, `ema`, `opt_state`): to validate or keep
-            the best. If it returns something true, the run ends; the rest of `history` is then not a number.
+        watch: Called between chunks with the steps done and the state (`params`, `ema`, `opt_state`): to validate, or
+            keep the best. If it returns something true, the run ends, and the rest of `history` is not a number.
 
     Returns:
         A `Fit`. It does not raise: call `.checked()`, or look at `.status`.
