@@ -13,6 +13,7 @@ from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
 from jaxkit.learn import descent, train
 from jaxkit.learn.descent import State
+from jaxkit.learn.runlog import RunLog
 
 P = TypeVar("P")
 
@@ -56,10 +57,11 @@ def fit(
     opt_state: Any = None,
     devices: Sequence[Any] | None = None,
     progress: bool = False,
-    log: str | Path | None = None,
+    log: str | Path | RunLog | None = None,
     checkpoint: str | Path | None = None,
     keep: int = 2,
     resume: bool = False,
+    watch: Callable[[int, State], Any] | None = None,
 ) -> Fit[P]:
     """Minimise a loss by a gradient method.
 
@@ -82,10 +84,12 @@ def fit(
         opt_state: To go on from an earlier fit; None starts afresh.
         devices: Cut every batch over these devices.
         progress: Show a bar, where the output is a terminal.
-        log: Folder for `run.json` and `metrics.jsonl`.
+        log: Folder for `run.json` and `metrics.jsonl`, or a `runlog.RunLog`.
         checkpoint: Folder for checkpoints, one a chunk.
         keep: Checkpoints that are kept.
         resume: Go on from the newest good checkpoint in that folder, if there is one.
+        watch: Called between chunks with the steps done and the state (`params`, `ema`, `opt_state`): to validate, or
+            keep the best. If it returns something true, the run ends, and the rest of `history` is not a number.
 
     Returns:
         A `Fit`. It does not raise: call `.checked()`, or look at `.status`.
@@ -117,7 +121,7 @@ def fit(
         return State(new, averaged, moved, alive, state.steps + alive.astype(state.steps.dtype)), logs
 
     config = {"ema": ema, "accumulate": accumulate, **descent.described(start, key)}
-    host = train.Host("fit", chunk, progress, log, checkpoint, keep, resume, devices, config)
+    host = train.Host("fit", chunk, progress, log, checkpoint, keep, resume, devices, watch, config)
     state, logs = train.run(
         update, descent.begin(start, start if ema is not None else None, opt_state), data, steps, host
     )

@@ -14,6 +14,7 @@ from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
 from jaxkit.learn import descent, train
 from jaxkit.learn.descent import State
+from jaxkit.learn.runlog import RunLog
 
 
 @struct
@@ -58,10 +59,11 @@ def play(
     opt_states: Mapping[str, Any] | None = None,
     devices: Sequence[Any] | None = None,
     progress: bool = False,
-    log: str | Path | None = None,
+    log: str | Path | RunLog | None = None,
     checkpoint: str | Path | None = None,
     keep: int = 2,
     resume: bool = False,
+    watch: Callable[[int, State], Any] | None = None,
 ) -> Play:
     """Let players move, each down its own loss in its own parameters.
 
@@ -84,10 +86,12 @@ def play(
         opt_states: To go on from an earlier play.
         devices: Cut every batch over these devices.
         progress: Show a bar, where the output is a terminal.
-        log: Folder for `run.json` and `metrics.jsonl`.
+        log: Folder for `run.json` and `metrics.jsonl`, or a `runlog.RunLog`.
         checkpoint: Folder for checkpoints, one a chunk.
         keep: Checkpoints that are kept.
         resume: Go on from the newest good checkpoint in that folder, if there is one.
+        watch: Called between chunks with the steps done and the state (`params`, `ema`, `opt_state`): to validate, or
+            keep the best. If it returns something true, the run ends, and the rest of `history` is not a number.
 
     Returns:
         A `Play`. It does not raise: call `.checked()`, or look at `.status`.
@@ -148,7 +152,7 @@ def play(
 
     config = {"ema": ema, "accumulate": accumulate, "repeats": repeats, "simultaneous": simultaneous}
     config |= descent.described(start, key)
-    host = train.Host("play", chunk, progress, log, checkpoint, keep, resume, devices, config)
+    host = train.Host("play", chunk, progress, log, checkpoint, keep, resume, devices, watch, config)
     state, logs = train.run(update, descent.begin(start, averaged, states), data, steps, host)
     history = {name: logs[name].pop("loss") for name in names}
     return Play(state.params, state.ema, state.opt_state, history, logs, descent.status(state), state.steps)
