@@ -138,6 +138,7 @@ class Reader:
         """
         recipe = training.Recipe() if recipe is None else recipe
         vocabulary = _vocabulary(train, min_count, words)
+        shape = {k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()}
         config = model.Config(vocabulary=len(vocabulary), **shape)
         seed = int(jax.random.randint(jax.random.fold_in(key, 7), (), 0, 2**31 - 1, jnp.int32))
         pool = build(train, vocabulary, window=recipe.window, seed=seed)
