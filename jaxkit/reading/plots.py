@@ -37,8 +37,10 @@ def plot_saliency(reader: "Reader", question: str, passage: str, *, axes: "Axes 
             axes.legend()
         axes.axhline(0, color="0.5", linewidth=0.8)
         _characters(axes, passage, shown)
-        axes.set(xlabel="character of the passage", ylabel="d log score / d weight")
-        axes.set_title(_printable(f"saliency: {question} {answer.text} (score {answer.score:.2f})"))
+        axes.set(xlabel="character of the passage", ylabel="d log score /\nd weight of the embedding")
+        axes.set_title(
+            _printable(f"what matters to the answer: {question} -> {answer.text} (score {answer.score:.2f})")
+        )
     return axes
 
 
@@ -58,7 +60,7 @@ def plot_scores(reader: "Reader", question: str, passage: str, *, axes: "Axes | 
     with axes_or_new(axes, figsize=(9.0, 3.2)) as axes:
         at = np.arange(len(tokens))
         axes.step(at, start, where="mid", color="C0", label="start")
-        axes.step(at, end, where="mid", color="C1", label="end")
+        axes.step(at, end, where="mid", color="C1", label="end", linestyle="--")
         axes.set(xlabel="token of the passage", ylabel="probability", ylim=(0, 1.02))
         axes.legend(title=f"there is an answer: {exists:.2f}")
         axes.set_title(_printable(f"where: {question}"))
