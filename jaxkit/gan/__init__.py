@@ -4,6 +4,7 @@ After Su Jianlin, "RSGAN: the Turing test inside adversarial models" (kexue.fm/a
 """
 
 from jaxkit.gan.config import Config as Config
+from jaxkit.gan.config import images as images
 from jaxkit.gan.losses import LOSSES as LOSSES
 from jaxkit.gan.losses import Loss as Loss
 from jaxkit.gan.losses import all_pairs as all_pairs
@@ -15,6 +16,11 @@ from jaxkit.gan.model import save as save
 from jaxkit.gan.penalties import PENALTIES as PENALTIES
 from jaxkit.gan.penalties import Penalty as Penalty
 from jaxkit.gan.penalties import penalise as penalise
+from jaxkit.gan.plots import plot_dirac as plot_dirac
+from jaxkit.gan.plots import plot_history as plot_history
+from jaxkit.gan.plots import plot_images as plot_images
+from jaxkit.gan.plots import plot_interpolation as plot_interpolation
+from jaxkit.gan.plots import plot_plane as plot_plane
 from jaxkit.gan.theory import dirac_eigenvalues as dirac_eigenvalues
 from jaxkit.gan.theory import dirac_field as dirac_field
 from jaxkit.gan.theory import dirac_losses as dirac_losses

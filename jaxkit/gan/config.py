@@ -1,6 +1,7 @@
 """What a training run is: one frozen record, the same for points in the plane and for images."""
 
 import dataclasses
+from typing import Any
 
 from jaxkit.core import checks
 from jaxkit.gan import losses, penalties
@@ -32,8 +33,10 @@ class Config:
         depth: Number of hidden layers (points).
         frequencies: Angular frequencies at which the critic sees the coordinates (points): a plain network is slow to
             learn fine detail.
-        generator_channels: Channels at a quarter, half and whole resolution (images).
-        critic_channels: Channels at half, a quarter and an eighth of the resolution (images).
+        generator_channels: Channels from the coarsest scale to half the resolution (images).
+        critic_channels: Channels from half the resolution down (images).
+        blocks: Residual blocks a scale, of the generator and of the critic (images).
+        resample: `"nearest"` or `"bilinear"`: how the generator doubles the resolution (images).
         chunk: Steps a dispatch.
     """
 
@@ -52,8 +55,10 @@ class Config:
     width: int = 64
     depth: int = 3
     frequencies: tuple[float, ...] = (4.0, 12.0)
-    generator_channels: tuple[int, int, int] = (64, 48, 24)
-    critic_channels: tuple[int, int, int] = (32, 64, 128)
+    generator_channels: tuple[int, ...] = (64, 32)
+    critic_channels: tuple[int, ...] = (32, 64, 128)
+    blocks: tuple[int, int] = (1, 0)
+    resample: str = "bilinear"
     chunk: int = 500
 
     def __post_init__(self) -> None:
@@ -61,7 +66,15 @@ class Config:
         checks.one_of("prior", self.prior, PRIORS)
         for name in ("critic_steps", "steps", "batch", "latent", "width", "depth", "chunk"):
             checks.require(getattr(self, name) > 0, name, "be positive", f"is {getattr(self, name)}")
-        for name in ("gamma", "learning_rate", "betas", "frequencies", "generator_channels", "critic_channels"):
+        for name in (
+            "gamma",
+            "learning_rate",
+            "betas",
+            "frequencies",
+            "generator_channels",
+            "critic_channels",
+            "blocks",
+        ):
             if isinstance(getattr(self, name), list):  # from JSON
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         _ = self.the_loss, self.the_penalty  # they raise for names that do not fit
@@ -82,3 +95,27 @@ class Config:
         """The penalty's weight at the start and at the end."""
         usual = self.the_penalty.weight
         return (usual, usual) if self.gamma is None else self.gamma
+
+
+def images(**changes: Any) -> Config:
+    """The recipe for small images: normal noise of 64 numbers, residual networks, a smaller penalty.
+
+    Args:
+        **changes: Fields of `Config` to set otherwise.
+
+    Example:
+        >>> from jaxkit import gan
+        >>> gan.images(steps=4000).critic_channels
+        (32, 64, 128)
+    """
+    usual: dict[str, Any] = {
+        "gamma": (0.05, 0.005),
+        "learning_rate": (1e-3, 1e-4),
+        "steps": 4000,
+        "batch": 64,
+        "ema": 0.998,
+        "latent": 64,
+        "prior": "normal",
+        "chunk": 100,
+    }
+    return Config(**(usual | changes))

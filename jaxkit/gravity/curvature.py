@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from jaxkit.core.checks import require
 from jaxkit.core.struct import struct
-from jaxkit.gravity.metrics import Metric, Params, as_metric
+from jaxkit.gravity.metrics import Metric, Params, as_metric, lorentzian
 
 Field = Callable[[Array], Array]
 
@@ -81,12 +81,9 @@ def curvature(metric: Metric | Callable[..., Array]) -> Callable[..., Curvature]
     metric = as_metric(metric)
 
     def at(x: Float[Array, "4"], params: Params = None) -> Curvature:
-        require(
-            jnp.shape(x) == (len(metric.coordinates),),
-            "x",
-            f"have shape ({len(metric.coordinates)},)",
-            f"has shape {jnp.shape(x)}",
-        )
+        size = len(metric.coordinates)
+        require(jnp.shape(x) == (size,), "x", f"have shape ({size},)", f"has shape {jnp.shape(x)}")
+        lorentzian(metric, x, params)
         return from_field(lambda x: metric(x, params))(x)
 
     return at
@@ -94,20 +91,26 @@ def curvature(metric: Metric | Callable[..., Array]) -> Callable[..., Curvature]
 
 def from_field(g: Field) -> Callable[[Array], Curvature]:
     """The same for any matrix function `g(x)` of shape `(d, d)`: a metric of any dimension."""
+    at = slopes(g)
+    return lambda x: assemble(*at(x))
+
+
+def slopes(g: Field) -> Callable[[Array], tuple[Array, Array, Array]]:
+    """`g_ab`, `∂_c g_ab` and `∂_c ∂_d g_ab` at a point, new indices last."""
 
     def first(x: Array) -> tuple[Array, tuple[Array, Array]]:
         value = lambda y: (lambda m: (m, m))(g(y))
         slope, here = jax.jacfwd(value, has_aux=True)(x)
         return slope, (slope, here)
 
-    def at(x: Array) -> Curvature:
+    def at(x: Array) -> tuple[Array, Array, Array]:
         second, (slope, here) = jax.jacfwd(first, has_aux=True)(x)
-        return _assemble(here, slope, second)
+        return here, slope, second
 
     return at
 
 
-def _assemble(g: Array, dg: Array, ddg: Array) -> Curvature:
+def assemble(g: Array, dg: Array, ddg: Array) -> Curvature:
     """Tensors from `g_ab`, `dg[a, b, c] = ∂_c g_ab` and `ddg[a, b, c, d] = ∂_c ∂_d g_ab`."""
     up = jnp.linalg.inv(g)
     up = 0.5 * (up + up.T)

@@ -10,9 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from jaxkit.core.checks import double_precision, require
+from jaxkit.core.checks import double_precision, is_traced, require
 
 Params = Any
 Point = Sequence[Array] | Array  # coordinates one by one, each of any batch shape
@@ -35,6 +36,7 @@ class Metric:
         time: For a static spherical metric, `1 - N(r)**2`: the *deficit* keeps its digits where `N` is nearly 1.
         space: For a static spherical metric, `1 - g^rr`.
         inverse: Entries of `g^ij` where a formula is known.
+        energy: `(x, p, params) -> g^ab p_a p_b / 2` where a leaner formula than that sum is known.
         source: Where it comes from.
     """
 
@@ -45,6 +47,7 @@ class Metric:
     time: Radial | None = None
     space: Radial | None = None
     inverse: Callable[[Point, Params], Entries] | None = None
+    energy: Callable[[Point, Point, Params], Array] | None = None
     source: str = ""
 
     def __call__(self, x: Float[Array, "4"], params: Params = None) -> Float[Array, "4 4"]:
@@ -78,6 +81,17 @@ def as_metric(metric: "Metric | Callable[..., Array]") -> Metric:
     """A `Metric` from itself or from a plain function `(x, params) -> (4, 4)`."""
     double_precision("jaxkit.gravity")
     return metric if isinstance(metric, Metric) else from_function(metric)
+
+
+def lorentzian(metric: Metric, x: Float[Array, "4"], params: Params = None) -> None:
+    """Raise `ValueError` unless the metric at `x` has the signature (-, +, +, +). Looked at outside a trace only."""
+    if len(metric.coordinates) != 4 or is_traced((x, params, metric.params, jnp.zeros(()))):
+        return
+    g = np.asarray(metric(x, params))
+    if np.all(np.isfinite(g)):
+        signs = "(" + ", ".join("-" if value < 0 else "+" for value in np.sort(np.linalg.eigvalsh(g))) + ")"
+        at = tuple(round(float(value), 6) for value in np.asarray(x))
+        require(signs == "(-, +, +, +)", "metric", "have the signature (-, +, +, +)", f"has {signs} at {at}")
 
 
 def from_function(
@@ -185,4 +199,4 @@ def static(
         r, sin2 = x[1], jnp.sin(x[2]) ** 2
         return {(0, 0): -1 / (1 - time(r, p)), (1, 1): 1 - space(r, p), (2, 2): r**-2, (3, 3): 1 / (r**2 * sin2)}
 
-    return Metric(name, entries, params, SPHERICAL, time, space, inverse, source)
+    return Metric(name, entries, params, SPHERICAL, time, space, inverse, source=source)

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Host:
     keep: int = 2
     resume: bool = False
     devices: Sequence[Any] | None = None
+    watch: Callable[[int, State], Any] | None = None
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -51,7 +52,9 @@ def run(update: Update, state: State, data: PyTree, steps: int, host: Host) -> t
         not host.resume or host.checkpoint is not None, "checkpoint", "be a folder to resume from", "is None"
     )
     if inside_a_trace():
-        asked = [name for name in ("progress", "log", "checkpoint", "resume", "devices") if getattr(host, name)]
+        asked = [
+            name for name in ("progress", "log", "checkpoint", "resume", "devices", "watch") if getattr(host, name)
+        ]
         checks.require(not asked, (asked or [""])[0], "not be used inside a trace", "is, and needs the host")
         return jax.lax.scan(lambda s, i: update(s, i, data, careful=True), state, jnp.arange(steps))
     return _chunked(update, state, data, steps, host)
@@ -71,7 +74,10 @@ def _chunked(update: Update, state: State, data: PyTree, steps: int, host: Host)
         shapes = jax.eval_shape(lambda s, d: update(s, jnp.asarray(0), d, careful=False)[1], state, data)
     history = jax.tree.map(lambda v: _unset((steps, *v.shape), v.dtype), shapes)
     state, start = _resumed(state, history, host, steps)
-    state, data = layout.place(state), layout.place(data, spread=True)
+    # Batches are cut; a data set from which rows are drawn is whole everywhere, or every draw would be communicated.
+    # NumPy arrays go to the device now, not once a chunk.
+    data = layout.place(jax.tree.map(jnp.asarray, data), spread=not callable(data))
+    state = layout.place(state)
     program = _program(update, shapes, min(host.chunk, steps), layout)
     with contextlib.ExitStack() as stack:
         stack.enter_context(layout.spreading())
@@ -81,6 +87,7 @@ def _chunked(update: Update, state: State, data: PyTree, steps: int, host: Host)
             stop = min(start + host.chunk, steps)
             clock = time.perf_counter()
             state, rows = program(state, data, start, stop)
+            scale.pulse()
             alive = bool(state.alive)
             done = stop if alive else min(stop, int(state.steps) + 1)
             rows = jax.tree.map(lambda v, length=done - start: v[:length], rows)
@@ -97,6 +104,8 @@ def _chunked(update: Update, state: State, data: PyTree, steps: int, host: Host)
                 checkpoint.store(host.checkpoint, stop, {"state": state, "history": so_far}, keep=host.keep)
             if host.checkpoint and _anywhere(bool(terminated)) and start < steps:
                 raise SystemExit(TERMINATED)
+            if host.watch is not None and host.watch(stop, state):
+                break
     return state, jax.tree.map(jnp.asarray, history)
 
 

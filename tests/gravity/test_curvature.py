@@ -91,6 +91,24 @@ def test_detailed_balance_identity_on_a_metric_without_symmetry():
     assert float(adm.potential(at, c, couplings)) == pytest.approx(expected, rel=1e-13)
 
 
+def test_centre_of_kehagias_sfetsos_and_bianchi():
+    """r³ K -> 81 omega / 4, softer than Schwarzschild's 48/r⁶; and the divergence of Einstein's tensor is nothing."""
+    hole = gravity.kehagias_sfetsos(2.0)
+    at = jax.jit(gravity.curvature(hole))
+    r = 1e-5
+    assert float(at(jnp.array([0.0, r, 1.1, 0.0])).kretschmann) * r**3 == pytest.approx(81 / 4 * 2.0, rel=0.02)
+    x = jnp.array([0.0, 2.5, 1.1, 0.0])
+    here = at(x)
+    slope = gravity.covariant_derivative(lambda y: gravity.curvature(hole)(y).einstein, here.christoffel, x)
+    assert np.max(np.abs(slope)) > 1e-3
+    np.testing.assert_allclose(jnp.einsum("abc,ac->b", slope, here.inverse), 0, atol=1e-13)
+
+
+def test_wrong_signature_is_refused():
+    with pytest.raises(ValueError, match=r"must have the signature \(-, \+, \+, \+\), but has \(-, -, -, \+\) at"):
+        gravity.curvature(lambda x, p: jnp.diag(jnp.array([1.0, -1.0, -1.0, -1.0])) * x[1])(POINT)
+
+
 def test_user_metric_with_wrong_shape_or_signature():
     with pytest.raises(ValueError, match=r"Argument `metric` must return shape \(4, 4\), but returns \(3,\)"):
         gravity.curvature(lambda x, p: x[:3])

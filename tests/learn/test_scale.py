@@ -9,6 +9,7 @@ import pytest
 
 import jaxkit as jk
 from jaxkit.learn import scale
+from jaxkit.learn.batches import minibatches
 
 KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (16, 3))
@@ -53,6 +54,19 @@ def test_fit_cuts_batches_and_what_the_loss_spreads():
     np.testing.assert_allclose(two.params, one.params, rtol=1e-12)
     for name in ("noise", "batch"):
         assert seen[name].shard_shape((16, 3)) == (8, 3), name
+
+
+def test_drawn_and_fixed_batches_are_cut_alike():
+    seen = {}
+
+    def loss(params, batch):
+        jax.debug.inspect_array_sharding(batch, callback=lambda s: seen.__setitem__("batch", s))
+        return jnp.mean((jnp.tanh(batch @ params) - batch) ** 2)
+
+    for batches, rows in ((minibatches(X, 8, KEY), 4), (X, 8)):
+        found = jk.fit(loss, W, batches, steps=3, devices=jax.devices()[:2])
+        assert seen["batch"].shard_shape((2 * rows, 3)) == (rows, 3)
+        np.testing.assert_allclose(found.params, jk.fit(loss, W, batches, steps=3).params, rtol=1e-12)
 
 
 def test_seeds_side_by_side_over_devices():

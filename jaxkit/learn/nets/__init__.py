@@ -17,4 +17,7 @@ from jaxkit.learn.nets.mlp import spectral_norm as spectral_norm
 from jaxkit.learn.nets.plain import Net as Net
 from jaxkit.learn.nets.plain import count as count
 from jaxkit.learn.nets.plain import plain as plain
+from jaxkit.learn.nets.text import AttentionPool as AttentionPool
+from jaxkit.learn.nets.text import GatedDilatedConv as GatedDilatedConv
+from jaxkit.learn.nets.text import masked_softmax as masked_softmax
 from jaxkit.learn.nets.unet import ScoreNet as ScoreNet
