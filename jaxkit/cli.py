@@ -19,9 +19,10 @@ LIGHT = (
 # Each has a module `jaxkit.<subject>.run` with `run(out, *, quick, console) -> Verdict`.
 SUBJECTS = (
     "competition",
-    "gravity",
     "newton",
     "recurrent",
+    "gravity",
+    "energy",
 )
 CANARY_TOLERANCE = 1e-10  # in double precision
 
