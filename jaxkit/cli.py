@@ -22,6 +22,7 @@ SUBJECTS = (
     "newton",
     "recurrent",
     "gravity",
+    "gan",
     "energy",
 )
 CANARY_TOLERANCE = 1e-10  # in double precision
@@ -176,6 +177,9 @@ def _add_launch(commands: "argparse._SubParsersAction") -> None:
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, when the others run elsewhere")
     parser.add_argument("--process", type=int, metavar="I", help="start this one alone, with --coordinator")
     parser.add_argument("--restarts", type=int, default=3, help="times to start again (default: 3)")
+    parser.add_argument(
+        "--stuck", type=float, metavar="S", help="start again if a process finishes no chunk in S seconds"
+    )
     parser.add_argument("program", nargs=argparse.REMAINDER, metavar="-- CMD ...", help="the program and its arguments")
     parser.set_defaults(handler=_launch)
 
@@ -194,6 +198,7 @@ def _launch(options: argparse.Namespace) -> int:
         coordinator=options.coordinator,
         process=options.process,
         restarts=options.restarts,
+        stuck=options.stuck,
     )
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from jaxkit.core.checks import floating, require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.ensemble import ensemble
+from jaxkit.dynamics.ensemble import Ensemble, ensemble
 from jaxkit.dynamics.symplectic import HamiltonianMotion
 from jaxkit.dynamics.symplectic import hamiltonian as symplectic
 from jaxkit.gravity.horizons import horizon
@@ -145,15 +145,19 @@ def momentum(
     """
     metric = as_metric(metric)
     x, direction = floating("x", x), floating("direction", direction)
-    params = metric.resolve(params)
-    up = {key: jnp.asarray(v) for key, v in _inverse(metric)(jnp.moveaxis(x, -1, 0), params).items()}
-    p = [jnp.zeros_like(direction[..., 0]), *jnp.moveaxis(direction, -1, 0)]
-    a, b = up[0, 0], sum((up[0, i] * p[i] for i in range(1, 4) if (0, i) in up), jnp.zeros_like(p[0]))
-    c = sum(_terms({key: v for key, v in up.items() if key[0] > 0}, p)) + mass**2
-    root = jnp.sqrt(b**2 - a * c)
-    inside = a > 0  # where t is spacelike there are two answers; this one continues the outside
-    p_t = jnp.where(inside, (-b - root) / jnp.where(inside, a, 1.0), (-b + root) / jnp.where(inside, -1.0, a))
-    return jnp.concatenate([p_t[..., None], direction], axis=-1)
+    params, inverse = metric.resolve(params), _inverse(metric)
+
+    def one(x: Array, direction: Array) -> Array:
+        up = {key: jnp.asarray(v) for key, v in inverse(tuple(x), params).items()}
+        p = [jnp.zeros_like(direction[0]), *direction]
+        a, b = up[0, 0], sum((up[0, i] * p[i] for i in range(1, 4) if (0, i) in up), jnp.zeros_like(p[0]))
+        c = sum(_terms({key: v for key, v in up.items() if key[0] > 0}, p)) + mass**2
+        root = jnp.sqrt(b**2 - a * c)
+        inside = a > 0  # where t is spacelike there are two answers; this one continues the outside
+        p_t = jnp.where(inside, (-b - root) / jnp.where(inside, a, 1.0), (-b + root) / jnp.where(inside, -1.0, a))
+        return jnp.concatenate([p_t[None], direction])
+
+    return jnp.vectorize(one, signature="(k),(s)->(k)")(x, direction)
 
 
 def radius(metric: Metric, x: Point) -> Array:
@@ -250,12 +254,12 @@ def trace(
     else:
         args["outer"] = floating("outer", outer)
     length = jnp.broadcast_to(floating("length", length), x0.shape[:1])
-    order = alike(metric, x0, p0, length)
+    rows, lengths, order = _sorted(metric, x0, p0, length)
     found = ensemble(
         equations(metric),
-        (*x0[order].T, *p0[order].T),
+        rows,
         args,
-        length[order],
+        lengths,
         ts=ts,
         method=method,
         rtol=rtol,
@@ -264,12 +268,29 @@ def trace(
         in_axes=(0, None),
         event=tuple(stops.values()),
     )
-    found = jax.tree.map(lambda v: v[jnp.argsort(order)] if v.shape[:1] == order.shape else v, found)
-    x, p = jnp.stack(found.final[:4], -1), jnp.stack(found.final[4:], -1)
-    places = jnp.asarray([0, *(ENDS.index(name) for name in stops)], found.event.dtype)
-    drift = jnp.abs(_energy(metric, x, p, params) - _energy(metric, x0, p0, params)) / _scale(metric, x, p, params)
-    path = None if found.xs is None else jnp.stack(found.xs[:4], -1)
-    return Rays(x, p, found.end, places[found.event + 1], drift, found.status, found.steps, path)
+    places = tuple(ENDS.index(name) for name in stops)
+    return _rays(metric, places, found, order, x0, p0, params)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _sorted(metric: Metric, x: Array, p: Array, length: Array) -> tuple[tuple[Array, ...], Array, Array]:
+    order = alike(metric, x, p, length)
+    return (*x[order].T, *p[order].T), length[order], order
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _rays(
+    metric: Metric, places: tuple[int, ...], found: Ensemble, order: Array, x0: Array, p0: Array, params: Params
+) -> Rays:
+    """The ensemble in the order of the rays, and how well each kept `H`."""
+    back = jnp.argsort(order)
+    table = lambda rows: jnp.stack(rows[:4], -1)[back]
+    x, p = table(found.final[:4]), table(found.final[4:])
+    ended = jnp.asarray([0, *places], found.event.dtype)[found.event[back] + 1]
+    (now, scale), (before, _) = (_energies(metric)(*phase, params) for phase in ((x, p), (x0, p0)))
+    path = None if found.xs is None else table(found.xs)
+    drift = jnp.abs(now - before) / scale
+    return Rays(x, p, found.end[back], ended, drift, found.status[back], found.steps[back], path)
 
 
 def alike(metric: Metric, x: Float[Array, "n 4"], p: Float[Array, "n 4"], length: Array) -> Int[Array, " n"]:
@@ -352,12 +373,17 @@ def _just_outside(metric: Metric) -> Callable[[Params], Array]:
     return jax.jit(find)
 
 
-def _energy(metric: Metric, x: Array, p: Array, params: Params) -> Array:
-    return hamiltonian(metric)(x.T, p.T, params)
+@functools.cache
+def _energies(metric: Metric) -> Callable[[Array, Array, Params], tuple[Array, Array]]:
+    """`H` of many rays, and the sum of the magnitudes of its terms."""
+    energy, inverse = hamiltonian(metric), _inverse(metric)
 
+    def one(x: Array, p: Array, params: Params) -> tuple[Array, Array]:
+        x, p = tuple(x), tuple(p)  # pyright: ignore[reportAssignmentType]
+        size = 0.5 * sum((jnp.abs(v) for v in _terms(inverse(x, params), p)), jnp.zeros(()))
+        return energy(x, p, params), size
 
-def _scale(metric: Metric, x: Array, p: Array, params: Params) -> Array:
-    return 0.5 * sum((jnp.abs(v) for v in _terms(_inverse(metric)(x.T, params), p.T)), jnp.zeros(x.shape[0]))
+    return jax.jit(jax.vmap(one, (0, 0, None)))
 
 
 def carter_constant(x: Float[Array, "... 4"], p: Float[Array, "... 4"], a: ArrayLike, mass: float = 0.0) -> Array:

@@ -43,9 +43,10 @@ def test_the_best_critic_reaches_the_information(name):
 
 
 @pytest.mark.parametrize("name", BOUNDS)
-def test_no_other_critic_exceeds_it(name, scale=0.5):
+def test_no_other_critic_exceeds_it(name):
     """A critic bent out of shape; for Barber-Agakov a decoder of the wrong spread, which stays a density."""
     rule, best = BOUNDS[name], channel.log_ratio(MATRIX, NOISE)
+    scale = 0.5
     wrong = lambda x, z: scale * rule.optimum(best(x, z)) + 0.1
     if name == "barber-agakov":
         wrong = bounds.gaussian_decoder(lambda x: (scale * x, jnp.full_like(x, np.log(scale))))

@@ -39,7 +39,6 @@ CASES = {
     "Kehagias-Sfetsos": (gravity.kehagias_sfetsos, STATIC, {"omega": (1.3, -2), "M": (1.1, 1)}),
     "Kerr": (gravity.kerr, KERR, {"a": (0.7, 1), "M": (1.1, 1)}),
     "Reissner-Nordstrom": (gravity.reissner_nordstrom, STATIC, {"Q": (0.6, 1), "M": (1.1, 1)}),
-    "Hayward": (gravity.hayward, STATIC, {"l": (0.4, 1), "M": (1.1, 1)}),
     "text": (
         lambda: gravity.from_text("1 - 2M/r + M l^2 exp(-r/l)/r^3", params={"M": 1.0, "l": 0.5}),
         STATIC,

@@ -38,6 +38,18 @@ def test_kerr_ray_against_a_golden_end_point():
     np.testing.assert_allclose(back.x, x, atol=1e-6)
 
 
+def test_metric_of_a_user_goes_through_trace():
+    """A plain function of the point, in Cartesian coordinates, without an inverse, with a shift."""
+    spin = lambda x, p: gravity.kerr(coordinates="kerr-schild")(x, p)
+    metric = gravity.from_function(spin, {"M": 1.0, "a": 0.9}, coordinates=("t", "x", "y", "z"))
+    x = jnp.array([[0.0, 20.0, 1.0, 3.0], [0.0, -20.0, 8.0, 1.0]])
+    p = gravity.momentum(metric, x, jnp.array([[-1.0, 0.3, 0.1], [1.0, 0.0, 0.0]]))
+    rays = gravity.trace(metric, x, p, 30.0, outer=60.0).checked()
+    assert np.max(rays.drift) < 1e-7
+    turn = lambda x, p: x[:, 1] * p[:, 2] - x[:, 2] * p[:, 1]
+    np.testing.assert_allclose(turn(rays.x, rays.p), turn(x, p), rtol=1e-7)
+
+
 def test_momentum_solves_the_quadratic_with_a_shift():
     rain = gravity.painleve_gullstrand()
     x = jnp.array([[0.0, 5.0, 1.2, 0.0]])

@@ -155,6 +155,13 @@ def test_told_to_end_the_launcher_ends_all_after_the_same_chunk(tmp_path, pair):
     same(tmp_path, pair)
 
 
+def test_a_process_that_is_stuck_is_noticed(tmp_path, pair):
+    prefix = [*LAUNCH[:-1], "--stuck", "15", "--", sys.executable]
+    text = finish(start(tmp_path, "--hang", prefix=prefix))
+    assert "of 2 finished no chunk for 15 s; starting all again (1 of 3)" in text
+    same(tmp_path, pair)
+
+
 def test_a_launcher_that_is_killed_leaves_no_process_behind(tmp_path):
     launcher = start(tmp_path, "--pause", "0.3", "--steps", "1000", prefix=[*LAUNCH, sys.executable])
     wait_for(lambda: saved(tmp_path) >= 5)
