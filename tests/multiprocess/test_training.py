@@ -135,7 +135,7 @@ def test_survivors_of_a_dead_peer_end_within_15_seconds(tmp_path):
         wait_for(lambda: saved(tmp_path) >= 5)
         group[1].kill()
         killed = time.monotonic()
-        assert group[0].wait(timeout=60) != 0
+        assert group[0].wait(timeout=60) == 1  # not what JAX does after it: SIGABRT, seconds later
         assert time.monotonic() - killed <= 15
     finally:
         for process in group:
