@@ -24,6 +24,7 @@ SUBJECTS = (
     "gravity",
     "reading",
     "gan",
+    "energy",
 )
 CANARY_TOLERANCE = 1e-10  # in double precision
 
