@@ -6,6 +6,7 @@ which must be refused; 100 trainings ended by SIGKILL at a random moment, each r
 bits of a run that nobody disturbed; SIGTERM; two processes of which one is killed under the launcher.
 """
 
+import json
 import os
 import random
 import signal
@@ -97,6 +98,41 @@ def _cpu(program) -> float:
     start = time.process_time()
     _harness.wait(program())
     return time.process_time() - start
+
+
+TWO = """
+import json, sys, time
+import jax
+import jaxkit as jk
+from benchmarks.training import mlp
+from jaxkit.learn.batches import minibatches
+params, loss = mlp(256, 1024)
+batches = minibatches(jax.random.normal(jax.random.key(1), (2048, 256)), 512, jax.random.key(2))
+steps, best = int(sys.argv[1]), {}
+def call(n, devices):
+    wall, cpu = time.perf_counter(), time.process_time()
+    jk.fit(loss, params, batches, steps=n, devices=devices)
+    return time.perf_counter() - wall, time.process_time() - cpu
+for name, devices in 3 * (("one device", None), ("two devices", jax.devices()[:2])):
+    short, long = call(steps, devices), call(3 * steps, devices)
+    here = [(b - a) / (2 * steps) for a, b in zip(short, long, strict=True)]
+    best[name] = [min(pair) for pair in zip(here, best.get(name, here), strict=True)]
+print(json.dumps(best))
+"""
+
+
+def devices(quick: bool) -> tuple[list[dict], list[dict]]:
+    """A batch of 512 on one device with the compiler's threads, and cut over two: each core then has one."""
+    root = str(Path(__file__).parents[1])
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "NPROC": "8", "PYTHONPATH": root}
+    command = [sys.executable, "-c", TWO, "3" if quick else "25"]
+    text = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True, check=True).stdout
+    times = json.loads(text)
+    rows = [
+        {"what": "step of a batch of 512, large", "way": way, "cpu_us": 1e6 * cpu, "wall_ms": 1e3 * wall}
+        for way, (wall, cpu) in times.items()
+    ]
+    return rows, []
 
 
 def files(quick: bool) -> tuple[list[dict], list[dict]]:
@@ -248,7 +284,7 @@ def main() -> None:
     """Measure, print, save."""
     options = _harness.arguments(__doc__)
     rows, goals = [], []
-    for part in (steps, files, ends):
+    for part in (steps, devices, files, ends):
         some, reached = part(options.quick)
         print(_harness.table(some), _harness.table(reached), sep="\n", flush=True)
         rows, goals = rows + some, goals + reached

@@ -22,13 +22,15 @@ from jaxkit.learn import checkpoint
 from jaxkit.learn.batches import minibatches
 from jaxkit.learn.datasets.images import Images, pixels, scaled
 from jaxkit.learn.fit import Fit, fit
-from jaxkit.learn.nets.layers import Conv, max_pool
+from jaxkit.learn.nets.layers import Conv
 from jaxkit.learn.nets.mlp import Dense
 from jaxkit.learn.nets.plain import plain
 
 
 class Classifier(nn.Module):
-    """LeNet's heir: two convolutions with pooling, one dense layer of features, one of logits.
+    """LeNet's heir: two strided convolutions, one dense layer of features, one of logits.
+
+    Strides in place of pooling make a step six times cheaper on a CPU.
 
     Attributes:
         classes: Number of classes.
@@ -43,8 +45,8 @@ class Classifier(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> tuple[Float[Array, "n width"], Float[Array, "n classes"]]:
         """Features and logits of pictures."""
-        for i, channels in enumerate(self.channels):
-            x = max_pool(nn.relu(Conv(channels, name=f"conv{i}")(x)))
+        for i, (channels, window) in enumerate(zip(self.channels, (4, 3), strict=True)):
+            x = nn.relu(Conv(channels, window, stride=2, name=f"conv{i}")(x))
         features = nn.relu(Dense(self.width, name="features")(x.reshape(x.shape[0], -1)))
         return features, Dense(self.classes, name="logits")(features)
 
@@ -104,6 +106,7 @@ def train(
     epochs: float = 3,
     batch: int = 128,
     rate: float = 2e-3,
+    shift: int = 0,
     key: PRNGKeyArray | None = None,
     progress: bool = False,
 ) -> tuple[Features, Fit]:
@@ -115,6 +118,7 @@ def train(
         epochs: Passes through the training split.
         batch: Pictures a step.
         rate: First learning rate.
+        shift: Shift each batch by up to so many pixels along both axes, around the edge (an even ground hides that).
         key: Random key of the weights and the order; `jax.random.key(0)` if None.
         progress: Show a bar.
 
@@ -129,20 +133,21 @@ def train(
         (True, (360, 128))
     """
     checks.require(data.x.shape[1:] == test.x.shape[1:], "test", f"hold pictures {data.x.shape[1:]}", "does not")
-    first, second = jax.random.split(jax.random.key(0) if key is None else key)
+    first, second, third = jax.random.split(jax.random.key(0) if key is None else key, 3)
     classes = int(jnp.max(data.y)) + 1
     net = plain(Classifier(classes), jax.ShapeDtypeStruct((1, *data.x.shape[1:]), jnp.float32))
     steps = max(1, round(epochs * len(data) / batch))
 
-    def loss(params: PyTree, rows: Images) -> Array:
-        _, logits = net.apply(params, scaled(rows.x))
+    def loss(params: PyTree, rows: Images, key: Array) -> Array:
+        by = jax.random.randint(key, (2,), -shift, shift + 1)
+        x = jnp.roll(rows.x, by, (1, 2)) if shift else rows.x
+        _, logits = net.apply(params, scaled(x))
         labels = jax.nn.one_hot(rows.y, classes, dtype=logits.dtype)
         return -jnp.mean(jnp.sum(labels * jax.nn.log_softmax(logits), axis=1))
 
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
-    done = fit(
-        loss, net.init(first), minibatches(data, batch, second), optimizer=optimizer, steps=steps, progress=progress
-    )
+    batches = minibatches(data, batch, second)
+    done = fit(loss, net.init(first), batches, optimizer=optimizer, steps=steps, key=third, progress=progress)
     height, width, colours = map(int, data.x.shape[1:])
     shape = (height, width, colours)
     found = Features(done.params, shape, classes, data.name)

@@ -10,8 +10,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 from jaxkit.learn import scale
 
@@ -26,6 +28,7 @@ def launch(
     process: int | None = None,
     restarts: int = 3,
     grace: float = 5.0,
+    stuck: float | None = None,
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201
 ) -> int:
     """Run a command as several processes that find each other, until all have ended well.
@@ -37,17 +40,19 @@ def launch(
         process: Start this one alone (the others are started elsewhere, with the same `coordinator`).
         restarts: Times to start all again after one has failed.
         grace: Seconds that processes have to end when told to, before they are killed.
+        stuck: Seconds without a finished chunk after which a process counts as failed (compilation counts, too); for
+            ever by default. A peer that is alive but waits is not noticed otherwise.
         say: Where a line a happening goes.
 
     Returns:
         0, the status of the process that failed in the last attempt, or 128 + the number of the signal that ended us.
     """
     ranks, status = range(processes) if process is None else (process,), 0
-    with _signals() as received:
+    with _signals() as received, tempfile.TemporaryDirectory(prefix="jaxkit-") as folder:
         for attempt in range(restarts + 1):
-            group = _start(command, ranks, processes, coordinator)
+            group = _group(command, ranks, processes, coordinator, Path(folder))
             try:
-                failed = _watch(group, received)
+                failed = _watch(group, received, Path(folder), stuck)
             finally:
                 # Told to end, a run finishes its chunk and saves it: that may take longer than the grace for the rest.
                 _stop(group.values(), 6 * grace if received else grace)
@@ -56,10 +61,9 @@ def launch(
                 return 128 + received[0]
             if failed is None:
                 return 0
-            status = group[failed].returncode
-            how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+            (rank, how), status = failed, group[failed[0]].returncode
             after = f"starting all again ({attempt + 1} of {restarts})" if attempt < restarts else "giving up"
-            say(f"launch: process {failed} of {processes} {how}; {after}")
+            say(f"launch: process {rank} of {processes} {how}; {after}")
     return status if status > 0 else 128 - status
 
 
@@ -70,21 +74,35 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _start(
-    command: Sequence[str], ranks: Sequence[int], processes: int, coordinator: str | None
+def _group(
+    command: Sequence[str], ranks: Sequence[int], processes: int, coordinator: str | None, folder: Path
 ) -> dict[int, subprocess.Popen]:
-    where = coordinator or f"127.0.0.1:{free_port()}"
+    """Start the processes; each touches a file of the folder when it moves."""
+    where, group = coordinator or f"127.0.0.1:{free_port()}", {}
     common = {scale.COORDINATOR: where, scale.PROCESSES: str(processes), scale.PARENT: str(os.getpid())}
-    return {r: subprocess.Popen(command, env={**os.environ, **common, scale.PROCESS: str(r)}) for r in ranks}  # noqa: S603
+    for rank in ranks:
+        (folder / str(rank)).touch()
+        own = {scale.PROCESS: str(rank), scale.PULSE: str(folder / str(rank))}
+        group[rank] = subprocess.Popen(command, env={**os.environ, **common, **own})  # noqa: S603
+    return group
 
 
-def _watch(group: dict[int, subprocess.Popen], received: list[int]) -> int | None:
-    """Wait until all have ended well (None), one has not (its rank), or we are told to end (None)."""
+def _watch(
+    group: dict[int, subprocess.Popen], received: list[int], folder: Path, stuck: float | None
+) -> tuple[int, str] | None:
+    """Wait until all have ended well (None), one has not (its rank and how), or we are told to end (None)."""
     while not received:
         states = {rank: child.poll() for rank, child in group.items()}
-        failed = [rank for rank, status in states.items() if status not in (None, 0)]
-        if failed or all(status == 0 for status in states.values()):
-            return failed[0] if failed else None
+        for rank, status in states.items():
+            if status:
+                return (
+                    rank,
+                    f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}",
+                )
+            if stuck and status is None and time.time() - (folder / str(rank)).stat().st_mtime > stuck:
+                return rank, f"finished no chunk for {stuck:g} s"
+        if all(status == 0 for status in states.values()):
+            return None
         time.sleep(POLL)
     return None
 

@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,8 +28,8 @@ _MESH: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar("mesh of the
 _MAPPED: contextvars.ContextVar[bool] = contextvars.ContextVar("inside of pmapped", default=False)
 
 # What `python -m jaxkit launch` tells its children.
-COORDINATOR, PROCESSES, PROCESS, PARENT = (
-    f"JAXKIT_{name}" for name in ("COORDINATOR", "PROCESSES", "PROCESS", "PARENT")
+COORDINATOR, PROCESSES, PROCESS, PARENT, PULSE = (
+    f"JAXKIT_{name}" for name in ("COORDINATOR", "PROCESSES", "PROCESS", "PARENT", "PULSE")
 )
 # Variables of a cluster's job with more than one process that `jax.distributed` reads by itself: (sign, count).
 _CLUSTERS = (("SLURM_STEP_NODELIST", "SLURM_NTASKS"), ("OMPI_MCA_orte_hnp_uri", "OMPI_COMM_WORLD_SIZE"))
@@ -195,9 +196,16 @@ def start(
         coordinator, processes, process, initialization_timeout=patience, heartbeat_timeout_seconds=heartbeat
     )
     sys.excepthook = _end
+    pulse()
     if PARENT in os.environ:
         threading.Thread(target=_outlive_nobody, args=(int(os.environ[PARENT]),), daemon=True).start()
     return jax.process_count() > 1
+
+
+def pulse() -> None:
+    """Tell the launcher, if there is one, that this process moves. `fit` and `play` do it after every chunk."""
+    if PULSE in os.environ:
+        Path(os.environ[PULSE]).touch()
 
 
 def _in_a_cluster() -> bool:

@@ -75,7 +75,9 @@ def _chunked(update: Update, state: State, data: PyTree, steps: int, host: Host)
     history = jax.tree.map(lambda v: _unset((steps, *v.shape), v.dtype), shapes)
     state, start = _resumed(state, history, host, steps)
     # Batches are cut; a data set from which rows are drawn is whole everywhere, or every draw would be communicated.
-    state, data = layout.place(state), layout.place(data, spread=not callable(data))
+    # NumPy arrays go to the device now, not once a chunk.
+    data = layout.place(jax.tree.map(jnp.asarray, data), spread=not callable(data))
+    state = layout.place(state)
     program = _program(update, shapes, min(host.chunk, steps), layout)
     with contextlib.ExitStack() as stack:
         stack.enter_context(layout.spreading())
@@ -85,6 +87,7 @@ def _chunked(update: Update, state: State, data: PyTree, steps: int, host: Host)
             stop = min(start + host.chunk, steps)
             clock = time.perf_counter()
             state, rows = program(state, data, start, stop)
+            scale.pulse()
             alive = bool(state.alive)
             done = stop if alive else min(stop, int(state.steps) + 1)
             rows = jax.tree.map(lambda v, length=done - start: v[:length], rows)

@@ -25,6 +25,7 @@ parser.add_argument("folder", type=Path)
 parser.add_argument("--steps", type=int, default=60)
 parser.add_argument("--chunk", type=int, default=5)
 parser.add_argument("--pause", type=float, default=0.0, help="after every chunk, so that there is time to be killed")
+parser.add_argument("--hang", action="store_true", help="stop moving after the second chunk, once")
 options = parser.parse_args()
 
 several = scale.start()
@@ -39,6 +40,9 @@ class Log(runlog.Folder):
         """One row, written before the checkpoint of the same step."""
         super().row(step, values)
         time.sleep(options.pause)
+        if options.hang and not (self.folder / "hung").exists() and step > options.chunk:
+            (self.folder / "hung").touch()
+            time.sleep(3600)
 
 
 def loss(params, batch, key):
