@@ -22,7 +22,10 @@ SUBJECTS = (
     "newton",
     "recurrent",
     "gravity",
+    "reading",
     "gan",
+    "energy",
+    "score",
 )
 CANARY_TOLERANCE = 1e-10  # in double precision
 
@@ -201,9 +204,27 @@ def _launch(options: argparse.Namespace) -> int:
     )
 
 
+def _add_answer(commands: "argparse._SubParsersAction") -> None:
+    parser = commands.add_parser("answer", help="answer a question from text files with a trained reader")
+    parser.add_argument("model", type=Path, help="folder of a reader (`Reader.save`; `run reading` writes one)")
+    parser.add_argument("question")
+    parser.add_argument("passages", nargs="+", type=Path, metavar="FILE", help="text files, UTF-8")
+    parser.add_argument("--top", type=int, default=1, help="how many answers (default: 1)")
+    parser.add_argument("--always", action="store_true", help="answer even where the reader would rather not")
+    parser.set_defaults(handler=_answer)
+
+
+def _answer(options: argparse.Namespace) -> int:
+    _prepare("single")
+    from jaxkit.reading.command import answer_command
+
+    return answer_command(options)
+
+
 COMMANDS: tuple[Callable[["argparse._SubParsersAction"], None], ...] = (
     _add_run,
     _add_root,
+    _add_answer,
     _add_sweep,
     _add_launch,
     _add_cite,

@@ -15,6 +15,8 @@ from jaxkit.core.struct import struct
 from jaxkit.learn import scale
 
 Logs = dict[str, Any]
+# Of an average: a number, or a function of the step's index.
+Decay = float | Callable[[Array], Any]
 
 
 @struct
@@ -132,10 +134,21 @@ def descend(
     return jax.lax.cond(alive, move, lambda _, opt_state, params: (params, opt_state), slope, opt_state, params)
 
 
-def average(ema: PyTree, params: PyTree, decay: float, alive: Array) -> PyTree:
-    """Exponential moving average of the parameters; the old one unless `alive`."""
-    move = lambda ema, params: jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
+def average(ema: PyTree, params: PyTree, decay: Decay, i: Array, alive: Array) -> PyTree:
+    """Exponential moving average of the parameters after step i; the old one unless `alive`."""
+    share = decay(i) if callable(decay) else decay
+
+    def move(ema: PyTree, params: PyTree) -> PyTree:
+        one = lambda old, new: jnp.asarray(share, old.dtype) * old + jnp.asarray(1 - share, old.dtype) * new
+        return jax.tree.map(one, ema, params)
+
     return jax.lax.cond(alive, move, lambda ema, _: ema, ema, params)
+
+
+def check_decay(name: str, decay: Any) -> None:
+    """Raise `ValueError` unless it is None, a schedule, or a number in [0, 1)."""
+    fits = decay is None or callable(decay) or 0 <= decay < 1
+    checks.require(fits, name, "lie in [0, 1), or be a function of the step", f"is {decay}")
 
 
 def trainable(name: str, params: PyTree) -> PyTree:

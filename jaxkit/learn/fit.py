@@ -12,7 +12,7 @@ from jaxkit.core import checks
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
 from jaxkit.learn import descent, train
-from jaxkit.learn.descent import State
+from jaxkit.learn.descent import Decay, State
 from jaxkit.learn.runlog import RunLog
 
 P = TypeVar("P")
@@ -52,7 +52,7 @@ def fit(
     steps: int = 1000,
     key: PRNGKeyArray | None = None,
     chunk: int = 200,
-    ema: float | None = None,
+    ema: Decay | None = None,
     accumulate: int = 1,
     opt_state: Any = None,
     devices: Sequence[Any] | None = None,
@@ -78,7 +78,7 @@ def fit(
         steps: Number of steps.
         key: Key of the loss's own noise; step i gets `fold_in(key, i)`.
         chunk: Steps a dispatch.
-        ema: Decay of an averaged copy of the parameters, such as 0.999.
+        ema: Decay of an averaged copy of the parameters, such as 0.999, or a function of the step's index.
         accumulate: Average the gradient over so many batches a step (`batches(i * accumulate + j)`; fixed arrays are
             cut along their first axis).
         opt_state: To go on from an earlier fit; None starts afresh.
@@ -104,7 +104,7 @@ def fit(
         [3.0, 3.0]
     """
     checks.require(accumulate > 0, "accumulate", "be positive", f"is {accumulate}")
-    checks.require(ema is None or 0 <= ema < 1, "ema", "lie in [0, 1)", f"is {ema}")
+    descent.check_decay("ema", ema)
     method = optax.adam(1e-3) if optimizer is None else optimizer
     start: Any = descent.trainable("params", params)
     with jax.numpy_dtype_promotion("standard"):
@@ -117,7 +117,7 @@ def fit(
         logs, slope = descent.gradient(keyed, state.params, lambda j: batch_of(data, j), inner, i, accumulate)
         alive = state.alive & descent.finite(logs["loss"], slope, careful=careful)
         new, moved = descent.descend(method, slope, state.opt_state, state.params, alive)
-        averaged = None if ema is None else descent.average(state.ema, new, ema, alive)
+        averaged = None if ema is None else descent.average(state.ema, new, ema, i, alive)
         return State(new, averaged, moved, alive, state.steps + alive.astype(state.steps.dtype)), logs
 
     config = {"ema": ema, "accumulate": accumulate, **descent.described(start, key)}

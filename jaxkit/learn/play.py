@@ -13,7 +13,7 @@ from jaxkit.core import checks
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
 from jaxkit.learn import descent, train
-from jaxkit.learn.descent import State
+from jaxkit.learn.descent import Decay, State
 from jaxkit.learn.runlog import RunLog
 
 
@@ -54,7 +54,7 @@ def play(
     repeats: Mapping[str, int] | None = None,
     simultaneous: bool = False,
     chunk: int = 200,
-    ema: Mapping[str, float | None] | None = None,
+    ema: Mapping[str, Decay | None] | None = None,
     accumulate: int = 1,
     opt_states: Mapping[str, Any] | None = None,
     devices: Sequence[Any] | None = None,
@@ -81,7 +81,7 @@ def play(
         repeats: Player -> updates a step; 1 where not given.
         simultaneous: Move all at once, from the same point.
         chunk: Steps a dispatch.
-        ema: Player -> decay of an averaged copy of its parameters; none where not given.
+        ema: Player -> decay (see `fit`) of an averaged copy of its parameters; none where not given.
         accumulate: Average each gradient over so many batches.
         opt_states: To go on from an earlier play.
         devices: Cut every batch over these devices.
@@ -147,7 +147,7 @@ def play(
                 logs[name] = jax.tree.map(lambda v: v[-1], rows)
             here[name], opts[name], alive = carry
             first += 0 if simultaneous else repeats[name]
-        averages = {n: descent.average(v, here[n], decays[n], alive) for n, v in state.ema.items()}
+        averages = {n: descent.average(v, here[n], decays[n], i, alive) for n, v in state.ema.items()}
         return State(here, averages, opts, alive, state.steps + alive.astype(state.steps.dtype)), logs
 
     config = {"ema": ema, "accumulate": accumulate, "repeats": repeats, "simultaneous": simultaneous}
@@ -168,4 +168,4 @@ def _check(names: tuple, players: Mapping, optimizers: Mapping, repeats: Mapping
     once = not simultaneous or all(count == 1 for count in repeats.values())
     checks.require(once, "repeats", "be 1 for players that move at once", f"is {dict(repeats)}")
     for decay in ema.values():
-        checks.require(decay is None or 0 <= decay < 1, "ema", "lie in [0, 1)", f"contains {decay}")
+        descent.check_decay("ema", decay)

@@ -210,11 +210,12 @@ def _density(v: Array, reach: int) -> Array:
 
 
 def _nearest(hit: Array, size: int) -> Array:
-    """`1 / (1 + distance)` to the nearest hit."""
+    """`1 / (1 + distance)` to the nearest hit, 0 without any."""
     at, index = jnp.where(hit, _range(size), -size), _range(size)
     left = index - jax.lax.cummax(at)
     right = jax.lax.cummin(jnp.where(hit, index, 2 * size), reverse=True) - index
-    return 1 / (1 + jnp.minimum(left, right).astype(jnp.float32))
+    # Nothing near is 0 whatever the padding: a number that told its length would leak.
+    return jnp.where(jnp.any(hit), 1 / (1 + jnp.minimum(left, right).astype(jnp.float32)), 0)
 
 
 @functools.partial(jax.jit, static_argnums=())

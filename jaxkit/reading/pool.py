@@ -194,20 +194,22 @@ def neighbours(
     order = np.argsort(words, kind="stable")
     words, owner = words[order], owner[order]
     rng, total = np.random.default_rng(seed), len(passages)
-    table = rng.integers(0, total, (len(questions), count)).astype(np.int32)
+    table = np.zeros((len(questions), count), np.int32)
     for q, example in enumerate(data):
         asked = np.unique(np.asarray(questions[q].word))
         low, high = np.searchsorted(words, asked), np.searchsorted(words, asked, side="right")
         informative = (high > low) & (high - low <= max(COMMON * total, 4))
         postings = [owner[a:b] for a, b in zip(low[informative], high[informative], strict=True)]
-        if not postings:
-            continue
-        weights = np.repeat(np.log(total / (high - low)[informative]), (high - low)[informative])
-        scores = np.bincount(np.concatenate(postings), weights, minlength=total)
-        best = np.argsort(-scores)[: 3 * count]
         fits = _unanswering(example.answers, {p.text for p in example.passages if p.spans}, texts)
-        chosen = [p for p in best if scores[p] > 0 and fits(p)][:count]
-        table[q, : len(chosen)] = chosen
+        chosen: list[int] = []
+        if postings:
+            weights = np.repeat(np.log(total / (high - low)[informative]), (high - low)[informative])
+            scores = np.bincount(np.concatenate(postings), weights, minlength=total)
+            best = np.argsort(-scores)[: 3 * count]
+            chosen = [p for p in best if scores[p] > 0 and fits(p)][:count]
+        anywhere = rng.integers(0, total, 4 * count)
+        chosen += [p for p in anywhere if fits(p)][: count - len(chosen)]
+        table[q] = np.resize(np.array(chosen or anywhere[:1], np.int32), count)
     return table
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -138,6 +138,7 @@ class Reader:
         """
         recipe = training.Recipe() if recipe is None else recipe
         vocabulary = _vocabulary(train, min_count, words)
+        shape = {k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()}
         config = model.Config(vocabulary=len(vocabulary), **shape)
         seed = int(jax.random.randint(jax.random.fold_in(key, 7), (), 0, 2**31 - 1, jnp.int32))
         pool = build(train, vocabulary, window=recipe.window, seed=seed)
@@ -164,6 +165,22 @@ class Reader:
         reader = cls(params, config, vocabulary, 0.0, longest, report)
         return reader if part is None or not len(part) else reader.calibrated(part)
 
+    @overload
+    def answer(
+        self, question: str, passages: str | Sequence[str], *, threshold: float | None = None, vote: str = "smoothed"
+    ) -> Answer: ...
+
+    @overload
+    def answer(
+        self,
+        question: str,
+        passages: str | Sequence[str],
+        *,
+        top_k: int,
+        threshold: float | None = None,
+        vote: str = "smoothed",
+    ) -> Answer | list[Answer]: ...
+
     def answer(
         self,
         question: str,
@@ -172,7 +189,7 @@ class Reader:
         top_k: int = 1,
         threshold: float | None = None,
         vote: str = "smoothed",
-    ) -> "Answer | list[Answer]":
+    ) -> Answer | list[Answer]:
         """Answer a question from passages.
 
         Args:
@@ -317,6 +334,22 @@ class Reader:
         for value, a, b in zip(np.asarray(slope), cutting.start, cutting.end, strict=False):
             result[a:b] = value
         return result
+
+    def places(self, question: str, passage: str) -> tuple[list[str], np.ndarray, np.ndarray, float]:
+        """The tokens of a passage (its first 256), how probable start and end are at each, and existence."""
+        coded, cutting = self.vocabulary.encode(passage)
+        asked, _ = self.vocabulary.encode(question)
+        size = min(len(cutting), windows.BUCKETS[-1])
+        if not size or not len(asked.ids):
+            return cutting.words()[:size], np.zeros(size), np.zeros(size), 0.0
+        bucket = next(b for b in windows.BUCKETS if size <= b)
+        row = lambda c, n, keep: jax.tree.map(lambda v: jnp.asarray(v)[None], pad(c, n, keep=keep))
+        net = training.network(self.config)
+        logits = jax.jit(net.apply)(self.params, row(asked, QUESTION, "end"), row(coded, bucket, "start"))
+        bare = dataclasses.replace(logits, exists=jnp.full_like(logits.exists, jnp.inf))  # places apart from existence
+        start, end, _ = model.probabilities(bare, self.config.head)
+        exists = float(jax.nn.sigmoid(logits.exists)[0])
+        return cutting.words()[:size], np.asarray(start[0, :size]), np.asarray(end[0, :size]), exists
 
     def save(self, folder: str | Path) -> Path:
         """Write the reader into a folder, as one file that knows whether it is whole."""

@@ -205,7 +205,7 @@ def train(
         for note in notes:
             say(note)
         if found is not None:
-            here, plan = found, meta["plan"]
+            here, plan = found, meta["plan"] | ({} if steps is None else {"total": steps})
             say(f"resumed at step {int(here.step)} of {plan['total'] or '?'}")
     history: list[dict[str, np.ndarray]] = []
     fresh = True  # the first segment of a call compiles: it does not count for the estimate

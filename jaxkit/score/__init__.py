@@ -3,6 +3,12 @@
 After Su Jianlin, "From denoising autoencoders to generative models" (kexue.fm/archives/7038).
 """
 
+from jaxkit.score.density import Density as Density
+from jaxkit.score.density import Generator as Generator
+from jaxkit.score.density import density as density
+from jaxkit.score.density import generator as generator
+from jaxkit.score.density import log_normalizer as log_normalizer
+from jaxkit.score.inverse import condition as condition
 from jaxkit.score.likelihood import Coded as Coded
 from jaxkit.score.likelihood import LogProb as LogProb
 from jaxkit.score.likelihood import bits_per_dimension as bits_per_dimension

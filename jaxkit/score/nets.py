@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float
 
 from jaxkit.learn.nets import MLP, Net, ScoreNet, plain
 from jaxkit.learn.nets.unet import waves
@@ -162,56 +162,59 @@ class PointNet(nn.Module):
             parts += [jnp.sin(angles), jnp.cos(angles)]
         if level is not None:
             parts += [level[:, None], waves(level, 16)]
-        final = nn.initializers.lecun_normal()
         inner = MLP(
             (*self.features, max(self.out, 1)),
             activation=self.activation,
             scalar=self.out == 0,
-            kernel_init=final,
             param_dtype=self.param_dtype,
             name="mlp",
         )
         return inner(jnp.concatenate(parts, axis=1))
 
 
-def point_net(dimensions: int, features: Sequence[int] = (128, 128, 128), *, octaves: int = 3) -> Net:
+def point_net(
+    dimensions: int, features: Sequence[int] = (128, 128, 128), *, octaves: int = 3, dtype: DTypeLike | None = None
+) -> Net:
     """`PointNet` with an output of the points' shape.
 
     Args:
         dimensions: Coordinates of a point.
         features: Sizes of the hidden layers.
         octaves: See `PointNet`.
+        dtype: Type of the parameters; that of the precision in force by default.
     """
-    return plain(
-        PointNet(tuple(features), dimensions, octaves), jax.ShapeDtypeStruct((1, dimensions), jnp.result_type(float)),
-        jax.ShapeDtypeStruct((1,), jnp.result_type(float)),
-    )  # fmt: skip
+    return plain(PointNet(tuple(features), dimensions, octaves), _like(dtype, 1, dimensions), _like(dtype, 1))
 
 
 def scalar_net(
-    dimensions: int, features: Sequence[int] = (128, 128, 128), *, octaves: int = 3, leveled: bool = True
+    dimensions: int,
+    features: Sequence[int] = (128, 128, 128),
+    *,
+    octaves: int = 3,
+    leveled: bool = True,
+    dtype: DTypeLike | None = None,
 ) -> Net:
     """`PointNet` with one number a point; `leveled` networks are told the noise level. Arguments as `point_net`."""
-    inputs = [jax.ShapeDtypeStruct((1, dimensions), jnp.result_type(float))]
-    if leveled:
-        inputs.append(jax.ShapeDtypeStruct((1,), jnp.result_type(float)))
+    inputs = [_like(dtype, 1, dimensions), *([_like(dtype, 1)] if leveled else [])]
     return plain(PointNet(tuple(features), 0, octaves), *inputs)
 
 
-def image_net(shape: tuple[int, int, int], widths: Sequence[int] = (64, 96), *, patch: int = 2) -> Net:
+def image_net(
+    shape: tuple[int, ...], widths: Sequence[int] = (64, 96), *, patch: int = 2, dtype: DTypeLike = jnp.float32
+) -> Net:
     """`ScoreNet` for images of one shape.
 
     Args:
         shape: Height, width, channels.
         widths: Channels at each resolution.
         patch: Side of the patches at the entrance.
+        dtype: Type of the parameters.
     """
-    dtype = jnp.result_type(float)
-    return plain(
-        ScoreNet(tuple(widths), patch=patch),
-        jax.ShapeDtypeStruct((1, *shape), dtype),
-        jax.ShapeDtypeStruct((1,), dtype),
-    )
+    return plain(ScoreNet(tuple(widths), patch=patch), _like(dtype, 1, *shape), _like(dtype, 1))
+
+
+def _like(dtype: DTypeLike | None, *shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.result_type(float) if dtype is None else dtype)
 
 
 def _factors(sigma: Array, sd: float) -> tuple[Array, Array, Array]:

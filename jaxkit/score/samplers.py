@@ -89,7 +89,7 @@ def sample(
     checks.one_of("sampler", sampler, SAMPLERS)
     checks.one_of("schedule", schedule, ("karras", "geometric"))
     first, path = jax.random.split(key)
-    dtype = jnp.result_type(float) if start is None else start.dtype
+    dtype = jnp.result_type(model.mean) if start is None else start.dtype
     sigmas = (karras if schedule == "karras" else geometric)(steps, low, high).astype(dtype)
     if start is None:
         noise = jax.random.normal(first, (n, *model.shape), dtype)

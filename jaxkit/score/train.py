@@ -48,7 +48,7 @@ def train(
     net: Net | None = None,
     steps: int = 3000,
     batch: int = 256,
-    rate: float = 2e-3,
+    rate: float | optax.Schedule = 2e-3,
     ema: float = 0.999,
     center: float = -1.2,
     width: float = 1.2,
@@ -64,9 +64,9 @@ def train(
             level; `"mdsm"`, one energy for all noise levels (see `losses.mdsm` for what it learns).
         net: Network of `(y, level)` behind the denoiser: with an output of `y`'s shape, or one number a datum for
             `"energy"`; a perceptron or a U-Net by default.
-        steps: Steps of Adam; the rate falls to zero as a cosine.
+        steps: Steps of Adam.
         batch: Data a step.
-        rate: Learning rate at the start.
+        rate: Learning rate at the start, from where it falls to zero as a cosine; or any schedule of optax.
         ema: Decay of the averaged weights.
         center: Mean of `ln(sigma / 2 sd)` in training (EDM's -1.2 is stated for data of standard deviation 1/2).
         width: Standard deviation of `ln sigma`.
@@ -96,13 +96,12 @@ def train(
     checks.require(data.ndim in (2, 4), "data", "be points (n, d) or images (n, h, w, c)", f"has shape {data.shape}")
     mean, variance = _moments(data)
     sd = float(np.sqrt(np.mean(variance)))
-    shape, dtype = data.shape[1:], jnp.result_type(float)
-    network = _default(kind, shape) if net is None else net
+    shape, dtype = data.shape[1:], to_unit(data[:1]).dtype
+    network = _default(kind, shape, dtype) if net is None else net
     apply, loss = _job(kind, network, float(np.mean(mean)), sd, (center, width, levels))
     first, pick, noise = jax.random.split(key, 3)
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(10.0), optax.adam(optax.cosine_decay_schedule(rate, steps), b2=0.99)
-    )
+    falling = rate if callable(rate) else optax.cosine_decay_schedule(rate, steps)
+    optimizer = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(falling, b2=0.99))
     done = fit(
         loss,
         network.init(first),
@@ -118,8 +117,8 @@ def train(
 
 
 def to_unit(data: Array) -> Array:
-    """Bytes as numbers in [-1, 1]; anything else as it is."""
-    return data.astype(jnp.result_type(float)) / 127.5 - 1 if data.dtype == jnp.uint8 else data
+    """Bytes as numbers in [-1, 1], in single precision; anything else as it is."""
+    return data.astype(jnp.float32) / 127.5 - 1 if data.dtype == jnp.uint8 else data
 
 
 def _moments(data: Array) -> tuple[np.ndarray, np.ndarray]:
@@ -131,11 +130,11 @@ def _moments(data: Array) -> tuple[np.ndarray, np.ndarray]:
     return part.mean(axis), part.var(axis)
 
 
-def _default(kind: str, shape: tuple[int, ...]) -> Net:
+def _default(kind: str, shape: tuple[int, ...], dtype: Any) -> Net:
     if len(shape) == 3:
         checks.require(kind != "energy", "net", "be given for a noise-conditional energy of images", "is None")
-        return nets.image_net(shape)
-    return nets.scalar_net(shape[0]) if kind == "energy" else nets.point_net(shape[0])
+        return nets.image_net(shape, dtype=dtype)
+    return (nets.scalar_net if kind == "energy" else nets.point_net)(shape[0], dtype=dtype)
 
 
 def _job(

@@ -86,6 +86,11 @@ class TestFit:
         # Parameters -1, -2, -3, averaged from 0.
         np.testing.assert_allclose(found.ema, 0.8 * (0.8 * (0.2 * -1) + 0.2 * -2) + 0.2 * -3, rtol=1e-12)
 
+    def test_average_whose_decay_follows_the_step(self):
+        # Decay i / (i + 1) is the mean of all steps so far: here of -1, -2, -3, -4.
+        mean = jk.fit(lambda p, _: p, 0.0, optimizer=optax.sgd(1.0), steps=4, ema=lambda i: i / (i + 1))
+        np.testing.assert_allclose(mean.ema, -2.5, rtol=1e-12)
+
     def test_accumulated_gradients_are_those_of_the_whole_batch(self):
         whole = jk.fit(lambda p, b: loss(p, b)[0], PARAMS, (X, Y), optimizer=optax.sgd(0.1), steps=4)
         cut = jk.fit(lambda p, b: loss(p, b)[0], PARAMS, (X, Y), optimizer=optax.sgd(0.1), steps=4, accumulate=3)
