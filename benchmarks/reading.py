@@ -122,8 +122,9 @@ def throughput(*, quick: bool) -> tuple[list[dict], list[dict]]:
     def loss(p: Any, b: pool.Batch, key: Any) -> Any:
         return model.loss(net.apply(p, b.question, b.passage, key), b.start, b.end, config.head)[0]
 
-    fit = functools.partial(jk.fit, loss, optimizer=optax.adam(1e-3), steps=steps, key=jax.random.key(1))
-    ours = jax.jit(lambda p, b: fit(p, b).params)
+    fit = functools.partial(jk.fit, loss, optimizer=optax.adam(1e-3), steps=steps)
+    ours = jax.jit(lambda p, b, key: fit(p, b, key=key).params)
+    key = jax.random.key(1)
     torch.manual_seed(0)
     theirs = peer.Net(config).train()
     tensors = jax.tree.map(lambda v: torch.tensor(np.asarray(v)), batch)
@@ -138,7 +139,7 @@ def throughput(*, quick: bool) -> tuple[list[dict], list[dict]]:
 
     repeats = 1 if quick else 5
     times = harness.measure(
-        {"ours": lambda: ours(params, batch), "torch": functools.partial(torch_steps, 1)}, repeats=repeats
+        {"ours": lambda: ours(params, batch, key), "torch": functools.partial(torch_steps, 1)}, repeats=repeats
     )
     each = {name: timing.cpu / steps for name, timing in times.items()}
     row = {"what": f"training step, {size} windows of 128", "ours CPU ms": each["ours"] * 1e3}
