@@ -251,7 +251,7 @@ def main():
     torch = optional("torch")
     if torch:
         torch.set_num_threads(1)
-    batch, repeats = (8, 2) if options.quick else (64, 9)
+    batch, repeats = (8, 2) if options.quick else (64, 5)
     rows = layers(batch, torch, repeats)
     more = whole(batch, torch, repeats)
     print(table(more))

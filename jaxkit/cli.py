@@ -24,6 +24,8 @@ SUBJECTS = (
     "gravity",
     "reading",
     "gan",
+    "energy",
+    "score",
 )
 CANARY_TOLERANCE = 1e-10  # in double precision
 

@@ -111,7 +111,7 @@ def conv(
     )
     if _is_product(geometry):
         steps = tuple(slice(None, None, s) for s in geometry.stride)
-        return x[(slice(None), *steps)] @ w.reshape(w.shape[-2:])  # four times faster than a convolution on the CPU
+        return x[(slice(None), *steps)] @ w.reshape(w.shape[-2:])  # 1.4 times faster than a convolution on the CPU
     return _bind(conv_p, x, w, geometry)
 
 

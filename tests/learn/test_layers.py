@@ -12,7 +12,7 @@ from jaxkit.learn import nets
 def agree(ours, theirs, x, key):
     """Both layers give the same for the same parameters."""
     net = nets.plain(ours, x)
-    params = jax.tree.map(lambda v: v + 0.1, net.init(key))
+    params = jax.tree.map(lambda v: v + 0.1, jax.jit(net.init)(key))
     with jax.numpy_dtype_promotion("standard"):
         want = theirs.apply({"params": params}, x)
     np.testing.assert_allclose(jax.jit(net.apply)(params, x), want, atol=1e-11)
@@ -35,9 +35,9 @@ def test_leading_axes(key):
     x = jax.random.normal(key, (2, 3, 6, 6, 4))
     for layer in (nets.Conv(3, stride=2), nets.ConvTranspose(3), nets.GroupNorm(2), nets.ResBlock(8)):
         net = nets.plain(layer, x)
-        params = net.init(key)
-        many = net.apply(params, x)
-        np.testing.assert_allclose(net.apply(params, x[1, 2]), many[1, 2], atol=1e-12)
+        params = jax.jit(net.init)(key)
+        many, one = jax.jit(lambda p, net=net: (net.apply(p, x), net.apply(p, x[1, 2])))(params)
+        np.testing.assert_allclose(one, many[1, 2], atol=1e-12)
 
 
 def test_resampling(key):
