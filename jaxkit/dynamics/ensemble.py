@@ -169,13 +169,24 @@ def _compiled(field: Field, settings: Settings) -> Callable[..., Ensemble]:
 
     All checks are made while it is traced: a second call with arrays of the same shapes costs a dispatch.
     """
-    run = jax.jit(functools.partial(_solve, field, settings), compiler_options=wide_vectors())
+    return _outside(functools.partial(_solve, field, settings))
 
-    def call(*arrays: Any) -> Ensemble:
+
+@functools.lru_cache(maxsize=256)
+def _program(plan: Plan) -> Callable[..., Ensemble]:
+    """The same for arrays that are checked: what a derivative calls."""
+    return _outside(functools.partial(_run, plan))
+
+
+def _outside(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn` compiled with options, which are for programs called from outside a trace; raises `_Inside` otherwise."""
+    run = jax.jit(fn, compiler_options=wide_vectors())
+
+    def call(*arrays: Any) -> Any:
         try:
             return run(*arrays)
         except ValueError as problem:
-            if "top-level" in str(problem):  # compiler options are for programs called from outside a trace
+            if "top-level" in str(problem):
                 raise _Inside from None
             raise
 
@@ -273,7 +284,13 @@ def _possible(method: str, field: Field, shapes: Any, lanewise: tuple[bool, ...]
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def solve_lanes(plan: Plan, given: Given) -> Ensemble:
     """The ensemble of a plan, with the derivative of `jaxkit.dynamics.sensitivity`."""
-    return _run(plan, jax.tree.map(jnp.asarray, given))  # a value that a field closes over may be a plain number
+    given = jax.tree.map(jnp.asarray, given)  # a value that a field closes over may be a plain number
+    if not checks.is_traced(given):
+        try:
+            return _program(plan)(given)
+        except _Inside:
+            pass
+    return _run(plan, given)
 
 
 def _pushed(plan: Plan, primals: Any, tangents: Any) -> Any:
