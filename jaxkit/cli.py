@@ -25,6 +25,7 @@ SUBJECTS = (
     "reading",
     "gan",
     "energy",
+    "score",
 )
 CANARY_TOLERANCE = 1e-10  # in double precision
 

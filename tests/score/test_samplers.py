@@ -13,9 +13,9 @@ UNEQUAL = score.Mixture.of([0.8, 0.2], [[-2.0, 0.0], [2.0, 0.0]], [0.5, 0.5])
 OPTIONS = {
     "heun": {"steps": 18},
     "ddim": {"steps": 60},
-    "ancestral": {"steps": 100},
+    "ancestral": {"steps": 250},
     "dpmpp_2m": {"steps": 20},
-    "langevin": {"steps": 60, "high": 8.0, "low": 0.05, "schedule": "geometric"},
+    "langevin": {"steps": 120, "high": 8.0, "low": 0.05, "schedule": "geometric"},
     "predictor_corrector": {"steps": 100},
     "reverse_sde": {"steps": 300},
     "pf_ode": {},
