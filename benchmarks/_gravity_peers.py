@@ -78,7 +78,7 @@ def pygro(x: np.ndarray, up: np.ndarray, length: float) -> dict:
         ray = peer.Geodesic("null", engine, verbose=False)
         ray.set_starting_point(*point)
         ray.initial_u = np.array(momentum)
-        engine.integrate(ray, length, 1.0, rtol=1e-8, atol=1e-8)
+        engine.integrate(ray, length, 1.0, accuracy_goal=8, precision_goal=8)
         return ray
 
     for point, momentum in zip(x, up, strict=True):

@@ -26,7 +26,7 @@ class Config:
         critic_steps: Updates of the critic for each of the generator.
         steps: Steps.
         batch: Samples a batch.
-        ema: Decay of the averaged generator, which makes the samples.
+        ema: Decay of the averaged generator, which makes the samples; None: over about the last tenth of the steps.
         latent: Numbers of noise a sample.
         prior: `"uniform"` on [-1, 1] or `"normal"`.
         width: Size of hidden layers (points).
@@ -49,7 +49,7 @@ class Config:
     critic_steps: int = 1
     steps: int = 10_000
     batch: int = 256
-    ema: float = 0.999
+    ema: float | None = None
     latent: int = 2
     prior: str = "uniform"
     width: int = 64
@@ -91,6 +91,11 @@ class Config:
         return penalties.find(self.penalty or losses.LOSSES[self.loss].penalty or "r1+r2")
 
     @property
+    def decay(self) -> float:
+        """Decay of the averaged generator."""
+        return max(0.0, 1 - 10 / self.steps) if self.ema is None else self.ema
+
+    @property
     def weights(self) -> tuple[float, float]:
         """The penalty's weight at the start and at the end."""
         usual = self.the_penalty.weight
@@ -109,11 +114,10 @@ def images(**changes: Any) -> Config:
         (32, 64, 128)
     """
     usual: dict[str, Any] = {
-        "gamma": (0.05, 0.005),
-        "learning_rate": (1e-3, 1e-4),
+        "gamma": (0.5, 0.05),
+        "learning_rate": (5e-4, 5e-5),
         "steps": 4000,
         "batch": 64,
-        "ema": 0.998,
         "latent": 64,
         "prior": "normal",
         "chunk": 100,

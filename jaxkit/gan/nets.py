@@ -55,7 +55,11 @@ def networks(config: Config, shape: tuple[int, ...]) -> tuple[Net, Net]:
     if len(shape) == 3:
         height, width, channels = shape
         generator = Generator(
-            (height, width, channels), config.generator_channels, config.blocks[0], resample=config.resample
+            (height, width, channels),
+            config.generator_channels,
+            config.blocks[0],
+            resample=config.resample,
+            final="identity",
         )
         return plain(generator, z), plain(Critic(config.critic_channels, config.blocks[1]), x)
     checks.require(len(shape) == 1, "data", "hold samples of one axis or three", f"holds {len(shape)}")

@@ -30,8 +30,10 @@ def plot_images(images: Any, *, columns: int = 10, axes: "Axes | None" = None, t
     images = np.asarray(images)
     images = images.astype(float) / 255 if images.dtype == np.uint8 else np.clip((images + 1) / 2, 0, 1)
     rows = len(images) // columns
-    n, height, width, channels = images[: rows * columns].shape
-    tiles = images[:n].reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
+    # A grey line around each: the eye must see where one ends.
+    framed = np.pad(images[: rows * columns], ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=0.5)
+    _, height, width, channels = framed.shape
+    tiles = framed.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
     board = tiles.reshape(rows * height, columns * width, channels)
     with axes_or_new(axes, figsize=(0.7 * columns, 0.7 * rows + 0.4)) as axes:
         axes.imshow(board[..., 0] if channels == 1 else board, cmap="gray", vmin=0, vmax=1, interpolation="nearest")

@@ -41,7 +41,7 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
 
 def _grid(out: Path, console: Any, *, quick: bool) -> tuple[bool, str, list[Path]]:
     law = datasets.toy("grid25")
-    config = Config(steps=4000, ema=0.99) if quick else Config(steps=16_000)
+    config = Config(steps=4000 if quick else 16_000)
     console.print(
         f"25 modes: {config.steps} steps of RSGAN + R1 + R2, batch {config.batch}, perceptrons of {config.width}"
     )
@@ -76,7 +76,7 @@ def _images(out: Path, console: Any, *, quick: bool) -> tuple[bool, str, list[Pa
     else:
         return True, "no images to train on", []
     steps = (300 if name == "digits" else 60) if quick else (3000 if name == "digits" else 800)
-    config = images(steps=steps, ema=0.95 if quick else 0.99)
+    config = images(steps=steps)
     console.print(f"{name}: {config.steps} steps, batch {config.batch}")
     start = time.process_time()
     done = train(config, data, key=jax.random.key(0), progress=True).checked()

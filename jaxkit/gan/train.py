@@ -128,7 +128,7 @@ def train(
         key=noise,
         repeats={"critic": config.critic_steps},
         chunk=config.chunk,
-        ema={"generator": config.ema},
+        ema={"generator": config.decay},
         devices=devices,
         progress=progress,
         log=log,

@@ -27,6 +27,7 @@ from jaxkit.gravity.curvature import Curvature as Curvature
 from jaxkit.gravity.curvature import cotton as cotton
 from jaxkit.gravity.curvature import covariant_derivative as covariant_derivative
 from jaxkit.gravity.curvature import curvature as curvature
+from jaxkit.gravity.curvature import curvatures as curvatures
 from jaxkit.gravity.curvature import from_field as from_field
 from jaxkit.gravity.data import MEASUREMENTS as MEASUREMENTS
 from jaxkit.gravity.fit import balance_left as balance_left

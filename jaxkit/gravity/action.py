@@ -80,16 +80,18 @@ def field_equations(
         moving: Indices of the coordinates on which the metric depends; all by default. Fewer compile faster.
 
     Returns:
-        A function of `(x, params)` that returns `E^ab`, shape `(4, 4)`: zero for a solution. Compiling takes a minute.
+        A function of `(x, params)` that returns `E^ab`, shape `(4, 4)`: zero for a solution. `jit` it: compiling takes
+            some seconds, running it line by line half a minute.
 
     Example:
+        >>> import jax
         >>> import jax.numpy as jnp
         >>> from jaxkit import gravity
         >>> anti = gravity.from_text(
         ...     {"t t": "-z^-2", "x x": "z^-2", "y y": "z^-2", "z z": "z^-2"}, coordinates=("t", "x", "y", "z"),
         ... )
         >>> square = lambda k, p: k.scalar**2  # anti-de Sitter space solves it
-        >>> e = gravity.field_equations(square, anti, moving=[3])(jnp.array([0.0, 0.0, 0.0, 1.3]))
+        >>> e = jax.jit(gravity.field_equations(square, anti, moving=[3]))(jnp.array([0.0, 0.0, 0.0, 1.3]))
         >>> bool(abs(e).max() < 1e-10)
         True
     """

@@ -20,7 +20,7 @@ from jaxkit.dynamics.ensemble import Ensemble, ensemble
 from jaxkit.dynamics.symplectic import HamiltonianMotion
 from jaxkit.dynamics.symplectic import hamiltonian as symplectic
 from jaxkit.gravity.horizons import horizon
-from jaxkit.gravity.metrics import CARTESIAN, Entries, Metric, Params, Point, as_metric, lorentzian
+from jaxkit.gravity.metrics import CARTESIAN, Entries, Metric, Params, Point, as_metric, inverse_of, lorentzian
 
 ENDS = ("length", "horizon", "escape", "event")  # what `Rays.ended` counts
 
@@ -52,64 +52,12 @@ class Rays(Outcome):
     path: Float[Array, "n m 4"] | None = None
 
 
-def _inverse(metric: Metric) -> Callable[[Point, Params], Entries]:
-    """Entries of `g^ab`: the metric's own, or from its structure (diagonal, one block, full)."""
-    if metric.inverse is not None:
-        return metric.inverse
-
-    def inverse(x: Point, params: Params) -> Entries:
-        g = {key: jnp.asarray(value) for key, value in metric.entries(x, params).items()}
-        mixed = [key for key in g if key[0] != key[1]]
-        result: Entries = {(i, i): 1 / g[i, i] for i in range(4) if not any(i in key for key in mixed)}
-        if not mixed:
-            return result
-        if len(mixed) == 1:
-            i, j = mixed[0]
-            zero = jnp.zeros(())
-            a, b, c = g.get((i, i), zero), g[i, j], g.get((j, j), zero)
-            det = a * c - b * b
-            return {**result, (i, i): c / det, (j, j): a / det, (i, j): -b / det}
-        zero = jnp.zeros_like(x[0])
-        full = [[g.get((min(i, j), max(i, j)), zero) for j in range(4)] for i in range(4)]
-        return _cofactors(full)
-
-    return inverse
-
-
-def _cofactors(g: list[list[Array]]) -> Entries:
-    """The inverse of a symmetric 4x4 matrix by 2x2 minors: scalars only, so that lanes stay side by side."""
-    top = {(i, j): g[0][i] * g[1][j] - g[0][j] * g[1][i] for i in range(4) for j in range(i + 1, 4)}
-    low = {(i, j): g[2][i] * g[3][j] - g[2][j] * g[3][i] for i in range(4) for j in range(i + 1, 4)}
-    det = (
-        top[0, 1] * low[2, 3]
-        - top[0, 2] * low[1, 3]
-        + top[0, 3] * low[1, 2]
-        + top[1, 2] * low[0, 3]
-        - top[1, 3] * low[0, 2]
-        + top[2, 3] * low[0, 1]
-    )
-    (a, b, c, d) = g
-    adjugate = {
-        (0, 0): b[1] * low[2, 3] - b[2] * low[1, 3] + b[3] * low[1, 2],
-        (0, 1): -a[1] * low[2, 3] + a[2] * low[1, 3] - a[3] * low[1, 2],
-        (0, 2): d[1] * top[2, 3] - d[2] * top[1, 3] + d[3] * top[1, 2],
-        (0, 3): -c[1] * top[2, 3] + c[2] * top[1, 3] - c[3] * top[1, 2],
-        (1, 1): a[0] * low[2, 3] - a[2] * low[0, 3] + a[3] * low[0, 2],
-        (1, 2): -d[0] * top[2, 3] + d[2] * top[0, 3] - d[3] * top[0, 2],
-        (1, 3): c[0] * top[2, 3] - c[2] * top[0, 3] + c[3] * top[0, 2],
-        (2, 2): d[0] * top[1, 3] - d[1] * top[0, 3] + d[3] * top[0, 1],
-        (2, 3): -c[0] * top[1, 3] + c[1] * top[0, 3] - c[3] * top[0, 1],
-        (3, 3): c[0] * top[1, 2] - c[1] * top[0, 2] + c[2] * top[0, 1],
-    }
-    return {key: value / det for key, value in adjugate.items()}
-
-
 @functools.cache
 def hamiltonian(metric: Metric) -> Callable[..., Array]:
     """`H(x, p, params) = g^ab p_a p_b / 2` of a metric; 0 for light, `-1/2` for a unit mass."""
     if metric.energy is not None:
         return metric.energy
-    inverse = _inverse(metric)
+    inverse = inverse_of(metric)
 
     def energy(x: Point, p: Point, params: Params) -> Array:
         return 0.5 * sum(_terms(inverse(x, params), p), jnp.zeros(()))
@@ -145,7 +93,7 @@ def momentum(
     """
     metric = as_metric(metric)
     x, direction = floating("x", x), floating("direction", direction)
-    params, inverse = metric.resolve(params), _inverse(metric)
+    params, inverse = metric.resolve(params), inverse_of(metric)
 
     def one(x: Array, direction: Array) -> Array:
         up = {key: jnp.asarray(v) for key, v in inverse(tuple(x), params).items()}
@@ -376,7 +324,7 @@ def _just_outside(metric: Metric) -> Callable[[Params], Array]:
 @functools.cache
 def _energies(metric: Metric) -> Callable[[Array, Array, Params], tuple[Array, Array]]:
     """`H` of many rays, and the sum of the magnitudes of its terms."""
-    energy, inverse = hamiltonian(metric), _inverse(metric)
+    energy, inverse = hamiltonian(metric), inverse_of(metric)
 
     def one(x: Array, p: Array, params: Params) -> tuple[Array, Array]:
         x, p = tuple(x), tuple(p)  # pyright: ignore[reportAssignmentType]

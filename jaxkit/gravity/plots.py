@@ -104,11 +104,11 @@ def plot_image(image: Image, *, axes: "Axes | None" = None, curve: Any = None) -
     extent = float(image.extent)
     glow = np.asarray(image.intensity)
     lit = bool(np.any(glow > 0))
-    shown = (glow / glow.max()) ** 0.35 if lit else 1 - np.asarray(image.captured, float)
+    shown = (glow / glow.max()) ** 0.3 if lit else 1 - np.asarray(image.captured, float)
     with axes_or_new(axes, figsize=(5.2, 4.4)) as axes:
         box = (-extent, extent, -extent, extent)
         picture = axes.imshow(shown, extent=box, cmap="inferno", interpolation="nearest")
-        label = "(intensity / largest) to the power 0.35" if lit else "seen (1) or captured (0)"
+        label = "(intensity / largest) to the power 0.3" if lit else "seen (1) or captured (0)"
         axes.figure.colorbar(picture, ax=axes, label=label)
         _edge(curve, axes)
         axes.set(xlabel="alpha / M", ylabel="beta / M")

@@ -74,9 +74,10 @@ class Reader:
     Example:
         >>> import jax
         >>> from jaxkit import reading
-        >>> data = reading.synthetic(64, seed=0)
-        >>> reader = reading.Reader.fit(data, steps=2, key=jax.random.key(0), recipe=reading.Recipe(batch=4, chunk=2))
-        >>> reader.answer("", []).text, reader.answer("谁？", "") .text
+        >>> small = {"width": 8, "question_dilations": (1,), "passage_dilations": (1,)}
+        >>> recipe = reading.Recipe(batch=4, window=64, chunk=2)
+        >>> reader = reading.Reader.fit(reading.synthetic(64), steps=2, key=jax.random.key(0), recipe=recipe, **small)
+        >>> reader.answer("", []).text, reader.answer("谁？", "").text
         ('', '')
     """
 

@@ -19,6 +19,23 @@ def test_kerr_kretschmann_and_vacuum():
     np.testing.assert_allclose(at.weyl, at.riemann, atol=1e-14)
 
 
+@pytest.mark.slow
+def test_many_points_are_the_same_and_differentiable():
+    hole = gravity.kerr_newman()
+    points = POINT[None] + jnp.arange(5.0)[:, None] * jnp.array([[0.0, 0.3, 0.1, 0.0]])
+    many = gravity.curvatures(hole, lambda k: {"s": k.einstein[0, 3], "k": k.kretschmann}, width=2)
+    found = many(points)
+    one = gravity.curvature(hole)
+    for i in (0, 4):
+        at = one(points[i])
+        assert float(found["s"][i]) == pytest.approx(float(at.einstein[0, 3]), rel=1e-11)
+        assert float(found["k"][i]) == pytest.approx(float(at.kretschmann), rel=1e-12)
+    value = lambda charge: many(points, {"Q": charge})["k"][1]
+    step = 1e-5
+    difference = (value(0.3 + step) - value(0.3 - step)) / (2 * step)
+    assert float(jax.jit(jax.grad(value))(0.3)) == pytest.approx(float(difference), rel=1e-6)
+
+
 def test_kehagias_sfetsos_curvature():
     at = gravity.curvature(gravity.kehagias_sfetsos(1.0))(jnp.array([0.0, 2.0, 1.1, 0.0]))
     assert float(at.kretschmann) == pytest.approx(0.328700015728027, rel=1e-13)
