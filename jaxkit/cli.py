@@ -19,9 +19,13 @@ LIGHT = (
 # Each has a module `jaxkit.<subject>.run` with `run(out, *, quick, console) -> Verdict`.
 SUBJECTS = (
     "competition",
-    "gravity",
     "newton",
     "recurrent",
+    "gravity",
+    "reading",
+    "gan",
+    "energy",
+    "score",
 )
 CANARY_TOLERANCE = 1e-10  # in double precision
 
@@ -169,10 +173,60 @@ def _root(options: argparse.Namespace) -> int:
     return root_command(options)
 
 
+def _add_launch(commands: "argparse._SubParsersAction") -> None:
+    parser = commands.add_parser("launch", help="run a training script as several processes; start again if one dies")
+    parser.add_argument("--processes", type=int, default=2, metavar="N", help="how many processes (default: 2)")
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, when the others run elsewhere")
+    parser.add_argument("--process", type=int, metavar="I", help="start this one alone, with --coordinator")
+    parser.add_argument("--restarts", type=int, default=3, help="times to start again (default: 3)")
+    parser.add_argument(
+        "--stuck", type=float, metavar="S", help="start again if a process finishes no chunk in S seconds"
+    )
+    parser.add_argument("program", nargs=argparse.REMAINDER, metavar="-- CMD ...", help="the program and its arguments")
+    parser.set_defaults(handler=_launch)
+
+
+def _launch(options: argparse.Namespace) -> int:
+    from jaxkit.learn.launch import launch
+
+    program = options.program[1:] if options.program[:1] == ["--"] else options.program
+    if not program:
+        raise ValueError("Argument `CMD` must be a program to run, but is missing.")
+    if (options.process is None) != (options.coordinator is None):
+        raise ValueError("Argument `process` must come with `coordinator`, but one of them is missing.")
+    return launch(
+        program,
+        options.processes,
+        coordinator=options.coordinator,
+        process=options.process,
+        restarts=options.restarts,
+        stuck=options.stuck,
+    )
+
+
+def _add_answer(commands: "argparse._SubParsersAction") -> None:
+    parser = commands.add_parser("answer", help="answer a question from text files with a trained reader")
+    parser.add_argument("model", type=Path, help="folder of a reader (`Reader.save`; `run reading` writes one)")
+    parser.add_argument("question")
+    parser.add_argument("passages", nargs="+", type=Path, metavar="FILE", help="text files, UTF-8")
+    parser.add_argument("--top", type=int, default=1, help="how many answers (default: 1)")
+    parser.add_argument("--always", action="store_true", help="answer even where the reader would rather not")
+    parser.set_defaults(handler=_answer)
+
+
+def _answer(options: argparse.Namespace) -> int:
+    _prepare("single")
+    from jaxkit.reading.command import answer_command
+
+    return answer_command(options)
+
+
 COMMANDS: tuple[Callable[["argparse._SubParsersAction"], None], ...] = (
     _add_run,
     _add_root,
+    _add_answer,
     _add_sweep,
+    _add_launch,
     _add_cite,
     _add_doctor,
 )

@@ -1,1 +1,26 @@
-"""Energies: pits dug at the data, jumps into them, maximum entropy, and Langevin chains."""
+"""GAN as digging pits and jumping into them; energies, their entropy, and samplers that are right.
+
+After Su Jianlin, "An energy view of GAN" I-III (kexue.fm/archives/6316, 6331, 6612).
+"""
+
+from jaxkit.energy import bounds as bounds
+from jaxkit.energy import channel as channel
+from jaxkit.energy import latent as latent
+from jaxkit.energy.bounds import BOUNDS as BOUNDS
+from jaxkit.energy.contrastive import contrastive as contrastive
+from jaxkit.energy.contrastive import replay_buffer as replay_buffer
+from jaxkit.energy.experiments import Frames as Frames
+from jaxkit.energy.experiments import by_replay as by_replay
+from jaxkit.energy.experiments import landscape as landscape
+from jaxkit.energy.experiments import maximum_entropy as maximum_entropy
+from jaxkit.energy.optimizers import crossings as crossings
+from jaxkit.energy.optimizers import dirac as dirac
+from jaxkit.energy.optimizers import dirac_field as dirac_field
+from jaxkit.energy.optimizers import double_pit as double_pit
+from jaxkit.energy.pits import DIGGINGS as DIGGINGS
+from jaxkit.energy.pits import game as game
+from jaxkit.energy.plots import animate_landscape as animate_landscape
+from jaxkit.energy.plots import plot_bounds as plot_bounds
+from jaxkit.energy.plots import plot_crossings as plot_crossings
+from jaxkit.energy.plots import plot_entropic as plot_entropic
+from jaxkit.energy.plots import plot_landscape as plot_landscape

@@ -3,12 +3,24 @@
 After Su Jianlin, "RSGAN: the Turing test inside adversarial models" (kexue.fm/archives/6110).
 """
 
+from jaxkit.gan.config import Config as Config
+from jaxkit.gan.config import images as images
 from jaxkit.gan.losses import LOSSES as LOSSES
 from jaxkit.gan.losses import Loss as Loss
 from jaxkit.gan.losses import all_pairs as all_pairs
+from jaxkit.gan.model import Model as Model
+from jaxkit.gan.model import generate as generate
+from jaxkit.gan.model import interpolate as interpolate
+from jaxkit.gan.model import load as load
+from jaxkit.gan.model import save as save
 from jaxkit.gan.penalties import PENALTIES as PENALTIES
 from jaxkit.gan.penalties import Penalty as Penalty
 from jaxkit.gan.penalties import penalise as penalise
+from jaxkit.gan.plots import plot_dirac as plot_dirac
+from jaxkit.gan.plots import plot_history as plot_history
+from jaxkit.gan.plots import plot_images as plot_images
+from jaxkit.gan.plots import plot_interpolation as plot_interpolation
+from jaxkit.gan.plots import plot_plane as plot_plane
 from jaxkit.gan.theory import dirac_eigenvalues as dirac_eigenvalues
 from jaxkit.gan.theory import dirac_field as dirac_field
 from jaxkit.gan.theory import dirac_losses as dirac_losses
@@ -16,3 +28,7 @@ from jaxkit.gan.theory import growth as growth
 from jaxkit.gan.theory import jensen_shannon as jensen_shannon
 from jaxkit.gan.theory import optimal_value as optimal_value
 from jaxkit.gan.theory import swap_divergence as swap_divergence
+from jaxkit.gan.train import Trained as Trained
+from jaxkit.gan.train import judge as judge
+from jaxkit.gan.train import train as train
+from jaxkit.gan.train import two_losses as two_losses

@@ -82,7 +82,7 @@ def pairs(name: str, phi: Curve, *, penalty: str | None = None, every: bool = Fa
         return jnp.mean(values) if weights is None else weights[0] @ values @ weights[1]
 
     def generator(r: Array, f: Array, *, weights: Weights = None) -> Array:
-        return critic(f, r, weights=None if weights is None else weights[::-1])
+        return critic(f, r, weights=None if weights is None else (weights[1], weights[0]))
 
     return Loss(name, critic, generator, relativistic=True, penalty=penalty, slope=phi)
 
@@ -95,7 +95,7 @@ def average(name: str, phi: Curve) -> Loss:
         return 0.5 * (_mean(phi(r - _mean(f, w_f)), w_r) + _mean(phi(_mean(r, w_r) - f), w_f))
 
     def generator(r: Array, f: Array, *, weights: Weights = None) -> Array:
-        return critic(f, r, weights=None if weights is None else weights[::-1])
+        return critic(f, r, weights=None if weights is None else (weights[1], weights[0]))
 
     return Loss(name, critic, generator, relativistic=True)
 

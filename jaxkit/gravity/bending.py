@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike
 from jaxkit.core.checks import floating, require
 from jaxkit.core.status import Status
 from jaxkit.gravity.metrics import Metric, Params, as_metric
-from jaxkit.gravity.observables import Observable, Profile, _outermost, _profile
+from jaxkit.gravity.places import Observable, Profile, outermost, profile_of
 
 _INNER = 20  # nodes of a divided difference
 _OUTER = 96  # nodes of an orbit
@@ -79,13 +79,13 @@ def deflection(
         Weinberg, Gravitation and Cosmology, 8.5.
     """
     metric = as_metric(metric)
-    profile = _profile(metric, params)
+    profile = profile_of(metric, params)
     require((r0 is None) != (b is None), "r0", "be given, or `b`, not both", "that is not so")
     if r0 is None:
         impact = floating("b", b)  # pyright: ignore[reportArgumentType]
         condition = lambda r, p: r**2 / p[1] ** 2 - (1 - metric.time(r, p[0]))  # pyright: ignore[reportOptionalCall]
         held = (1e-3 * impact, 3 * impact)
-        place = _outermost(condition, (metric.resolve(params), impact), held)
+        place = outermost(condition, (metric.resolve(params), impact), held)
         nearest, status = place.value, place.status
     else:
         nearest = floating("r0", r0)
@@ -128,7 +128,7 @@ def precession(metric: Metric, params: Params = None, *, p: ArrayLike, e: ArrayL
         1.229246428756
     """
     metric = as_metric(metric)
-    profile = _profile(metric, params)
+    profile = profile_of(metric, params)
     p, e = floating("p", p), floating("e", e)
     u1, u2 = (1 - e) / p, (1 + e) / p
     time, _ = _in_u(profile)
@@ -169,7 +169,7 @@ def shapiro(metric: Metric, params: Params = None, *, r0: ArrayLike, r1: ArrayLi
         1012.7443251125
     """
     metric = as_metric(metric)
-    profile = _profile(metric, params)
+    profile = profile_of(metric, params)
     r0, r1 = floating("r0", r0), floating("r1", r1)
     u0, (node, weight) = 1 / r0, _gauss(_OUTER)
     time, _ = _in_u(profile)

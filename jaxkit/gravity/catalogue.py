@@ -115,7 +115,16 @@ def kerr_newman(M: float = 1.0, a: float = 0.9, Q: float = 0.3) -> Metric:
             (3, 3): (1 / sin2 - a**2 / delta) / sigma,
         }
 
-    return Metric("Kerr-Newman", entries, {"M": M, "a": a, "Q": Q}, inverse=inverse, source="Newman et al. 1965")
+    def energy(x: Point, p: Point, params: Params) -> Array:
+        """Carter's form: sums of squares over `sigma`, a third of the operations of `g^ab p_a p_b`."""
+        r, sin, a = x[1], jnp.sin(x[2]), params["a"]
+        wide = r**2 + a**2
+        sigma, delta = wide - (a * sin) ** 2, wide - 2 * params["M"] * r + params["Q"] ** 2
+        radial, polar = wide * p[0] + a * p[3], p[3] / sin + a * sin * p[0]
+        return 0.5 * (delta * p[1] ** 2 + p[2] ** 2 - radial**2 / delta + polar**2) / sigma
+
+    given = {"M": M, "a": a, "Q": Q}
+    return Metric("Kerr-Newman", entries, given, inverse=inverse, energy=energy, source="Newman et al. 1965")
 
 
 def kerr(M: float = 1.0, a: float = 0.9, *, coordinates: str = "boyer-lindquist") -> Metric:
@@ -142,7 +151,8 @@ def kerr(M: float = 1.0, a: float = 0.9, *, coordinates: str = "boyer-lindquist"
     charged = kerr_newman(M, a, 0.0)
     entries = lambda x, p: charged.entries(x, {**p, "Q": 0.0})
     inverse = lambda x, p: charged.inverse(x, {**p, "Q": 0.0})  # pyright: ignore[reportOptionalCall]
-    return Metric("Kerr", entries, {"M": M, "a": a}, inverse=inverse, source="Kerr 1963")
+    energy = lambda x, p, params: charged.energy(x, p, {**params, "Q": 0.0})  # pyright: ignore[reportOptionalCall]
+    return Metric("Kerr", entries, {"M": M, "a": a}, inverse=inverse, energy=energy, source="Kerr 1963")
 
 
 def _kerr_schild(M: float, a: float) -> Metric:

@@ -1,6 +1,7 @@
 """Curvature by automatic differentiation: from `g`, `dg`, `ddg` in one pass to every tensor."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,9 @@ from jaxtyping import Array, Float
 
 from jaxkit.core.checks import require
 from jaxkit.core.struct import struct
-from jaxkit.gravity.metrics import Metric, Params, as_metric
+from jaxkit.dynamics.nodes import SHARED
+from jaxkit.dynamics.scalars import ScalarField
+from jaxkit.gravity.metrics import Metric, Params, as_metric, inverse_of, lorentzian, matrix
 
 Field = Callable[[Array], Array]
 
@@ -81,35 +84,87 @@ def curvature(metric: Metric | Callable[..., Array]) -> Callable[..., Curvature]
     metric = as_metric(metric)
 
     def at(x: Float[Array, "4"], params: Params = None) -> Curvature:
-        require(
-            jnp.shape(x) == (len(metric.coordinates),),
-            "x",
-            f"have shape ({len(metric.coordinates)},)",
-            f"has shape {jnp.shape(x)}",
-        )
-        return from_field(lambda x: metric(x, params))(x)
+        size = len(metric.coordinates)
+        require(jnp.shape(x) == (size,), "x", f"have shape ({size},)", f"has shape {jnp.shape(x)}")
+        lorentzian(metric, x, params)
+        g, dg, ddg = slopes(lambda x: metric(x, params))(x)
+        if size != 4:
+            return assemble(g, dg, ddg)
+        return assemble(g, dg, ddg, matrix(inverse_of(metric)(tuple(x), metric.resolve(params))))
 
     return at
 
 
+def curvatures(
+    metric: Metric | Callable[..., Array], of: Callable[[Curvature], Any], *, width: int = 256
+) -> Callable[..., Any]:
+    """What you want of the curvature, at many points: three to ten times faster than `vmap(curvature(metric))`.
+
+    The function is taken apart into scalar operations at trace time: what is zero by symmetry, or not asked for, is not
+    computed, and points stay in the processor's cache.
+
+    Args:
+        metric: A `Metric`, or a function `(x, params) -> (4, 4)`.
+        of: What to keep of a point's `Curvature`, e.g. `lambda k: (k.einstein, k.kretschmann)`.
+        width: Points that are computed together.
+
+    Returns:
+        A compiled function of `(points, params)`, `points` of shape `(n, 4)`, that returns `of`'s pytree with a leading
+        axis of points; differentiable in both.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxkit import gravity
+        >>> scalar = gravity.curvatures(gravity.kehagias_sfetsos(1.0), lambda k: k.scalar)
+        >>> at = scalar(jnp.array([[0.0, 2.0, 1.1, 0.0], [0.0, 3.0, 1.1, 0.0]]))
+        >>> at.shape, round(float(at[0]), 12)
+        ((2,), -0.058737503932)
+    """
+    metric = as_metric(metric)
+    at = curvature(metric)
+
+    plain = lambda points, own: jax.lax.map(lambda x: of(at(x, own)), points, batch_size=width)
+
+    @jax.custom_jvp
+    def apart(points: Array, own: Params) -> Any:
+        leaves = jax.tree.leaves(own)
+        number, point = jnp.zeros((), points.dtype), jax.ShapeDtypeStruct(points.shape[1:], points.dtype)
+        wanted = lambda _, x, p: of(at(x, p))
+        field = ScalarField(wanted, number, point, own, [False] * len(leaves))
+        parts, structure = jax.tree.flatten(jax.eval_shape(wanted, number, point, own))
+        constants = field.constants(SHARED, leaves, {}, field.outputs)
+        one = lambda x: jnp.stack([jnp.asarray(v, points.dtype) for v in field(number, tuple(x), constants)])
+        rows = jnp.split(jax.lax.map(one, points, batch_size=width), np.cumsum([v.size for v in parts])[:-1], axis=1)
+        return structure.unflatten([v.reshape(-1, *part.shape) for v, part in zip(rows, parts, strict=True)])
+
+    apart.defjvp(lambda primals, tangents: jax.jvp(plain, primals, tangents))
+    return jax.jit(lambda points, params=None: apart(points, jax.tree.map(jnp.asarray, metric.resolve(params))))
+
+
 def from_field(g: Field) -> Callable[[Array], Curvature]:
     """The same for any matrix function `g(x)` of shape `(d, d)`: a metric of any dimension."""
+    at = slopes(g)
+    return lambda x: assemble(*at(x))
+
+
+def slopes(g: Field) -> Callable[[Array], tuple[Array, Array, Array]]:
+    """`g_ab`, `∂_c g_ab` and `∂_c ∂_d g_ab` at a point, new indices last."""
 
     def first(x: Array) -> tuple[Array, tuple[Array, Array]]:
         value = lambda y: (lambda m: (m, m))(g(y))
         slope, here = jax.jacfwd(value, has_aux=True)(x)
         return slope, (slope, here)
 
-    def at(x: Array) -> Curvature:
+    def at(x: Array) -> tuple[Array, Array, Array]:
         second, (slope, here) = jax.jacfwd(first, has_aux=True)(x)
-        return _assemble(here, slope, second)
+        return here, slope, second
 
     return at
 
 
-def _assemble(g: Array, dg: Array, ddg: Array) -> Curvature:
+def assemble(g: Array, dg: Array, ddg: Array, inverse: Array | None = None) -> Curvature:
     """Tensors from `g_ab`, `dg[a, b, c] = ∂_c g_ab` and `ddg[a, b, c, d] = ∂_c ∂_d g_ab`."""
-    up = jnp.linalg.inv(g)
+    up = jnp.linalg.inv(g) if inverse is None else inverse
     up = 0.5 * (up + up.T)
     lowered = 0.5 * (jnp.einsum("abc->abc", dg) + jnp.einsum("acb->abc", dg) - jnp.einsum("bca->abc", dg))
     gamma = jnp.einsum("ae,ebc->abc", up, lowered)

@@ -16,11 +16,12 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from jaxkit.core.checks import floating, require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.solve import solve
-from jaxkit.gravity.metrics import CARTESIAN, Entries, Metric, Params, Point, as_metric
-from jaxkit.gravity.observables import horizon
+from jaxkit.dynamics.ensemble import Ensemble, ensemble
+from jaxkit.dynamics.symplectic import HamiltonianMotion
+from jaxkit.dynamics.symplectic import hamiltonian as symplectic
+from jaxkit.gravity.horizons import horizon
+from jaxkit.gravity.metrics import CARTESIAN, Entries, Metric, Params, Point, as_metric, inverse_of, lorentzian
 
-WIDTH = 128  # rays moved together
 ENDS = ("length", "horizon", "escape", "event")  # what `Rays.ended` counts
 
 
@@ -51,62 +52,12 @@ class Rays(Outcome):
     path: Float[Array, "n m 4"] | None = None
 
 
-def _inverse(metric: Metric) -> Callable[[Point, Params], Entries]:
-    """Entries of `g^ab`: the metric's own, or from its structure (diagonal, one block, full)."""
-    if metric.inverse is not None:
-        return metric.inverse
-
-    def inverse(x: Point, params: Params) -> Entries:
-        g = {key: jnp.asarray(value) for key, value in metric.entries(x, params).items()}
-        mixed = [key for key in g if key[0] != key[1]]
-        result: Entries = {(i, i): 1 / g[i, i] for i in range(4) if not any(i in key for key in mixed)}
-        if not mixed:
-            return result
-        if len(mixed) == 1:
-            i, j = mixed[0]
-            zero = jnp.zeros(())
-            a, b, c = g.get((i, i), zero), g[i, j], g.get((j, j), zero)
-            det = a * c - b * b
-            return {**result, (i, i): c / det, (j, j): a / det, (i, j): -b / det}
-        zero = jnp.zeros_like(x[0])
-        full = [[g.get((min(i, j), max(i, j)), zero) for j in range(4)] for i in range(4)]
-        return _cofactors(full)
-
-    return inverse
-
-
-def _cofactors(g: list[list[Array]]) -> Entries:
-    """The inverse of a symmetric 4x4 matrix by 2x2 minors: scalars only, so that lanes stay side by side."""
-    top = {(i, j): g[0][i] * g[1][j] - g[0][j] * g[1][i] for i in range(4) for j in range(i + 1, 4)}
-    low = {(i, j): g[2][i] * g[3][j] - g[2][j] * g[3][i] for i in range(4) for j in range(i + 1, 4)}
-    det = (
-        top[0, 1] * low[2, 3]
-        - top[0, 2] * low[1, 3]
-        + top[0, 3] * low[1, 2]
-        + top[1, 2] * low[0, 3]
-        - top[1, 3] * low[0, 2]
-        + top[2, 3] * low[0, 1]
-    )
-    (a, b, c, d) = g
-    adjugate = {
-        (0, 0): b[1] * low[2, 3] - b[2] * low[1, 3] + b[3] * low[1, 2],
-        (0, 1): -a[1] * low[2, 3] + a[2] * low[1, 3] - a[3] * low[1, 2],
-        (0, 2): d[1] * top[2, 3] - d[2] * top[1, 3] + d[3] * top[1, 2],
-        (0, 3): -c[1] * top[2, 3] + c[2] * top[1, 3] - c[3] * top[1, 2],
-        (1, 1): a[0] * low[2, 3] - a[2] * low[0, 3] + a[3] * low[0, 2],
-        (1, 2): -d[0] * top[2, 3] + d[2] * top[0, 3] - d[3] * top[0, 2],
-        (1, 3): c[0] * top[2, 3] - c[2] * top[0, 3] + c[3] * top[0, 2],
-        (2, 2): d[0] * top[1, 3] - d[1] * top[0, 3] + d[3] * top[0, 1],
-        (2, 3): -c[0] * top[1, 3] + c[1] * top[0, 3] - c[3] * top[0, 1],
-        (3, 3): c[0] * top[1, 2] - c[1] * top[0, 2] + c[2] * top[0, 1],
-    }
-    return {key: value / det for key, value in adjugate.items()}
-
-
 @functools.cache
 def hamiltonian(metric: Metric) -> Callable[..., Array]:
     """`H(x, p, params) = g^ab p_a p_b / 2` of a metric; 0 for light, `-1/2` for a unit mass."""
-    inverse = _inverse(metric)
+    if metric.energy is not None:
+        return metric.energy
+    inverse = inverse_of(metric)
 
     def energy(x: Point, p: Point, params: Params) -> Array:
         return 0.5 * sum(_terms(inverse(x, params), p), jnp.zeros(()))
@@ -142,15 +93,19 @@ def momentum(
     """
     metric = as_metric(metric)
     x, direction = floating("x", x), floating("direction", direction)
-    params = metric.resolve(params)
-    up = {key: jnp.asarray(v) for key, v in _inverse(metric)(jnp.moveaxis(x, -1, 0), params).items()}
-    p = [jnp.zeros_like(direction[..., 0]), *jnp.moveaxis(direction, -1, 0)]
-    a, b = up[0, 0], sum((up[0, i] * p[i] for i in range(1, 4) if (0, i) in up), jnp.zeros_like(p[0]))
-    c = sum(_terms({key: v for key, v in up.items() if key[0] > 0}, p)) + mass**2
-    root = jnp.sqrt(b**2 - a * c)
-    inside = a > 0  # where t is spacelike there are two answers; this one continues the outside
-    p_t = jnp.where(inside, (-b - root) / jnp.where(inside, a, 1.0), (-b + root) / jnp.where(inside, -1.0, a))
-    return jnp.concatenate([p_t[..., None], direction], axis=-1)
+    params, inverse = metric.resolve(params), inverse_of(metric)
+
+    def one(x: Array, direction: Array) -> Array:
+        up = {key: jnp.asarray(v) for key, v in inverse(tuple(x), params).items()}
+        p = [jnp.zeros_like(direction[0]), *direction]
+        a, b = up[0, 0], sum((up[0, i] * p[i] for i in range(1, 4) if (0, i) in up), jnp.zeros_like(p[0]))
+        c = sum(_terms({key: v for key, v in up.items() if key[0] > 0}, p)) + mass**2
+        root = jnp.sqrt(b**2 - a * c)
+        inside = a > 0  # where t is spacelike there are two answers; this one continues the outside
+        p_t = jnp.where(inside, (-b - root) / jnp.where(inside, a, 1.0), (-b + root) / jnp.where(inside, -1.0, a))
+        return jnp.concatenate([p_t[None], direction])
+
+    return jnp.vectorize(one, signature="(k),(s)->(k)")(x, direction)
 
 
 def radius(metric: Metric, x: Point) -> Array:
@@ -164,19 +119,21 @@ def equations(metric: Metric) -> Callable[[Array, Any, Any], Any]:
     energy = hamiltonian(metric)
 
     def field(_: Array, state: tuple[Array, ...], args: dict[str, Any]) -> tuple[Array, ...]:
-        x, p = state[:4], state[4:]
-        in_x, in_p = jax.grad(lambda x, p: energy(x, p, args["params"]), argnums=(0, 1))(x, p)
+        in_x, in_p = jax.grad(lambda x, p: energy(x, p, args["params"]), argnums=(0, 1))(state[:4], state[4:])
         return (*in_p, *(-v for v in in_x))
 
     return field
 
 
 @functools.cache
-def _stops(metric: Metric, event: Callable[..., Array] | None) -> tuple[Callable[..., Array], ...]:
-    inner = lambda t, state, args: radius(metric, state) - args["inner"]
-    outer = lambda t, state, args: args["outer"] - radius(metric, state)
-    own = () if event is None else (lambda t, state, args: event(state[:4], args["params"]),)
-    return (inner, outer, *own)
+def _stops(metric: Metric, event: Callable[..., Array] | None) -> dict[str, Callable[..., Array]]:
+    """What ends a ray, by its name in `ENDS`."""
+    own = {} if event is None else {"event": lambda t, state, args: event(state[:4], args["params"])}
+    return {
+        "horizon": lambda t, state, args: radius(metric, state) - args["inner"],
+        "escape": lambda t, state, args: args["outer"] - radius(metric, state),
+        **own,
+    }
 
 
 def trace(
@@ -205,8 +162,8 @@ def trace(
         params: Parameters instead of the metric's own.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step.
-        method: A method of `jaxkit.solve`: `"dopri8"`, `"tsit5"`, ...
-        inner: Stop below this radius; 1.001 horizon radii by default. With 0 and no other limit nothing is watched.
+        method: A method of `jaxkit.ensemble`: `"dopri8"`, `"tsit5"`, ...
+        inner: Stop below this radius; 1.001 horizon radii by default; 0 watches no radius.
         outer: Stop beyond this radius; nowhere by default.
         event: Stop where `event(x, params)` crosses zero.
         ts: Affine parameters at which points are kept, shape `(m,)`, from 0 to `length`.
@@ -232,81 +189,120 @@ def trace(
     x0, p0 = floating("x0", x0), floating("p0", p0)
     require(x0.ndim == 2 and x0.shape[-1] == 4, "x0", "have shape (n, 4)", f"has shape {x0.shape}")
     require(p0.shape == x0.shape, "p0", f"have the shape of `x0`, {x0.shape}", f"has shape {p0.shape}")
-    params = metric.resolve(params)
-    args = {
-        "params": jax.tree.map(jnp.asarray, params),
-        "inner": _stop_radius(metric, params) if inner is None else floating("inner", inner),
-        "outer": jnp.asarray(jnp.inf) if outer is None else floating("outer", outer),
-    }
+    lorentzian(metric, x0[0], params)
+    params = jax.tree.map(jnp.asarray, metric.resolve(params))
+    args = {"params": params}
+    stops = dict(_stops(metric, event))
+    if isinstance(inner, int | float) and inner == 0:
+        del stops["horizon"]
+    else:
+        args["inner"] = _stop_radius(metric, params) if inner is None else floating("inner", inner)
+    if outer is None:
+        del stops["escape"]
+    else:
+        args["outer"] = floating("outer", outer)
     length = jnp.broadcast_to(floating("length", length), x0.shape[:1])
-    times = None if ts is None else floating("ts", ts)
-    watch = not (isinstance(inner, int | float) and inner == 0 and outer is None and event is None)
-    found = _program(metric, event, method, rtol, atol, max_steps, watch=watch)(x0, p0, length, args, times)
-    x, p = found["x"], found["p"]
-    drift = jnp.abs(_energy(metric, x, p, params) - _energy(metric, x0, p0, params)) / _scale(metric, x, p, params)
-    return Rays(x, p, found["end"], found["ended"], drift, found["status"], found["steps"], found["path"])
+    rows, lengths, order = _sorted(metric, x0, p0, length)
+    found = ensemble(
+        equations(metric),
+        rows,
+        args,
+        lengths,
+        ts=ts,
+        method=method,
+        rtol=rtol,
+        atol=atol,
+        max_steps=max_steps,
+        in_axes=(0, None),
+        event=tuple(stops.values()),
+    )
+    places = tuple(ENDS.index(name) for name in stops)
+    return _rays(metric, places, found, order, x0, p0, params)
 
 
-@functools.cache
-def _program(
-    metric: Metric,
-    event: Callable[..., Array] | None,
-    method: str,
-    rtol: float,
-    atol: float,
-    max_steps: int,
+@functools.partial(jax.jit, static_argnums=0)
+def _sorted(metric: Metric, x: Array, p: Array, length: Array) -> tuple[tuple[Array, ...], Array, Array]:
+    order = alike(metric, x, p, length)
+    return (*x[order].T, *p[order].T), length[order], order
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _rays(
+    metric: Metric, places: tuple[int, ...], found: Ensemble, order: Array, x0: Array, p0: Array, params: Params
+) -> Rays:
+    """The ensemble in the order of the rays, and how well each kept `H`."""
+    back = jnp.argsort(order)
+    table = lambda rows: jnp.stack(rows[:4], -1)[back]
+    x, p = table(found.final[:4]), table(found.final[4:])
+    ended = jnp.asarray([0, *places], found.event.dtype)[found.event[back] + 1]
+    (now, scale), (before, _) = (_energies(metric)(*phase, params) for phase in ((x, p), (x0, p0)))
+    path = None if found.xs is None else table(found.xs)
+    drift = jnp.abs(now - before) / scale
+    return Rays(x, p, found.end[back], ended, drift, found.status[back], found.steps[back], path)
+
+
+def alike(metric: Metric, x: Float[Array, "n 4"], p: Float[Array, "n 4"], length: Array) -> Int[Array, " n"]:
+    """An order of rays in which neighbours come equally near and turn the same way, so that they need equal steps.
+
+    Rays are moved in chunks that wait for their slowest: for Kerr this halves the steps taken in vain. First by whether
+    they move at all, then by classes of angular momentum about the axis, within a class by the total.
+    """
+    if metric.coordinates == CARTESIAN:
+        moment = jnp.cross(x[:, 1:], p[:, 1:])
+        axial, total = moment[:, 2], jnp.linalg.norm(moment, axis=-1)
+    else:
+        axial = p[:, 3]
+        total = jnp.hypot(p[:, 2], axial / jnp.maximum(jnp.abs(jnp.sin(x[:, 2])), 1e-3))
+    energy = jnp.maximum(jnp.abs(p[:, 0]), 1e-30)
+    n = len(x)
+    classes = max(1, round((n / 64) ** 0.5))
+    rank = jnp.argsort(jnp.argsort(axial / energy))
+    return jnp.lexsort((total / energy, rank * classes // n, length != 0))
+
+
+def long_run(
+    metric: Metric | Callable[..., Array],
+    x0: Float[Array, "4"],
+    p0: Float[Array, "4"],
+    params: Params = None,
     *,
-    watch: bool,
-) -> Callable[..., dict[str, Any]]:
-    """A tracer of many rays, `WIDTH` at a time: small chunks stay in the cache and wait for few slow rays."""
-    equation, gauges = equations(metric), _stops(metric, event)
+    step: float,
+    steps: int,
+    keep: int = 1,
+    method: str = "midpoint",
+) -> HamiltonianMotion:
+    """Follow one geodesic for very long without drift: symplectic steps of one affine length.
 
-    def field(s: Array, state: Array, given: tuple[Array, Any]) -> Array:
-        length, args = given  # the motion is scaled to s in [0, 1], so that rays of any length and sense share a span
-        return length * jnp.stack(equation(s, tuple(state[i] for i in range(8)), args))
+    Adaptive `trace` is faster and more accurate below some 1e5 masses; beyond, its error in `H` grows with the length
+    of the run, while here it stays bounded.
 
-    def stop(_: Array, state: Array, given: tuple[Array, Any]) -> Array:
-        # An infinite or absent limit is no limit; otherwise the product changes its sign where any one does.
-        values = [g(_, tuple(state[i] for i in range(8)), given[1]) for g in gauges]
-        total = jnp.ones(())
-        for value in values:
-            total = total * jnp.where(jnp.isfinite(value), value / (1 + jnp.abs(value)), 1.0)
-        return total
+    Args:
+        metric: A `Metric` or a function `(x, params) -> (4, 4)`.
+        x0: Start, shape `(4,)`.
+        p0: Covariant momentum, shape `(4,)`; see `momentum`.
+        params: Parameters instead of the metric's own.
+        step: Affine length of a step: about 1/50 of the shortest turn of the orbit.
+        steps: How many.
+        keep: Keep every so manieth point; must divide `steps`.
+        method: `"midpoint"` or `"tao4"`, see `jaxkit.dynamics.symplectic.hamiltonian`.
 
-    def one(ray: tuple[Array, Array, Array], args: Any, ts: Array | None) -> dict[str, Any]:
-        x0, p0, length = ray
-        span = jnp.array([0.0, 1.0]) if ts is None else jnp.concatenate([ts / length, jnp.ones(1)])
-        span = span if ts is None else jnp.concatenate([jnp.zeros(1), span])
-        start = jnp.concatenate([x0, p0])
-        found = solve(
-            field,
-            start,
-            span,
-            (length, args),
-            method=method,
-            rtol=rtol,
-            atol=atol,
-            max_steps=max_steps,
-            adjoint="forward",
-            event=stop if watch else None,
-        )
-        final = tuple(found.final[i] for i in range(8))
-        near = [jnp.abs(jnp.where(jnp.isfinite(v), v, jnp.inf)) for v in (g(length, final, args) for g in gauges)]
-        met = jnp.where(found.end < 1, jnp.argmin(jnp.stack(near)) + 1, 0)
-        return {
-            "x": found.final[:4],
-            "p": found.final[4:],
-            "end": found.end * length,
-            "ended": met,
-            "status": found.status,
-            "steps": found.steps,
-            "path": None if ts is None else found.xs[1:-1, :4],
-        }
+    Returns:
+        Points, momenta and `H` at regular affine parameters, with a status.
 
-    def many(x0: Array, p0: Array, length: Array, args: Any, ts: Array | None) -> dict[str, Any]:
-        return jax.lax.map(lambda ray: one(ray, args, ts), (x0, p0, length), batch_size=min(WIDTH, x0.shape[0]))
-
-    return jax.jit(many)
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxkit import gravity
+        >>> hole = gravity.schwarzschild()
+        >>> x = jnp.array([0.0, 10.0, jnp.pi / 2, 0.0])
+        >>> p = gravity.momentum(hole, x, jnp.array([0.0, 0.0, 3.9]), mass=1.0)
+        >>> motion = gravity.long_run(hole, x, p, step=2.0, steps=4000, keep=40).checked()
+        >>> bool(abs(motion.energy + 0.5).max() < 1e-3)
+        True
+    """
+    metric = as_metric(metric)
+    lorentzian(metric, x0, params)
+    given = jax.tree.map(jnp.asarray, metric.resolve(params))
+    return symplectic(hamiltonian(metric), x0, p0, given, dt=step, steps=steps, keep=keep, method=method)
 
 
 def _stop_radius(metric: Metric, params: Params) -> Array:
@@ -325,12 +321,17 @@ def _just_outside(metric: Metric) -> Callable[[Params], Array]:
     return jax.jit(find)
 
 
-def _energy(metric: Metric, x: Array, p: Array, params: Params) -> Array:
-    return hamiltonian(metric)(x.T, p.T, params)
+@functools.cache
+def _energies(metric: Metric) -> Callable[[Array, Array, Params], tuple[Array, Array]]:
+    """`H` of many rays, and the sum of the magnitudes of its terms."""
+    energy, inverse = hamiltonian(metric), inverse_of(metric)
 
+    def one(x: Array, p: Array, params: Params) -> tuple[Array, Array]:
+        x, p = tuple(x), tuple(p)  # pyright: ignore[reportAssignmentType]
+        size = 0.5 * sum((jnp.abs(v) for v in _terms(inverse(x, params), p)), jnp.zeros(()))
+        return energy(x, p, params), size
 
-def _scale(metric: Metric, x: Array, p: Array, params: Params) -> Array:
-    return 0.5 * sum((jnp.abs(v) for v in _terms(_inverse(metric)(x.T, params), p.T)), jnp.zeros(x.shape[0]))
+    return jax.jit(jax.vmap(one, (0, 0, None)))
 
 
 def carter_constant(x: Float[Array, "... 4"], p: Float[Array, "... 4"], a: ArrayLike, mass: float = 0.0) -> Array:

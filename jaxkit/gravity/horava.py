@@ -185,10 +185,12 @@ def solutions() -> dict[str, Solution]:
     table = {}
     for lam in (0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0):
         table[f"Lu-Mei-Pope, lambda={lam:g}"] = horava(lu_mei_pope(lam), lam=lam, Lw=-1.0)
-    for lam in (0.5, 1.5, 2.0, 3.0, 5.0):
-        metric = lu_mei_pope(lam, alpha=0.01, branch="plus")  # a high power of x: only x < 1.4 has f > 0
-        table[f"Lu-Mei-Pope +, lambda={lam:g}"] = horava(metric, (0.7, 1.3), lam=lam, Lw=-1.0)
-    for epsilon in (0.3, 0.7, 0.95, 1.3):
+    # A high power of x: only near x = 1 are f and N² neither negative nor lost to rounding.
+    near = {0.8: (0.95, 1.2), 1.2: (0.85, 1.05)}
+    for lam in (0.5, 0.8, 1.2, 1.5, 2.0, 3.0, 5.0):
+        metric = lu_mei_pope(lam, alpha=0.01, branch="plus")
+        table[f"Lu-Mei-Pope +, lambda={lam:g}"] = horava(metric, near.get(lam, (0.7, 1.3)), lam=lam, Lw=-1.0)
+    for epsilon in (0.0, 0.3, 0.7, 0.95, 1.3):
         metric = black_hole(0.0, -1.0, epsilon, 1.0, name="Lu-Mei-Pope, relaxed balance")
         table[f"Lu-Mei-Pope, epsilon={epsilon:g}"] = horava(metric, Lw=-1.0, epsilon=epsilon)
     for omega in (0.5, 1.0, 16.0):

@@ -5,14 +5,18 @@ differentiated in it; the catalogue uses dictionaries, whose entries can be over
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from jaxkit.core.checks import double_precision, require
+from jaxkit.core.checks import double_precision, is_traced, require
+from jaxkit.dynamics.nodes import Literal
+from jaxkit.dynamics.scalars import ScalarField
 
 Params = Any
 Point = Sequence[Array] | Array  # coordinates one by one, each of any batch shape
@@ -35,6 +39,7 @@ class Metric:
         time: For a static spherical metric, `1 - N(r)**2`: the *deficit* keeps its digits where `N` is nearly 1.
         space: For a static spherical metric, `1 - g^rr`.
         inverse: Entries of `g^ij` where a formula is known.
+        energy: `(x, p, params) -> g^ab p_a p_b / 2` where a leaner formula than that sum is known.
         source: Where it comes from.
     """
 
@@ -45,6 +50,7 @@ class Metric:
     time: Radial | None = None
     space: Radial | None = None
     inverse: Callable[[Point, Params], Entries] | None = None
+    energy: Callable[[Point, Point, Params], Array] | None = None
     source: str = ""
 
     def __call__(self, x: Float[Array, "4"], params: Params = None) -> Float[Array, "4 4"]:
@@ -78,6 +84,17 @@ def as_metric(metric: "Metric | Callable[..., Array]") -> Metric:
     """A `Metric` from itself or from a plain function `(x, params) -> (4, 4)`."""
     double_precision("jaxkit.gravity")
     return metric if isinstance(metric, Metric) else from_function(metric)
+
+
+def lorentzian(metric: Metric, x: Float[Array, "4"], params: Params = None) -> None:
+    """Raise `ValueError` unless the metric at `x` has the signature (-, +, +, +). Looked at outside a trace only."""
+    if len(metric.coordinates) != 4 or is_traced((x, params, metric.params, jnp.zeros(()))):
+        return
+    g = np.asarray(metric(x, params))
+    if np.all(np.isfinite(g)):
+        signs = "(" + ", ".join("-" if value < 0 else "+" for value in np.sort(np.linalg.eigvalsh(g))) + ")"
+        at = tuple(round(float(value), 6) for value in np.asarray(x))
+        require(signs == "(-, +, +, +)", "metric", "have the signature (-, +, +, +)", f"has {signs} at {at}")
 
 
 def from_function(
@@ -185,4 +202,76 @@ def static(
         r, sin2 = x[1], jnp.sin(x[2]) ** 2
         return {(0, 0): -1 / (1 - time(r, p)), (1, 1): 1 - space(r, p), (2, 2): r**-2, (3, 3): 1 / (r**2 * sin2)}
 
-    return Metric(name, entries, params, SPHERICAL, time, space, inverse, source)
+    return Metric(name, entries, params, SPHERICAL, time, space, inverse, source=source)
+
+
+def inverse_of(metric: Metric) -> Callable[[Point, Params], Entries]:
+    """Entries of `g^ab`: the metric's own, or by minors from its structure (diagonal, one block, full)."""
+    if metric.inverse is not None:
+        return metric.inverse
+    present = present_entries(metric)
+
+    def inverse(x: Point, params: Params) -> Entries:
+        g = {key: jnp.asarray(value) for key, value in metric.entries(x, params).items() if key in present}
+        mixed = [key for key in g if key[0] != key[1]]
+        result: Entries = {(i, i): 1 / g[i, i] for i in range(4) if not any(i in key for key in mixed)}
+        if not mixed:
+            return result
+        if len(mixed) == 1:
+            i, j = mixed[0]
+            zero = jnp.zeros(())
+            a, b, c = g.get((i, i), zero), g[i, j], g.get((j, j), zero)
+            det = a * c - b * b
+            return {**result, (i, i): c / det, (j, j): a / det, (i, j): -b / det}
+        zero = jnp.zeros_like(x[0])
+        full = [[g.get((min(i, j), max(i, j)), zero) for j in range(4)] for i in range(4)]
+        return _cofactors(full)
+
+    return inverse
+
+
+def _cofactors(g: list[list[Array]]) -> Entries:
+    """The inverse of a symmetric 4x4 matrix by 2x2 minors: scalars only, so that lanes stay side by side."""
+    top = {(i, j): g[0][i] * g[1][j] - g[0][j] * g[1][i] for i in range(4) for j in range(i + 1, 4)}
+    low = {(i, j): g[2][i] * g[3][j] - g[2][j] * g[3][i] for i in range(4) for j in range(i + 1, 4)}
+    det = (
+        top[0, 1] * low[2, 3]
+        - top[0, 2] * low[1, 3]
+        + top[0, 3] * low[1, 2]
+        + top[1, 2] * low[0, 3]
+        - top[1, 3] * low[0, 2]
+        + top[2, 3] * low[0, 1]
+    )
+    (a, b, c, d) = g
+    adjugate = {
+        (0, 0): b[1] * low[2, 3] - b[2] * low[1, 3] + b[3] * low[1, 2],
+        (0, 1): -a[1] * low[2, 3] + a[2] * low[1, 3] - a[3] * low[1, 2],
+        (0, 2): d[1] * top[2, 3] - d[2] * top[1, 3] + d[3] * top[1, 2],
+        (0, 3): -c[1] * top[2, 3] + c[2] * top[1, 3] - c[3] * top[1, 2],
+        (1, 1): a[0] * low[2, 3] - a[2] * low[0, 3] + a[3] * low[0, 2],
+        (1, 2): -d[0] * top[2, 3] + d[2] * top[0, 3] - d[3] * top[0, 2],
+        (1, 3): c[0] * top[2, 3] - c[2] * top[0, 3] + c[3] * top[0, 2],
+        (2, 2): d[0] * top[1, 3] - d[1] * top[0, 3] + d[3] * top[0, 1],
+        (2, 3): -c[0] * top[1, 3] + c[1] * top[0, 3] - c[3] * top[0, 1],
+        (3, 3): c[0] * top[1, 2] - c[1] * top[0, 2] + c[2] * top[0, 1],
+    }
+    return {key: value / det for key, value in adjugate.items()}
+
+
+@functools.cache
+def present_entries(metric: Metric) -> frozenset[tuple[int, int]]:
+    """The entries of `g_ab` that are not zero by construction: a user's matrix is taken apart into its numbers."""
+    shape = lambda v: jax.ShapeDtypeStruct(jnp.shape(v), jnp.result_type(v))
+    point = jax.ShapeDtypeStruct((len(metric.coordinates),), jnp.zeros(()).dtype)
+    params = jax.tree.map(shape, metric.params)
+    keys: list[tuple[int, int]] = []
+
+    def listed(_: Array, x: Array, params: Params) -> list[Array]:
+        found = metric.entries(x, params)
+        keys[:] = list(found)
+        return [jnp.asarray(value, x.dtype) for value in found.values()]
+
+    lanewise = [False] * len(jax.tree.leaves(params))
+    field = ScalarField(listed, jax.ShapeDtypeStruct((), point.dtype), point, params, lanewise)
+    absent = [isinstance(atom, Literal) and atom.value == 0 for atom in field.outputs]
+    return frozenset(key for key, gone in zip(keys, absent, strict=True) if not gone)

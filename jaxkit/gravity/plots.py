@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxkit.gravity import cosmology
-from jaxkit.gravity.fit import Bound
+from jaxkit.gravity.fit import Bound, Posterior
 from jaxkit.gravity.metrics import Metric, Params
 from jaxkit.gravity.shadow import Image
 from jaxkit.report.figures import axes_or_new
@@ -36,14 +36,18 @@ def plot_profiles(
 
 
 def plot_potentials(metrics: Mapping[str, Metric], *, momentum: float = 3.9, axes: "Axes | None" = None) -> "Axes":
-    """Effective potentials of massive particles, `N² (1 + L²/r²)`."""
-    r = jnp.linspace(2.02, 30.0, 600)
+    """Effective potentials of massive particles, `N² (1 + L²/r²)`; bound orbits lie in a dip below 1."""
+    r = jnp.geomspace(1.5, 60.0, 800)
     with axes_or_new(axes) as axes:
         for label, metric in metrics.items():
             lapse2 = 1 - jax.vmap(lambda r, m=metric: _value(m.time, r, m))(r)
             axes.plot(r, lapse2 * (1 + momentum**2 / r**2), label=label)
-        axes.set(xlabel="r / M", ylabel=f"N² (1 + L²/r²),  L = {momentum:g} M", ylim=(0.8, 1.25))
-        axes.legend()
+        axes.axhline(1, color="0.5", lw=0.8, ls="--")
+        axes.set(xlabel="r / M", ylabel=f"N² (1 + L²/r²),  L = {momentum:g} M", xscale="log")
+        axes.set(xlim=(1.5, 60), ylim=(0.86, 1.14))
+        axes.set_xticks([2, 3, 5, 10, 20, 50], ["2", "3", "5", "10", "20", "50"])
+        axes.set_xticks([], minor=True)
+        axes.legend(loc="upper right")
     return axes
 
 
@@ -75,8 +79,8 @@ def plot_orbits(
             r, angle = orbit(metric, None, p, e)
             axes.plot(r * np.cos(angle), r * np.sin(angle), lw=1.1, label=label)
         axes.plot(0, 0, "o", color="black")
-        axes.set(xlabel="x / M", ylabel="y / M", aspect="equal")
-        axes.legend(loc="upper left")
+        axes.set(xlabel="x / M", ylabel="y / M", aspect="equal", ylim=(-26, 31))
+        axes.legend(loc="upper center", ncols=3, fontsize=8)
     return axes
 
 
@@ -99,17 +103,50 @@ def plot_image(image: Image, *, axes: "Axes | None" = None, curve: Any = None) -
     """A traced picture; `curve` draws an analytic shadow edge over it."""
     extent = float(image.extent)
     glow = np.asarray(image.intensity)
-    shown = glow if np.any(glow > 0) else 1 - np.asarray(image.captured, float)
+    lit = bool(np.any(glow > 0))
+    shown = (glow / glow.max()) ** 0.3 if lit else 1 - np.asarray(image.captured, float)
     with axes_or_new(axes, figsize=(5.2, 4.4)) as axes:
-        picture = axes.imshow(
-            np.sqrt(shown), extent=(-extent, extent, -extent, extent), cmap="inferno", interpolation="nearest"
-        )
-        axes.figure.colorbar(picture, ax=axes, label="square root of intensity (source frame = 1)")
-        if curve is not None:
-            for sign in (1, -1):
-                axes.plot(curve.alpha, sign * curve.beta, color="#56B4E9", lw=1.0, ls="--")
+        box = (-extent, extent, -extent, extent)
+        picture = axes.imshow(shown, extent=box, cmap="inferno", interpolation="nearest")
+        label = "(intensity / largest) to the power 0.3" if lit else "seen (1) or captured (0)"
+        axes.figure.colorbar(picture, ax=axes, label=label)
+        _edge(curve, axes)
         axes.set(xlabel="alpha / M", ylabel="beta / M")
         axes.grid(visible=False)
+    return axes
+
+
+def plot_redshift(image: Image, *, axes: "Axes | None" = None, curve: Any = None) -> "Axes":
+    """The disk's redshift: what comes towards us is blue and brighter, what recedes or sits deep is red."""
+    extent = float(image.extent)
+    with axes_or_new(axes, figsize=(5.2, 4.4)) as axes:
+        box = (-extent, extent, -extent, extent)
+        axes.set_facecolor("black")
+        shown = np.log2(np.asarray(image.redshift))
+        picture = axes.imshow(shown, extent=box, cmap="RdBu", vmin=-1, vmax=1, interpolation="nearest")
+        axes.figure.colorbar(picture, ax=axes, label="log2 (frequency observed / emitted)", extend="min")
+        _edge(curve, axes)
+        axes.set(xlabel="alpha / M", ylabel="beta / M")
+        axes.grid(visible=False)
+    return axes
+
+
+def _edge(curve: Any, axes: "Axes") -> None:
+    if curve is not None:
+        for sign in (1, -1):
+            axes.plot(curve.alpha, sign * curve.beta, color="#56B4E9", lw=1.0, ls="--")
+
+
+def plot_posterior(found: Posterior, *, axes: "Axes | None" = None) -> "Axes":
+    """The posterior of `1/omega` and its limits."""
+    x = 1 / np.asarray(found.omega) / 1e18
+    top = 2.2 / found.least95 / 1e18
+    with axes_or_new(axes) as axes:
+        axes.plot(x, np.asarray(found.density) * 1e18, color="#0072B2")
+        for share, least, line in ((68, found.least68, "--"), (95, found.least95, ":")):
+            axes.axvline(1 / least / 1e18, color="0.3", ls=line, label=f"{share}% below: omega > {least:.1e} 1/m²")
+        axes.set(xlabel="1 / omega (10¹⁸ m²)", ylabel="probability density", xlim=(0, top), ylim=(0, None))
+        axes.legend()
     return axes
 
 

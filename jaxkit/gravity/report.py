@@ -12,10 +12,11 @@ from jaxkit.gravity import cosmology, plots
 from jaxkit.gravity.action import field_residual, solve_static
 from jaxkit.gravity.bending import deflection, precession, shapiro
 from jaxkit.gravity.catalogue import kerr, schwarzschild
-from jaxkit.gravity.fit import Bound, Claim
+from jaxkit.gravity.fit import Bound, Claim, Posterior
 from jaxkit.gravity.horava import kehagias_sfetsos, lu_mei_pope, solutions
+from jaxkit.gravity.horizons import hawking_temperature, horizon
 from jaxkit.gravity.metrics import Metric
-from jaxkit.gravity.observables import hawking_temperature, horizon, isco, photon_sphere, shadow_radius
+from jaxkit.gravity.observables import isco, photon_sphere, shadow_radius
 from jaxkit.gravity.shadow import Image, critical_curve_kerr, image
 from jaxkit.report.figures import save, style
 from jaxkit.report.latex import Document, number
@@ -26,10 +27,12 @@ ASSUMPTION = (
 )
 CAPTIONS = {
     "profiles": "f(r) of general relativity, Kehagias-Sfetsos (two couplings) and Lu-Mei-Pope.",
-    "potentials": "Effective potentials. Lu-Mei-Pope, without a Kepler regime, lies above the frame: it grows as r².",
+    "potentials": "Effective potentials. Lu-Mei-Pope crosses the frame once and grows as r²: no orbit is Kepler's.",
     "orbits": "Three turns of one orbit (p = 12 M, e = 0.5), turning points equal.",
     "bounce": "A universe with radiation and k = -1 bounces instead of beginning: integrated and exact.",
     "shadow": "Kerr with a = 0.9 and a thin disk seen at 80 degrees, traced ray by ray; dashed: the critical curve.",
+    "redshift": "The same disk: the side that comes towards us shines blue, the inner edge red.",
+    "posterior": "All measurements together: the posterior of 1/omega, flat prior.",
     "bounds": "What each measurement says of the coupling omega, in one unit.",
 }
 
@@ -105,6 +108,7 @@ def write(
     checks: Sequence[Residual],
     limits: Sequence[Bound],
     claims: Sequence[Claim],
+    found: Posterior,
     *,
     quick: bool,
 ) -> tuple[tuple[Path, ...], str, Image]:
@@ -114,21 +118,23 @@ def write(
         The files, one sentence on the typesetting, and the traced image.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    picture = image(kerr(a=0.9), pixels=24 if quick else 64, extent=16.0)
-    holes = contenders()
+    picture = image(kerr(a=0.9), pixels=32 if quick else 256, extent=16.0)
+    holes, edge = contenders(), critical_curve_kerr(0.9, 80.0)
     bound = {name: m for name, m in holes.items() if not name.startswith("LMP")}
     draw = {
         "profiles": lambda axes: plots.plot_profiles(holes, axes=axes),
         "potentials": lambda axes: plots.plot_potentials(holes, axes=axes),
         "orbits": lambda axes: plots.plot_orbits(bound, axes=axes),
         "bounce": lambda axes: plots.plot_bounce(dict(cosmology.UNIVERSE), axes=axes),
-        "shadow": lambda axes: plots.plot_image(picture, axes=axes, curve=critical_curve_kerr(0.9, 80.0)),
+        "shadow": lambda axes: plots.plot_image(picture, axes=axes, curve=edge),
+        "redshift": lambda axes: plots.plot_redshift(picture, axes=axes, curve=edge),
+        "posterior": lambda axes: plots.plot_posterior(found, axes=axes),
         "bounds": lambda axes: plots.plot_bounds(limits, axes=axes),
     }
     files = []
     with style() as plt:
         for name, fill in draw.items():
-            figure, axes = plt.subplots(figsize=(5.2, 4.6) if name in ("orbits", "shadow") else (5.6, 3.8))
+            figure, axes = plt.subplots(figsize=(5.2, 4.6) if name in ("orbits", "shadow", "redshift") else (5.6, 3.8))
             fill(axes)
             files.append(save(figure, folder / f"{name}.png", caption=CAPTIONS[name]))
     document = _document(table, checks, limits, claims)

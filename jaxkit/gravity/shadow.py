@@ -206,7 +206,7 @@ def _nudge(x: Array, p: Array) -> Array:
 
 def _stop(metric: Metric, params: Params) -> ArrayLike:
     """A radius from which no light returns: near the horizon, or well inside a naked singularity's photon sphere."""
-    from jaxkit.gravity.observables import horizon
+    from jaxkit.gravity.horizons import horizon
 
     place = horizon(metric, params)
     if int(place.status) == int(Status.ok):

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+import safetensors
 
 from jaxkit.core import checks
 
@@ -58,7 +59,7 @@ def save(path: str | Path, tree: Any, *, meta: Mapping[str, Any] | None = None) 
     """
     path, leaves = Path(path), _named(tree)
     keys = {name: str(jax.random.key_impl(leaf)) for name, leaf in leaves.items() if _is_key(leaf)}
-    arrays = {name: np.asarray(_plain(leaf)) for name, leaf in leaves.items()}
+    arrays = {name: np.asarray(_plain(leaf), _form(leaf)[1]) for name, leaf in leaves.items()}
     metadata = {"meta": json.dumps(dict(meta or {})), "keys": json.dumps(keys), "sha256": "0" * 64}
     data = _encode(arrays, metadata)
     header = int.from_bytes(data[:8], "little")
@@ -154,8 +155,23 @@ def _plain(leaf: Any) -> Any:
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
+def _form(leaf: Any) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of what is kept of a leaf.
+
+    A number or a NumPy array is what JAX makes of it: single in single precision, as its template will be then.
+    """
+    if _is_key(leaf):
+        bits = jax.eval_shape(jax.random.key_data, leaf)
+        return bits.shape, np.dtype(bits.dtype)
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+    return tuple(np.shape(leaf)), jax.dtypes.canonicalize_dtype(dtype)
+
+
 def _encode(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytearray:
-    """The format "safetensors": length of the header, header (JSON), data; wide items first: all lie aligned."""
+    """The format "safetensors": length of the header, header (JSON), data; wide items first: all lie aligned.
+
+    Not the library's own writer, which orders the metadata at random: equal trees must make equal files.
+    """
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     order = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))
     end = 0
@@ -192,12 +208,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, dict[st
     digest.update(data[high:])
     if digest.hexdigest() != bytes(data[low:high]).decode():
         raise DamagedError(f"Checkpoint {path} is damaged: its SHA-256 is not the one it was written with.")
-    tensors = json.loads(bytes(data[8 : 8 + header]))
-    fields, body = tensors.pop("__metadata__"), data[8 + header :]
-    for tensor in tensors.values():
-        low, high = tensor["data_offsets"]
-        tensor["data"] = body[low:high]
-    return json.loads(fields["meta"]), json.loads(fields["keys"]), tensors
+    try:
+        fields = json.loads(bytes(data[8 : 8 + header]))["__metadata__"]
+        return json.loads(fields["meta"]), json.loads(fields["keys"]), dict(safetensors.deserialize(bytes(data)))
+    except (KeyError, ValueError, safetensors.SafetensorError) as error:  # made with care, but not by us
+        raise DamagedError(f"Checkpoint {path} is damaged: {error}.") from None
 
 
 def _restore(path: Path, content: tuple[dict, dict[str, str], dict[str, dict[str, Any]]], like: T) -> T:
@@ -208,15 +223,14 @@ def _restore(path: Path, content: tuple[dict, dict[str, str], dict[str, dict[str
         raise CheckpointError(f"Checkpoint {path} does not fit: it {where} array `{missing}`.")
     leaves = []
     for name, leaf in wanted.items():
-        tensor, template = tensors[name], jax.eval_shape(_plain, leaf)
+        tensor, (shape, dtype) = tensors[name], _form(leaf)
         kind = _kind(leaf, keys.get(name))
-        dtype = np.dtype(template.dtype)
         have = f"{_DTYPES.get(tensor['dtype'], tensor['dtype'])}{tuple(tensor['shape'])}"
-        want = f"{dtype.name}{tuple(template.shape)}"
+        want = f"{dtype.name}{shape}"
         have, want = (f"{keys.get(name, '')} {have}".strip(), f"{kind or ''} {want}".strip())
         if have != want:
             raise CheckpointError(f"Checkpoint {path} does not fit: `{name}` must be {want}, but is {have}.")
-        array = jnp.asarray(np.frombuffer(tensor["data"], dtype).reshape(template.shape))
+        array = jnp.asarray(np.frombuffer(tensor["data"], dtype).reshape(shape))
         leaves.append(jax.random.wrap_key_data(array, impl=keys[name]) if name in keys else array)
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 

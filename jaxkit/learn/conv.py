@@ -111,7 +111,7 @@ def conv(
     )
     if _is_product(geometry):
         steps = tuple(slice(None, None, s) for s in geometry.stride)
-        return x[(slice(None), *steps)] @ w.reshape(w.shape[-2:])  # four times faster than a convolution on the CPU
+        return x[(slice(None), *steps)] @ w.reshape(w.shape[-2:])  # 1.4 times faster than a convolution on the CPU
     return _bind(conv_p, x, w, geometry)
 
 
@@ -246,20 +246,25 @@ def _conv_transpose(y: Array, w: Array, *, geometry: Geometry) -> Array:
 
 
 def _correlation(x: Array, y: Array, *, geometry: Geometry) -> Array:
-    """A convolution in which batch and channels change places: `y` is the kernel, with holes where `stride > 1`."""
-    g, axes = geometry, _axes(len(geometry.size))
+    """A convolution in which batch and channels change places: `y` is the kernel, with holes where `stride > 1`.
+
+    The places are changed by transposing, not by naming axes: inside a loop (`lax.scan`, `lax.while_loop`) XLA does
+    not bring a convolution with unusual axes into the order its fast kernel needs, and runs one fifty times slower.
+    """
+    g, space = geometry, len(geometry.size)
     pairs = []
     for n, have, reach, step, (low, _) in zip(g.size, g.output, g.reach, g.stride, g.padding, strict=True):
         pairs.append((low, step * (have - 1) + reach - n - low))
-    return jax.lax.conv_general_dilated(
-        x,
-        y,
+    w = jax.lax.conv_general_dilated(
+        jnp.swapaxes(x, 0, -1),
+        jnp.moveaxis(y, 0, -2),
         g.dilation,
         pairs,
         rhs_dilation=g.stride,
-        dimension_numbers=(f"C{axes}N", f"I{axes}O", f"{axes}NC"),
+        dimension_numbers=_numbers(space),
         batch_group_count=g.groups,
     )
+    return jnp.moveaxis(w, 0, -2)
 
 
 # The three primitives, and what JAX must know of them: shapes, programs, derivatives, batches.

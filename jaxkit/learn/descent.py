@@ -1,7 +1,7 @@
 """One step of descent: batches, gradients, the optimizer's move, the average, and the guard against non-numbers."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,8 @@ from jaxkit.core.struct import struct
 from jaxkit.learn import scale
 
 Logs = dict[str, Any]
+# Of an average: a number, or a function of the step's index.
+Decay = float | Callable[[Array], Any]
 
 
 @struct
@@ -36,25 +38,18 @@ class State:
     steps: Int[Array, ""]
 
 
-# One step, not yet guarded: (state, index of the step, data) -> (state, what to log, whether all was finite).
-Update = Callable[[State, Array, Any], tuple[State, Logs, Array]]
+class Update(Protocol):
+    """One step; a state that is not alive stays as it is. `careful` looks at gradients too, not at losses alone."""
+
+    def __call__(self, state: State, i: Array, data: Any, *, careful: bool) -> tuple[State, Logs]:
+        """The next state, and what to log."""
+        ...
 
 
 def begin(params: PyTree, ema: PyTree, opt_state: PyTree) -> State:
-    """The state before the first step; every array a copy, so that the caller's are never donated."""
-    params, ema, opt_state = jax.tree.map(_own, (params, ema, opt_state))
+    """The state before the first step, every array of a definite dtype."""
+    params, ema, opt_state = jax.tree.map(_definite, (params, ema, opt_state))
     return State(params, ema, opt_state, jnp.ones((), bool), jnp.zeros((), int))
-
-
-def advance(update: Update, state: State, i: Int[Array, ""], data: PyTree) -> tuple[State, Logs]:
-    """One step, undone unless everything in it was finite."""
-    moved, logs, finite = update(state, i, data)
-    alive = state.alive & finite
-    keep = lambda new, old: jnp.where(alive, new, old)
-    params, ema, opt_state = jax.tree.map(
-        keep, (moved.params, moved.ema, moved.opt_state), (state.params, state.ema, state.opt_state)
-    )
-    return State(params, ema, opt_state, alive, state.steps + alive.astype(state.steps.dtype)), logs
 
 
 def status(state: State) -> Int[Array, ""]:
@@ -92,8 +87,8 @@ def gradient(
     key: Any,
     index: Int[Array, ""],
     accumulate: int,
-) -> tuple[Array, Logs, PyTree, Array]:
-    """Value, metrics and gradient of a loss, averaged over `accumulate` batches, and whether all are finite."""
+) -> tuple[Logs, PyTree]:
+    """What to log (the value as `loss`, and the metrics) and the gradient, averaged over `accumulate` batches."""
 
     def call(params: PyTree, batch: PyTree, key: Any) -> tuple[Array, Logs]:
         value = loss(params, batch, key)
@@ -113,29 +108,52 @@ def gradient(
         add = lambda total, part: (jax.tree.map(jnp.add, total, one(part)), None)
         total, _ = jax.lax.scan(add, zeros, jnp.arange(accumulate))
         (value, metrics), slope = jax.tree.map(lambda v: v / jnp.asarray(accumulate, v.dtype), total)
-    finite = [jnp.all(jnp.isfinite(v)) for v in jax.tree.leaves((value, slope))]
-    return value, metrics, slope, jnp.all(jnp.stack(finite))
+    return {"loss": value, **metrics}, slope
+
+
+def finite(loss: Array, slope: PyTree, *, careful: bool) -> Bool[Array, ""]:
+    """Whether the loss, and with `careful` its gradient too, are finite."""
+    looked_at = [loss, *(jax.tree.leaves(slope) if careful else ())]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(v)) for v in looked_at]))
 
 
 def descend(
-    method: optax.GradientTransformation, slope: PyTree, opt_state: PyTree, params: PyTree
+    method: optax.GradientTransformation, slope: PyTree, opt_state: PyTree, params: PyTree, alive: Array
 ) -> tuple[PyTree, PyTree]:
-    """New parameters and optimizer state."""
-    # Some of optax's bias corrections mix integers and floats: allow it for them alone.
-    with jax.numpy_dtype_promotion("standard"):
-        updates, opt_state = method.update(slope, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state
+    """New parameters and optimizer state; the old ones unless `alive`."""
+
+    def move(slope: PyTree, opt_state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
+        # Some of optax's bias corrections mix integers and floats: allow it for them alone.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, moved = method.update(slope, opt_state, params)
+            new = optax.apply_updates(params, updates)
+        same = lambda new, old: new if _is_key(new) else jnp.asarray(new, old.dtype)
+        return jax.tree.map(same, (new, moved), (params, opt_state))
+
+    # A branch: selecting old or new values entry by entry (which it is under vmap) costs up to a fifth of a step.
+    return jax.lax.cond(alive, move, lambda _, opt_state, params: (params, opt_state), slope, opt_state, params)
 
 
-def average(ema: PyTree, params: PyTree, decay: float) -> PyTree:
-    """Exponential moving average of the parameters."""
-    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
+def average(ema: PyTree, params: PyTree, decay: Decay, i: Array, alive: Array) -> PyTree:
+    """Exponential moving average of the parameters after step i; the old one unless `alive`."""
+    share = decay(i) if callable(decay) else decay
+
+    def move(ema: PyTree, params: PyTree) -> PyTree:
+        one = lambda old, new: jnp.asarray(share, old.dtype) * old + jnp.asarray(1 - share, old.dtype) * new
+        return jax.tree.map(one, ema, params)
+
+    return jax.lax.cond(alive, move, lambda ema, _: ema, ema, params)
+
+
+def check_decay(name: str, decay: Any) -> None:
+    """Raise `ValueError` unless it is None, a schedule, or a number in [0, 1)."""
+    fits = decay is None or callable(decay) or 0 <= decay < 1
+    checks.require(fits, name, "lie in [0, 1), or be a function of the step", f"is {decay}")
 
 
 def trainable(name: str, params: PyTree) -> PyTree:
     """Parameters as floating arrays of a definite dtype."""
-    definite = lambda v: jnp.asarray(v, v.dtype)  # a Python number's dtype is weak, and would change in the first step
-    return jax.tree.map(lambda v: definite(checks.floating(name, v)), params)
+    return jax.tree.map(lambda v: _definite(checks.floating(name, v)), params)
 
 
 def described(params: PyTree, key: Any) -> dict[str, Any]:
@@ -145,13 +163,15 @@ def described(params: PyTree, key: Any) -> dict[str, Any]:
     return {"parameters": size, "key": seed}
 
 
+def _is_key(value: Any) -> bool:
+    return jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
 def _bits(key: Any) -> Any:
-    return jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+    return jax.random.key_data(key) if _is_key(key) else key
 
 
-def _own(leaf: Any) -> Array:
-    """A copy of its own, of a definite dtype."""
+def _definite(leaf: Any) -> Array:
+    """An array whose dtype is not weak, as a Python number's is: it would change in the first step."""
     array = jnp.asarray(leaf)
-    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(jnp.array(jax.random.key_data(array)), impl=jax.random.key_impl(array))
-    return jnp.array(array, array.dtype, copy=True)
+    return array if _is_key(array) else jnp.asarray(array, array.dtype)

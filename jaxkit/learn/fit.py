@@ -12,6 +12,8 @@ from jaxkit.core import checks
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
 from jaxkit.learn import descent, train
+from jaxkit.learn.descent import Decay, State
+from jaxkit.learn.runlog import RunLog
 
 P = TypeVar("P")
 
@@ -50,15 +52,16 @@ def fit(
     steps: int = 1000,
     key: PRNGKeyArray | None = None,
     chunk: int = 200,
-    ema: float | None = None,
+    ema: Decay | None = None,
     accumulate: int = 1,
     opt_state: Any = None,
     devices: Sequence[Any] | None = None,
     progress: bool = False,
-    log: str | Path | None = None,
+    log: str | Path | RunLog | None = None,
     checkpoint: str | Path | None = None,
     keep: int = 2,
     resume: bool = False,
+    watch: Callable[[int, State], Any] | None = None,
 ) -> Fit[P]:
     """Minimise a loss by a gradient method.
 
@@ -75,16 +78,18 @@ def fit(
         steps: Number of steps.
         key: Key of the loss's own noise; step i gets `fold_in(key, i)`.
         chunk: Steps a dispatch.
-        ema: Decay of an averaged copy of the parameters, such as 0.999.
+        ema: Decay of an averaged copy of the parameters, such as 0.999, or a function of the step's index.
         accumulate: Average the gradient over so many batches a step (`batches(i * accumulate + j)`; fixed arrays are
             cut along their first axis).
         opt_state: To go on from an earlier fit; None starts afresh.
         devices: Cut every batch over these devices.
         progress: Show a bar, where the output is a terminal.
-        log: Folder for `run.json` and `metrics.jsonl`.
+        log: Folder for `run.json` and `metrics.jsonl`, or a `runlog.RunLog`.
         checkpoint: Folder for checkpoints, one a chunk.
         keep: Checkpoints that are kept.
         resume: Go on from the newest good checkpoint in that folder, if there is one.
+        watch: Called between chunks with the steps done and the state (`params`, `ema`, `opt_state`): to validate, or
+            keep the best. If it returns something true, the run ends, and the rest of `history` is not a number.
 
     Returns:
         A `Fit`. It does not raise: call `.checked()`, or look at `.status`.
@@ -99,7 +104,7 @@ def fit(
         [3.0, 3.0]
     """
     checks.require(accumulate > 0, "accumulate", "be positive", f"is {accumulate}")
-    checks.require(ema is None or 0 <= ema < 1, "ema", "lie in [0, 1)", f"is {ema}")
+    descent.check_decay("ema", ema)
     method = optax.adam(1e-3) if optimizer is None else optimizer
     start: Any = descent.trainable("params", params)
     with jax.numpy_dtype_promotion("standard"):
@@ -107,17 +112,16 @@ def fit(
     data, batch_of = descent.source(batches, accumulate)
     keyed = loss if key is not None else lambda params, batch, _: loss(params, batch)
 
-    def update(state: descent.State, i: Array, data: Any) -> tuple[descent.State, descent.Logs, Array]:
+    def update(state: State, i: Array, data: Any, *, careful: bool) -> tuple[State, descent.Logs]:
         inner = None if key is None else jax.random.fold_in(key, i)
-        value, metrics, slope, finite = descent.gradient(
-            keyed, state.params, lambda j: batch_of(data, j), inner, i, accumulate
-        )
-        new, moved = descent.descend(method, slope, state.opt_state, state.params)
-        average = None if ema is None else descent.average(state.ema, new, ema)
-        return descent.State(new, average, moved, state.alive, state.steps), {"loss": value, **metrics}, finite
+        logs, slope = descent.gradient(keyed, state.params, lambda j: batch_of(data, j), inner, i, accumulate)
+        alive = state.alive & descent.finite(logs["loss"], slope, careful=careful)
+        new, moved = descent.descend(method, slope, state.opt_state, state.params, alive)
+        averaged = None if ema is None else descent.average(state.ema, new, ema, i, alive)
+        return State(new, averaged, moved, alive, state.steps + alive.astype(state.steps.dtype)), logs
 
     config = {"ema": ema, "accumulate": accumulate, **descent.described(start, key)}
-    host = train.Host("fit", chunk, progress, log, checkpoint, keep, resume, devices, config)
+    host = train.Host("fit", chunk, progress, log, checkpoint, keep, resume, devices, watch, config)
     state, logs = train.run(
         update, descent.begin(start, start if ema is not None else None, opt_state), data, steps, host
     )

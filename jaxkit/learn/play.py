@@ -13,6 +13,8 @@ from jaxkit.core import checks
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
 from jaxkit.learn import descent, train
+from jaxkit.learn.descent import Decay, State
+from jaxkit.learn.runlog import RunLog
 
 
 @struct
@@ -20,7 +22,8 @@ class Play(Outcome):
     """Where the players came, and how. Everything is a dictionary with a key a player.
 
     Attributes:
-        players: Parameters of every player after the last step (the last finite ones).
+        players: Parameters of every player after the last step (the last finite ones: in a step that fails, nobody
+            moves from the player on whose loss is not finite).
         ema: Exponential moving averages of the players that asked for one.
         opt_states: States of the optimizers: pass them back to go on.
         history: Loss of each player before its (last) update in a step, shape `(steps,)`.
@@ -51,15 +54,16 @@ def play(
     repeats: Mapping[str, int] | None = None,
     simultaneous: bool = False,
     chunk: int = 200,
-    ema: Mapping[str, float | None] | None = None,
+    ema: Mapping[str, Decay | None] | None = None,
     accumulate: int = 1,
     opt_states: Mapping[str, Any] | None = None,
     devices: Sequence[Any] | None = None,
     progress: bool = False,
-    log: str | Path | None = None,
+    log: str | Path | RunLog | None = None,
     checkpoint: str | Path | None = None,
     keep: int = 2,
     resume: bool = False,
+    watch: Callable[[int, State], Any] | None = None,
 ) -> Play:
     """Let players move, each down its own loss in its own parameters.
 
@@ -77,15 +81,17 @@ def play(
         repeats: Player -> updates a step; 1 where not given.
         simultaneous: Move all at once, from the same point.
         chunk: Steps a dispatch.
-        ema: Player -> decay of an averaged copy of its parameters; none where not given.
+        ema: Player -> decay (see `fit`) of an averaged copy of its parameters; none where not given.
         accumulate: Average each gradient over so many batches.
         opt_states: To go on from an earlier play.
         devices: Cut every batch over these devices.
         progress: Show a bar, where the output is a terminal.
-        log: Folder for `run.json` and `metrics.jsonl`.
+        log: Folder for `run.json` and `metrics.jsonl`, or a `runlog.RunLog`.
         checkpoint: Folder for checkpoints, one a chunk.
         keep: Checkpoints that are kept.
         resume: Go on from the newest good checkpoint in that folder, if there is one.
+        watch: Called between chunks with the steps done and the state (`params`, `ema`, `opt_state`): to validate, or
+            keep the best. If it returns something true, the run ends, and the rest of `history` is not a number.
 
     Returns:
         A `Play`. It does not raise: call `.checked()`, or look at `.status`.
@@ -112,43 +118,41 @@ def play(
     with jax.numpy_dtype_promotion("standard"):
         states = {name: (opt_states or {}).get(name) for name in names}
         states = {n: optimizers[n].init(start[n]) if s is None else s for n, s in states.items()}
-    averaged = {name: start[name] for name in names if ema.get(name) is not None}
+    decays = {name: decay for name, decay in ema.items() if decay is not None}
+    averaged = {name: start[name] for name in decays}
     data, batch_of = descent.source(batches, accumulate)
     updates = 1 if simultaneous else sum(repeats.values())
 
-    def move(name: str, all_: dict, opt_state: Any, i: Array, j: Any, data: Any) -> tuple[Any, Any, Any, Array]:
-        loss = lambda own, batch, key: losses[name](all_ | {name: own}, batch, key)
+    def move(
+        name: str, seen: dict, carry: tuple[Any, Any, Array], i: Array, j: Any, data: Any, *, careful: bool
+    ) -> tuple[tuple[Any, Any, Array], descent.Logs]:
+        """One update of one player: ((its parameters, its optimizer's state, alive), what to log)."""
+        own, opt_state, alive = carry
+        loss = lambda own, batch, key: losses[name](seen | {name: own}, batch, key)
         inner = jax.random.fold_in(jax.random.fold_in(key, i), j)
-        value, metrics, slope, finite = descent.gradient(
-            loss, all_[name], lambda k: batch_of(data, k), inner, i * updates + j, accumulate
-        )
-        new, moved = descent.descend(optimizers[name], slope, opt_state, all_[name])
-        return new, moved, {"loss": value, **metrics}, finite
+        logs, slope = descent.gradient(loss, own, lambda k: batch_of(data, k), inner, i * updates + j, accumulate)
+        alive = alive & descent.finite(logs["loss"], slope, careful=careful)
+        return (*descent.descend(optimizers[name], slope, opt_state, own, alive), alive), logs
 
-    def update(state: descent.State, i: Array, data: Any) -> tuple[descent.State, descent.Logs, Array]:
-        here, opts, logs, fine, first = dict(state.params), dict(state.opt_state), {}, jnp.ones((), bool), 0
+    def update(state: State, i: Array, data: Any, *, careful: bool) -> tuple[State, descent.Logs]:
+        here, opts, alive, logs, first = dict(state.params), dict(state.opt_state), state.alive, {}, 0
         for name in names:
             seen = state.params if simultaneous else dict(here)
-
-            def again(carry: Any, j: Any, name: str = name, seen: dict = seen) -> tuple[Any, Any]:
-                own, opt_state, fine = carry
-                own, opt_state, row, finite = move(name, seen | {name: own}, opt_state, i, j, data)
-                return (own, opt_state, fine & finite), row
-
-            carry = (here[name], opts[name], fine)
+            again = lambda carry, j, name=name, seen=seen: move(name, seen, carry, i, j, data, careful=careful)
+            carry = (here[name], opts[name], alive)
             if repeats[name] == 1:
                 carry, logs[name] = again(carry, first)
             else:
                 carry, rows = jax.lax.scan(again, carry, first + jnp.arange(repeats[name]))
                 logs[name] = jax.tree.map(lambda v: v[-1], rows)
-            here[name], opts[name], fine = carry
+            here[name], opts[name], alive = carry
             first += 0 if simultaneous else repeats[name]
-        averages = {n: descent.average(v, here[n], ema[n]) for n, v in state.ema.items()}  # pyright: ignore
-        return descent.State(here, averages, opts, state.alive, state.steps), logs, fine
+        averages = {n: descent.average(v, here[n], decays[n], i, alive) for n, v in state.ema.items()}
+        return State(here, averages, opts, alive, state.steps + alive.astype(state.steps.dtype)), logs
 
     config = {"ema": ema, "accumulate": accumulate, "repeats": repeats, "simultaneous": simultaneous}
     config |= descent.described(start, key)
-    host = train.Host("play", chunk, progress, log, checkpoint, keep, resume, devices, config)
+    host = train.Host("play", chunk, progress, log, checkpoint, keep, resume, devices, watch, config)
     state, logs = train.run(update, descent.begin(start, averaged, states), data, steps, host)
     history = {name: logs[name].pop("loss") for name in names}
     return Play(state.params, state.ema, state.opt_state, history, logs, descent.status(state), state.steps)
@@ -164,4 +168,4 @@ def _check(names: tuple, players: Mapping, optimizers: Mapping, repeats: Mapping
     once = not simultaneous or all(count == 1 for count in repeats.values())
     checks.require(once, "repeats", "be 1 for players that move at once", f"is {dict(repeats)}")
     for decay in ema.values():
-        checks.require(decay is None or 0 <= decay < 1, "ema", "lie in [0, 1)", f"contains {decay}")
+        descent.check_decay("ema", decay)

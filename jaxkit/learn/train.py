@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from jaxtyping import Array, PyTree
 
 from jaxkit.core import checks
 from jaxkit.learn import checkpoint, runlog, scale
-from jaxkit.learn.descent import Logs, State, Update, advance
+from jaxkit.learn.descent import Logs, State, Update
 from jaxkit.learn.progress import bar
 
 TERMINATED = 128 + signal.SIGTERM  # what a shell reports for a process that SIGTERM ended
@@ -36,6 +36,7 @@ class Host:
     keep: int = 2
     resume: bool = False
     devices: Sequence[Any] | None = None
+    watch: Callable[[int, State], Any] | None = None
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -51,9 +52,11 @@ def run(update: Update, state: State, data: PyTree, steps: int, host: Host) -> t
         not host.resume or host.checkpoint is not None, "checkpoint", "be a folder to resume from", "is None"
     )
     if inside_a_trace():
-        asked = [name for name in ("progress", "log", "checkpoint", "resume", "devices") if getattr(host, name)]
+        asked = [
+            name for name in ("progress", "log", "checkpoint", "resume", "devices", "watch") if getattr(host, name)
+        ]
         checks.require(not asked, (asked or [""])[0], "not be used inside a trace", "is, and needs the host")
-        return jax.lax.scan(lambda s, i: advance(update, s, i, data), state, jnp.arange(steps))
+        return jax.lax.scan(lambda s, i: update(s, i, data, careful=True), state, jnp.arange(steps))
     return _chunked(update, state, data, steps, host)
 
 
@@ -65,13 +68,16 @@ def inside_a_trace() -> bool:
 
 
 def _chunked(update: Update, state: State, data: PyTree, steps: int, host: Host) -> tuple[State, Logs]:
-    """Chunks of one compiled loop with a donated state; a run whose loss is not finite ends early."""
+    """Chunks of one compiled loop; a run whose loss is not finite ends early."""
     layout = scale.layout(host.devices)
     with layout.spreading():
-        shapes = jax.eval_shape(lambda s, d: update(s, jnp.asarray(0), d)[1], state, data)
+        shapes = jax.eval_shape(lambda s, d: update(s, jnp.asarray(0), d, careful=False)[1], state, data)
     history = jax.tree.map(lambda v: _unset((steps, *v.shape), v.dtype), shapes)
     state, start = _resumed(state, history, host, steps)
-    state, data = layout.place(state), layout.place(data, spread=True)
+    # Batches are cut; a data set from which rows are drawn is whole everywhere, or every draw would be communicated.
+    # NumPy arrays go to the device now, not once a chunk.
+    data = layout.place(jax.tree.map(jnp.asarray, data), spread=not callable(data))
+    state = layout.place(state)
     program = _program(update, shapes, min(host.chunk, steps), layout)
     with contextlib.ExitStack() as stack:
         stack.enter_context(layout.spreading())
@@ -80,8 +86,9 @@ def _chunked(update: Update, state: State, data: PyTree, steps: int, host: Host)
         while start < steps:
             stop = min(start + host.chunk, steps)
             clock = time.perf_counter()
-            state, rows = program(state, data, jnp.asarray(start), jnp.asarray(stop))
-            rows, alive = jax.device_get((rows, state.alive))  # waits for the chunk
+            state, rows = program(state, data, start, stop)
+            scale.pulse()
+            alive = bool(state.alive)
             done = stop if alive else min(stop, int(state.steps) + 1)
             rows = jax.tree.map(lambda v, length=done - start: v[:length], rows)
             jax.tree.map(
@@ -97,27 +104,41 @@ def _chunked(update: Update, state: State, data: PyTree, steps: int, host: Host)
                 checkpoint.store(host.checkpoint, stop, {"state": state, "history": so_far}, keep=host.keep)
             if host.checkpoint and _anywhere(bool(terminated)) and start < steps:
                 raise SystemExit(TERMINATED)
+            if host.watch is not None and host.watch(stop, state):
+                break
     return state, jax.tree.map(jnp.asarray, history)
 
 
 def _program(update: Update, shapes: Logs, size: int, layout: scale.Layout) -> Any:
-    """The compiled chunk: (state, data, first step, step to stop before) -> (state, logs of up to `size` steps).
+    """The compiled chunk: (state, data, first step, step to stop before) -> (state, logs of the steps on the host).
 
     A loop whose length is an argument: one program for all chunks, the last one too, hence the same bits however a run
-    is cut or resumed.
+    is cut or resumed. Looking at every gradient costs up to an eighth of a step, so the losses alone are looked at, and
+    after the chunk the parameters; if those are not finite, the chunk runs again from where it began, carefully. (The
+    state is not donated for that reason: it is copied once a chunk, and two states are held.)
     """
 
-    def loop(state: State, data: PyTree, start: Array, stop: Array) -> tuple[State, Logs]:
+    def loop(state: State, data: PyTree, start: Array, stop: Array, *, careful: bool) -> tuple[State, Logs, Array]:
         def body(carry: Any) -> Any:
             i, state, logs = carry
-            state, new = advance(update, state, i, data)
+            state, new = update(state, i, data, careful=careful)
             return i + 1, state, jax.tree.map(lambda rows, v: rows.at[i - start].set(v), logs, new)
 
         rows = jax.tree.map(lambda v: jnp.zeros((size, *v.shape), v.dtype), shapes)
         going = lambda carry: (carry[0] < stop) & carry[1].alive
-        return jax.lax.while_loop(going, body, (start, state, rows))[1:]
+        _, state, rows = jax.lax.while_loop(going, body, (start, state, rows))
+        return state, rows, jnp.all(jnp.stack([jnp.all(jnp.isfinite(v)) for v in jax.tree.leaves(state.params)]))
 
-    return jax.jit(loop, donate_argnums=0, out_shardings=layout.whole)
+    compiled = jax.jit(loop, static_argnames="careful", out_shardings=layout.whole)
+
+    def program(state: State, data: PyTree, start: int, stop: int) -> tuple[State, Logs]:
+        bounds = jnp.asarray(start), jnp.asarray(stop)
+        moved, rows, whole = compiled(state, data, *bounds, careful=False)
+        if not whole:
+            moved, rows, _ = compiled(state, data, *bounds, careful=True)
+        return moved, jax.device_get(rows)
+
+    return program
 
 
 def _resumed(state: State, history: Logs, host: Host, steps: int) -> tuple[State, int]:

@@ -19,25 +19,25 @@ def precision_of(d):
 
 
 @functools.partial(jax.jit, static_argnames=("backwards", "chains", "levels"))
-def estimate(key, precision, *, backwards=False, chains=1500, levels=300):
+def estimate(key, precision, *, backwards=False, chains=1000, levels=300):
     d = len(precision)
-    energy = lambda x, p: 0.5 * (x - 0.5) @ p @ (x - 0.5)
+    energy = lambda x, p: 0.5 * (x - 0.2) @ p @ (x - 0.2)
     samples = None
     if backwards:
         white = jax.random.normal(key, (chains, d))
-        samples = 0.5 + jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(precision).T, white.T).T
+        samples = 0.2 + jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(precision).T, white.T).T
     return log_partition(
-        energy, jnp.zeros(d), precision, key=key, scale=1.0, chains=chains, levels=levels, samples=samples
+        energy, jnp.zeros(d), precision, key=key, scale=0.8, chains=chains, levels=levels, samples=samples
     )
 
 
-@pytest.mark.parametrize("d", [2, 6, 21, 43])
+@pytest.mark.parametrize("d", [2, 6, *(pytest.param(d, marks=pytest.mark.slow) for d in (21, 43))])
 def test_log_z_of_gaussians(key, d):
     precision = precision_of(d)
     exact = 0.5 * d * math.log(2 * math.pi) - 0.5 * float(jnp.linalg.slogdet(precision)[1])
-    found = estimate(key, precision, chains=3500 if d > 21 else 1500, levels=400 if d > 21 else 300).checked()
+    found = estimate(key, precision, chains=2000 if d > 21 else 1000).checked()
     assert abs(float(found.value) - exact) < 0.02, (float(found.value) - exact, float(found.std_error))
-    assert float(found.std_error) < 0.015
+    assert float(found.std_error) < 0.01
 
 
 def test_the_truth_lies_between_cooling_and_heating(key):
@@ -47,7 +47,7 @@ def test_the_truth_lies_between_cooling_and_heating(key):
     down = estimate(key, precision, chains=200, levels=10).checked()
     up = estimate(key, precision, chains=200, levels=10, backwards=True).checked()
     low, high = base + float(down.log_weights.mean()), base - float(up.log_weights.mean())
-    assert low + 0.02 < exact < high - 0.02
+    assert low + 0.01 < exact < high - 0.01
     assert high - low < 1.5
     assert low < float(down.value) < high
     assert low < float(up.value) < high

@@ -19,6 +19,23 @@ def test_kerr_kretschmann_and_vacuum():
     np.testing.assert_allclose(at.weyl, at.riemann, atol=1e-14)
 
 
+@pytest.mark.slow
+def test_many_points_are_the_same_and_differentiable():
+    hole = gravity.kerr_newman()
+    points = POINT[None] + jnp.arange(5.0)[:, None] * jnp.array([[0.0, 0.3, 0.1, 0.0]])
+    many = gravity.curvatures(hole, lambda k: {"s": k.einstein[0, 3], "k": k.kretschmann}, width=2)
+    found = many(points)
+    one = gravity.curvature(hole)
+    for i in (0, 4):
+        at = one(points[i])
+        assert float(found["s"][i]) == pytest.approx(float(at.einstein[0, 3]), rel=1e-11)
+        assert float(found["k"][i]) == pytest.approx(float(at.kretschmann), rel=1e-12)
+    value = lambda charge: many(points, {"Q": charge})["k"][1]
+    step = 1e-5
+    difference = (value(0.3 + step) - value(0.3 - step)) / (2 * step)
+    assert float(jax.jit(jax.grad(value))(0.3)) == pytest.approx(float(difference), rel=1e-6)
+
+
 def test_kehagias_sfetsos_curvature():
     at = gravity.curvature(gravity.kehagias_sfetsos(1.0))(jnp.array([0.0, 2.0, 1.1, 0.0]))
     assert float(at.kretschmann) == pytest.approx(0.328700015728027, rel=1e-13)
@@ -89,6 +106,24 @@ def test_detailed_balance_identity_on_a_metric_without_symmetry():
     couplings = dict(adm.HORAVA)
     expected = float(adm.detailed_balance_potential(at, c, couplings))
     assert float(adm.potential(at, c, couplings)) == pytest.approx(expected, rel=1e-13)
+
+
+def test_centre_of_kehagias_sfetsos_and_bianchi():
+    """r³ K -> 81 omega / 4, softer than Schwarzschild's 48/r⁶; and the divergence of Einstein's tensor is nothing."""
+    hole = gravity.kehagias_sfetsos(2.0)
+    at = jax.jit(gravity.curvature(hole))
+    r = 1e-5
+    assert float(at(jnp.array([0.0, r, 1.1, 0.0])).kretschmann) * r**3 == pytest.approx(81 / 4 * 2.0, rel=0.02)
+    x = jnp.array([0.0, 2.5, 1.1, 0.0])
+    here = at(x)
+    slope = gravity.covariant_derivative(lambda y: gravity.curvature(hole)(y).einstein, here.christoffel, x)
+    assert np.max(np.abs(slope)) > 1e-3
+    np.testing.assert_allclose(jnp.einsum("abc,ac->b", slope, here.inverse), 0, atol=1e-13)
+
+
+def test_wrong_signature_is_refused():
+    with pytest.raises(ValueError, match=r"must have the signature \(-, \+, \+, \+\), but has \(-, -, -, \+\) at"):
+        gravity.curvature(lambda x, p: jnp.diag(jnp.array([1.0, -1.0, -1.0, -1.0])) * x[1])(POINT)
 
 
 def test_user_metric_with_wrong_shape_or_signature():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxkit import gravity
+from jaxkit import SolverError, gravity
 from jaxkit.dynamics.symplectic import hamiltonian
 from jaxkit.gravity import cosmology
 
@@ -36,6 +36,18 @@ def test_kerr_ray_against_a_golden_end_point():
     np.testing.assert_array_equal(rays.p[:, [0, 3]], p[:, [0, 3]])
     back = gravity.trace(KERR, rays.x, rays.p, -100.0, rtol=1e-11, atol=1e-11)
     np.testing.assert_allclose(back.x, x, atol=1e-6)
+
+
+def test_metric_of_a_user_goes_through_trace():
+    """A plain function of the point, in Cartesian coordinates, without an inverse, with a shift."""
+    spin = lambda x, p: gravity.kerr(coordinates="kerr-schild")(x, p)
+    metric = gravity.from_function(spin, {"M": 1.0, "a": 0.9}, coordinates=("t", "x", "y", "z"))
+    x = jnp.array([[0.0, 20.0, 1.0, 3.0], [0.0, -20.0, 8.0, 1.0]])
+    p = gravity.momentum(metric, x, jnp.array([[-1.0, 0.3, 0.1], [1.0, 0.0, 0.0]]))
+    rays = gravity.trace(metric, x, p, 30.0, outer=60.0).checked()
+    assert np.max(rays.drift) < 1e-7
+    turn = lambda x, p: x[:, 1] * p[:, 2] - x[:, 2] * p[:, 1]
+    np.testing.assert_allclose(turn(rays.x, rays.p), turn(x, p), rtol=1e-7)
 
 
 def test_momentum_solves_the_quadratic_with_a_shift():
@@ -109,6 +121,57 @@ def test_bounds_and_the_correction_of_published_ones():
     jupiter = claims["Liu et al., arXiv 1010.6149, 'Jupiter'"]
     assert jupiter.recomputed < 1e-5 * jupiter.published
     assert "-44.95" in claims["Harko et al., PRSA 467, 1390, perihelion"].verdict
+
+
+def test_long_run_does_not_drift():
+    hole = gravity.kerr(a=0.7)
+    x = jnp.array([0.0, 10.0, np.pi / 2, 0.0])
+    p = gravity.momentum(hole, x, jnp.array([0.0, 1.0, 3.5]), mass=1.0)
+    motion = gravity.long_run(hole, x, p, step=1.0, steps=20_000, keep=100).checked()
+    error = np.abs(np.asarray(motion.energy) + 0.5)
+    assert error.max() < 1e-4
+    assert error[-20:].max() < 3 * error[:20].max() + 1e-12
+
+
+def test_ray_into_the_singularity_has_a_status():
+    """Rain coordinates are regular at the horizon: light goes through it and ends at r = 0."""
+    rain = gravity.painleve_gullstrand()
+    x = jnp.array([[0.0, 5.0, np.pi / 2, 0.0], [0.0, 5.0, np.pi / 2, 0.0]])
+    p = gravity.momentum(rain, x, jnp.array([[-1.0, 0.0, 0.1], [1.0, 0.0, 0.1]]))
+    rays = gravity.trace(rain, x, p, 50.0, inner=0, max_steps=400)
+    assert int(rays.status[0]) != 0
+    assert int(rays.status[1]) == 0
+    with pytest.raises(SolverError, match=r"geodesic: \w+ \(1 of 2 lanes failed, the first at index 0\)"):
+        rays.checked()
+
+
+def test_posterior_of_omega():
+    found = gravity.posterior(points=120)
+    mass = np.trapezoid(np.asarray(found.density), 1 / np.asarray(found.omega))
+    assert mass == pytest.approx(1, abs=0.02)
+    assert found.least95 < found.least68
+    assert found.least95 == pytest.approx(2.2e-18, rel=0.05)
+
+
+@pytest.mark.slow
+def test_text_metric_through_the_whole_chain():
+    """A metric never seen before: rays, picture, fit and posterior, beside the observables of the other files."""
+    hole = gravity.from_text("1 - 2M/r + M l^2 exp(-r/l)/r^3", params={"M": 1.0, "l": 0.5})
+    picture = gravity.image(hole, pixels=24, extent=8.0, inclination=60.0, disk=None)
+    area = float(np.mean(picture.captured)) * 256
+    assert area == pytest.approx(np.pi * float(gravity.shadow_radius(hole).value) ** 2, rel=0.08)
+    r0 = jnp.linspace(3.4, 6.0, 20)
+    bend = lambda metric, p, r: gravity.deflection(metric, p, r0=r).value
+    truth = {"M": 1.02, "l": 0.8}
+    noise = 3e-5 * np.random.default_rng(5).normal(size=20)
+    values = jax.vmap(lambda r: bend(hole, truth, r))(r0) + noise
+    draws = gravity.posterior_metric(
+        hole, bend, r0, values, jnp.full(20, 3e-5), {"M": 1.0, "l": 0.7}, key=jax.random.key(0), chains=4, steps=150
+    ).checked()
+    for name, value in truth.items():
+        x = np.asarray(draws.xs[name])
+        assert abs(x.mean() - value) < 4 * x.std(), name
+        assert float(draws.rhat[name]) < 1.1
 
 
 @pytest.mark.slow

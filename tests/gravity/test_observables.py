@@ -142,6 +142,49 @@ def KERR(a):
     return jnp.stack([pro.r, retro.r, *light, 1 - pro.energy])
 
 
+def test_closed_forms_of_kehagias_sfetsos():
+    """gravity-facts A4: the cubic of the photon sphere, the shadow in closed form, mass from the horizon, series."""
+    for omega in (0.5, 0.8, 3.0):
+        found = EVERYTHING(omega)
+        r, b, outer = (float(found[i]) for i in (2, 3, 0))
+        assert r**3 - 9 * r + 4 / omega == pytest.approx(0, abs=1e-12)
+        assert b == pytest.approx(r * ((r + 3) / (r - 1)) ** 0.5, rel=1e-13)
+        assert (1 + 2 * omega * outer**2) / (4 * omega * outer) == pytest.approx(1, rel=1e-13)
+    least = float(EVERYTHING(2 / 27**0.5 * (1 + 1e-3))[3])  # the least shadow of all, where the photon sphere ends
+    assert 4.40366947504 < least < 4.40366947504 + 0.01
+    r = 3**0.5
+    assert r * ((r + 3) / (r - 1)) ** 0.5 == pytest.approx(4.40366947504, rel=1e-11)
+    large = 1e4
+    series = (2 - 1 / (4 * large), (1 - 1 / (4 * large)) / (8 * np.pi), 3 - 2 / (9 * large),
+        27**0.5 * (1 - 1 / (27 * large)), 6 - 11 / (36 * large))  # fmt: skip
+    np.testing.assert_allclose(EVERYTHING(large)[:5], series, rtol=1e-8)
+
+
+def test_solar_system_and_star():
+    """gravity-facts A5. Deflection at r0 = R (first order: 1.751190), delay two ways over 1 and 8.43 AU, star S2."""
+    data = gravity.data
+    sun = data.SUN_RADIUS / data.SUN
+    limb = float(BENDING(1e30, sun))
+    assert 4 / sun / data.ARCSECOND == pytest.approx(1.751190, abs=5e-7)
+    assert (limb - 4 / sun) * sun**2 == pytest.approx(15 * np.pi / 4 - 4, rel=1e-4)
+    legs = [float(DELAY(1e30, 1.6 * sun, r * data.AU / data.SUN)) for r in (1.0, 8.43)]
+    assert 2 * sum(legs) * data.SUN / data.LIGHT * 1e6 == pytest.approx(282.04366, abs=5e-5)
+    p, e = data.s2_semilatus_rectum(), data.S2["e"]
+    assert p == pytest.approx(5330.82, rel=2e-5)  # the facts' number; its own elements give 5330.74
+    minutes = 180 * 60 / np.pi
+    assert 6 * np.pi / 5330.82 * minutes == pytest.approx(12.1557, abs=5e-5)
+    assert float(TURNING(1e30, 5330.82, e)) * minutes == pytest.approx(12.1664, abs=5e-5)
+    assert gravity.balance_left(7.2e-10 / data.SUN**2) == pytest.approx(2.2e-37, rel=0.02)
+
+
+def test_all_horizons_and_none():
+    found = gravity.horizons(HOLE, {"omega": 1.0})
+    np.testing.assert_allclose(found.value[:2], (1 + 0.5**0.5, 1 - 0.5**0.5), rtol=1e-13)
+    assert list(np.asarray(found.status)) == [0, 0, 9]
+    with pytest.raises(SolverError, match="observable: not_applicable: the question has no answer"):
+        gravity.horizon(gravity.minkowski()).checked()
+
+
 def test_text_goes_through_the_whole_chain():
     hole = gravity.from_text("1 - 2M/r + q^2/r^2", params={"M": 1.0, "q": 0.6})
     known = gravity.reissner_nordstrom(Q=0.6)

@@ -1,5 +1,6 @@
 """Checkpoints: what goes in comes out, damage is refused, the one before is used, strangers' files do not pass."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -35,6 +36,15 @@ def test_what_goes_in_comes_out(tmp_path):
     equal(checkpoint.load(path, shapes), jax.tree.map(jnp.asarray, TREE))
     assert checkpoint.meta(path) == {"step": 3, "name": '"sha256":"0'}
     assert os.listdir(path.parent) == ["x.safetensors"]
+
+
+def test_in_single_precision_numbers_are_what_jax_makes_of_them(tmp_path):
+    path = checkpoint.save(tmp_path / "double", {"v": np.ones(2)})
+    with jax.enable_x64(False):
+        with pytest.raises(checkpoint.CheckpointError, match=r"`v` must be float32\(2,\), but is float64\(2,\)"):
+            checkpoint.load(path, {"v": np.ones(2)})
+        path = checkpoint.save(tmp_path / "single", {"v": np.ones(2)})
+        assert checkpoint.load(path, {"v": np.ones(2)})["v"].dtype == jnp.float32
 
 
 def test_any_reader_of_safetensors_reads_it(tmp_path):
@@ -77,6 +87,23 @@ def test_every_damage_is_refused_in_one_sentence(tmp_path):
             checkpoint.load(path, tree)
         refused += 1
     assert refused == 200
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"__metadata__":{"meta":"{}","keys":"{}","sha256":"%s"},"w":{"dtype":"F64","shape":[9],"data_offsets":[0,8]}}',
+        b'{"__metadata__":{"meta":"{}","sha256":"%s"}}',
+        b'{"__metadata__":{"meta":"{","keys":"{}","sha256":"%s"}}',
+        b'["sha256":"%s"]',
+    ],
+)
+def test_a_made_up_file_with_the_right_digest_is_refused(tmp_path, header):
+    text = header % (b"0" * 64)
+    data = len(text).to_bytes(8, "little") + text + bytes(8)
+    (tmp_path / "x").write_bytes(data.replace(b"0" * 64, hashlib.sha256(data).hexdigest().encode()))
+    with pytest.raises(checkpoint.CheckpointError, match=r"x is damaged: (?!its SHA-256)"):
+        checkpoint.load(tmp_path / "x", {"w": np.ones(9)})
 
 
 def test_a_header_that_claims_gigabytes_is_not_read(tmp_path):

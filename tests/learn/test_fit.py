@@ -82,9 +82,14 @@ class TestFit:
         assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((first, again)))
 
     def test_average_of_the_weights(self):
-        found = jk.fit(lambda p, _: p, 0.0, optimizer=optax.sgd(1.0), steps=3, ema=0.5)
+        found = jk.fit(lambda p, _: p, 0.0, optimizer=optax.sgd(1.0), steps=3, ema=0.8)
         # Parameters -1, -2, -3, averaged from 0.
-        np.testing.assert_allclose(found.ema, 0.5 * (0.5 * (0.5 * -1) + 0.5 * -2) + 0.5 * -3, rtol=1e-12)
+        np.testing.assert_allclose(found.ema, 0.8 * (0.8 * (0.2 * -1) + 0.2 * -2) + 0.2 * -3, rtol=1e-12)
+
+    def test_average_whose_decay_follows_the_step(self):
+        # Decay i / (i + 1) is the mean of all steps so far: here of -1, -2, -3, -4.
+        mean = jk.fit(lambda p, _: p, 0.0, optimizer=optax.sgd(1.0), steps=4, ema=lambda i: i / (i + 1))
+        np.testing.assert_allclose(mean.ema, -2.5, rtol=1e-12)
 
     def test_accumulated_gradients_are_those_of_the_whole_batch(self):
         whole = jk.fit(lambda p, b: loss(p, b)[0], PARAMS, (X, Y), optimizer=optax.sgd(0.1), steps=4)
@@ -136,12 +141,12 @@ class TestPlay:
         close((end.players["x"], end.players["y"]), tuple(wanted))
 
     def test_in_turn_with_repeats(self):
-        end = jk.play(DUEL, START, optimizers=SGD, steps=5, key=KEY, repeats={"y": 3}, ema={"y": 0.5}, chunk=2)
+        end = jk.play(DUEL, START, optimizers=SGD, steps=5, key=KEY, repeats={"y": 3}, ema={"y": 0.8}, chunk=2)
         first, second = np.array([[1, -0.1], [0, 1]]), np.array([[1, 0], [0.3, 1]])
         wanted, average = np.array([1.0, 0.0]), 0.0
         for _ in range(5):
             wanted = second @ first @ wanted
-            average = 0.5 * average + 0.5 * wanted[1]
+            average = 0.8 * average + 0.2 * wanted[1]
         close((end.players["x"], end.players["y"], end.ema), (*wanted, {"y": average}))
 
     def test_batches_and_keys_of_the_updates(self):

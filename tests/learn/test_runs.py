@@ -103,6 +103,23 @@ class TestResume:
         same(train(40, checkpoint=tmp_path / "c", resume=True), train(40))
 
 
+class TestWatch:
+    def test_sees_every_chunk_and_may_end_the_run(self, tmp_path):
+        seen = []
+
+        def watch(step, state):
+            seen.append((step, float(jnp.sum(state.params["w"])), float(jnp.sum(state.ema["w"]))))
+            return step >= 14
+
+        found, whole = train(40, watch=watch, checkpoint=tmp_path).checked(), train(14)
+        assert [step for step, *_ in seen] == [7, 14]
+        assert seen[1][1:] == (float(jnp.sum(whole.params["w"])), float(jnp.sum(whole.ema["w"])))
+        assert int(found.steps) == 14
+        assert np.isnan(found.history[14:]).all()
+        np.testing.assert_array_equal(found.history[:14], whole.history)
+        assert checkpoint.meta(checkpoint.steps(tmp_path)[0]) == {"step": 14}
+
+
 class TestLog:
     def test_folder(self, tmp_path):
         found = train(10, log=runlog.Folder(tmp_path, {"note": "trial"}))

@@ -187,7 +187,8 @@ class _Bridge:
         zero = jnp.zeros((), x.dtype)
         given = (betas[:-1], betas[1:], steps, jnp.arange(steps.size))
         (_, log_weight, _), rows = jax.lax.scan(level, (x, jnp.zeros(len(x), x.dtype), zero), given)
-        return log_weight, *rows
+        acceptance, steps, spread = rows
+        return log_weight, acceptance, steps, spread
 
 
 def _estimate(log_weights: Array, base: Array, acceptance: Array, *, backwards: bool) -> LogPartition:

@@ -15,7 +15,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
     "leaky_relu": lambda x: jnp.where(x >= 0, x, 0.2 * x),
     "elu": jax.nn.elu,
-    "silu": lambda x: 0.5 * x * (1 + jnp.tanh(0.5 * x)),  # a sixth faster than with the logistic function
+    "silu": lambda x: 0.5 * x * (1 + jnp.tanh(0.5 * x)),  # cheaper on the CPU than the logistic function
     "gelu": jax.nn.gelu,
     "softplus": jax.nn.softplus,
     "tanh": jnp.tanh,
@@ -32,11 +32,11 @@ def activate(activation: str | Callable[[Array], Array], x: Array) -> Array:
     return ACTIVATIONS[activation](x)
 
 
-def spectral_norm(matrix: Float[Array, "m n"], *, iterations: int = 12) -> Float[Array, ""]:
+def spectral_norm(matrix: Float[Array, "m n"], *, iterations: int = 30) -> Float[Array, ""]:
     """Largest singular value by power iteration without memory; its gradient is exact for the vectors found.
 
-    Networks here carry no state beside their parameters, so that the iteration starts anew each time; a dozen rounds
-    cost nothing beside a batch. The value is a lower bound: the norm of a divided matrix is 1 or a little more.
+    Networks here carry no state beside their parameters, so that the iteration starts anew each time; thirty
+    rounds cost little beside a batch. The value is a lower bound: the norm of a divided matrix is 1 or a little more.
 
     Args:
         matrix: The matrix.

@@ -1,0 +1,217 @@
+"""Claim: one small net without pretraining reads Chinese and English, trains in minutes and answers in milliseconds.
+
+1. Synthetic questions, three seeds: exact match after a minute of training.
+2. One reader trained on CMRC 2018 + DRCD dev + WebQA (`$JAXKIT_DATA`): exact match and F1 on CMRC dev, DRCD test
+   (simplified) and 100 WebQA questions of 20 passages, with and without voting; existence. `--model FOLDER` scores a
+   reader that `run reading` or `Reader.save` left; without it one is trained for `--steps` steps.
+3. SQuAD 9.4k split by article, the same recipe on words.
+4. Training throughput against the same net in PyTorch (equal inputs, features left out on both sides), and latency of
+   one question on 256 characters, features and tokenizing included.
+"""
+
+import argparse
+import functools
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxkit as jk
+from benchmarks import _harness as harness
+from jaxkit import reading
+from jaxkit.reading import decode, model, pool, run, train
+from jaxkit.reading.reader import auc
+
+RECIPE = reading.Recipe(chunk=50)
+WANTED = {"cmrc-dev": (46, 65), "drcd-test": (48, 63)}
+
+
+def templates(*, quick: bool) -> tuple[list[dict], list[dict]]:
+    """Exact match on the synthetic set, three seeds."""
+    rows, goals = [], []
+    for seed in (0,) if quick else (0, 1, 2):
+        begun = time.process_time()
+        reader, test = run.fit_synthetic(seed)
+        spent = time.process_time() - begun
+        found = reader.evaluate(test, "squad")
+        rows.append(
+            {"set": f"synthetic, seed {seed}", "EM": found.exact, "F1": found.f1, "CPU s (compiling too)": spent}
+        )
+        goals.append(harness.goal(f"synthetic EM, seed {seed}", found.exact, 95))
+        goals.append(harness.goal(f"synthetic CPU s, compiling included, seed {seed}", spent, 60, at_least=False))
+    return rows, goals
+
+
+def corpora() -> tuple[Any, Any]:
+    """Training questions and dev questions."""
+    get = lambda name: reading.read(reading.corpus(name))
+    return get("cmrc-train") + reading.simplified(get("drcd-dev")) + get("webqa"), get("cmrc-dev")
+
+
+def chinese(options: argparse.Namespace) -> tuple[list[dict], list[dict]]:
+    """The real numbers of one reader."""
+    if options.model is not None:
+        reader = reading.Reader.load(options.model)
+    else:
+        data, dev = corpora()
+        reader = reading.Reader.fit(data, dev, steps=options.steps, key=jax.random.key(0), recipe=RECIPE, progress=True)
+    spent = reader.report["cpu"] / 60
+    _, scores = run.evaluation(reader, limit=options.limit)
+    rows = [
+        {"set": n, "EM": s.exact, "F1": s.f1, "questions": s.count, "training CPU min": spent}
+        for n, s in scores.items()
+    ]
+    goals = [harness.goal("training CPU minutes", spent, 30, at_least=False)]
+    for name, wanted in WANTED.items():
+        for what, value, want in zip(("EM", "F1"), (scores[name].exact, scores[name].f1), wanted, strict=True):
+            goals.append(harness.goal(f"{name} {what}", value, want))
+    goals.append(harness.goal("WebQA, 100 questions x 20 passages, SogouQA score", scores["webqa-ir"].mean, 0.62))
+    asked = reading.read(reading.corpus("webqa-ir"))
+    first = [reading.Example(e.question, e.passages[:1], e.answers) for e in asked]
+    rows.append({"set": "webqa-ir, first passage alone", "score": reader.evaluate(first, "sogou").mean})
+    for rule in decode.VOTES:
+        rows.append({"set": f"webqa-ir, vote {rule}", "score": reader.evaluate(asked, "sogou", vote=rule).mean})
+    area = auc(*reader.existence(asked))
+    rows.append({"set": "webqa-ir, existence", "AUC": area})
+    return rows, [*goals, harness.goal("existence AUC, passages that answer against others", area, 0.85)]
+
+
+def english(options: argparse.Namespace) -> tuple[list[dict], list[dict]]:
+    """SQuAD's questions, 38 articles to learn from, 10 to be asked."""
+    data = reading.read(reading.corpus("squad"))
+    learn, test = data.split(0.8)
+    fit = functools.partial(
+        reading.Reader.fit, metric="squad", longest=20, recipe=RECIPE, words=False, key=jax.random.key(0)
+    )
+    reader = fit(learn, steps=options.steps)
+    found = reader.evaluate(list(test)[: options.limit], "squad")
+    row = {"set": "SQuAD, split by article", "EM": found.exact, "F1": found.f1, "questions": found.count}
+    row |= {"training CPU min": reader.report["cpu"] / 60, "trained on": len(learn)}
+    return [row], [
+        harness.goal("SQuAD by article EM", found.exact, 40),
+        harness.goal("SQuAD by article F1", found.f1, 50),
+    ]
+
+
+def batch_of(size: int, width: int = 128, vocabulary: int = 6000) -> pool.Batch:
+    """A random training batch with the shapes of real ones."""
+    draw = np.random.default_rng(0)
+    ints = lambda n, top: jnp.asarray(draw.integers(1, top, (size, n)), jnp.int32)
+    coded = lambda n: reading.Coded(ints(n, vocabulary), ints(n, 500), ints(n, 18), ints(n, 500), ints(n, 81))
+    start = jax.nn.one_hot(jnp.asarray(draw.integers(0, width, size)), width, dtype=jnp.float32)
+    return pool.Batch(coded(pool.QUESTION), coded(width), start, start)
+
+
+def throughput(*, quick: bool) -> tuple[list[dict], list[dict]]:
+    """A training step of the net alone, ours and torch's, Adam included."""
+    torch = harness.optional("torch")
+    if torch is None:
+        return [], []
+    from benchmarks import _reading_torch as peer
+
+    size, steps = (4, 1) if quick else (32, 4)
+    config = model.Config(vocabulary=6000, features=False)
+    batch, net = batch_of(size), train.network(config)
+    params = net.init(jax.random.key(0))
+
+    def loss(p: Any, b: pool.Batch, key: Any) -> Any:
+        return model.loss(net.apply(p, b.question, b.passage, key), b.start, b.end, config.head)[0]
+
+    fit = functools.partial(jk.fit, loss, optimizer=optax.adam(1e-3), steps=steps)
+    ours = jax.jit(lambda p, b, key: fit(p, b, key=key).params)
+    key = jax.random.key(1)
+    torch.manual_seed(0)
+    theirs = peer.Net(config).train()
+    tensors = jax.tree.map(lambda v: torch.tensor(np.asarray(v)), batch)
+    optimizer = torch.optim.Adam(theirs.parameters(), lr=1e-3)
+
+    def torch_steps(threads: int) -> None:
+        torch.set_num_threads(threads)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            peer.loss(theirs, tensors).backward()
+            optimizer.step()
+
+    repeats = 1 if quick else 5
+    times = harness.measure(
+        {"ours": lambda: ours(params, batch, key), "torch": functools.partial(torch_steps, 1)}, repeats=repeats
+    )
+    each = {name: timing.cpu / steps for name, timing in times.items()}
+    row = {"what": f"training step, {size} windows of 128", "ours CPU ms": each["ours"] * 1e3}
+    row |= {"torch CPU ms (1 thread)": each["torch"] * 1e3, "ours samples per CPU s": size / each["ours"]}
+    return [row], [harness.goal("training throughput: torch's CPU time / ours", each["torch"] / each["ours"], 1.1)]
+
+
+def latency(options: argparse.Namespace, *, quick: bool) -> tuple[list[dict], list[dict]]:
+    """One question, a passage of 256 characters, from text to answer."""
+    if options.model is not None:
+        reader = reading.Reader.load(options.model)
+    else:  # the net's size and not its weights makes the time
+        tiny, recipe = reading.synthetic(40), reading.Recipe(batch=4, chunk=1)
+        reader = reading.Reader.fit(tiny, steps=1, key=jax.random.key(0), recipe=recipe)
+    text = "白云山坐落在广州市区北部，主峰海拔382米，是南粤名山之一，自古以来就有羊城第一秀之称。" * 8
+    passage, question = text[:256], "白云山的海拔是多少？"
+    ask = functools.partial(reader.answer, question, passage, threshold=0.0)
+    many = functools.partial(reader.answer, question, [text[i : i + 100] for i in range(20)], threshold=0.0)
+    times = harness.measure({"one": ask, "twenty": many}, repeats=1 if quick else 15)
+    rows = [
+        {"what": label, "wall ms": times[name].wall * 1e3, "CPU ms": times[name].cpu * 1e3}
+        for name, label in (("one", "answer, 256 characters"), ("twenty", "answer, 20 passages of 100 characters"))
+    ]
+    return rows, [
+        harness.goal("latency, 256 characters, ms", times["one"].wall * 1e3, 5, at_least=False),
+        harness.goal("latency, 20 passages, ms", times["twenty"].wall * 1e3, 40, at_least=False),
+    ]
+
+
+def kept(parts: set[str]) -> tuple[list[dict], list[dict]]:
+    """Rows and goals of an earlier run, of the parts that are not measured now."""
+    path = harness.RESULTS / "reading.json"
+    if not path.is_file():
+        return [], []
+    old = json.loads(path.read_text(encoding="utf-8"))
+    stay = lambda entries: [e for e in entries if e.get("part") not in parts]
+    return stay(old["rows"]), stay(old["goals"])
+
+
+PARTS = ("templates", "chinese", "english", "throughput", "latency")
+
+
+def main() -> None:
+    """Measure, print, save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small sizes, nothing saved: does it run?")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="measure these, keep the other rows")
+    parser.add_argument("--model", type=Path, help="folder of a trained reader to score")
+    parser.add_argument("--steps", type=int, default=7000, help="steps of 32 windows where a reader is trained")
+    parser.add_argument("--limit", type=int, help="at most so many questions of each test set")
+    options = parser.parse_args()
+    chosen = set(options.parts) - ({"chinese", "english"} if options.quick else set())
+    measures = {
+        "templates": functools.partial(templates, quick=options.quick),
+        "chinese": functools.partial(chinese, options),
+        "english": functools.partial(english, options),
+        "throughput": functools.partial(throughput, quick=options.quick),
+        "latency": functools.partial(latency, options, quick=options.quick),
+    }
+    rows, goals = [], []
+    for name in PARTS:
+        if name in chosen:
+            new, wanted = measures[name]()
+            print(harness.table(new), end="\n\n", flush=True)
+            rows += [{"part": name} | row for row in new]
+            goals += [{"part": name} | goal for goal in wanted]
+    print(harness.table(goals))
+    if not options.quick:
+        old_rows, old_goals = kept(chosen)
+        rows, goals = old_rows + rows, old_goals + goals
+        print(harness.save("reading", claim=(__doc__ or "").splitlines()[0], rows=rows, goals=goals))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""A channel whose information is known: what the bounds are measured against."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from jaxkit.core import checks
+from jaxkit.energy.bounds import BOUNDS, Critic, corrected, gaussian_decoder, moving_mean
+from jaxkit.learn import nets
+from jaxkit.learn.play import play
+
+
+def transmit(key: Array, matrix: Float[Array, "d k"], noise: float, n: int) -> tuple[Array, Array]:
+    """Pairs `(x, z)` of `x = matrix z + noise n`, with `z` and `n` from N(0, 1): shapes `(n, d)`, `(n, k)`."""
+    sent, added = jax.random.split(key)
+    z = jax.random.normal(sent, (n, matrix.shape[1]), matrix.dtype)
+    return z @ matrix.T + noise * jax.random.normal(added, (n, matrix.shape[0]), matrix.dtype), z
+
+
+def information(matrix: Float[Array, "d k"], noise: float) -> Float[Array, ""]:
+    """The exact mutual information of `x` and `z`, in nats: `1/2 log det(1 + A A^T / noise^2)`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxkit.energy import channel
+        >>> round(float(channel.information(jnp.eye(1), 1.0)), 6)  # log(2) / 2
+        0.346574
+    """
+    d = len(matrix)
+    return 0.5 * jnp.linalg.slogdet(jnp.eye(d, dtype=matrix.dtype) + matrix @ matrix.T / noise**2)[1]
+
+
+def log_ratio(matrix: Float[Array, "d k"], noise: float) -> Critic:
+    """The exact `log p(x, z) / (p(x) p(z))`: the best critic."""
+    covariance = noise**2 * jnp.eye(len(matrix), dtype=matrix.dtype) + matrix @ matrix.T
+
+    def critic(x: Array, z: Array) -> Array:
+        given = -0.5 * jnp.sum(jnp.square(x - z @ matrix.T), axis=-1) / noise**2
+        alone = -0.5 * jnp.sum(x * jnp.linalg.solve(covariance, x.T).T, axis=-1)
+        return given - alone + information(matrix, noise)
+
+    return critic
+
+
+def measure(
+    bound: str,
+    matrix: Float[Array, "d k"],
+    noise: float,
+    *,
+    key: Array,
+    steps: int = 1500,
+    batch: int = 64,
+    width: int = 64,
+    corrected_gradient: bool = False,
+    evaluations: int = 64,
+) -> dict[str, float]:
+    """Train a critic of the channel by a bound and say what the bound then is, on fresh pairs.
+
+    Args:
+        bound: A name in `BOUNDS`.
+        matrix: The channel.
+        noise: Its noise.
+        key: Random key.
+        steps: Training steps.
+        batch: Pairs a step.
+        width: Of the critic's two hidden layers.
+        corrected_gradient: Train `"dv"` by MINE's corrected gradient.
+        evaluations: The bound is the mean over so many fresh batches of 8 times the size (of the size, for InfoNCE,
+            whose cap depends on it).
+
+    Returns:
+        `{"exact": nats, "estimate": nats, "error": standard error of the estimate}`.
+
+    Raises:
+        ValueError: The bound is unknown.
+    """
+    checks.one_of("bound", bound, BOUNDS)
+    checks.require(not corrected_gradient or bound == "dv", "corrected_gradient", "go with 'dv'", f"is for {bound!r}")
+    rule, (d, k) = BOUNDS[bound], matrix.shape
+    init, critic = _critic(bound, d, k, width, matrix.dtype)
+    start, train, test = jax.random.split(key, 3)
+    average = moving_mean if corrected_gradient else lambda mean, marginal: 0.0 * mean
+
+    def scores(params: Any, key: Array, n: int) -> tuple[Array, Array]:
+        pairs, partner = jax.random.split(key)
+        x, z = transmit(pairs, matrix, noise, n)
+        return rule.scores(lambda x, z: critic(params, x, z), x, z, partner)
+
+    def climb(players: Any, _: None, key: Array) -> Array:
+        joint, marginal = scores(players["critic"], key, batch)
+        return -(corrected(joint, marginal, players["mean"]) if corrected_gradient else rule.objective(joint, marginal))
+
+    def follow(players: Any, _: None, key: Array) -> Array:
+        return average(players["mean"], scores(players["critic"], key, batch)[1])
+
+    rate = optax.cosine_decay_schedule(2e-3, steps)
+    done = play(
+        {"mean": follow, "critic": climb} if corrected_gradient else {"critic": climb},
+        {"critic": init(start)} | ({"mean": jnp.ones((), matrix.dtype)} if corrected_gradient else {}),
+        optimizers={"critic": optax.adam(rate)} | ({"mean": optax.sgd(1.0)} if corrected_gradient else {}),
+        steps=steps,
+        key=train,
+        chunk=steps,
+    ).checked()
+    size = batch if bound == "infonce" else 8 * batch
+    one = lambda key: rule.estimate(*scores(done.players["critic"], key, size))
+    values = jax.jit(lambda key: jax.lax.map(one, jax.random.split(key, evaluations)))(test)
+    exact, error = information(matrix, noise), jnp.std(values) / evaluations**0.5
+    return {"exact": float(exact), "estimate": float(jnp.mean(values)), "error": float(error)}
+
+
+def _critic(bound: str, d: int, k: int, width: int, dtype: Any) -> tuple[Callable, Callable]:
+    """A critic of pairs, or of a Gaussian decoder."""
+    x, z = jnp.zeros((1, d), dtype), jnp.zeros((1, k), dtype)
+    if bound != "barber-agakov":
+        net = nets.plain(nets.MLP((width, width, 1), scalar=True), x, z)
+        return net.init, net.apply
+    decoder = nets.plain(nets.MLP((width, width, 2 * k)), x)
+
+    def apply(params: Any, x: Array, z: Array) -> Array:
+        mean, log_sd = jnp.split(decoder.apply(params, x), 2, axis=-1)
+        return gaussian_decoder(lambda _: (mean, log_sd))(x, z)
+
+    return decoder.init, apply

@@ -1,0 +1,95 @@
+"""Article III: an energy trained without a generator. Langevin chains with a replay buffer give the fakes."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from jaxkit.core import checks
+from jaxkit.dynamics.sample.chain import sample
+
+
+def contrastive(
+    energy: Callable[[PyTree, Array], Float[Array, " batch"]],
+    *,
+    batch: int,
+    step: float,
+    moves: int = 30,
+    fresh: float = 0.05,
+    box: tuple[float, float] = (-1.0, 1.0),
+    regulariser: float = 0.1,
+    noise: float = 1.0,
+) -> dict[str, Callable[..., Any]]:
+    """The two losses of contrastive training, for `jk.play`: players `"chains"` and `"energy"`.
+
+    The replay buffer is a player too: its move is a Langevin run. A loss whose gradient is old minus new, descended by
+    `optax.sgd(1.0)`, puts the new states in the old ones' place; so the buffer is checkpointed and carried like any
+    weights. Let `"chains"` be `replay_buffer(...)`.
+
+    Args:
+        energy: `energy(params, x) -> (batch,)`. Divide its kernels by their spectral norm (`nets.MLP(spectral=True)`)
+            or the landscape grows steeper without end.
+        batch: Chains moved a step.
+        step: Of the Langevin steps.
+        moves: Langevin steps a training step.
+        fresh: Share of the chains that start anew, uniformly in `box`; the others go on from the buffer.
+        box: Where.
+        regulariser: Weight of `U_real^2 + U_fake^2`. (The article prints a minus: then the loss is unbounded below in
+            the fakes' energy.)
+        noise: Standard deviation of the Langevin noise in units of `sqrt(step)`; 1 is the true motion. Published image
+            models take far less noise than that, a tempered motion: say so if you do.
+
+    Returns:
+        Player -> loss, where a batch is an array of real points.
+
+    References:
+        Su, An energy view of GAN III, kexue.fm/archives/6612. Du and Mordatch (2019), Implicit generation and modeling
+        with energy-based models.
+    """
+    checks.require(0 <= fresh <= 1, "fresh", "be a share", f"is {fresh}")
+    checks.positive("regulariser", regulariser, strict=False)
+    checks.positive("noise", noise)
+    checks.require(batch > 0 and moves > 0, "batch", "be positive, as `moves`", f"is {batch}, with moves={moves}")
+    one = lambda x, params: energy(params, x[None])[0] / noise**2
+
+    def chains(players: Mapping[str, PyTree], real: Array, key: Array) -> Array:
+        del real
+        old = jax.tree.map(jax.lax.stop_gradient, players["chains"])
+        pick, renew, place, run = jax.random.split(key, 4)
+        size = old["buffer"].shape[0]
+        which = jax.random.choice(pick, size, (batch,), replace=False)
+        start = old["buffer"][which]
+        anew = jax.random.uniform(place, start.shape, start.dtype, *box)
+        mask = jax.random.bernoulli(renew, fresh, (batch,)).reshape((batch,) + (1,) * (start.ndim - 1))
+        start = jnp.where(mask, anew, start)
+        weights = jax.lax.stop_gradient(players["energy"])
+        # With less noise the motion is the true one at a lower temperature and a shorter step.
+        length = step * noise**2
+        end = sample(one, start, weights, method="ula", step=length, steps=moves, thin=moves, key=run).final
+        end = jnp.clip(end, *box)
+        new = {"buffer": old["buffer"].at[which].set(end), "last": end}
+        gap = jax.tree.map(lambda now, then: 0.5 * jnp.sum(jnp.square(now - then)), players["chains"], new)
+        return sum(jax.tree.leaves(gap), start=jnp.zeros((), start.dtype))
+
+    def dig(players: Mapping[str, PyTree], real: Array, key: Array) -> tuple[Array, dict[str, Array]]:
+        del key
+        fake = jax.lax.stop_gradient(players["chains"]["last"])
+        at_real, at_fake = energy(players["energy"], real), energy(players["energy"], fake)
+        squares = jnp.mean(jnp.square(at_real)) + jnp.mean(jnp.square(at_fake))
+        return jnp.mean(at_real) - jnp.mean(at_fake) + regulariser * squares, {
+            "real": jnp.mean(at_real),
+            "fake": jnp.mean(at_fake),
+        }
+
+    return {"chains": chains, "energy": dig}
+
+
+def replay_buffer(
+    key: Array, size: int, shape: tuple[int, ...], *, batch: int, box: tuple[float, float] = (-1.0, 1.0)
+) -> dict[str, Array]:
+    """A buffer of `size` states of the given shape, uniform in `box`, for the player `"chains"` of `contrastive`."""
+    checks.require(0 < batch <= size, "batch", f"be at most the buffer's size, {size}", f"is {batch}")
+    buffer = jax.random.uniform(key, (size, *shape), minval=box[0], maxval=box[1])
+    return {"buffer": buffer, "last": buffer[:batch]}

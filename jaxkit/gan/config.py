@@ -1,0 +1,125 @@
+"""What a training run is: one frozen record, the same for points in the plane and for images."""
+
+import dataclasses
+from typing import Any
+
+from jaxkit.core import checks
+from jaxkit.gan import losses, penalties
+
+PRIORS = ("normal", "uniform")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A training run. The defaults are the modern recipe: RSGAN with R1 + R2, no momentum, no normalisation.
+
+    Attributes:
+        loss: Name in `LOSSES`.
+        all_pairs: Whether every real sample meets every fake one (losses of pairs only).
+        penalty: Name in `PENALTIES`; None takes the loss's own where it has one (`"gp"` for `"wgan-gp"`), else
+            `"r1+r2"`.
+        gamma: Weight of the penalty at the start and at the end, annealed along a cosine; None takes the penalty's
+            usual one throughout. Large, it keeps the critic smooth while the modes are found; small, it lets it see
+            fine structure.
+        learning_rate: Of Adam, at the start and at the end, along a cosine.
+        betas: Of Adam. No momentum: it overshoots the nearest data (Su, kexue.fm/archives/6316).
+        critic_steps: Updates of the critic for each of the generator.
+        steps: Steps.
+        batch: Samples a batch.
+        ema: Decay of the averaged generator, which makes the samples; None: over about the last tenth of the steps.
+        latent: Numbers of noise a sample.
+        prior: `"uniform"` on [-1, 1] or `"normal"`.
+        width: Size of hidden layers (points).
+        depth: Number of hidden layers (points).
+        frequencies: Angular frequencies at which the critic sees the coordinates (points): a plain network is slow to
+            learn fine detail.
+        generator_channels: Channels from the coarsest scale to half the resolution (images).
+        critic_channels: Channels from half the resolution down (images).
+        blocks: Residual blocks a scale, of the generator and of the critic (images).
+        resample: `"nearest"` or `"bilinear"`: how the generator doubles the resolution (images).
+        chunk: Steps a dispatch.
+    """
+
+    loss: str = "rsgan"
+    all_pairs: bool = False
+    penalty: str | None = None
+    gamma: tuple[float, float] | None = (0.1, 0.0005)
+    learning_rate: tuple[float, float] = (2e-3, 1e-4)
+    betas: tuple[float, float] = (0.0, 0.99)
+    critic_steps: int = 1
+    steps: int = 10_000
+    batch: int = 256
+    ema: float | None = None
+    latent: int = 2
+    prior: str = "uniform"
+    width: int = 64
+    depth: int = 3
+    frequencies: tuple[float, ...] = (4.0, 12.0)
+    generator_channels: tuple[int, ...] = (64, 32)
+    critic_channels: tuple[int, ...] = (32, 64, 128)
+    blocks: tuple[int, int] = (1, 0)
+    resample: str = "bilinear"
+    chunk: int = 500
+
+    def __post_init__(self) -> None:
+        checks.one_of("loss", self.loss, losses.LOSSES)
+        checks.one_of("prior", self.prior, PRIORS)
+        for name in ("critic_steps", "steps", "batch", "latent", "width", "depth", "chunk"):
+            checks.require(getattr(self, name) > 0, name, "be positive", f"is {getattr(self, name)}")
+        for name in (
+            "gamma",
+            "learning_rate",
+            "betas",
+            "frequencies",
+            "generator_channels",
+            "critic_channels",
+            "blocks",
+        ):
+            if isinstance(getattr(self, name), list):  # from JSON
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        _ = self.the_loss, self.the_penalty  # they raise for names that do not fit
+
+    @property
+    def the_loss(self) -> losses.Loss:
+        """The pair of losses."""
+        loss = losses.LOSSES[self.loss]
+        return losses.all_pairs(loss) if self.all_pairs else loss
+
+    @property
+    def the_penalty(self) -> penalties.Penalty:
+        """The gradient penalty."""
+        return penalties.find(self.penalty or losses.LOSSES[self.loss].penalty or "r1+r2")
+
+    @property
+    def decay(self) -> float:
+        """Decay of the averaged generator."""
+        return max(0.0, 1 - 10 / self.steps) if self.ema is None else self.ema
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """The penalty's weight at the start and at the end."""
+        usual = self.the_penalty.weight
+        return (usual, usual) if self.gamma is None else self.gamma
+
+
+def images(**changes: Any) -> Config:
+    """The recipe for small images: normal noise of 64 numbers, residual networks, a smaller penalty.
+
+    Args:
+        **changes: Fields of `Config` to set otherwise.
+
+    Example:
+        >>> from jaxkit import gan
+        >>> gan.images(steps=4000).critic_channels
+        (32, 64, 128)
+    """
+    usual: dict[str, Any] = {
+        "gamma": (0.5, 0.05),
+        "learning_rate": (5e-4, 5e-5),
+        "steps": 4000,
+        "batch": 64,
+        "latent": 64,
+        "prior": "normal",
+        "chunk": 100,
+    }
+    return Config(**(usual | changes))

@@ -1,0 +1,90 @@
+"""The networks of a run as plain functions, noise for the generator, and samples in the critic's units."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxkit.core import checks
+from jaxkit.gan.config import Config
+from jaxkit.learn.nets import MLP, Critic, Generator, Net, plain
+
+HE = nn.initializers.he_normal()
+
+
+class PointGenerator(nn.Module):
+    """A perceptron with rectified units: piecewise linear, so that it can jump between modes within little noise."""
+
+    size: int
+    width: int
+    depth: int
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "n latent"]) -> Float[Array, "n size"]:
+        """Noise to points."""
+        return MLP((*(self.width,) * self.depth, self.size), activation="relu", kernel_init=HE, name="mlp")(z)
+
+
+class PointCritic(nn.Module):
+    """A perceptron that sees the coordinates and their sines and cosines at a few frequencies.
+
+    References:
+        Tancik et al. (2020), Fourier features let networks learn high frequency functions in low dimensional domains.
+    """
+
+    width: int
+    depth: int
+    frequencies: tuple[float, ...]
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n size"]) -> Float[Array, " n"]:
+        """Points to numbers."""
+        phases = [frequency * x for frequency in self.frequencies]
+        seen = [x, *(jnp.sin(p) for p in phases), *(jnp.cos(p) for p in phases)]
+        mlp = MLP((*(self.width,) * self.depth, 1), activation="leaky_relu", scalar=True, kernel_init=HE, name="mlp")
+        return mlp(jnp.concatenate(seen, axis=-1))
+
+
+@functools.lru_cache(maxsize=32)
+def networks(config: Config, shape: tuple[int, ...]) -> tuple[Net, Net]:
+    """Generator and critic for samples of that shape: `(size,)` for points, `(height, width, channels)` for images."""
+    z, x = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((1, config.latent), (1, *shape)))
+    if len(shape) == 3:
+        height, width, channels = shape
+        generator = Generator(
+            (height, width, channels),
+            config.generator_channels,
+            config.blocks[0],
+            resample=config.resample,
+            final="identity",
+        )
+        return plain(generator, z), plain(Critic(config.critic_channels, config.blocks[1]), x)
+    checks.require(len(shape) == 1, "data", "hold samples of one axis or three", f"holds {len(shape)}")
+    generator = PointGenerator(shape[0], config.width, config.depth)
+    critic = PointCritic(config.width, config.depth, config.frequencies)
+    return plain(generator, z), plain(critic, x)
+
+
+def gradient_mode(shape: tuple[int, ...]) -> str:
+    """How the critic's penalty is differentiated: twice backward is a third faster where convolutions do the work."""
+    return "forward" if len(shape) == 1 else "reverse"
+
+
+def noise(config: Config, key: Array, n: int, dtype: Any) -> Float[Array, "n latent"]:
+    """What the generator starts from."""
+    if config.prior == "normal":
+        return jax.random.normal(key, (n, config.latent), dtype)
+    return jax.random.uniform(key, (n, config.latent), dtype, -1, 1)
+
+
+def decode(x: Array) -> Array:
+    """Samples in the critic's units: bytes become numbers in [-1, 1]."""
+    return x.astype(jnp.float32) / 127.5 - 1 if x.dtype == jnp.uint8 else x
+
+
+def encode(x: Array, bits: bool) -> Array:  # noqa: FBT001
+    """Samples as they came: bytes for images."""
+    return jnp.clip(jnp.round((x + 1) * 127.5), 0, 255).astype(jnp.uint8) if bits else x

@@ -1,0 +1,98 @@
+"""`python -m jaxkit run gan`: the grid of 25 modes, then images; figures, table, verdict."""
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import numpy as np
+from rich.table import Table
+
+from jaxkit.core.environment import data_root
+from jaxkit.gan import plots
+from jaxkit.gan.config import Config, images
+from jaxkit.gan.model import generate, interpolate, save
+from jaxkit.gan.train import train
+from jaxkit.learn import datasets, metrics
+from jaxkit.learn.datasets.files import DataError
+from jaxkit.report.figures import save as save_figure
+from jaxkit.report.verdict import Verdict
+
+CAPTIONS = {
+    "dirac": "Both players' gradient flow in the smallest game (data at 0, generator at theta, critic T(x) = psi x).",
+    "plane": "Densities of the data and of the generator, and the critic with its gradient, on the grid of 25 modes.",
+    "losses": "Losses of both players on the grid.",
+    "samples": "Samples of the generator, not selected.",
+    "ways": "Samples along ways between pairs of noise.",
+}
+
+
+def run(out: Path, *, quick: bool, console: Any) -> Verdict:
+    """Train on the grid, then on Fashion-MNIST (on the digits of scikit-learn where it is absent)."""
+    files = [save_figure(plots.plot_dirac(), out / "dirac.png", caption=CAPTIONS["dirac"])]
+    good, said, more = _grid(out, console, quick=quick)
+    files += more
+    fine, also, more = _images(out, console, quick=quick)
+    files += more
+    sentence = f"{said}; {also}"
+    return Verdict("gan", good and fine, sentence if good and fine else f"{sentence}: NOT as it must be", tuple(files))
+
+
+def _grid(out: Path, console: Any, *, quick: bool) -> tuple[bool, str, list[Path]]:
+    law = datasets.toy("grid25")
+    config = Config(steps=4000 if quick else 16_000)
+    console.print(
+        f"25 modes: {config.steps} steps of RSGAN + R1 + R2, batch {config.batch}, perceptrons of {config.width}"
+    )
+    start = time.process_time()
+    done = train(config, lambda key, n: law.sample(key, n, "float32"), key=jax.random.key(0), progress=True).checked()
+    seconds = time.process_time() - start
+    x = generate(done.model, jax.random.key(1), 10_000)
+    found = metrics.modes(x, np.asarray(law.centers), law.width)
+    table = Table(title="The grid of 25 modes, 10,000 samples")
+    for column in ("", "modes", "within 3 sd", "KL of the shares (nats)", "CPU-seconds"):
+        table.add_column(column, justify="right")
+    table.add_row("generator", f"{found.found} of 25", f"{found.good:.1%}", f"{found.kl:.4f}", f"{seconds:.0f}")
+    table.add_row("perfect sampler", "25 of 25", "98.9%", f"{found.floor:.4f}", "")
+    console.print(table)
+    real = law.sample(jax.random.key(2), 4000)
+    figures: dict[str, Any] = {"plane": plots.plot_plane(done.model, real), "losses": plots.plot_history(done).figure}
+    files = [
+        save_figure(cast(Any, figure), out / f"{name}.png", caption=CAPTIONS[name]) for name, figure in figures.items()
+    ]
+    files.append(save(done.model, out / "grid.safetensors"))
+    enough = (found.found == 25, found.good >= (0.2 if quick else 0.8), found.kl <= (0.15 if quick else 0.03))
+    sentence = f"grid: {found.found} of 25 modes, {found.good:.1%} within 3 sd, KL {found.kl:.4f} ({seconds:.0f} CPU-s)"
+    return all(enough), sentence, files
+
+
+def _images(out: Path, console: Any, *, quick: bool) -> tuple[bool, str, list[Path]]:
+    for name in ("digits", "fashion-mnist") if quick else ("fashion-mnist", "digits"):
+        with contextlib.suppress(DataError):
+            data = datasets.load(name, "train").x
+            break
+        console.print(f"{name}: not here (data folder {data_root()})")
+    else:
+        return True, "no images to train on", []
+    steps = (300 if name == "digits" else 60) if quick else (3000 if name == "digits" else 800)
+    config = images(steps=steps)
+    console.print(f"{name}: {config.steps} steps, batch {config.batch}")
+    start = time.process_time()
+    done = train(config, data, key=jax.random.key(0), progress=True).checked()
+    seconds = time.process_time() - start
+    samples = generate(done.model, jax.random.key(1), 500)
+    flat = lambda x: np.asarray(x, float).reshape(len(x), -1) / 127.5 - 1
+    distance = metrics.sliced_wasserstein(flat(data[:500]), flat(samples))
+    floor = metrics.sliced_wasserstein(flat(data[:500]), flat(data[500:1000]))
+    blank = metrics.sliced_wasserstein(flat(data[:500]), flat(0 * data[:500]))
+    console.print(
+        f"sliced Wasserstein distance of 500 samples from the data {distance:.3f}; of other data {floor:.3f}, "
+        f"of blank images {blank:.3f}"
+    )
+    ways = interpolate(done.model, jax.random.key(2))
+    figures = {"samples": plots.plot_images(samples[:80], title=name), "ways": plots.plot_interpolation(ways)}
+    files = [save_figure(cast(Any, axes.figure), out / f"{n}.png", caption=CAPTIONS[n]) for n, axes in figures.items()]
+    files.append(save(done.model, out / "images.safetensors"))
+    sentence = f"{name}: sliced Wasserstein {distance:.3f} (data {floor:.3f}) after {seconds:.0f} CPU-s"
+    return distance < (0.8 if quick else 0.3) * blank, sentence, files

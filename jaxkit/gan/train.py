@@ -1,0 +1,218 @@
+"""Training: two players, each with its own loss, moved in turn by `jaxkit.play`."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from jaxkit.core import checks
+from jaxkit.core.status import Outcome
+from jaxkit.core.struct import static, struct
+from jaxkit.gan import losses, nets, penalties
+from jaxkit.gan.config import Config
+from jaxkit.gan.model import Model
+from jaxkit.learn import scale
+from jaxkit.learn.batches import minibatches
+from jaxkit.learn.gradients import value_and_half_square_gradient
+from jaxkit.learn.play import play
+
+Sampler: TypeAlias = Callable[[Array, int], Array]
+
+
+@struct
+class Trained(Outcome):
+    """A trained pair and how it came about.
+
+    Attributes:
+        model: The averaged generator and the critic.
+        players: Parameters of both after the last step (the generator's not averaged).
+        opt_states: States of both optimizers.
+        history: Loss of each player, shape `(steps,)`.
+        metrics: Of each player: for the critic the penalty and the gap `E T(real) - E T(fake)`.
+        status: `Status` code.
+        steps: Steps taken.
+    """
+
+    verb: ClassVar[str] = "gan.train"
+
+    model: Model
+    players: dict[str, Any]
+    opt_states: dict[str, Any]
+    history: dict[str, Float[Array, "... steps"]]
+    metrics: dict[str, dict[str, Array]]
+    status: Int[Array, "..."]
+    steps: Int[Array, "..."]
+
+
+@struct
+class _Stream:
+    """Batch `j` of a run: real samples, and how far the run is (0 to 1)."""
+
+    data: Any
+    key: Array
+    sampler: Sampler | None = static()
+    size: int = static()
+    updates: int = static()
+    steps: int = static()
+
+    def __call__(self, j: Array) -> dict[str, Array]:
+        if self.sampler is None:
+            real = self.data(j)
+        else:
+            real = self.sampler(jax.random.fold_in(self.key, j), self.size)
+        return {"real": real, "progress": (j // self.updates).astype(jnp.float32) / self.steps}
+
+
+def train(
+    config: Config,
+    data: Any,
+    *,
+    key: Array,
+    devices: Sequence[Any] | None = None,
+    progress: bool = False,
+    log: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+) -> Trained:
+    """Train a generator against a critic.
+
+    Args:
+        config: The run.
+        data: Samples, shape `(N, size)` (points) or `(N, height, width, channels)` (images; bytes stay bytes on the
+            device); or a function `(key, n) -> samples` that draws new ones.
+        key: Random key: of the first parameters, the noise and the batches.
+        devices: Cut every batch over these devices.
+        progress: Show a bar.
+        log: Folder of the run's log.
+        checkpoint: Folder of checkpoints.
+        resume: Go on from the newest of them.
+
+    Returns:
+        A `Trained`; it vmaps over `key`. It does not raise: call `.checked()`, or look at `.status`.
+
+    Raises:
+        ValueError: The data do not fit.
+
+    Example:
+        >>> import jax
+        >>> from jaxkit import gan
+        >>> from jaxkit.learn import datasets
+        >>> config = gan.Config(steps=200, batch=64, width=16)
+        >>> trained = gan.train(config, datasets.toy("ring8").sample, key=jax.random.key(0)).checked()
+        >>> gan.generate(trained.model, jax.random.key(1), 1000).shape
+        (1000, 2)
+
+    References:
+        Su, kexue.fm/archives/6110 and 6316; Huang et al. (2024), The GAN is dead; long live the GAN!
+    """
+    first, noise, batches, order = jax.random.split(key, 4)
+    sampler, rows, shape, dtype = _source(data, config.batch, order)
+    stream = _Stream(rows, batches, sampler, config.batch, config.critic_steps + 1, config.steps)
+    generator, critic = nets.networks(config, shape)
+    floats = jnp.float32 if dtype == jnp.uint8 else dtype
+    start = {
+        "generator": generator.init(jax.random.fold_in(first, 0)),
+        "critic": critic.init(jax.random.fold_in(first, 1)),
+    }
+    start = jax.tree.map(lambda v: v.astype(floats), start)
+    done = play(
+        two_losses(config, shape),
+        {name: start[name] for name in ("critic", "generator")},
+        stream,
+        optimizers={name: _adam(config, config.critic_steps if name == "critic" else 1) for name in start},
+        steps=config.steps,
+        key=noise,
+        repeats={"critic": config.critic_steps},
+        chunk=config.chunk,
+        ema={"generator": config.decay},
+        devices=devices,
+        progress=progress,
+        log=log,
+        checkpoint=checkpoint,
+        resume=resume,
+    )
+    model = Model(done.ema["generator"], done.players["critic"], config, shape, bool(dtype == jnp.uint8))
+    return Trained(model, done.players, done.opt_states, done.history, done.metrics, done.status, done.steps)
+
+
+def two_losses(config: Config, shape: tuple[int, ...]) -> dict[str, Callable[..., Any]]:
+    """The losses of both players as `jaxkit.play` takes them: `loss(players, batch, key)`."""
+    generator, critic = nets.networks(config, shape)
+    pair, penalty = config.the_loss, config.the_penalty
+    begin, end = config.weights
+
+    def fakes(players: dict, key: Array, real: Array) -> Array:
+        z = scale.spread(nets.noise(config, key, len(real), real.dtype))
+        return generator.apply(players["generator"], z)
+
+    def criticise(players: dict, batch: dict, key: Array) -> tuple[Array, dict[str, Array]]:
+        z_key, between = jax.random.split(key)
+        real = nets.decode(batch["real"])
+        fake = jax.lax.stop_gradient(fakes(players, z_key, real))
+        r, f, paid = judge(penalty, critic.apply, players["critic"], real, fake, between, nets.gradient_mode(shape))
+        extra = {"distance": losses.distances(real, fake)} if pair.distance else {}
+        weight = end + (begin - end) * 0.5 * (1 + jnp.cos(jnp.pi * batch["progress"]))
+        loss = pair.critic(r, f, **extra) + weight.astype(r.dtype) * paid
+        return loss, {"penalty": paid, "gap": jnp.mean(r) - jnp.mean(f)}
+
+    def fool(players: dict, batch: dict, key: Array) -> Array:
+        real = nets.decode(batch["real"])
+        f = critic.apply(players["critic"], fakes(players, key, real))
+        return pair.generator(critic.apply(players["critic"], real), f)
+
+    return {"critic": criticise, "generator": fool}
+
+
+def judge(
+    penalty: penalties.Penalty,
+    critic: penalties.Critic,
+    params: Any,
+    real: Array,
+    fake: Array,
+    key: Array | None = None,
+    mode: str = "forward",
+) -> tuple[Array, Array, Array]:
+    """The critic on real and fake samples, and the penalty.
+
+    One pass of the critic goes over both, and serves the penalty as well where that is taken at them.
+
+    Returns:
+        `(r, f, penalty)`: shapes `(batch,)`, `(batch,)`, `()`.
+    """
+    with_gradient = lambda x: value_and_half_square_gradient(critic, params, x, mode=mode)
+    if penalty.at == "both":
+        values, half = with_gradient(jnp.concatenate([real, fake]))
+        return values[: len(real)], values[len(real) :], 2 * jnp.mean(penalty.price(half))
+    if penalty.at == "between" or penalty.name == "none":
+        values = critic(params, jnp.concatenate([real, fake]))
+        paid = penalties.penalise(penalty, critic, params, real, fake, key=key, mode=mode)
+        return values[: len(real)], values[len(real) :], paid
+    at, other = (real, fake) if penalty.at == "real" else (fake, real)
+    values, half = with_gradient(at)
+    both = (values, critic(params, other))
+    r, f = both if penalty.at == "real" else both[::-1]
+    return r, f, jnp.mean(penalty.price(half))
+
+
+def _adam(config: Config, updates: int) -> optax.GradientTransformation:
+    begin, end = config.learning_rate
+    rate = optax.cosine_decay_schedule(begin, config.steps * updates, alpha=end / begin)
+    return optax.adam(rate, b1=config.betas[0], b2=config.betas[1])
+
+
+def _source(data: Any, batch: int, key: Array) -> tuple[Sampler | None, Any, tuple[int, ...], Any]:
+    """The sampler or the minibatches, with shape and type of a sample."""
+    if callable(data):
+        example = jax.eval_shape(lambda k: data(k, batch), key)
+        return cast(Sampler, data), None, example.shape[1:], example.dtype
+    data = jnp.asarray(data)
+    checks.require(
+        data.ndim in (2, 4), "data", "have shape (N, size) or (N, height, width, channels)", f"has {data.shape}"
+    )
+    if data.dtype != jnp.uint8:
+        checks.finite("data", data)
+    return None, minibatches(data, batch, key), data.shape[1:], data.dtype

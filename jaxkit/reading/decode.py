@@ -1,0 +1,83 @@
+"""From scores of places to an answer: the best spans of a passage, and the vote of the passages."""
+
+import collections
+import functools
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxkit.core import checks
+from jaxkit.reading.metrics import normalise
+
+VOTES = ("smoothed", "sum", "squares", "max")
+
+
+@functools.partial(jax.jit, static_argnames=("longest", "count"))
+def spans(
+    start: Float[Array, "b n"], end: Float[Array, "b n"], *, longest: int, count: int = 8
+) -> tuple[Float[Array, "b count"], Int[Array, "b count"], Int[Array, "b count"]]:
+    """The best spans of each row: `start[i] * end[j]` with `i <= j < i + longest`.
+
+    Args:
+        start: Probability that the answer starts at a token; 0 at padding.
+        end: Probability that it ends there (inclusive).
+        longest: Most tokens of an answer.
+        count: How many spans a row.
+
+    Returns:
+        Scores in falling order, first tokens, last tokens (inclusive).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxkit.reading import decode
+        >>> score, first, last = decode.spans(jnp.array([[0.1, 0.9, 0.2]]), jnp.array([[0.9, 0.1, 0.8]]), longest=2)
+        >>> round(float(score[0, 0]), 2), int(first[0, 0]), int(last[0, 0])
+        (0.72, 1, 2)
+    """
+    size = start.shape[1]
+    longest = min(longest, size)
+    ends = jnp.pad(end, ((0, 0), (0, longest - 1)))
+    band = jnp.stack([ends[:, o : o + size] for o in range(longest)], axis=2) * start[:, :, None]
+    best, at = jax.lax.top_k(band.reshape(start.shape[0], -1), min(count, size * longest))
+    first = at // longest
+    return best, first, first + at % longest
+
+
+def vote(candidates: Sequence[Mapping[str, float]], *, rule: str = "smoothed") -> list[tuple[str, float, list[int]]]:
+    """One ranking from the candidates of several passages.
+
+    Args:
+        candidates: For each passage: answer text -> score in `[0, 1]` (a text counts once a passage, with its maximum).
+        rule: `"smoothed"` is the article's, `sum s^2 / (1 + sum s)`; also `"sum"`, `"squares"`, `"max"`.
+
+    Returns:
+        `(text, score, passages that voted)` in falling order. Texts that agree up to case, width and
+        punctuation are one answer; the form with the highest single score is shown.
+
+    Raises:
+        ValueError: `rule` is unknown.
+
+    Example:
+        >>> from jaxkit.reading import decode
+        >>> [(text, round(s, 4)) for text, s, _ in decode.vote([{"A": 0.7}] + [{"B": 0.2}] * 4)]
+        [('A', 0.2882), ('B', 0.0889)]
+    """
+    checks.one_of("rule", rule, VOTES)
+    groups: dict[str, dict[int, tuple[float, str]]] = collections.defaultdict(dict)
+    for passage, found in enumerate(candidates):
+        for text, score in found.items():
+            group = groups[normalise(text) or text]
+            group[passage] = max(group.get(passage, (-1.0, "")), (float(score), text))
+    ranking = []
+    for members in groups.values():
+        scores = [score for score, _ in members.values()]
+        ranking.append((max(members.values())[1], _combine(scores, rule), sorted(members)))
+    return sorted(ranking, key=lambda item: (-item[1], item[0]))
+
+
+def _combine(scores: Sequence[float], rule: str) -> float:
+    squares = sum(s * s for s in scores)
+    values = {"smoothed": squares / (1 + sum(scores)), "sum": sum(scores), "squares": squares, "max": max(scores)}
+    return values[rule]

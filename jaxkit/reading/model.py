@@ -1,0 +1,244 @@
+"""DGCNN: a question as one vector, put to every place of a passage; where does the answer start, end, and is there one?
+
+After Su Jianlin, kexue.fm/archives/5409 (2018) and 6906 (2019). Beside the article's net: features of `features.dense`,
+what the tokens look like, and for each place the question's tokens it is nearest to (DrQA, arXiv 1704.00051).
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float
+
+from jaxkit.core.struct import static, struct
+from jaxkit.learn.nets.mlp import Dense
+from jaxkit.learn.nets.text import FORMS, AttentionPool, GatedDilatedConv, masked_softmax
+from jaxkit.reading import features as ft
+from jaxkit.reading import tokens as tk
+from jaxkit.reading.encode import Coded
+
+FLOAT = jnp.float32
+EXISTENCE_WEIGHT = 1.0
+
+
+@struct
+class Config:
+    """The net's shape. All fields are static.
+
+    Attributes:
+        vocabulary: Rows of the embedding.
+        width: Channels.
+        question_dilations: Blocks of the question.
+        passage_dilations: Blocks of the passage: (1, 2, 4, 8, 16, 1) see 32 tokens to each side.
+        head: `"softmax"`: pointers over the passage, existence apart (best on single passages); `"pointer"`: the
+            article's sigmoids times existence, with focal loss.
+        features: Whether the net sees `features.dense`.
+        align: Whether it sees the question's nearest tokens.
+        looks: Whether it sees what tokens look like, and parts of speech.
+        gate: Whether the blocks have gates (else plain residual convolutions: an ablation).
+        drop: Share of channels dropped of the embeddings, in training.
+        noise: Noise of the gates, in training.
+        form: How the convolution is computed.
+    """
+
+    vocabulary: int = static()
+    width: int = static(default=128)
+    question_dilations: tuple[int, ...] = static(default=(1, 2, 1))
+    passage_dilations: tuple[int, ...] = static(default=(1, 2, 4, 8, 16, 1))
+    head: str = static(default="softmax")
+    features: bool = static(default=True)
+    align: bool = static(default=True)
+    looks: bool = static(default=True)
+    gate: bool = static(default=True)
+    drop: float = static(default=0.1)
+    noise: float = static(default=0.1)
+    form: str = static(default="winograd")
+
+
+@struct
+class Logits:
+    """What the net says of each passage.
+
+    Attributes:
+        start: Start of the answer at each token, shape `(b, n)`.
+        end: Its end (inclusive).
+        exists: Whether there is one, shape `(b,)`.
+        mask: Where tokens are, shape `(b, n)`.
+    """
+
+    start: Float[Array, "b n"]
+    end: Float[Array, "b n"]
+    exists: Float[Array, " b"]
+    mask: Bool[Array, "b n"]
+
+
+class DGCNN(nn.Module):
+    """The net, as a Flax module of `(question, passage)`; see `Config`."""
+
+    config: Config
+
+    @nn.compact
+    def __call__(
+        self, question: Coded, passage: Coded, key: Array | None = None, emphasis: Array | None = None
+    ) -> Logits:
+        """Logits of passages `(b, n)` for questions `(b, q)`.
+
+        `key` is the noise's, and None outside training; `emphasis` `(b, n)` multiplies the embedding of each of the
+        passage's tokens: the derivative by it says how much the token matters.
+        """
+        c = self.config
+        keys = iter([None] * 20 if key is None else jax.random.split(key, 20))
+        q_mask, p_mask = jnp.asarray(question.match) > 0, jnp.asarray(passage.match) > 0
+        embed = self._embedder()
+        q, p = embed(question, q_mask, next(keys)), embed(passage, p_mask, next(keys))
+        p = p if emphasis is None else p * emphasis[..., None]
+        dense: Any = functools.partial(_dense, c.width)
+        if c.features:
+            seen = jax.vmap(ft.match)(passage.match, question.match) * q_mask.astype(FLOAT)
+            q = q + dense("question_seen")(seen[..., None])
+        encoded = q
+        for i, dilation in enumerate(c.question_dilations):
+            encoded = self._block(f"question{i}", dilation)(encoded, q_mask, next(keys))
+        asked = AttentionPool(FLOAT, name="question_pool")(encoded, q_mask)
+
+        x = dense("word", use_bias=True)(p) + dense("asked")(asked)[:, None, :]
+        if c.features:
+            table = jax.vmap(ft.dense)(question.match, passage.match, question.word, passage.word)
+            x = x + dense("features")(jax.lax.stop_gradient(table.astype(p.dtype)))
+        if c.align:
+            near = dense("align_key")
+            weight = jnp.einsum("bnc,bqc->bnq", jax.nn.relu(near(p)), jax.nn.relu(near(q))) * (c.width**-0.5)
+            nearest = masked_softmax(weight, q_mask[:, None, :])
+            x = x + dense("align")(jnp.einsum("bnq,bqc->bnc", nearest, encoded))
+        for i, dilation in enumerate(c.passage_dilations):
+            x = self._block(f"passage{i}", dilation)(x, p_mask, next(keys))
+        x = x * p_mask[..., None].astype(x.dtype)
+        wide = jnp.broadcast_to(asked[:, None, :], (*x.shape[:2], asked.shape[-1]))
+        pooled = AttentionPool(FLOAT, name="passage_pool")(jnp.concatenate([x, wide], axis=-1), p_mask)
+        exists = dense("exists", 1, use_bias=True)(jnp.concatenate([pooled, jnp.max(x, axis=1)], axis=-1))[:, 0]
+        start, end = (self._pointer(name, x, asked, dense) for name in ("start", "end"))
+        return Logits(start, end, exists, p_mask)
+
+    def _embedder(self) -> Any:
+        c = self.config
+        table = lambda name, rows: self.param(name, nn.initializers.normal(0.3), (rows, c.width), FLOAT)
+        tables = [table("embedding", c.vocabulary)]
+        tables += [table("kinds", tk.KINDS), table("tags", tk.TAG_CODES)] if c.looks else []
+
+        def embed(coded: Coded, mask: Array, key: Array | None) -> Array:
+            ids = jnp.asarray(coded.ids)
+            x = tables[0][ids] * (ids > 0)[..., None].astype(FLOAT)  # row 0 stands for a token whose name is hidden
+            if c.looks:
+                # Products, not look-ups: the derivative of a look-up adds row by row, which is slow on a CPU.
+                x = x + jax.nn.one_hot(coded.kind, tk.KINDS, dtype=FLOAT) @ tables[1]
+                x = x + jax.nn.one_hot(coded.tag, tk.TAG_CODES, dtype=FLOAT) @ tables[2]
+            if key is not None and c.drop:
+                kept = jax.random.bernoulli(key, 1 - c.drop, (x.shape[0], 1, c.width))
+                x = x * kept.astype(x.dtype) / (1 - c.drop)
+            return x * mask[..., None].astype(x.dtype)
+
+        return embed
+
+    def _block(self, name: str, dilation: int) -> Any:
+        c = self.config
+        if c.gate:
+            return GatedDilatedConv(dilation, form=c.form, noise=c.noise, param_dtype=FLOAT, name=name)
+        return Ungated(dilation, c.form, name=name)
+
+    def _pointer(self, name: str, x: Array, asked: Array, dense: Any) -> Array:
+        """A place's logit: linear in the place and the question, and bilinear in both."""
+        own, general = dense(f"{name}_question")(asked), dense(f"{name}_bias", 1, use_bias=True)(asked)
+        return dense(name, 1)(x)[..., 0] + jnp.einsum("bnc,bc->bn", x, own) * (x.shape[-1] ** -0.5) + general
+
+
+class Ungated(nn.Module):
+    """`y = x + relu(conv(x))`: the block of the ablation."""
+
+    dilation: int
+    form: str
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Array, key: Array | None = None) -> Array:
+        """The layer of `x`."""
+        real = mask[..., None].astype(x.dtype)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, x.shape[-1], x.shape[-1]), FLOAT)
+        return (x * real + jax.nn.relu(FORMS[self.form](x * real, kernel, self.dilation))) * real
+
+
+def _dense(width: int, name: str, size: int | None = None, *, use_bias: bool = False) -> Dense:
+    return Dense(width if size is None else size, use_bias=use_bias, param_dtype=FLOAT, name=name)
+
+
+def probabilities(logits: Logits, head: str) -> tuple[Array, Array, Array]:
+    """Probability of start, of end (each `(b, n)`), and of an answer's existence `(b,)`.
+
+    The score of a span is `start[i] * end[j]`: both carry their share of existence, so that scores of
+    different passages compare.
+    """
+    exists = jax.nn.sigmoid(logits.exists)
+    if head == "softmax":
+        share = jnp.sqrt(exists)[:, None]
+        return (
+            masked_softmax(logits.start, logits.mask) * share,
+            masked_softmax(logits.end, logits.mask) * share,
+            exists,
+        )
+    at = lambda v: jnp.where(logits.mask, exists[:, None] * jax.nn.sigmoid(v), 0)
+    return at(logits.start), at(logits.end), exists
+
+
+def loss(
+    logits: Logits, start: Float[Array, "b n"], end: Float[Array, "b n"], head: str
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """The loss of a batch, and its parts.
+
+    Args:
+        logits: What the net says.
+        start: 1 at every token where the answer starts.
+        end: 1 at every token where it ends.
+        head: `"softmax"`: log-likelihood of all right places together, where there is an answer, plus the binary
+            cross-entropy of its existence; `"pointer"`: the article's focal loss of sigmoids times existence.
+
+    Returns:
+        The loss and `{"pointer": ..., "existence": ...}`.
+    """
+    positive = (jnp.max(start, axis=1) > 0).astype(FLOAT)
+    sure = jax.nn.log_sigmoid(logits.exists) * positive + jax.nn.log_sigmoid(-logits.exists) * (1 - positive)
+    existence = -jnp.mean(sure)
+    if head == "softmax":
+        missed = _negative_log_likelihood(logits.start, start, logits.mask)
+        missed = missed + _negative_log_likelihood(logits.end, end, logits.mask)
+        pointer = jnp.sum(missed * positive) / jnp.maximum(jnp.sum(positive), 1)
+        value = jnp.mean(missed * positive) + EXISTENCE_WEIGHT * existence
+    else:
+        p_start, p_end, _ = probabilities(logits, head)
+        count = jnp.maximum(jnp.sum(logits.mask.astype(FLOAT)), 1)
+        cost = jnp.where(logits.mask, focal(p_start, start) + focal(p_end, end), 0)
+        pointer = 100 * jnp.sum(cost) / count
+        value = pointer
+    return value, {"pointer": pointer, "existence": existence}
+
+
+def focal(p: Float[Array, "..."], label: Float[Array, "..."], *, alpha: float = 0.25, gamma: float = 2.0) -> Array:
+    """Focal loss of a probability: `-alpha y log(p) (1-p)^gamma - (1-alpha) (1-y) log(1-p) p^gamma`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxkit.reading import model
+        >>> [round(float(model.focal(jnp.float32(0.5), jnp.float32(y))), 4) for y in (1, 0)]
+        [0.0433, 0.13]
+    """
+    p = jnp.clip(p, 1e-7, 1 - 1e-7)  # the article's 1e-8 is 0 away from 1 in single precision
+    return -alpha * label * jnp.log(p) * (1 - p) ** gamma - (1 - alpha) * (1 - label) * jnp.log1p(-p) * p**gamma
+
+
+def _negative_log_likelihood(logit: Array, label: Array, mask: Array) -> Array:
+    """Minus the log of the probability of all labelled places together; 0 where none is labelled."""
+    low = jnp.finfo(logit.dtype).min
+    right = (label > 0) & mask
+    some = jnp.any(right, axis=1)
+    right = right | ~some[:, None]  # where there is none, all: the difference is 0 then, and finite
+    total = jax.nn.logsumexp(jnp.where(mask, logit, low), axis=1)
+    return jnp.where(some, total - jax.nn.logsumexp(jnp.where(right & mask, logit, low), axis=1), 0.0)

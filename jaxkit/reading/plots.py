@@ -1,0 +1,126 @@
+"""Figures: what the reader looks at, and how sure it is where."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxkit.report.figures import axes_or_new, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from jaxkit.reading.reader import Reader
+
+FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei", "SimHei", "PingFang SC")
+
+
+def plot_saliency(reader: "Reader", question: str, passage: str, *, axes: "Axes | None" = None) -> "Axes":
+    """How much each character of a passage matters to the answer, as bars; the answer's characters are shaded.
+
+    Args:
+        reader: A reader.
+        question: The question.
+        passage: The passage; at most 256 tokens of it are drawn.
+        axes: Where to draw; new ones by default.
+
+    Returns:
+        The axes.
+    """
+    answer, weight = reader.answer(question, passage, threshold=0.0), reader.saliency(question, passage)
+    shown = np.flatnonzero([not c.isspace() for c in passage])[:256]
+    with axes_or_new(axes, figsize=(9.0, 3.2)) as axes:
+        colours = ["C3" if weight[i] < 0 else "C0" for i in shown]
+        axes.bar(np.arange(len(shown)), weight[shown], color=colours, width=0.9)
+        inside = np.flatnonzero((shown >= answer.start) & (shown < answer.end))
+        if len(inside):
+            axes.axvspan(inside[0] - 0.5, inside[-1] + 0.5, color="C1", alpha=0.25, label="answer")
+            axes.legend()
+        axes.axhline(0, color="0.5", linewidth=0.8)
+        _characters(axes, passage, shown)
+        axes.set(xlabel="character of the passage", ylabel="d log score /\nd weight of the embedding")
+        axes.set_title(
+            _printable(f"what matters to the answer: {question} -> {answer.text} (score {answer.score:.2f})")
+        )
+    return axes
+
+
+def plot_scores(reader: "Reader", question: str, passage: str, *, axes: "Axes | None" = None) -> "Axes":
+    """Probability that the answer starts and that it ends at each token of a passage.
+
+    Args:
+        reader: A reader.
+        question: The question.
+        passage: The passage; its first 256 tokens are drawn.
+        axes: Where to draw; new ones by default.
+
+    Returns:
+        The axes.
+    """
+    tokens, start, end, exists = reader.places(question, passage)
+    with axes_or_new(axes, figsize=(9.0, 3.2)) as axes:
+        at = np.arange(len(tokens))
+        axes.step(at, start, where="mid", color="C0", label="start")
+        axes.step(at, end, where="mid", color="C1", label="end", linestyle="--")
+        axes.set(xlabel="token of the passage", ylabel="probability", ylim=(0, 1.02))
+        axes.legend(title=f"there is an answer: {exists:.2f}")
+        axes.set_title(_printable(f"where: {question}"))
+        if len(tokens) <= 90 and (_font() or "".join(tokens).isascii()):
+            axes.set_xticks(at, tokens, rotation=90, fontsize=6, **_family())
+    return axes
+
+
+def plot_curves(report: dict[str, Any], *, axes: "Axes | None" = None) -> "Axes":
+    """Loss of a training run over its steps, and the dev scores between.
+
+    Args:
+        report: `Reader.report`.
+        axes: Where to draw; new ones by default.
+
+    Returns:
+        The axes.
+    """
+    with axes_or_new(axes) as axes:
+        loss = np.array(report.get("loss", []))
+        steps = np.linspace(0, report["steps"], len(loss), endpoint=False)
+        axes.plot(steps, loss, color="C0", label="loss of a batch")
+        axes.set(xlabel="step", ylabel="loss", title="training")
+        if report.get("looks"):
+            right = axes.twinx()
+            at, value = np.array(report["looks"]).T
+            right.plot(at, value / 2, "o-", color="C1", label="dev: mean of EM and F1 (%)")
+            right.set_ylabel("dev score (%)")
+            right.legend(loc="upper right", bbox_to_anchor=(1.0, 0.88))
+        axes.legend(loc="upper right")
+    return axes
+
+
+def plot_summary(reader: "Reader", question: str, passage: str) -> Any:
+    """Places and saliency of one question, one above the other, as one figure."""
+    with style() as plt:
+        figure, (above, below) = plt.subplots(2, 1, figsize=(9.0, 6.4))
+        plot_scores(reader, question, passage, axes=above)
+        plot_saliency(reader, question, passage, axes=below)
+        return figure
+
+
+def _characters(axes: "Axes", passage: str, shown: np.ndarray) -> None:
+    if len(shown) <= 120 and (_font() or passage.isascii()):
+        axes.set_xticks(np.arange(len(shown)), [passage[i] for i in shown], fontsize=6, **_family())
+
+
+def _font() -> str | None:
+    """A font on this machine that has Chinese characters."""
+    from matplotlib import font_manager
+
+    have = {font.name for font in font_manager.fontManager.ttflist}
+    return next((name for name in FONTS if name in have), None)
+
+
+def _family() -> dict[str, Any]:
+    name = _font()
+    return {} if name is None else {"fontfamily": name}
+
+
+def _printable(text: str) -> str:
+    """The text, with boxes instead of characters that no font here can draw (matplotlib would warn of each)."""
+    return text if _font() else "".join(c if ord(c) < 0x2000 else "\u25a1" for c in text)

@@ -1,0 +1,220 @@
+"""`python -m jaxkit run score`: likelihoods one can trust, learned densities, samples by four samplers of one net."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from rich.table import Table
+
+from jaxkit.learn import datasets, metrics
+from jaxkit.report.figures import save, style
+from jaxkit.report.verdict import Verdict
+from jaxkit.score import nets, plots
+from jaxkit.score.density import density
+from jaxkit.score.inverse import condition
+from jaxkit.score.likelihood import bits_per_dimension, log_prob
+from jaxkit.score.mixture import ring
+from jaxkit.score.model import Model
+from jaxkit.score.samplers import sample
+from jaxkit.score.train import to_unit, train
+
+# What must come out: largest error of a known mixture's likelihood, nats of a learned density, mean error of a DDE.
+LIKELIHOOD, NATS, ESTIMATOR = 1e-3, 0.03, 0.05
+QUICK_NATS, QUICK_ESTIMATOR = 0.3, 0.2
+SAMPLERS = {
+    "heun": {"steps": 18},
+    "dpmpp_2m": {"steps": 18},
+    "ddim": {"steps": 36},
+    "predictor_corrector": {"steps": 36},
+}
+
+
+def run(out: Path, *, quick: bool, console: Any) -> Verdict:
+    """Likelihoods of a known mixture, the plane, a denoising density estimator, pictures by four samplers."""
+    files: list[Path] = []
+    worst = _known(out, console, files, quick=quick)
+    nats = _plane(out, console, files, quick=quick)
+    off = _estimator(console, quick=quick)
+    pictures = _pictures(out, console, files, quick=quick)
+    good = worst <= LIKELIHOOD and nats <= (QUICK_NATS if quick else NATS) and pictures is not None
+    good &= off <= (QUICK_ESTIMATOR if quick else ESTIMATOR)
+    sentence = (
+        f"likelihood of a known mixture within {worst:.1e} nats (wanted {LIKELIHOOD:g}); learned density of the plane "
+        f"{nats:.3f} nats off, density estimator {off:.3f} on average; {pictures or 'no finite pictures'}"
+    )
+    return Verdict("score", good, sentence, tuple(files))
+
+
+def _known(out: Path, console: Any, files: list[Path], *, quick: bool) -> float:
+    """The likelihood of a mixture whose density is known; its largest error at a tolerance of 1e-5."""
+    mixture = ring(8)
+    x = mixture.sample(jax.random.key(0), 300)
+    exact = mixture.log_prob(x)
+    table = Table(title="Log-likelihood of 8 Gaussians by the probability flow, 300 points")
+    for column in ("rtol", "largest error", "largest error bar", "mean steps"):
+        table.add_column(column, justify="right")
+    tolerances, rows = (1e-5,) if quick else (1e-3, 1e-4, 1e-5, 1e-6, 1e-7), []
+    for rtol in tolerances:
+        with console.status(f"solving at rtol {rtol:g} ..."):
+            found = jax.jit(lambda x, rtol=rtol: log_prob(mixture.model(), x, rtol=rtol, error_bars=not quick))(
+                x
+            ).checked()
+        error = float(jnp.max(jnp.abs(found.value - exact)))
+        rows.append((error, float(jnp.max(found.tolerance_error))))
+        table.add_row(f"{rtol:g}", f"{error:.2e}", f"{rows[-1][1]:.2e}", f"{float(jnp.mean(found.steps)):.0f}")
+    console.print(table)
+    if not quick:
+        errors = {"largest error": [r[0] for r in rows], "largest error bar": [r[1] for r in rows]}
+        with style() as plt:
+            figure, axes = plt.subplots()
+            plots.plot_likelihood(tolerances, errors, axes)
+        caption = "Largest error and error bar of the log-likelihood of eight Gaussians over the solver's tolerance."
+        files.append(save(figure, out / "likelihood.png", caption=caption))
+    return rows[tolerances.index(1e-5)][0]
+
+
+def _plane(out: Path, console: Any, files: list[Path], *, quick: bool) -> float:
+    """Learned densities of the plane beside the true ones; the divergence of the mixture's in nats."""
+    mixture = ring(8)
+    laws: dict[str, tuple[Callable[[Array, int], Array], Callable[[Array], Array], float]] = {
+        "8 Gaussians": (mixture.sample, mixture.log_prob, 3.0)
+    }
+    if not quick:
+        for name in ("pinwheel", "rings", "checkerboard"):
+            law = datasets.toy(name)
+            laws[name] = (law.sample, law.log_prob, law.box)
+    steps, rows, found = 1000 if quick else 12_000, [], {}
+    settings: dict[str, Any] = {"steps": steps, "rate": 5e-3}
+    table = Table(title=f"Densities learned in {steps} steps: nats are those of KL(truth || learned), with their error")
+    for column in ("law", "nats", "±", "solver's error bar", "training, CPU s"):
+        table.add_column(column, justify="left" if column == "law" else "right")
+    for name, (draw, exact, _) in laws.items():
+        start = time.process_time()
+        with console.status(f"training on {name} ..."):
+            done = train(draw(jax.random.key(0), 100_000).astype(jnp.float32), jax.random.key(1), **settings).checked()
+        spent = time.process_time() - start
+        bars = not quick
+        learned = jax.jit(lambda x, model=done.model, bars=bars: log_prob(model, x, error_bars=bars))
+        x = draw(jax.random.key(2), 1600).astype(jnp.float32)
+        value = learned(x).checked()
+        gap = exact(x) - value.value
+        found[name] = float(jnp.mean(gap))
+        spread, bar = float(jnp.std(gap)) / gap.size**0.5, float(jnp.mean(value.tolerance_error))
+        table.add_row(name, f"{found[name]:.4f}", f"{spread:.4f}", f"{bar:.1e}", f"{spent:.1f}")
+        drawn = sample(done.model, jax.random.key(3), 2000, steps=18).checked()
+        single = lambda x, f=learned: f(x.astype(jnp.float32)).value
+        rows.append((name, drawn.x, plots.batched(single), exact, found[name]))
+    console.print(table)
+    with console.status("drawing the densities ..."):
+        figure = plots.plot_suite(rows, [half for _, _, half in laws.values()])
+        caption = "Samples of a trained denoiser, its density by the probability flow, and the true density."
+        files.append(save(figure, out / "plane.png", caption=caption))
+    return found["8 Gaussians"]
+
+
+def _estimator(console: Any, *, quick: bool) -> float:
+    """A denoising density estimator of eight Gaussians; mean distance of its log density from the truth."""
+    mixture, sigma = ring(8), 0.2
+    with console.status("training a denoising density estimator ..."):
+        data = mixture.sample(jax.random.key(0), 100_000).astype(jnp.float32)
+        found = density(data, jax.random.key(1), sigma=sigma, steps=1500 if quick else 8000).checked()
+    y = mixture.sample(jax.random.key(2), 4000) + sigma * jax.random.normal(jax.random.key(3), (4000, 2))
+    y = y.astype(jnp.float32)
+    off = jnp.abs(found.log_prob(y) - mixture.log_prob(y, sigma))
+    console.print(
+        f"Denoising density estimator: log density of 8 Gaussians with noise {sigma} off by {float(jnp.mean(off)):.4f} "
+        f"nats on average, {float(jnp.max(off)):.3f} at most; log Z {float(found.log_z):.4f} "
+        f"± {float(found.log_z_error):.1e}"
+    )
+    return float(jnp.mean(off))
+
+
+def _pictures(out: Path, console: Any, files: list[Path], *, quick: bool) -> str | None:
+    """One U-Net, four samplers; a sentence, or None where a sampler failed."""
+    name, data, test = _data(quick=quick)
+    if data is None:
+        return "no pictures (neither Fashion-MNIST nor scikit-learn's digits are here)"
+    small = data.shape[1] < 16
+    net = nets.image_net(data.shape[1:], (16, 24) if small else (64, 96), patch=1 if small else 2)
+    steps = 250 if quick else (3000 if small else 1200)
+    start = time.process_time()
+    with console.status(f"training a U-Net on {name}, {steps} steps ..."):
+        done = train(data, jax.random.key(0), net=net, steps=steps, batch=64)
+    model = done.checked().model
+    console.print(f"U-Net on {name}: {steps} steps, {time.process_time() - start:.0f} CPU s, loss {_late(done):.4f}")
+    count, real = 64 if quick else 500, to_unit(jnp.asarray(test))
+    flat = lambda x: np.asarray(x, np.float64).reshape(len(x), -1)
+    table = Table(title=f"{name}: {count} samples of one net; sliced W2 to test data (of training data: the floor)")
+    for column in ("sampler", "evaluations", "CPU s", "sliced W2"):
+        table.add_column(column, justify="left" if column == "sampler" else "right")
+    far = lambda x: float(metrics.sliced_wasserstein(flat(real[:count]), flat(x)))
+    floor = far(to_unit(jnp.asarray(data[:count])))
+    table.add_row("training data", "", "", f"{floor:.4f}")
+    rows, distances = {"data": real[:12]}, {}
+    for sampler, options in SAMPLERS.items():
+        start = time.process_time()
+        with console.status(f"sampling by {sampler} ..."):
+            drawn = jax.jit(lambda key, s=sampler, o=options: sample(model, key, count, sampler=s, **o))(
+                jax.random.key(1)
+            )
+        if not bool(jnp.all(drawn.ok)):
+            return None
+        distances[sampler] = far(drawn.x)
+        rows[sampler.replace("_", " ")] = drawn.x[:12]
+        table.add_row(
+            sampler, str(int(drawn.evaluations)), f"{time.process_time() - start:.1f}", f"{distances[sampler]:.4f}"
+        )
+    console.print(table)
+    if not quick:
+        rows |= _inpaint(model, real[:12])
+        _bits(model, real, console)
+    caption = f"{name}: test data and samples of one U-Net by four samplers" + ("." if quick else "; inpainting.")
+    files.append(save(plots.plot_images(rows, title=caption), out / "pictures.png", caption=caption))
+    return f"{name} by {len(SAMPLERS)} samplers of one net, sliced W2 {min(distances.values()):.3f} (floor {floor:.3f})"
+
+
+def _data(*, quick: bool) -> tuple[str, Any, Any]:
+    for name in ("digits",) if quick else ("fashion-mnist", "digits"):
+        try:
+            parts = [np.asarray(datasets.load(name, split).x) for split in ("train", "test")]
+            return name, parts[0], parts[1]
+        except (datasets.DataError, ImportError, FileNotFoundError):
+            continue
+    return "", None, None
+
+
+def _late(done: Any) -> float:
+    return float(jnp.mean(done.history[-100:]))
+
+
+def _inpaint(model: Model, real: Array) -> dict[str, Array]:
+    """The upper half given, the lower half drawn: three times."""
+    height = real.shape[1] // 2
+    upper = lambda x: x[:, :height]
+    hidden = real.at[:, height:].set(-1.0)
+    given = condition(model, upper, upper(real), noise=0.05)
+    rows = {"upper half": hidden}
+    for i in range(3):
+        drawn = sample(given, jax.random.key(10 + i), len(real), steps=24)
+        rows[f"completed {i + 1}"] = drawn.x
+    return rows
+
+
+def _bits(model: Model, real: Array, console: Any) -> None:
+    """Bits a pixel of a few test pictures, with both error bars."""
+    some = real[:16] + jax.random.uniform(jax.random.key(4), real[:16].shape, real.dtype, 0, 2 / 256)
+    with console.status("likelihood of 16 test pictures, 4 probes each ..."):
+        found = jax.jit(lambda x: log_prob(model, x, trace=4, key=jax.random.key(5), rtol=1e-4))(some).checked()
+    size = some[0].size
+    bits = bits_per_dimension(found.value, size, bin_width=2 / 256)
+    nat = 1 / (size * np.log(2.0))
+    console.print(
+        f"likelihood of 16 test pictures: {float(jnp.mean(bits)):.4f} bits a pixel; of the mean, probes "
+        f"±{float(jnp.sqrt(jnp.mean(found.probe_error**2) / 16)) * nat:.4f}, "
+        f"solver ±{float(jnp.mean(found.tolerance_error)) * nat:.4f}, pictures ±{float(jnp.std(bits)) / 4:.4f}"
+    )

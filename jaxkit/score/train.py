@@ -1,0 +1,162 @@
+"""Training a denoiser: the `train` verb of the subject."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from jaxkit.core import checks
+from jaxkit.core.status import Outcome
+from jaxkit.core.struct import struct
+from jaxkit.learn.batches import minibatches
+from jaxkit.learn.fit import fit
+from jaxkit.learn.nets import Net
+from jaxkit.score import losses, nets
+from jaxkit.score.model import Model
+
+KINDS = ("denoiser", "energy", "mdsm")
+
+
+@struct
+class Trained(Outcome):
+    """A trained denoiser and how it was reached.
+
+    Attributes:
+        model: The model, with averaged weights.
+        history: Loss before each step, shape `(steps,)`.
+        status: `Status` code.
+        steps: Steps that moved the weights.
+    """
+
+    verb: ClassVar[str] = "score.train"
+
+    model: Model
+    history: Float[Array, " steps"]
+    status: Int[Array, ""]
+    steps: Int[Array, ""]
+
+
+def train(
+    data: Any,
+    key: Array,
+    *,
+    kind: str = "denoiser",
+    net: Net | None = None,
+    steps: int = 3000,
+    batch: int = 256,
+    rate: float | optax.Schedule = 2e-3,
+    ema: float = 0.999,
+    center: float = -1.2,
+    width: float = 1.2,
+    levels: tuple[float, float] = (0.1, 3.0),
+    **settings: Any,
+) -> Trained:
+    """Train a denoiser on data.
+
+    Args:
+        data: Points, shape `(n, d)`, or images, shape `(n, height, width, channels)`; bytes are read as [-1, 1].
+        key: Random key.
+        kind: `"denoiser"` (EDM); `"energy"`, the same with a curl-free score that has a log density at every noise
+            level; `"mdsm"`, one energy for all noise levels (see `losses.mdsm` for what it learns).
+        net: Network of `(y, level)` behind the denoiser: with an output of `y`'s shape, or one number a datum for
+            `"energy"`; a perceptron or a U-Net by default.
+        steps: Steps of Adam.
+        batch: Data a step.
+        rate: Learning rate at the start, from where it falls to zero as a cosine; or any schedule of optax.
+        ema: Decay of the averaged weights.
+        center: Mean of `ln(sigma / 2 sd)` in training (EDM's -1.2 is stated for data of standard deviation 1/2).
+        width: Standard deviation of `ln sigma`.
+        levels: For `"mdsm"`: least and largest noise, in units of the data's standard deviation; levels cover the batch
+            geometrically.
+        **settings: Of `jaxkit.fit`: `progress`, `log`, `checkpoint`, `resume`, `devices`, `chunk`.
+
+    Returns:
+        A `Trained`.
+
+    Raises:
+        ValueError: An argument is unusable.
+
+    Example:
+        >>> import jax
+        >>> from jaxkit import score
+        >>> x = score.ring(8).sample(jax.random.key(0), 2000)
+        >>> done = score.train(x, jax.random.key(1), steps=20, batch=64).checked()
+        >>> score.sample(done.model, jax.random.key(2), 5).x.shape
+        (5, 2)
+
+    References:
+        Karras et al. (2022), for the denoiser; Su, kexue.fm/archives/7038, for the energies.
+    """
+    checks.one_of("kind", kind, KINDS)
+    data = jnp.asarray(data)
+    checks.require(data.ndim in (2, 4), "data", "be points (n, d) or images (n, h, w, c)", f"has shape {data.shape}")
+    mean, variance = _moments(data)
+    sd = float(np.sqrt(np.mean(variance)))
+    shape, dtype = data.shape[1:], to_unit(data[:1]).dtype
+    network = _default(kind, shape, dtype) if net is None else net
+    apply, loss = _job(kind, network, float(np.mean(mean)), sd, (center, width, levels))
+    first, pick, noise = jax.random.split(key, 3)
+    falling = rate if callable(rate) else optax.cosine_decay_schedule(rate, steps)
+    optimizer = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(falling, b2=0.99))
+    done = fit(
+        loss,
+        network.init(first),
+        minibatches(data, min(batch, data.shape[0]), pick),
+        optimizer=optimizer,
+        steps=steps,
+        key=noise,
+        ema=min(ema, 1 - 5 / (steps + 5)),
+        **settings,
+    )
+    model = Model(done.ema, jnp.asarray(mean, dtype), jnp.asarray(variance, dtype), apply, shape)
+    return Trained(model, done.history, done.status, done.steps)
+
+
+def to_unit(data: Array) -> Array:
+    """Bytes as numbers in [-1, 1], in single precision; anything else as it is."""
+    return data.astype(jnp.float32) / 127.5 - 1 if data.dtype == jnp.uint8 else data
+
+
+def _moments(data: Array) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of each coordinate of points; of all pixels together for images, whose corners never vary."""
+    part = np.asarray(data[: 200_000 if data.ndim == 2 else 10_000], np.float64)
+    if data.dtype == jnp.uint8:
+        part = part / 127.5 - 1
+    axis = 0 if data.ndim == 2 else None
+    return part.mean(axis), part.var(axis)
+
+
+def _default(kind: str, shape: tuple[int, ...], dtype: Any) -> Net:
+    if len(shape) == 3:
+        checks.require(kind != "energy", "net", "be given for a noise-conditional energy of images", "is None")
+        return nets.image_net(shape, dtype=dtype)
+    return (nets.scalar_net if kind == "energy" else nets.point_net)(shape[0], dtype=dtype)
+
+
+def _job(
+    kind: str, net: Net, mean: float, sd: float, noise: tuple[float, float, tuple[float, float]]
+) -> tuple[Callable[..., Array], Callable[..., Array]]:
+    """The denoiser and its loss."""
+    center, width, (low, high) = noise
+    if kind == "mdsm":
+        energy = nets.Distance(net, mean, sd)
+
+        def mdsm(params: Any, batch: Array, key: Array) -> Array:
+            x = to_unit(batch)
+            share = jnp.linspace(0.0, 1.0, x.shape[0], dtype=x.dtype)  # every batch covers the whole range
+            return losses.mdsm(energy, params, x, sd * low * (high / low) ** share, key)
+
+        return nets.Blind(energy), mdsm
+    apply = (nets.Preconditioned if kind == "denoiser" else nets.Conservative)(net, mean, sd)
+
+    def edm(params: Any, batch: Array, key: Array) -> Array:
+        x, (level, normal) = to_unit(batch), jax.random.split(key)
+        sigma = 2 * sd * jnp.exp(center + width * jax.random.normal(level, x.shape[:1], x.dtype))
+        denoise = lambda y, sigma: apply(params, y, sigma)
+        return losses.edm(denoise, x, sigma, normal, sd=sd) / x[0].size
+
+    return apply, edm

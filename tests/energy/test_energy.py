@@ -1,0 +1,189 @@
+"""Pits, jumps, momentum, replay buffers and latent sampling against what theory says."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxkit as jk
+from jaxkit import energy as en
+from jaxkit.energy import latent
+
+WRONG = {0.0: (0.0, 0.0), 0.5: (0.0, 0.0), 0.8: (0.01, 0.02), 0.9: (0.16, 0.20)}
+
+
+@pytest.mark.parametrize("momentum", WRONG)
+def test_momentum_carries_points_over_the_ridge(momentum):
+    starts, ends = en.crossings(optax.sgd(0.05, momentum=momentum), starts=400, steps=1000)
+    np.testing.assert_allclose(jnp.abs(ends), 1, atol=1e-6)
+    low, high = WRONG[momentum]
+    assert low <= float(jnp.mean(ends < 0)) <= high
+    assert float(starts[0]) == pytest.approx(0.05)
+
+
+def test_adam_crosses_only_with_extreme_momentum():
+    wrong = lambda b1: float(jnp.mean(en.crossings(optax.adam(0.05, b1=b1), starts=200, steps=2500)[1] < 0))
+    assert wrong(0.9) == 0
+    assert wrong(0.99) > 0.05
+
+
+@pytest.mark.parametrize("gamma", [0.3, 1.0, 2.0])
+def test_the_dirac_flow_has_the_eigenvalues_of_the_theory(gamma):
+    values = jk.linearize(en.dirac_field, jnp.zeros(2), gamma).eigenvalues
+    root = np.emath.sqrt(gamma**2 / 4 - 1 / 4)
+    np.testing.assert_allclose(values, [-gamma / 2 + root, -gamma / 2 - root], atol=1e-12)
+
+
+def test_without_a_penalty_the_dirac_flow_only_circles():
+    kind = jk.Kind(int(jk.linearize(en.dirac_field, jnp.zeros(2), 0.0).kind))
+    assert kind is jk.Kind.center
+
+
+@pytest.mark.parametrize(("gamma", "momentum", "converges"), [(0.3, 0.0, True), (1.0, 0.9, True), (0.3, 0.9, False)])
+def test_dirac_under_momentum_by_eigenvalues_and_by_simulation(gamma, momentum, converges):
+    modulus, distance, _ = en.dirac(gamma, momentum)
+    assert (modulus < 1) is converges
+    assert (distance < 1e-6) is converges
+
+
+def test_the_losses_of_digging():
+    real, fake = jnp.array([-3.0, 0.5]), jnp.array([0.2, 4.0])
+    assert float(en.DIGGINGS["linear"].dig(real, fake)) == pytest.approx(-1.25 - 2.1)
+    assert float(en.DIGGINGS["hinge"].dig(real, fake)) == pytest.approx((0 + 1.5) / 2 + (0.8 + 0) / 2)
+    assert float(en.DIGGINGS["nonnegative"].dig(real, fake)) == pytest.approx(-1.25 + 0.4)
+
+
+@pytest.mark.parametrize("name", en.DIGGINGS)
+def test_digging_lowers_real_points_and_raises_fakes(name):
+    how = en.DIGGINGS[name]
+    real, fake = jnp.array([-0.3, 0.5]), jnp.array([0.2, 0.4])
+    down, up = jax.grad(how.dig, argnums=(0, 1))(real, fake)
+    assert np.all(down > 0)  # descent lowers them
+    assert np.all(up < 0)
+    assert np.all(jax.grad(how.jump)(fake) > 0)
+    assert np.all(how.floor(jnp.array([-9.0, 9.0])) >= (0 if name == "nonnegative" else -9))
+
+
+def test_the_penalty_is_the_squared_gradient_at_real_points_alone():
+    bowl = lambda w, x: 0.5 * w * jnp.sum(x**2, axis=(1, 2))
+    loss = lambda lam: en.game(bowl, lambda g, z: g + 0 * z[:, :, None], latent=2, penalty=lam)["energy"]
+    real = jnp.asarray(np.random.default_rng(0).normal(size=(8, 2, 1)))
+    players = {"energy": jnp.asarray(3.0), "generator": jnp.asarray(50.0)}
+    with_it, without = (loss(lam)(players, real, jax.random.key(0))[0] for lam in (0.7, 0.0))
+    norms = np.sum((3 * np.asarray(real)) ** 2, axis=(1, 2))  # over every axis of a sample
+    assert float(with_it - without) == pytest.approx(0.7 * norms.mean(), rel=1e-9)
+
+
+def test_the_digger_does_not_move_through_the_generator(key):
+    losses = en.game(lambda w, x: x @ w, lambda g, z: g[None] + z, latent=2, penalty=0.0)
+    players = {"energy": jnp.ones(2), "generator": jnp.zeros(2)}
+    through = jax.grad(lambda g: losses["energy"](players | {"generator": g}, jnp.ones((4, 2)), key)[0])(jnp.zeros(2))
+    np.testing.assert_array_equal(through, 0)
+
+
+def test_information_keeps_a_generator_from_falling_into_one_point(key):
+    """In a bowl, E alone pulls every fake to the bottom; with the bound they spread as exp(-U) does."""
+    bowl = lambda w, x: 0.5 * jnp.sum(x**2, axis=1) + 0 * w
+    stretch = lambda g, z: jnp.exp(g) * z
+    decoder = lambda c, x, z: en.bounds.gaussian_decoder(lambda x: (c[0] * x, jnp.full_like(x, c[1])))(x, z)
+    noisy = lambda g, z: stretch(g, z[:, :1]) + 0.5 * z[:, 1:]  # x = s z + noise: information 1/2 log(1 + 4 s^2)
+    adam = {"energy": optax.sgd(0.0), "generator": optax.adam(0.02)}
+    start = {"energy": jnp.zeros(()), "generator": {"net": jnp.asarray(0.0), "critic": jnp.array([0.5, 0.0])}}
+    first = lambda c, x, z: decoder(c, x, z[:, :1])
+    losses = en.game(bowl, noisy, latent=2, penalty=0.0, bound="barber-agakov", critic=first)
+    held = jk.play(losses, start, jnp.ones((2000, 1)), optimizers=adam, steps=300, key=key).checked()
+    # d/ds [s^2/2 - 1/2 log(1 + 4 s^2)] = 0 at s^2 = 3/4
+    assert float(jnp.exp(2 * held.players["generator"]["net"])) == pytest.approx(0.75, abs=0.1)
+    falls = en.game(bowl, noisy, latent=2, penalty=0.0)
+    start = {"energy": jnp.zeros(()), "generator": jnp.asarray(0.0)}
+    fell = jk.play(falls, start, jnp.ones((2000, 1)), optimizers=adam, steps=300, key=key).checked()
+    assert float(jnp.exp(2 * fell.players["generator"])) < 0.05
+
+
+@pytest.mark.slow
+def test_contrastive_training_finds_the_precision_of_a_gaussian(key):
+    """U = w/2 x^2 with chains that have time: w -> 1/var of the data, less what the regulariser costs."""
+    bowl = lambda w, x: 0.5 * w * jnp.sum(x**2, axis=1)
+    losses = en.contrastive(bowl, batch=200, step=0.02, moves=20, box=(-3.0, 3.0), regulariser=0.0)
+    chains = en.replay_buffer(key, 1000, (1,), batch=200, box=(-3.0, 3.0))
+    data = 0.5 * jax.random.normal(jax.random.key(1), (4000, 1))
+    optimizers = {"chains": optax.sgd(1.0), "energy": optax.adam(optax.cosine_decay_schedule(0.1, 400))}
+    start = {"chains": chains, "energy": jnp.asarray(1.0)}
+    end = jk.play(losses, start, data, optimizers=optimizers, steps=400, key=key, ema={"energy": 0.95}).checked()
+    assert float(end.ema["energy"]) == pytest.approx(4.0, rel=0.15)
+    buffer = end.players["chains"]["buffer"]
+    assert buffer.shape == (1000, 1)
+    assert float(jnp.max(jnp.abs(buffer))) <= 3
+
+
+def test_the_regulariser_has_a_plus_sign(key):
+    """With a minus the loss would fall without end as the fakes' energy grows."""
+    losses = en.contrastive(lambda w, x: w + 0 * x[:, 0], batch=2, step=0.1, regulariser=0.5)
+    players = lambda w: {"energy": jnp.asarray(w), "chains": {"buffer": jnp.zeros((4, 1)), "last": jnp.zeros((2, 1))}}
+    loss = lambda w: float(losses["energy"](players(w), jnp.zeros((2, 1)), key)[0])
+    assert loss(2.0) == pytest.approx(0.5 * (4 + 4))
+
+
+def test_the_buffer_replaces_what_it_moved_and_keeps_the_rest(key):
+    flat = lambda w, x: 0 * w * x[:, 0]
+    losses = en.contrastive(flat, batch=3, step=1e-12, moves=1, fresh=0.0)
+    chains = en.replay_buffer(key, 10, (1,), batch=3)
+    sgd = {"chains": optax.sgd(1.0), "energy": optax.sgd(0.0)}
+    start = {"chains": chains, "energy": jnp.asarray(1.0)}
+    end = jk.play(losses, start, jnp.zeros((2, 1)), optimizers=sgd, steps=1, key=key).players["chains"]
+    np.testing.assert_allclose(end["buffer"], chains["buffer"], atol=1e-4)
+    assert np.sum(np.asarray(end["buffer"] != chains["buffer"])) == 3
+    assert np.all(np.isclose(end["last"], end["buffer"].T, atol=1e-12).any(axis=1))
+
+
+def moments(kind, generator, key):
+    target = lambda x, _: jnp.sum((x - 2.0) ** 2)  # N(2, 1/2)
+    run = jk.sample(kind(target, generator), jnp.ones((1000, 1)), step=0.3, steps=600, warmup=100, thin=3, key=key)
+    x = generator(run.checked().xs, None)
+    return float(x.mean()), float(x.var())
+
+
+@pytest.mark.slow
+def test_latent_sampling_both_ways(key):
+    """An affine generator: both reproduce N(2, 1/2). A bent one: only the exact energy does."""
+    affine = lambda z, _: 1.5 * z - 1
+    bent = lambda z, _: jnp.sinh(z)
+    for kind, generator in ((latent.article, affine), (latent.exact, affine), (latent.exact, bent)):
+        assert moments(kind, generator, key) == (pytest.approx(2, abs=0.02), pytest.approx(0.5, rel=0.04))
+    mean, _ = moments(latent.article, bent, key)
+    assert abs(mean - 2) > 0.1
+
+
+def test_the_exact_latent_energy_of_a_map_into_more_dimensions():
+    curve = lambda z, _: jnp.stack([z[0], z[0] ** 2])
+    found = latent.exact(lambda x, _: jnp.sum(x), curve)(jnp.array([1.5]), None)
+    assert float(found) == pytest.approx(1.5 + 2.25 - 0.5 * np.log(1 + 9), rel=1e-12)
+
+
+@pytest.mark.slow
+def test_latents_driven_by_a_density_ratio_reach_the_data(key):
+    """Generator N(0, 4), data N(1, 1): T = log p/q exactly; the latents' density makes x the data."""
+    ratio = lambda x, _: jnp.sum(-0.5 * (x - 1) ** 2 + x**2 / 8)
+    double = lambda z, _: 2 * z
+    run = jk.sample(
+        latent.driven(ratio, double), jnp.zeros((500, 1)), step=0.3, steps=1000, warmup=200, thin=5, key=key
+    )
+    x = 2 * run.checked().xs
+    assert float(x.mean()) == pytest.approx(1, abs=0.03)
+    assert float(x.var()) == pytest.approx(1, rel=0.04)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"digging": "deep"}, "`digging` must be one of"),
+        ({"bound": "mine"}, "`bound` must be one of"),
+        ({"bound": "jsd"}, "`critic` must be given"),
+        ({"latent": 0}, "`latent` must be positive"),
+        ({"penalty": -1.0}, "`penalty` must not be negative"),
+    ],
+)
+def test_unusable_arguments_of_a_game(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        en.game(lambda p, x: x, lambda p, z: z, **({"latent": 2} | change))

@@ -1,0 +1,82 @@
+"""Images: bytes in, bytes out, on one device and on several; figures; modes found (slow)."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxkit import gan
+from jaxkit.learn import datasets, metrics
+from jaxkit.report.figures import save
+
+TINY = gan.images(
+    steps=3, batch=8, latent=4, generator_channels=(8,), critic_channels=(4, 8), blocks=(1, 0), chunk=3, ema=0.5
+)
+
+
+def pictures():
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (40, 6, 6, 1)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return gan.train(TINY, pictures(), key=jax.random.key(0)).checked()
+
+
+def test_bytes_in_bytes_out(trained):
+    samples = gan.generate(trained.model, jax.random.key(1), 7)
+    assert samples.shape == (7, 6, 6, 1)
+    assert samples.dtype == jnp.uint8
+    assert all(v.dtype == jnp.float32 for v in jax.tree.leaves(trained.model))
+    assert trained.model.score(pictures()[:5]).shape == (5,)
+
+
+def test_several_devices_play_the_same_game(trained):
+    devices = jax.devices()[:2]
+    if len(devices) < 2:
+        pytest.skip("one device only")
+    spread = gan.train(TINY, pictures(), key=jax.random.key(0), devices=devices).checked()
+    np.testing.assert_allclose(spread.history["critic"], trained.history["critic"], rtol=1e-4)
+    np.testing.assert_allclose(spread.history["generator"], trained.history["generator"], rtol=1e-4)
+
+
+def test_figures(trained, tmp_path):
+    ways = gan.interpolate(trained.model, jax.random.key(2), rows=2, points=3)
+    assert ways.shape == (2, 3, 6, 6, 1)
+    plots = {
+        "images": gan.plot_images(gan.generate(trained.model, jax.random.key(1), 20)),
+        "ways": gan.plot_interpolation(ways),
+        "losses": gan.plot_history(trained, span=2),
+    }
+    assert plots["losses"].get_xlabel() == "step"
+    for name, axes in plots.items():
+        assert save(axes.figure, tmp_path / f"{name}.png").stat().st_size > 2000
+
+
+@pytest.mark.slow
+def test_the_plane_and_the_smallest_game_are_drawn(tmp_path):
+    law = datasets.toy("ring8")
+    config = gan.Config(steps=5, batch=32, width=8, depth=1)
+    done = gan.train(config, law.sample, key=jax.random.key(0))
+    real = law.sample(jax.random.key(1), 500)
+    for name, figure in {"plane": gan.plot_plane(done.model, real, n=500), "dirac": gan.plot_dirac()}.items():
+        assert all(axes.get_xlabel() for axes in figure.axes[:3])
+        assert save(figure, tmp_path / f"{name}.png").stat().st_size > 20_000
+
+
+@pytest.mark.slow
+def test_all_modes_of_the_ring_are_found():
+    law = datasets.toy("ring8")
+    sample = lambda key, n: law.sample(key, n, "float32")
+    done = gan.train(gan.Config(steps=2500), sample, key=jax.random.key(0)).checked()
+    found = metrics.modes(gan.generate(done.model, jax.random.key(1), 2500), law.centers, law.width)
+    assert found.found == 8
+    assert found.good > 0.5
+    # Without a penalty the same budget gives far fewer good samples (they follow the game's circles).
+    config = dataclasses.replace(done.model.config, penalty="none")
+    bare = gan.train(config, sample, key=jax.random.key(0))
+    other = metrics.modes(gan.generate(bare.model, jax.random.key(1), 2500), law.centers, law.width)
+    assert other.good < found.good
