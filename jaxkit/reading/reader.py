@@ -74,10 +74,11 @@ class Reader:
     Example:
         >>> import jax
         >>> from jaxkit import reading
-        >>> small = {"width": 8, "question_dilations": (1,), "passage_dilations": (1,)}
-        >>> recipe = reading.Recipe(batch=4, window=64, chunk=2)
-        >>> reader = reading.Reader.fit(reading.synthetic(64), steps=2, key=jax.random.key(0), recipe=recipe, **small)
-        >>> reader.answer("", []).text, reader.answer("谁？", "").text
+        >>> data = reading.synthetic(3000)
+        >>> reader = reading.Reader.fit(data, minutes=1, key=jax.random.key(0))  # doctest: +SKIP
+        >>> vocabulary = reading.Vocabulary.of(p.text for e in data for p in e.passages)
+        >>> untrained = reading.Reader(None, reading.Config(vocabulary=len(vocabulary)), vocabulary)
+        >>> untrained.answer("谁？", []).text, untrained.answer("谁？", ["", " "]).text  # nothing to read is no error
         ('', '')
     """
 
