@@ -4,13 +4,14 @@
 2. One reader trained on CMRC 2018 + DRCD dev + WebQA (`$JAXKIT_DATA`): exact match and F1 on CMRC dev, DRCD test
    (simplified) and 100 WebQA questions of 20 passages, with and without voting; existence. `--model FOLDER` scores a
    reader that `run reading` or `Reader.save` left; without it one is trained for `--steps` steps.
-3. SQuAD 9.4k split by article, the same recipe on words (`--english`).
+3. SQuAD 9.4k split by article, the same recipe on words.
 4. Training throughput against the same net in PyTorch (equal inputs, features left out on both sides), and latency of
    one question on 256 characters, features and tokenizing included.
 """
 
 import argparse
 import functools
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def corpora() -> tuple[Any, Any]:
     return get("cmrc-train") + reading.simplified(get("drcd-dev")) + get("webqa"), get("cmrc-dev")
 
 
-def chinese(options: argparse.Namespace) -> tuple[list[dict], list[dict], Any]:
+def chinese(options: argparse.Namespace) -> tuple[list[dict], list[dict]]:
     """The real numbers of one reader."""
     if options.model is not None:
         reader = reading.Reader.load(options.model)
@@ -77,7 +78,7 @@ def chinese(options: argparse.Namespace) -> tuple[list[dict], list[dict], Any]:
         rows.append({"set": f"webqa-ir, vote {rule}", "score": reader.evaluate(asked, "sogou", vote=rule).mean})
     area = auc(*reader.existence(asked))
     rows.append({"set": "webqa-ir, existence", "AUC": area})
-    return rows, [*goals, harness.goal("existence AUC, passages that answer against others", area, 0.85)], reader
+    return rows, [*goals, harness.goal("existence AUC, passages that answer against others", area, 0.85)]
 
 
 def english(options: argparse.Namespace) -> tuple[list[dict], list[dict]]:
@@ -121,8 +122,9 @@ def throughput(*, quick: bool) -> tuple[list[dict], list[dict]]:
     def loss(p: Any, b: pool.Batch, key: Any) -> Any:
         return model.loss(net.apply(p, b.question, b.passage, key), b.start, b.end, config.head)[0]
 
-    fit = functools.partial(jk.fit, loss, optimizer=optax.adam(1e-3), steps=steps, key=jax.random.key(1))
-    ours = jax.jit(lambda p, b: fit(p, b).params)
+    fit = functools.partial(jk.fit, loss, optimizer=optax.adam(1e-3), steps=steps)
+    ours = jax.jit(lambda p, b, key: fit(p, b, key=key).params)
+    key = jax.random.key(1)
     torch.manual_seed(0)
     theirs = peer.Net(config).train()
     tensors = jax.tree.map(lambda v: torch.tensor(np.asarray(v)), batch)
@@ -137,7 +139,7 @@ def throughput(*, quick: bool) -> tuple[list[dict], list[dict]]:
 
     repeats = 1 if quick else 5
     times = harness.measure(
-        {"ours": lambda: ours(params, batch), "torch": functools.partial(torch_steps, 1)}, repeats=repeats
+        {"ours": lambda: ours(params, batch, key), "torch": functools.partial(torch_steps, 1)}, repeats=repeats
     )
     each = {name: timing.cpu / steps for name, timing in times.items()}
     row = {"what": f"training step, {size} windows of 128", "ours CPU ms": each["ours"] * 1e3}
@@ -145,8 +147,13 @@ def throughput(*, quick: bool) -> tuple[list[dict], list[dict]]:
     return [row], [harness.goal("training throughput: torch's CPU time / ours", each["torch"] / each["ours"], 1.1)]
 
 
-def latency(reader: Any, *, quick: bool) -> tuple[list[dict], list[dict]]:
+def latency(options: argparse.Namespace, *, quick: bool) -> tuple[list[dict], list[dict]]:
     """One question, a passage of 256 characters, from text to answer."""
+    if options.model is not None:
+        reader = reading.Reader.load(options.model)
+    else:  # the net's size and not its weights makes the time
+        tiny, recipe = reading.synthetic(40), reading.Recipe(batch=4, chunk=1)
+        reader = reading.Reader.fit(tiny, steps=1, key=jax.random.key(0), recipe=recipe)
     text = "白云山坐落在广州市区北部，主峰海拔382米，是南粤名山之一，自古以来就有羊城第一秀之称。" * 8
     passage, question = text[:256], "白云山的海拔是多少？"
     ask = functools.partial(reader.answer, question, passage, threshold=0.0)
@@ -162,35 +169,47 @@ def latency(reader: Any, *, quick: bool) -> tuple[list[dict], list[dict]]:
     ]
 
 
+def kept(parts: set[str]) -> tuple[list[dict], list[dict]]:
+    """Rows and goals of an earlier run, of the parts that are not measured now."""
+    path = harness.RESULTS / "reading.json"
+    if not path.is_file():
+        return [], []
+    old = json.loads(path.read_text(encoding="utf-8"))
+    stay = lambda entries: [e for e in entries if e.get("part") not in parts]
+    return stay(old["rows"]), stay(old["goals"])
+
+
+PARTS = ("templates", "chinese", "english", "throughput", "latency")
+
+
 def main() -> None:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes, nothing saved: does it run?")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="measure these, keep the other rows")
     parser.add_argument("--model", type=Path, help="folder of a trained reader to score")
     parser.add_argument("--steps", type=int, default=7000, help="steps of 32 windows where a reader is trained")
     parser.add_argument("--limit", type=int, help="at most so many questions of each test set")
-    parser.add_argument("--english", action="store_true", help="train on SQuAD, too")
     options = parser.parse_args()
-    rows, goals, reader = [], [], None
-    parts: list[Any] = [functools.partial(templates, quick=options.quick)]
-    if not options.quick and reading.corpus("cmrc-train").is_file():
-        new, wanted, reader = chinese(options)
-        print(harness.table(new), end="\n\n", flush=True)
-        rows, goals = rows + new, goals + wanted
-        parts += [functools.partial(english, options)] if options.english else []
-    if reader is None:
-        tiny = reading.synthetic(40)
-        reader = reading.Reader.fit(tiny, steps=1, key=jax.random.key(0), recipe=reading.Recipe(batch=4, chunk=1))
-    parts += [
-        functools.partial(throughput, quick=options.quick),
-        functools.partial(latency, reader, quick=options.quick),
-    ]
-    for part in parts:
-        new, wanted = part()
-        print(harness.table(new), end="\n\n", flush=True)
-        rows, goals = rows + new, goals + wanted
+    chosen = set(options.parts) - ({"chinese", "english"} if options.quick else set())
+    measures = {
+        "templates": functools.partial(templates, quick=options.quick),
+        "chinese": functools.partial(chinese, options),
+        "english": functools.partial(english, options),
+        "throughput": functools.partial(throughput, quick=options.quick),
+        "latency": functools.partial(latency, options, quick=options.quick),
+    }
+    rows, goals = [], []
+    for name in PARTS:
+        if name in chosen:
+            new, wanted = measures[name]()
+            print(harness.table(new), end="\n\n", flush=True)
+            rows += [{"part": name} | row for row in new]
+            goals += [{"part": name} | goal for goal in wanted]
     print(harness.table(goals))
     if not options.quick:
+        old_rows, old_goals = kept(chosen)
+        rows, goals = old_rows + rows, old_goals + goals
         print(harness.save("reading", claim=(__doc__ or "").splitlines()[0], rows=rows, goals=goals))
 
 

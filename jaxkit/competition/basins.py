@@ -1,5 +1,6 @@
 """Who wins from where: the separatrix of the bistable case, basins by integration, outcome maps."""
 
+import dataclasses
 import functools
 import math
 from typing import ClassVar
@@ -8,11 +9,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from jaxkit.competition.model import Params, simulate
+from jaxkit.competition.model import Params, as_rates, scalar_field
 from jaxkit.competition.theory import Regime, equilibria, regime
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome, Status, worst
 from jaxkit.core.struct import struct
+from jaxkit.dynamics.ensemble import ensemble
 from jaxkit.dynamics.solve import solve
 
 
@@ -130,10 +132,12 @@ def basin(
 def _nearest(
     p: Params, starts: Float[Array, "k 2"], horizon: Array, *, rtol: float, max_steps: int
 ) -> Int[Array, " k"]:
-    ts = jnp.stack([jnp.zeros_like(horizon), horizon / jnp.min(p.r)])
-    atol = 1e-8 * jnp.max(p.N)
-    run = lambda x0: simulate(p, x0, ts, rtol=rtol, atol=atol, max_steps=max_steps).final
-    final, eq = jax.vmap(run)(starts), equilibria(p)
+    # The engine's tolerances are fixed numbers: populations in units of the larger capacity.
+    unit = jnp.max(p.N)
+    scaled = as_rates(dataclasses.replace(p, N=p.N / unit, a=p.a * unit))
+    settings = {"rtol": rtol, "atol": 1e-8, "max_steps": max_steps, "in_axes": (0, None)}
+    found = ensemble(scalar_field, tuple(starts.T / unit), scaled, horizon / jnp.min(p.r), **settings)
+    final, eq = jnp.stack(found.final, axis=-1) * unit, equilibria(p)
     distance = jnp.linalg.norm((final[:, None, :] - eq.x[None]) / p.N[None, None, :], axis=-1)
     distance = jnp.where((eq.exists & eq.stable)[None, :], distance, jnp.inf)
     return jnp.where(jnp.min(distance, axis=1) < 0.05, jnp.argmin(distance, axis=1), -1)

@@ -9,9 +9,10 @@ import numpy as np
 
 from jaxkit.competition.basins import basin, outcome_map, separatrix
 from jaxkit.competition.fit import CompetitionFit, band
-from jaxkit.competition.model import Params, field, simulate
+from jaxkit.competition.model import Params, as_rates, field, scalar_field, simulate
 from jaxkit.competition.theory import Regime, equilibria, outcome
 from jaxkit.dynamics.continuation import Branch, Special
+from jaxkit.dynamics.ensemble import ensemble
 from jaxkit.report.animation import animate
 from jaxkit.report.figures import axes_or_new
 from jaxkit.report.portrait import plot_equilibria, plot_field
@@ -170,7 +171,8 @@ def animate_flow(
     starts = jax.random.uniform(jax.random.key(0) if key is None else key, (populations, 2), p.N.dtype) * high[None]
     end = 12.0 / float(jnp.min(p.r)) if horizon is None else horizon
     ts = jnp.linspace(0.0, 1.0, frames, dtype=p.N.dtype) ** 2 * end  # slow motion at first, where all the speed is
-    xs = np.asarray(jax.jit(jax.vmap(lambda x0: simulate(p, x0, ts, rtol=1e-5, atol=1e-6).xs))(starts))
+    settings = {"ts": ts, "in_axes": (0, None), "rtol": 1e-5, "atol": 1e-6}
+    xs = np.stack(jax.tree.leaves(ensemble(scalar_field, tuple(starts.T), as_rates(p), end, **settings).xs), axis=-1)
     eq = equilibria(p)
 
     def draw(axes: "Axes", i: int) -> None:

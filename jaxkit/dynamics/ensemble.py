@@ -1,6 +1,7 @@
 """Many solves at once: the `ensemble` verb."""
 
 import functools
+import types
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
@@ -15,6 +16,7 @@ from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
 from jaxkit.dynamics import lanes
 from jaxkit.dynamics.field import Field, as_state, check_field
+from jaxkit.dynamics.implicit import closed
 from jaxkit.dynamics.march import Arrived, Lanes, Method, march, work
 from jaxkit.dynamics.pairs import RungeKutta
 from jaxkit.dynamics.scalars import SHARED, ScalarField
@@ -53,21 +55,47 @@ class Ensemble(Outcome, Generic[X]):
     event: Int[Array, " n"]
 
 
+class Settings(NamedTuple):
+    """How an ensemble is solved: see `ensemble`."""
+
+    method: str = "taylor"
+    rtol: float = 1e-6
+    atol: float = 1e-8
+    max_steps: int = 4096
+    in_axes: tuple[int | None, int | None] = (0, 0)
+    events: tuple[Callable[[Array, Any, Any], Array], ...] = ()
+    width: int | None = None
+    devices: tuple[Any, ...] = ()
+
+    @classmethod
+    def of(cls, *, event: Any = (), devices: Sequence[Any] | None = None, **rest: Any) -> "Settings":
+        """Settings from the arguments of `ensemble`."""
+        checks.one_of("method", rest.get("method", "taylor"), ("taylor", *PAIRS))
+        events: tuple[Any, ...] = (event,) if callable(event) else tuple(event)
+        numbers = {name: float(rest[name]) for name in ("rtol", "atol") if name in rest}
+        return cls(events=events, devices=tuple(devices or ()), **{**rest, **numbers})
+
+
 class Plan(NamedTuple):
     """What a compiled ensemble depends on beside the arrays."""
 
     field: Field
-    events: tuple[Callable[[Array, Any, Any], Array], ...]
-    method: str
-    rtol: float
-    atol: float
-    max_steps: int
-    width: int
+    settings: Settings
     lanewise: tuple[bool, ...]  # for each parameter leaf
     treedef: Any  # of the parameters
-    devices: tuple[Any, ...]
     size: int  # numbers of a lane's state
-    controlled: int | None = None  # how many of them set the step
+    closes: bool = False  # whether the parameters are (the user's, the values that the field closes over)
+    controlled: int | None = None  # how many of the state's numbers set the step
+
+
+class Given(NamedTuple):
+    """The arrays of an ensemble, checked and of one dtype."""
+
+    starts: PyTree
+    leaves: tuple[Array, ...]  # of the parameters
+    t0: Float[Array, " n"]
+    t1: Float[Array, " n"]
+    ts: Float[Array, " m"] | None
 
 
 def ensemble(
@@ -112,13 +140,7 @@ def ensemble(
     Raises:
         ValueError: An argument has a wrong shape, or a value that can be seen to be unusable.
     """
-    plan, starts, leaves, _, span, times = prepare(
-        field,
-        x0s,
-        params,
-        t1,
-        t0=t0,
-        ts=ts,
+    settings = Settings.of(
         method=method,
         rtol=rtol,
         atol=atol,
@@ -128,63 +150,116 @@ def ensemble(
         width=width,
         devices=devices,
     )
-    return solve_lanes(plan, starts, leaves, *span, times)
+    arrays = (x0s, params, t1, t0, ts)
+    if not checks.is_traced(arrays) and not any(map(_holds_tracer, (field, *settings.events))):
+        try:
+            return _compiled(field, settings)(*arrays)
+        except _Inside:  # the caller is being traced, though none of the arrays is
+            pass
+    return _solve(field, settings, *arrays)
+
+
+class _Inside(Exception):
+    """The program was called in a trace."""
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(field: Field, settings: Settings) -> Callable[..., Ensemble]:
+    """The compiled ensemble, with wide vectors where the processor and the compiler have them.
+
+    All checks are made while it is traced: a second call with arrays of the same shapes costs a dispatch.
+    """
+    return _outside(functools.partial(_solve, field, settings))
+
+
+@functools.lru_cache(maxsize=256)
+def _program(plan: Plan) -> Callable[..., Ensemble]:
+    """The same for arrays that are checked: what a derivative calls."""
+    return _outside(functools.partial(_run, plan))
+
+
+def _outside(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn` compiled with options, which are for programs called from outside a trace; raises `_Inside` otherwise."""
+    run = jax.jit(fn, compiler_options=wide_vectors())
+
+    def call(*arrays: Any) -> Any:
+        try:
+            return run(*arrays)
+        except ValueError as problem:
+            if "top-level" in str(problem):
+                raise _Inside from None
+            raise
+
+    return call
+
+
+def _solve(field: Field, settings: Settings, *arrays: Any) -> Ensemble:
+    return solve_lanes(*prepare(field, settings, *arrays))
+
+
+def _holds_tracer(fn: Any) -> bool:
+    """Whether a function closes over a value that is being traced (a program must not be kept for it)."""
+    values = [_content(cell) for cell in getattr(fn, "__closure__", None) or ()]
+    return any(_holds_tracer(v) if isinstance(v, types.FunctionType) else checks.is_traced(v) for v in values)
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not set yet
+        return None
 
 
 def prepare(
-    field: Field,
-    x0s: PyTree,
-    params: PyTree,
-    t1: ArrayLike,
-    *,
-    t0: ArrayLike = 0.0,
-    ts: ArrayLike | None = None,
-    method: str = "taylor",
-    rtol: float = 1e-6,
-    atol: float = 1e-8,
-    max_steps: int = 4096,
-    in_axes: tuple[int | None, int | None] = (0, 0),
-    event: Any = (),
-    width: int | None = None,
-    devices: Sequence[Any] | None = None,
-) -> tuple[Plan, PyTree, tuple[Array, ...], Any, tuple[Array, Array], Array | None]:
-    """Check an ensemble's arguments: the plan, starts, parameter leaves and their structure, time span, save times."""
-    events: tuple[Any, ...] = (event,) if callable(event) else tuple(event)
-    checks.one_of("method", method, ("taylor", *PAIRS))
+    field: Field, settings: Settings, x0s: PyTree, params: PyTree, t1: ArrayLike, t0: ArrayLike, ts: ArrayLike | None
+) -> tuple[Plan, Given]:
+    """Check an ensemble's arguments and plan it."""
+    in_axes = settings.in_axes
     starts = as_state("x0s", x0s)
     args = jax.tree.map(jnp.asarray, params)
     n = _lanes(starts, args, in_axes, t0, t1)
-    leaves: list[Array]
-    leaves, treedef = jax.tree.flatten(args)
-    lanewise = tuple(in_axes[1] == 0 and bool(leaf.ndim) for leaf in leaves)
+    lanewise = [in_axes[1] == 0 and bool(leaf.ndim) for leaf in jax.tree.leaves(args)]
     starts = starts if in_axes[0] == 0 else jax.tree.map(lambda v: jnp.broadcast_to(v, (n, *v.shape)), starts)
     dtype = jax.tree.leaves(starts)[0].dtype
     end = lambda name, value: jnp.broadcast_to(checks.floating(name, value).astype(dtype), (n,))
-    span = end("t0", t0), end("t1", t1)
     times = None if ts is None else checks.floating("ts", ts).astype(dtype)
     if times is not None:
         checks.shape("ts", times, ("m",))
         checks.finite("ts", times)
-    if rtol < 50 * float(jnp.finfo(dtype).eps):
+    if settings.rtol < 50 * float(jnp.finfo(dtype).eps):
         warnings.warn(
-            f"`rtol` = {rtol:g} is below what {dtype} can resolve: raise it, or call `jaxkit.set_precision('double')`.",
+            f"`rtol` = {settings.rtol:g} is below what {dtype} can resolve: raise it, or call "
+            "`jaxkit.set_precision('double')`.",
             stacklevel=3,
         )
-    one = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), starts)
-    own = treedef.unflatten([_one(leaf, lane) for leaf, lane in zip(leaves, lanewise, strict=True)])
-    check_field(field, jax.ShapeDtypeStruct((), dtype), one, own)
-    method = _possible(method, field, jax.ShapeDtypeStruct((), dtype), one, own, lanewise)
+    t, one = jax.ShapeDtypeStruct((), dtype), jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), starts)
+    own = jax.tree.map(_one, args, jax.tree.structure(args).unflatten(lanewise))
+    check_field(field, t, one, own)
+    whole = lambda t, x, a: (field(t, x, a), [e(t, x, a) for e in settings.events])
+    fn, values = closed(whole, t, one, own)
+    if values:  # they become parameters that all lanes share
+        field = lambda t, x, a: fn(t, x, a[0], *a[1])[0]
+        event = lambda i: lambda t, x, a: fn(t, x, a[0], *a[1])[1][i]
+        events = tuple(map(event, range(len(settings.events))))
+        settings, args, own = settings._replace(events=events), (args, values), (own, values)
+        lanewise += [False] * len(values)
+    leaves, treedef = jax.tree.flatten(args)
+    method = _possible(settings.method, field, (t, one, own), tuple(lanewise), keep=not values)
     size = lanes.Layout(one).size
-    wide = lanes.default_width(size) if width is None else width
-    shape = (max_steps, wide, lanewise, treedef, tuple(devices or ()), size)
-    return Plan(field, events, method, rtol, atol, *shape), starts, tuple(leaves), treedef, span, times
+    wide = lanes.default_width(size) if settings.width is None else settings.width
+    settings = settings._replace(method=method, width=wide)
+    plan = Plan(field, settings, tuple(lanewise), treedef, size, closes=bool(values))
+    return plan, Given(starts, tuple(leaves), end("t0", t0), end("t1", t1), times)
+
+
+def _scalar(field: Field, shapes: tuple[Any, Any, Any], lanewise: tuple[bool, ...]) -> ScalarField:
+    return ScalarField(field, *shapes, lanewise)
 
 
 @functools.lru_cache(maxsize=256)
-def _missing(field: Field, t: Any, x: Any, args: Any, lanewise: tuple[bool, ...]) -> str:
+def _missing(field: Field, shapes: Any, treedef: Any, lanewise: tuple[bool, ...]) -> str:
     """The first operation of the field without a Taylor recurrence; empty if there is none."""
-    treedef, leaves = args
-    scalar = ScalarField(field, t, jax.tree.unflatten(*x), jax.tree.unflatten(treedef, leaves), lanewise)
+    scalar = _scalar(field, treedef.unflatten(shapes), lanewise)
     try:
         TaylorSeries(scalar, scalar.outputs)
     except Unsupported as problem:
@@ -192,12 +267,12 @@ def _missing(field: Field, t: Any, x: Any, args: Any, lanewise: tuple[bool, ...]
     return ""
 
 
-def _possible(method: str, field: Field, t: Any, x: Any, args: Any, lanewise: tuple[bool, ...]) -> str:
+def _possible(method: str, field: Field, shapes: Any, lanewise: tuple[bool, ...], *, keep: bool) -> str:
     """The method, or Dopri8 with one sentence where the field has an operation without a Taylor recurrence."""
     if method != "taylor":
         return method
-    pair = lambda tree: (lambda v: (v[1], tuple(v[0])))(jax.tree.flatten(tree))
-    missing = _missing(field, t, pair(x), pair(args), lanewise)
+    leaves, treedef = jax.tree.flatten(jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), shapes))
+    missing = (_missing if keep else _missing.__wrapped__)(field, tuple(leaves), treedef, lanewise)
     if missing:
         warnings.warn(
             f"method='taylor' has no recurrence for `{missing}`: solving with 'dopri8' instead.", stacklevel=4
@@ -207,18 +282,21 @@ def _possible(method: str, field: Field, t: Any, x: Any, args: Any, lanewise: tu
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def solve_lanes(
-    plan: Plan, starts: PyTree, leaves: tuple[Array, ...], t0: Array, t1: Array, ts: Array | None
-) -> Ensemble:
+def solve_lanes(plan: Plan, given: Given) -> Ensemble:
     """The ensemble of a plan, with the derivative of `jaxkit.dynamics.sensitivity`."""
-    run = _compiled() if _outside(starts, leaves, t0, t1, ts) else _run
-    return run(plan, starts, leaves, t0, t1, ts)
+    given = jax.tree.map(jnp.asarray, given)  # a value that a field closes over may be a plain number
+    if not checks.is_traced(given):
+        try:
+            return _program(plan)(given)
+        except _Inside:
+            pass
+    return _run(plan, given)
 
 
 def _pushed(plan: Plan, primals: Any, tangents: Any) -> Any:
     from jaxkit.dynamics.sensitivity import push  # it stands on this module
 
-    return push(plan, primals, tangents)
+    return push(plan, primals[0], tangents[0])
 
 
 solve_lanes.defjvp(_pushed, symbolic_zeros=True)
@@ -247,27 +325,17 @@ def _lanes(starts: PyTree, args: PyTree, in_axes: tuple[int | None, int | None],
     return n
 
 
-def _outside(*values: Any) -> bool:
-    """Whether nothing is being traced, so that compiler options may be given."""
-    return not checks.is_traced((values, jnp.zeros(())))
-
-
-@functools.cache
-def _compiled() -> Callable[..., Ensemble]:
-    """The compiled ensemble, with wide vectors where the processor and the compiler have them."""
-    return jax.jit(_run, static_argnums=0, compiler_options=wide_vectors())
-
-
-def _run(plan: Plan, starts: PyTree, leaves: tuple[Array, ...], t0: Array, t1: Array, ts: Array | None) -> Ensemble:
+def _run(plan: Plan, given: Given) -> Ensemble:
     """The whole ensemble: rows of numbers, over devices, in chunks."""
-    layout = lanes.Layout(jax.tree.map(lambda v: v[0], starts))
+    settings, (starts, leaves, t0, t1, ts) = plan.settings, given
     own = tuple(leaf for leaf, lane in zip(leaves, plan.lanewise, strict=True) if lane)
     shared = tuple(leaf for leaf, lane in zip(leaves, plan.lanewise, strict=True) if not lane)
     one = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), starts)
+    layout = lanes.Layout(one)
     single = plan.treedef.unflatten([_one(leaf, lane) for leaf, lane in zip(leaves, plan.lanewise, strict=True)])
 
     def outputs(t: Array, x: PyTree, a: PyTree) -> Any:
-        return plan.field(t, x, a), [e(t, x, a) for e in plan.events]
+        return plan.field(t, x, a), [e(t, x, a) for e in settings.events]
 
     scalar = ScalarField(outputs, jax.ShapeDtypeStruct((), t0.dtype), one, single, plan.lanewise)
     method = _method(plan, scalar)
@@ -276,20 +344,22 @@ def _run(plan: Plan, starts: PyTree, leaves: tuple[Array, ...], t0: Array, t1: A
         leaves, ts = common
         constants = scalar.constants(SHARED, leaves, {}, method.roots)
 
-        n, width = len(rows.t0), min(plan.width, len(rows.t0))
-        settings = {"max_steps": plan.max_steps, "ts": ts, "events": len(plan.events)}
+        n, width = len(rows.t0), min(settings.width or lanes.WIDTH, len(rows.t0))
+        move = functools.partial(march, method, max_steps=settings.max_steps, ts=ts, events=len(settings.events))
         back = None
         if n > 2 * width:
             amount = lanes.in_chunks(lambda row: work(method, row, constants), rows, width)
             order, back = lanes.by_work(lanes.glue(amount, n))
             rows = jax.tree.map(lambda v: v[order], rows)
-        chunked = lanes.in_chunks(lambda row: march(method, row, constants, **settings), rows, width)
+        chunked = lanes.in_chunks(lambda row: move(row, constants), rows, width)
         arrived = jax.tree.map(lambda v: jnp.moveaxis(lanes.glue(v, n), -1, 0), chunked)
         return arrived if back is None else jax.tree.map(lambda v: v[back], arrived)
 
     rows = Lanes(layout.split(starts), t0, t1, own)
     common = (shared, ts)
-    arrived = lanes.over_devices(part, plan.devices, rows, common) if len(plan.devices) > 1 else part(rows, common)
+    arrived = (
+        lanes.over_devices(part, settings.devices, rows, common) if len(settings.devices) > 1 else part(rows, common)
+    )
     return Ensemble(
         ts=jnp.zeros(0, t0.dtype) if ts is None else ts,
         xs=None if ts is None else layout.join(arrived.saved),
@@ -303,6 +373,7 @@ def _run(plan: Plan, starts: PyTree, leaves: tuple[Array, ...], t0: Array, t1: A
 
 
 def _method(plan: Plan, field: ScalarField) -> Method:
-    if plan.method == "taylor":
-        return Taylor(field, plan.rtol, plan.atol, controlled=plan.controlled)
-    return RungeKutta(field, TABLEAUS[plan.method], plan.rtol, plan.atol, plan.controlled)
+    name, rtol, atol = plan.settings.method, plan.settings.rtol, plan.settings.atol
+    if name == "taylor":
+        return Taylor(field, rtol, atol, controlled=plan.controlled)
+    return RungeKutta(field, TABLEAUS[name], rtol, atol, plan.controlled)

@@ -182,7 +182,11 @@ def march(
 
 
 def _advance(method: Method, row: Row, t1: Array, numbers: State, run: Array) -> State:
-    """One step; a lane that has stopped takes one of length zero, one into nowhere stays where it is."""
+    """One step; a lane that has stopped takes one of length zero, one into nowhere stays where it is.
+
+    `x` and `t` come out of two fused loops; both hold the whole step (`good` looks at the last state), so that they
+    round alike: where the length hangs on coefficients that are nothing but rounding, it would differ by percents.
+    """
     k = len(method.field.x)
     x, t, steps, rejected, memory = numbers[:k], numbers[k], numbers[k + 1], numbers[k + 2], numbers[k + 3 :]
     left = jnp.where(run, t1 - t, 0)

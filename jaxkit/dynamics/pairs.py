@@ -6,6 +6,7 @@ to compile (15 s instead of 0.7 s) and 7 to 12 times as long to run. (`optimizat
 help on a CPU: the compiler removes barriers before it fuses.)
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -27,7 +28,7 @@ class RungeKutta:
         tableau: Coefficients with an error estimate.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step.
-        controlled: Number of leading state entries whose error counts; None for all.
+        controlled: Number of leading entries that are the state; those behind it are tangents. None for all.
     """
 
     def __init__(self, field: ScalarField, tableau: Tableau, rtol: float, atol: float, controlled: int | None = None):
@@ -39,13 +40,13 @@ class RungeKutta:
 
     def start(self, t: Array, x: State, left: Array, row: Row) -> State:
         """The first step of Hairer, Nørsett and Wanner (II.4), with the Euler step's second derivative."""
-        rate = row(t, x, self.velocity)
-        size, speed = self._norm(x, x), self._norm(rate, x)
+        rate, k = row(t, x, self.velocity), self.controlled  # tangents, which may be zero here, have no say
+        size, speed = self._norm(x[:k], x[:k]), self._norm(rate[:k], x[:k])
         trial = jnp.where((size < 1e-5) | (speed < 1e-5), 1e-6, 0.01 * size / jnp.maximum(speed, 1e-30))
         trial = jnp.minimum(trial, jnp.abs(left))
         signed = trial * jnp.sign(left)
         later = row(t + signed, tuple(v + signed * k for v, k in zip(x, rate, strict=True)), self.velocity)
-        bend = self._norm([a - b for a, b in zip(later, rate, strict=True)], x) / jnp.where(trial > 0, trial, 1)
+        bend = self._norm([a - b for a, b in zip(later, rate, strict=True)][:k], x[:k]) / jnp.where(trial > 0, trial, 1)
         most = jnp.maximum(speed, bend)
         h = jnp.where(
             most <= 1e-15, jnp.maximum(1e-6, trial * 1e-3), (0.01 / jnp.maximum(most, 1e-30)) ** (1 / self.order)
@@ -62,14 +63,21 @@ class RungeKutta:
         return self.tableau.order
 
     def _norm(self, values: Sequence[Array], *scales: State) -> Array:
-        """Root mean square of `values` in units of the tolerance at the larger of the states."""
-        total = jnp.zeros_like(values[0])
-        for i in range(self.controlled):
-            size = jnp.abs(scales[0][i])
-            for other in scales[1:]:
-                size = jnp.maximum(size, jnp.abs(other[i]))
-            total = total + (values[i] / (self.atol + self.rtol * size)) ** 2
-        return jnp.sqrt(total / self.controlled)
+        """Root mean square of `values` in units of the tolerance at the larger of the states.
+
+        Tangents have no absolute tolerance: theirs is relative to their largest entry.
+        """
+        sizes = [functools.reduce(jnp.maximum, map(jnp.abs, entries)) for entries in zip(*scales, strict=True)]
+        k = self.controlled
+        square = lambda total, pair: total + (pair[0] / pair[1]) ** 2
+        zero = jnp.zeros_like(values[0])
+        units = [self.atol + self.rtol * size for size in sizes[:k]]
+        error = jnp.sqrt(functools.reduce(square, zip(values[:k], units, strict=True), zero) / k)
+        if k == len(values):
+            return error
+        unit = self.rtol * functools.reduce(jnp.maximum, sizes[k:]) + float(jnp.finfo(zero.dtype).tiny)
+        more = functools.reduce(square, ((v, unit) for v in values[k:]), zero)
+        return jnp.maximum(error, jnp.sqrt(more / (len(values) - k)))
 
     def stages(self, t: Array, x: State, h: Array, row: Row, first: State = ()) -> Float[Array, "s kw"]:
         """The velocities of all stages, those of the `k` state entries side by side."""

@@ -1,16 +1,33 @@
 """Recurrences solved for all times at once: Newton over the whole sequence, each iteration one associative scan."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxkit.core.status import Status
+from jaxkit.dynamics.implicit import implicit
 from jaxkit.dynamics.loop import iterate
 
 Advance = Callable[[PyTree, Float[Array, " n"], PyTree], Float[Array, " n"]]
+
+
+class Newton(NamedTuple):
+    """How Newton's method goes over a sequence.
+
+    Attributes:
+        diagonal: Keep only the diagonals of the Jacobians (quasi-Newton: O(n) instead of O(n^3) work a step).
+        damping: Shrinks the Jacobians by `1 - damping`; 0 is Newton, 1 is fixed-point iteration.
+        rtol: Stop when no state moves by more than `rtol * (1 + |h|)`.
+        max_steps: Most iterations.
+    """
+
+    diagonal: bool
+    damping: float
+    rtol: float
+    max_steps: int
 
 
 def affine_scan(
@@ -54,11 +71,7 @@ def newton_states(
     start: Float[Array, " n"],
     xs: PyTree,
     guess: Float[Array, "t n"],
-    *,
-    diagonal: bool,
-    damping: float,
-    rtol: float,
-    max_steps: int,
+    newton: Newton,
 ) -> tuple[Float[Array, "t n"], Int[Array, ""], Int[Array, ""]]:
     """States `h_t = advance(params, h_{t-1}, x_t)` of all times, by Newton's method in the whole sequence.
 
@@ -75,10 +88,7 @@ def newton_states(
         start: State before the first step.
         xs: Inputs, time along the first axis.
         guess: First guess of the states.
-        diagonal: Keep only the diagonals of the Jacobians (quasi-Newton: O(n) instead of O(n^3) work a step).
-        damping: Shrinks the Jacobians by `1 - damping`; 0 is Newton, 1 is fixed-point iteration.
-        rtol: Stop when no state moves by more than `rtol * (1 + |h|)`.
-        max_steps: Most iterations.
+        newton: How Newton's method goes.
 
     Returns:
         The states, the `Status` code, and the iterations taken.
@@ -88,23 +98,20 @@ def newton_states(
         (2024), Towards scalable and stable parallelization of nonlinear RNNs (quasi and damped variants).
     """
 
-    @jax.custom_jvp
-    def solved(given: Any) -> tuple[Array, tuple[Array, Array]]:
-        return _iterate(advance, *given, diagonal=diagonal, damping=damping, rtol=rtol, max_steps=max_steps)
+    def solve(given: Any) -> tuple[Array, tuple[Array, Array]]:
+        params, start, xs, guess = given
+        return _iterate(advance, params, start, xs, guess, newton)
 
-    @solved.defjvp
-    def _(primals: Any, tangents: Any) -> Any:
-        ((params, start, xs, _),) = primals
-        states, aux = solved(*primals)
+    def rule(states: Array, inputs: Any, tangents: Any) -> Array:
+        ((params, start, xs, _),) = inputs
         before = _shift(states, start)
         # The first state depends on `start` through its step; the later ones depend on the states before them.
         every = lambda params, start, xs: _every(advance, params, jnp.concatenate([start[None], before[1:]]), xs)
         _, forcing = jax.jvp(every, (params, start, xs), tangents[0][:3])
-        solve = _by_substitution if diagonal else _by_scan
-        moved = solve(lambda h, x: advance(params, h, x), before, xs, forcing)
-        return (states, aux), (moved, jax.tree.map(lambda v: jnp.zeros(v.shape, jax.dtypes.float0), aux))
+        back = _by_substitution if newton.diagonal else _by_scan
+        return back(lambda h, x: advance(params, h, x), before, xs, forcing)
 
-    states, (status, steps) = solved((params, start, xs, guess))
+    states, (status, steps) = implicit(solve, rule)((params, start, xs, guess))
     return states, status, steps
 
 
@@ -138,20 +145,16 @@ def _iterate(
     start: Float[Array, " n"],
     xs: PyTree,
     guess: Float[Array, "t n"],
-    *,
-    diagonal: bool,
-    damping: float,
-    rtol: float,
-    max_steps: int,
+    newton: Newton,
 ) -> tuple[Float[Array, "t n"], tuple[Int[Array, ""], Int[Array, ""]]]:
     """Newton's iteration: the states, and (status, steps)."""
     fixed = lambda h, x: advance(params, h, x)
-    derivative = _diagonals if diagonal else _jacobians
+    derivative = _diagonals if newton.diagonal else _jacobians
 
     def step(state: tuple[Array, Array]) -> tuple[Array, Array]:
         states, _ = state
         before = _shift(states, start)
-        values, slopes = jax.vmap(fixed)(before, xs), (1 - damping) * derivative(fixed, before, xs)
+        values, slopes = jax.vmap(fixed)(before, xs), (1 - newton.damping) * derivative(fixed, before, xs)
         # In the corrections, not the states: they are 0 where all is settled, however large the products of Jacobians.
         moved = states + affine_scan(slopes, values - states)
         moved = jnp.where(jnp.isfinite(moved), moved, values)
@@ -160,7 +163,7 @@ def _iterate(
     first = (jnp.where(jnp.isfinite(guess), guess, 0), jnp.asarray(jnp.inf, start.dtype))
     unfinished = lambda s: jnp.zeros((), int)  # a state that is not finite shows at the end; it may still be mended
     (states, _), status, steps = iterate(
-        step, first, status=unfinished, done=lambda s: s[1] <= rtol, max_steps=max_steps
+        step, first, status=unfinished, done=lambda s: s[1] <= newton.rtol, max_steps=newton.max_steps
     )
     finite = jnp.all(jnp.isfinite(states))
     return states, (jnp.where(finite, status, int(Status.not_finite)), steps)

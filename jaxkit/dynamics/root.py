@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
+from jaxkit.dynamics.implicit import closed, implicit
 from jaxkit.dynamics.loop import iterate
 from jaxkit.dynamics.rootfinders import choose
 from jaxkit.dynamics.rootfinders.bracket import checked
@@ -127,23 +128,20 @@ def found(
     start, unravel = flatten(x0, flat=solver.flat)
 
     residual, start = flat_residual(fn, start, unravel, args)
-    residual, consts = jax.closure_convert(residual, start)
+    residual, consts = closed(residual, start)
     real = jnp.finfo(start.dtype).dtype
     rtol, atol = tolerances(real, rtol, atol)
     ends = None if ends is None else (jnp.asarray(ends[0], real), jnp.asarray(ends[1], real))
 
-    @jax.custom_jvp
-    def solved(start: Array, ends: Any, consts: tuple) -> tuple[Array, tuple[Array, Array]]:
+    def solve(start: Array, ends: Any, consts: tuple) -> tuple[Array, tuple[Array, Array]]:
         problem = Problem(lambda x: residual(x, *consts), rtol, atol)
         return _solve(problem, solver, start, ends, max_steps)
 
-    @solved.defjvp
-    def _(primals: Any, tangents: Any) -> Any:
-        x, aux = solved(*primals)
-        moved = jax.jvp(lambda c: residual(x, *c), (primals[2],), (tangents[2],))[1]
-        dx = _implicit(lambda x: residual(x, *primals[2]), x, -moved)
-        return (x, aux), (dx, jax.tree.map(lambda v: jnp.zeros(v.shape, jax.dtypes.float0), aux))
+    def rule(x: Array, inputs: Any, tangents: Any) -> Array:
+        moved = jax.jvp(lambda c: residual(x, *c), (inputs[2],), (tangents[2],))[1]
+        return _implicit(lambda x: residual(x, *inputs[2]), x, -moved)
 
+    solved = implicit(solve, rule)
     x, (status, steps) = solved(start, ends, tuple(consts))
     size = jnp.max(jnp.abs(residual(x, *consts)))
     return Root(unravel(x), size, status, steps)

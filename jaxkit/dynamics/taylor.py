@@ -221,7 +221,7 @@ class Taylor:
         rtol: Relative tolerance, in units of the state's largest entry.
         atol: Absolute tolerance.
         order: Order; None takes Jorba and Zou's ceil(1 - ln(rtol) / 2).
-        controlled: Number of leading state entries whose series sets the step; None for all.
+        controlled: Number of leading entries that are the state; those behind it are tangents. None for all.
     """
 
     def __init__(
@@ -242,7 +242,7 @@ class Taylor:
         """The length that a step would have."""
 
         def one(constants: Constants, t: Array, x: State) -> Array:
-            return self._length(self.series.coefficients(t, x, self.order, constants)[: self.controlled])
+            return self._length(self.series.coefficients(t, x, self.order, constants))
 
         return row.each(one, t, x)
 
@@ -251,7 +251,7 @@ class Taylor:
 
         def one(constants: Constants, t: Array, x: State, left: Array) -> tuple[State, Array]:
             series = self.series.coefficients(t, x, self.order, constants)
-            length = self._length(series[: self.controlled])
+            length = self._length(series)
             signed = jnp.where(length >= jnp.abs(left), left, length * jnp.sign(left))
             return horner(series, signed), signed
 
@@ -259,11 +259,19 @@ class Taylor:
         return Step(state, length, ())
 
     def _length(self, series: list[list[Array]]) -> Array:
+        """The state's step; and the tangents', in units of their own size at its end, where they are shorter."""
+        state, tangents = series[: self.controlled], series[self.controlled :]
+        length = self._radius(state, jnp.maximum(_largest([row[0] for row in state]), self.scale))
+        if not tangents:
+            return length
+        size = [_largest([row[k] for row in tangents]) for k in (0, 1)]
+        return jnp.minimum(length, self._radius(tangents, jnp.maximum(size[0], size[1] * length)))
+
+    def _radius(self, series: list[list[Array]], size: Array) -> Array:
         """Jorba and Zou's step: the radius of convergence seen by the last two terms, over e^2, and a safety factor."""
-        p = self.order
-        largest = lambda k: _largest([row[k] for row in series])
-        size = rough_log2(jnp.maximum(largest(0), self.scale))
-        radius = jnp.minimum((size - rough_log2(largest(p))) / p, (size - rough_log2(largest(p - 1))) / (p - 1))
+        p, size = self.order, rough_log2(size)
+        last, before = (rough_log2(_largest([row[k] for row in series])) for k in (p, p - 1))
+        radius = jnp.minimum((size - last) / p, (size - before) / (p - 1))
         return rough_exp2(radius - (2 + 0.7 / (p - 1)) / math.log(2))
 
     def within(self, t: Array, x: State, s: Array, row: Row) -> State:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, PyTree
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.parallel import affine_scan, newton_states
+from jaxkit.dynamics.parallel import Newton, affine_scan, newton_states
 
 S = TypeVar("S")
 Cell = Callable[[Any, S, Any], tuple[S, Any]]
@@ -120,8 +120,10 @@ def unroll(
         mode = _best_mode(cell, state, length)
     checks.require(every is None or mode == "scan", "checkpoint_every", "go with mode 'scan'", f"mode is {mode!r}")
     if mode == "newton":
-        options = {"diagonal": jacobian == "diagonal", "damping": damping, "rtol": rtol, "max_steps": max_steps}
-        return _newton(cell, params, state, xs, length, guess, options)
+        eps = float(jnp.finfo(jnp.result_type(*jax.tree.leaves(state))).eps)
+        small, most = eps**0.75 if rtol is None else rtol, 2 * length if max_steps is None else max_steps
+        newton = Newton(jacobian == "diagonal", damping, small, most)
+        return _newton(cell, params, state, xs, length, guess, newton)
     if mode == "associative":
         return _associative(cell, params, state, xs)
     final, ys = _scan(lambda s, x: cell(params, s, x), state, xs, length, every)
@@ -189,7 +191,7 @@ def _scan(body: Callable, state: PyTree, xs: PyTree, length: int, every: int | N
 
 
 def _newton(
-    cell: Cell, params: PyTree, state: PyTree, xs: PyTree, length: int, guess: PyTree | None, options: dict[str, Any]
+    cell: Cell, params: PyTree, state: PyTree, xs: PyTree, length: int, guess: PyTree | None, newton: Newton
 ) -> Unrolled:
     """All steps at once, on the flattened state."""
     leaves = jax.tree.leaves(state)
@@ -202,13 +204,8 @@ def _newton(
     else:
         checks.structure("guess", guess, jax.tree.map(lambda v: jnp.zeros((length, *v.shape)), state), of="the states")
         first = jax.vmap(flat)(guess)
-    eps = float(jnp.finfo(start.dtype).eps)
-    options = options | {
-        "rtol": eps**0.75 if options["rtol"] is None else options["rtol"],
-        "max_steps": 2 * length if options["max_steps"] is None else options["max_steps"],
-    }
     advance = lambda params, h, x: flat(cell(params, unravel(h), x)[0])
-    states, status, steps = newton_states(advance, params, start, xs, jax.lax.stop_gradient(first), **options)
+    states, status, steps = newton_states(advance, params, start, xs, jax.lax.stop_gradient(first), newton)
     before = jnp.concatenate([start[None], states[:-1]])
     ys = jax.vmap(lambda h, x: cell(params, unravel(h), x)[1])(before, xs)
     return Unrolled(ys, unravel(states[-1]), status, steps)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from jaxkit.core.checks import floating
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
+from jaxkit.dynamics.implicit import closed, implicit
 from jaxkit.dynamics.loop import iterate
 
 P = TypeVar("P")
@@ -104,40 +105,34 @@ def least_squares(
     start, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda v: floating("params0", v), params0))
     flat = lambda p, a: jax.flatten_util.ravel_pytree(residuals(unravel(p), a))[0]
     jacobian = {"forward": jax.jacfwd, "reverse": jax.jacrev}[mode]
-    # What the residuals close over becomes an argument: a rule must not hold tracers of a trace that has ended.
-    # (It also traces the residuals once and for all: they may hold a solver.)
-    flat, closed = jax.closure_convert(flat, start, args)
-    count = jax.eval_shape(flat, start, args, *closed).size
+    flat, values = closed(flat, start, args)  # (traced once and for all: the residuals may hold a solver)
+    count = jax.eval_shape(flat, start, args, *values).size
     if count < start.size:
         raise ValueError(f"`residuals` must return at least {start.size} values, one a parameter, but returns {count}.")
 
     def both(p: Array, inputs: Any) -> tuple[Array, Array]:
-        a, closed = inputs
-        jac, r = jacobian(lambda q: (flat(q, a, *closed),) * 2, has_aux=True)(p)
+        a, values = inputs
+        jac, r = jacobian(lambda q: (flat(q, a, *values),) * 2, has_aux=True)(p)
         return r, jac
 
-    @jax.custom_jvp
-    def solved(start: Array, inputs: Any) -> tuple[tuple[Array, Array, Array], tuple[Array, Array]]:
+    def solve(start: Array, inputs: Any) -> tuple[tuple[Array, Array, Array], tuple[Array, Array]]:
         return _levenberg_marquardt(
             lambda p: both(p, inputs), start, count, rtol=rtol, gtol=gtol, max_steps=max_steps, damping=damping
         )
 
-    @solved.defjvp
-    def _(primals: Any, tangents: Any) -> Any:
-        (p, r, jac), aux = solved(*primals)
-        (_, inputs), (_, moved) = primals, tangents
+    # The optimum is a root of the gradient J'r: its implicit derivative needs the full Hessian.
+    def gradient(p: Array, inputs: Any) -> Array:
+        r, jac = both(p, inputs)
+        return jac.T @ r
 
-        # The optimum is a root of the gradient J'r: its implicit derivative needs the full Hessian.
-        def gradient(p: Array, inputs: Any) -> Array:
-            r, jac = both(p, inputs)
-            return jac.T @ r
-
+    def rule(answer: Any, primals: Any, tangents: Any) -> Any:
+        (p, _, _), (_, inputs), (_, moved) = answer, primals, tangents
         _, pushed = jax.jvp(lambda i: gradient(p, i), (inputs,), (moved,))
         dp = -jnp.linalg.solve(jax.jacfwd(gradient)(p, inputs), pushed)
         _, (dr, djac) = jax.jvp(both, (p, inputs), (dp, moved))
-        return ((p, r, jac), aux), ((dp, dr, djac), jax.tree.map(lambda v: jnp.zeros(v.shape, jax.dtypes.float0), aux))
+        return dp, dr, djac
 
-    (p, r, jac), (status, steps) = solved(start, (args, closed))
+    (p, r, jac), (status, steps) = implicit(solve, rule)(start, (args, values))
     sse = r @ r
     return LeastSquares(unravel(p), r, sse, _covariance(jac, sse), status, steps)
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, ArrayLike, Bool, Complex, Float, Int
 from jaxkit.core.checks import require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
+from jaxkit.dynamics.implicit import implicit
 from jaxkit.dynamics.loop import iterate
 
 
@@ -67,18 +68,10 @@ def polynomial_roots(coefficients: ArrayLike, *, max_steps: int = 200) -> Polyno
     real = jnp.finfo(c.dtype).dtype if jnp.issubdtype(c.dtype, jnp.inexact) else jnp.result_type(float)
     c = c.astype(jnp.complex128 if real == jnp.float64 else jnp.complex64)
 
-    @jax.custom_jvp
-    def solved(c: Array) -> tuple[Array, tuple[Array, Array]]:
-        return _aberth(c, max_steps)
+    def rule(z: Array, inputs: tuple[Array], tangents: tuple[Array]) -> Array:
+        return -jnp.polyval(tangents[0], z) / jnp.polyval(_derived(inputs[0]), z)
 
-    @solved.defjvp
-    def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple:
-        (c,), (dc,) = primals, tangents
-        z, aux = solved(c)
-        change = jnp.polyval(dc, z)
-        slope = jnp.polyval(_derived(c), z)
-        return (z, aux), (-change / slope, jax.tree.map(lambda v: jnp.zeros(v.shape, jax.dtypes.float0), aux))
-
+    solved = implicit(lambda c: _aberth(c, max_steps), rule)
     z, (status, steps) = solved(c)
     condition, error = jax.lax.stop_gradient(_conditioning(c, z))
     return PolynomialRoots(z, condition, error, status, steps)

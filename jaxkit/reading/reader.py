@@ -74,9 +74,11 @@ class Reader:
     Example:
         >>> import jax
         >>> from jaxkit import reading
-        >>> data = reading.synthetic(64, seed=0)
-        >>> reader = reading.Reader.fit(data, steps=2, key=jax.random.key(0), recipe=reading.Recipe(batch=4, chunk=2))
-        >>> reader.answer("", []).text, reader.answer("谁？", "") .text
+        >>> data = reading.synthetic(3000)
+        >>> reader = reading.Reader.fit(data, minutes=1, key=jax.random.key(0))  # doctest: +SKIP
+        >>> vocabulary = reading.Vocabulary.of(p.text for e in data for p in e.passages)
+        >>> untrained = reading.Reader(None, reading.Config(vocabulary=len(vocabulary)), vocabulary)
+        >>> untrained.answer("谁？", []).text, untrained.answer("谁？", ["", " "]).text  # nothing to read is no error
         ('', '')
     """
 

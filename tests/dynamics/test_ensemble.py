@@ -88,11 +88,12 @@ def test_not_finite_start_and_max_steps():
     assert set(found.status.tolist()) == {int(jk.Status.max_steps)}
 
 
-def test_derivatives_in_both_modes():
+@pytest.mark.parametrize("method", ["taylor", "dopri8"])
+def test_derivatives_in_both_modes(method):
     ts = jnp.linspace(0.0, 3.0, 4)
 
     def loss(x, w, t1):
-        found = jk.ensemble(OSCILLATOR, (x, jnp.zeros(7)), w, t1, ts=ts, rtol=1e-12, atol=1e-12)
+        found = jk.ensemble(OSCILLATOR, (x, jnp.zeros(7)), w, t1, ts=ts, method=method, rtol=1e-12, atol=1e-12)
         return jnp.sum(found.final[0] ** 2) + jnp.sum(jnp.sin(found.xs[1]))
 
     check_grads(loss, (jnp.ones(7), W, 3.2), order=1, modes=("fwd", "rev"), rtol=1e-6, atol=1e-6)
@@ -131,3 +132,34 @@ def test_solve_with_taylor():
     ts = jnp.linspace(0.0, 4.0, 9)
     sol = jk.solve(lambda t, x, a: -a * x, 1.0, ts, 0.5, method="taylor", rtol=1e-9).checked()
     np.testing.assert_allclose(sol.xs, jnp.exp(-0.5 * ts), rtol=1e-8)
+
+
+@pytest.mark.parametrize("method", ["taylor", "tsit5"])
+def test_derivative_by_a_value_that_the_field_closes_over(method):
+    def last(a):
+        found = jk.ensemble(
+            lambda t, x, b: -a * b * x, jnp.ones(2), jnp.array([1.0, 2.0]), 1.0, method=method, rtol=1e-9
+        )
+        return jnp.sum(found.final)
+
+    wanted = -jnp.exp(-0.5) - 2 * jnp.exp(-1.0)
+    for derivative in (jax.grad(last), lambda a: jax.jvp(last, (a,), (jnp.ones(()),))[1]):
+        np.testing.assert_allclose(derivative(jnp.asarray(0.5)), wanted, rtol=1e-8)
+        np.testing.assert_allclose(jax.jit(derivative)(jnp.asarray(0.5)), wanted, rtol=1e-8)
+
+
+def test_gradient_of_solve_with_taylor_inside_jit():
+    ts, event = jnp.array([0.0, 9.0]), lambda t, x, _: x - 0.25
+    end = lambda a: jk.solve(lambda t, x, _: -a * x, 1.0, ts, method="taylor", event=event).end  # log(4) / a
+    np.testing.assert_allclose(jax.jit(jax.grad(end))(jnp.asarray(0.5)), -jnp.log(4.0) / 0.25, rtol=1e-6)
+
+
+def test_derivatives_are_as_exact_as_the_tolerance():
+    """Lanes near a separatrix, whose derivatives are large: each within 100 tolerances of its largest derivative."""
+    field = lambda t, x, p: x * (p[0] * (1 - x / p[1])) - p[2] * x * x[::-1]
+    draw = lambda middle, seed: jnp.asarray(np.array(middle) * np.random.default_rng(seed).uniform(0.5, 1.5, (40, 2)))
+    p = draw([1.0, 1.2], 0), draw([100.0, 80.0], 1), draw([0.008, 0.01], 2)
+    solved = [jk.sensitivity(field, jnp.full((40, 2), 10.0), p, 20.0, rtol=tol, atol=tol) for tol in (1e-8, 1e-13)]
+    for found, exact in zip(*(jax.tree.leaves(s.params) for s in solved), strict=True):
+        size = jnp.max(jnp.abs(exact), axis=(1, 2), keepdims=True)
+        assert float(jnp.max(jnp.abs(found - exact) / size)) < 1e-6

@@ -132,6 +132,8 @@ def test_cmrc_scores_by_the_longest_common_run():
     assert metrics.cmrc("光荣", ["光荣和ω-force"]) == (0, pytest.approx(2 * 2 / (2 + 4)))
     # A bag of characters would give 1; the run 甲 乙 is two of four.
     assert metrics.cmrc("丙丁甲乙", ["甲乙丙丁"]) == (0, pytest.approx(0.5))
+    # A run, not a sequence with gaps.
+    assert metrics.cmrc("甲天乙", ["甲地乙"]) == (0, pytest.approx(1 / 3))
     assert metrics.cmrc("a(b)", ["A(B)"]) == (1, 1)
     assert metrics.cmrc("", ["x"]) == (0, 0)
 

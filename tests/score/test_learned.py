@@ -103,6 +103,7 @@ def test_untrained_denoiser_is_the_best_linear_one():
     assert jnp.allclose(apply({}, y, jnp.full(10, 0.7)), normal.denoise(y, 0.7))
 
 
+@pytest.mark.slow
 def test_density_of_a_normal(key):
     x = 0.5 + 2.0 * jax.random.normal(key, (5000, 1))
     found = score.density(x, key, sigma=0.8, net=nets.scalar_net(1, (32, 32), leveled=False), steps=500, batch=256)
@@ -154,6 +155,7 @@ def test_condition_chooses_among_modes(key):
     assert jnp.mean(jnp.linalg.norm(drawn - jnp.array([[0.0, 2.0]]), axis=1) < 0.8) > 0.4
 
 
+@pytest.mark.slow
 def test_images_train_and_are_drawn(key):
     x = jax.random.randint(key, (64, 8, 8, 1), 0, 256).astype(jnp.uint8)
     net = nets.image_net((8, 8, 1), (8, 8), patch=2)

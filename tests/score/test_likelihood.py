@@ -34,12 +34,14 @@ def test_known_mixture():
     assert jnp.all(found.probe_error == 0)
 
 
+@pytest.mark.slow
 def test_error_falls_with_the_tolerance():
     exact = RING.log_prob(points(), 1e-3)
     worst = [float(jnp.max(jnp.abs(density(r, **s)(points()).value - exact))) for r, s in ((1e-3, PLAIN), (1e-5, {}))]
     assert worst[1] < 0.01 * worst[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in score.NOISES if n != "ve"])
 def test_every_process_gives_the_same_density(name):
     found = density(noise=score.NOISES[name](), error_bars=False)(points()[:50]).checked()
@@ -63,6 +65,7 @@ def test_probes_are_averaged():
     assert 0.7 < float(jnp.sqrt(jnp.mean((error / found.probe_error)[found.probe_error > 1e-3] ** 2))) < 1.4
 
 
+@pytest.mark.slow
 def test_prior_must_hold_the_variance_of_the_data():
     noise = score.VE(1e-3, 30.0)
     wrong = lambda y, sigma: jnp.sum(jax.scipy.stats.norm.logpdf(y, scale=sigma[:, None]), axis=1)
@@ -76,6 +79,7 @@ def test_prior_must_hold_the_variance_of_the_data():
     assert exact < 1e-3
 
 
+@pytest.mark.slow
 def test_gradient_through_the_solver_is_the_score():
     x = points()[:8]
 

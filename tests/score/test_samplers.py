@@ -65,6 +65,7 @@ def test_evaluations_are_counted(key):
         assert int(score.sample(UNEQUAL.model(), key, 2, sampler=name, steps=18).evaluations) == expected
 
 
+@pytest.mark.slow
 def test_churn_keeps_the_law(key):
     drawn = score.sample(UNEQUAL.model(), key, 4000, steps=40, low=0.01, high=30.0, churn=10.0).checked()
     assert abs(float(jnp.mean(drawn.x[:, 0] < 0)) - 0.8) < 0.03
