@@ -1,7 +1,8 @@
-"""CLAIM: at one small budget, both zero-centred penalties are what makes a game find the grid's 25 modes.
+"""CLAIM: at one small budget a gradient penalty is what makes a game find the grid's 25 modes; relativity alone is not.
 
 Each row is the same run of a perceptron of 3 x 64 (2,500 steps of one update each; WGAN-GP, with five critic steps, a
-third of them) with one thing changed: loss, penalty, momentum, what the critic sees. No goal but the first row's.
+third of them) with one thing changed: loss, penalty, momentum, what the critic sees. Without a
+penalty all samples fall on a mode or two: their share near a center is high, and means nothing.
 """
 
 import jax
@@ -40,7 +41,7 @@ def main() -> None:
     best, bare = by_name["RSGAN + R1 + R2"], by_name["SGAN"]
     goals = [
         _harness.goal("RSGAN + R1 + R2: modes of 25, least of the seeds", best["modes (least)"], 25),
-        _harness.goal("its share of good samples less SGAN's", best["good (mean)"] - bare["good (mean)"], 0.0),
+        _harness.goal("SGAN without penalty: modes of 25 (it collapses)", bare["modes (least)"], 5, at_least=False),
     ]
     print(_harness.table(goals))
     if not quick:
