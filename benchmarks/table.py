@@ -27,15 +27,14 @@ def results() -> dict[str, dict[str, Any]]:
 
 
 def summary(found: dict[str, dict[str, Any]]) -> list[str]:
-    """A Markdown table with one row a benchmark: its claim, the goals met, the missed ones by name."""
+    """A Markdown table with one row a benchmark: what it claims first, the goals met, the missed ones by name."""
     lines = ["| benchmark | claim | goals met | missed |", "|---|---|---|---|"]
     for name, result in found.items():
         goals = result["goals"]
         missed = "; ".join(f"{g['goal']}: {g['reached']:.3g}, wanted {_wanted(g)}" for g in goals if not g["met"])
         met = sum(g["met"] for g in goals)
-        lines.append(
-            f"| [{name}](benchmarks/{name}.py) | {_claim(result)} | {met} of {len(goals)} | {missed or 'none'} |"
-        )
+        claim = _first_sentence(_claim(result))
+        lines.append(f"| [{name}](benchmarks/{name}.py) | {claim} | {met} of {len(goals)} | {missed or 'none'} |")
     return lines
 
 
@@ -59,8 +58,12 @@ def page(found: dict[str, dict[str, Any]]) -> str:
 
 
 def _claim(result: dict[str, Any]) -> str:
-    text = re.sub(r"^claim:\s*", "", " ".join(result["claim"].split()), flags=re.I)
+    text = re.sub(r"^(.*?\bCLAIM:|Claim:)\s*", "", " ".join(result["claim"].split()))
     return text[:1].upper() + text[1:]
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\.) (?=[A-Z])", text)[0]
 
 
 def _wanted(goal: dict[str, Any]) -> str:
