@@ -120,6 +120,7 @@ def unroll(
         mode = _best_mode(cell, state, length)
     checks.require(every is None or mode == "scan", "checkpoint_every", "go with mode 'scan'", f"mode is {mode!r}")
     if mode == "newton":
+        checks.require(_floating(state), "state", "be floating for mode 'newton'", "has other leaves")
         eps = float(jnp.finfo(jnp.result_type(*jax.tree.leaves(state))).eps)
         small, most = eps**0.75 if rtol is None else rtol, 2 * length if max_steps is None else max_steps
         newton = Newton(jacobian == "diagonal", damping, small, most)
@@ -155,6 +156,11 @@ def _check_cell(cell: Cell, params: PyTree, state: PyTree, xs: PyTree) -> None:
     checks.require(same, "cell", f"return a state like its own, {shaped(state)}", f"returns {shaped(moved[0])}")
 
 
+def _floating(state: PyTree) -> bool:
+    leaves = jax.tree.leaves(state)
+    return bool(leaves) and all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
+
+
 def _best_mode(cell: Cell, state: PyTree, length: int) -> str:
     """What `"auto"` takes on this backend."""
     if jax.default_backend() == "cpu":
@@ -162,8 +168,7 @@ def _best_mode(cell: Cell, state: PyTree, length: int) -> str:
     if isinstance(cell, LinearCell):
         return "associative"
     size = sum(leaf.size for leaf in jax.tree.leaves(state))
-    floating = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(state))
-    return "newton" if floating and size <= 16 and length >= 1000 else "scan"
+    return "newton" if _floating(state) and size <= 16 and length >= 1000 else "scan"
 
 
 def _finite(state: PyTree) -> Int[Array, ""]:
@@ -194,9 +199,6 @@ def _newton(
     cell: Cell, params: PyTree, state: PyTree, xs: PyTree, length: int, guess: PyTree | None, newton: Newton
 ) -> Unrolled:
     """All steps at once, on the flattened state."""
-    leaves = jax.tree.leaves(state)
-    floating = bool(leaves) and all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
-    checks.require(floating, "state", "be floating for mode 'newton'", "has other leaves")
     start, unravel = jax.flatten_util.ravel_pytree(state)
     flat = lambda tree: jax.flatten_util.ravel_pytree(tree)[0]
     if guess is None:

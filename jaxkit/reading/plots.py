@@ -4,14 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxkit.report.figures import axes_or_new, style
+from jaxkit.report.figures import axes_or_new, chinese_font, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from jaxkit.reading.reader import Reader
-
-FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei", "SimHei", "PingFang SC")
 
 
 def plot_saliency(reader: "Reader", question: str, passage: str, *, axes: "Axes | None" = None) -> "Axes":
@@ -64,7 +62,7 @@ def plot_scores(reader: "Reader", question: str, passage: str, *, axes: "Axes | 
         axes.set(xlabel="token of the passage", ylabel="probability", ylim=(0, 1.02))
         axes.legend(title=f"there is an answer: {exists:.2f}")
         axes.set_title(_printable(f"where: {question}"))
-        if len(tokens) <= 90 and (_font() or "".join(tokens).isascii()):
+        if len(tokens) <= 90 and (chinese_font() or "".join(tokens).isascii()):
             axes.set_xticks(at, tokens, rotation=90, fontsize=6, **_family())
     return axes
 
@@ -104,23 +102,15 @@ def plot_summary(reader: "Reader", question: str, passage: str) -> Any:
 
 
 def _characters(axes: "Axes", passage: str, shown: np.ndarray) -> None:
-    if len(shown) <= 120 and (_font() or passage.isascii()):
+    if len(shown) <= 120 and (chinese_font() or passage.isascii()):
         axes.set_xticks(np.arange(len(shown)), [passage[i] for i in shown], fontsize=6, **_family())
 
 
-def _font() -> str | None:
-    """A font on this machine that has Chinese characters."""
-    from matplotlib import font_manager
-
-    have = {font.name for font in font_manager.fontManager.ttflist}
-    return next((name for name in FONTS if name in have), None)
-
-
 def _family() -> dict[str, Any]:
-    name = _font()
+    name = chinese_font()
     return {} if name is None else {"fontfamily": name}
 
 
 def _printable(text: str) -> str:
     """The text, with boxes instead of characters that no font here can draw (matplotlib would warn of each)."""
-    return text if _font() else "".join(c if ord(c) < 0x2000 else "\u25a1" for c in text)
+    return text if chinese_font() else "".join(c if ord(c) < 0x2000 else "\u25a1" for c in text)

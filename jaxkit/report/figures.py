@@ -1,6 +1,7 @@
 """Figures: one style, drawn without a screen, saved the same way every time."""
 
 import contextlib
+import functools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+CHINESE = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei", "SimHei", "PingFang SC")
 
 
 @contextlib.contextmanager
@@ -39,6 +43,15 @@ def axes_or_new(axes: "Axes | None", **size: Any) -> Iterator["Axes"]:
     """The axes given, or new ones in jaxkit's style: the first line of every `plot_*` function."""
     with style() as plt:
         yield plt.subplots(**size)[1] if axes is None else axes
+
+
+@functools.cache
+def chinese_font() -> str | None:
+    """Name of a font on this machine that has Chinese characters, or None."""
+    from matplotlib import font_manager
+
+    have = {font.name for font in font_manager.fontManager.ttflist}
+    return next((name for name in CHINESE if name in have), None)
 
 
 def save(figure: "Figure", path: str | Path, *, caption: str = "") -> Path:
