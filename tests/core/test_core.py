@@ -128,6 +128,7 @@ class TestNumerics:
 
 
 class TestEnvironment:
+    @pytest.mark.slow  # `jaxkit doctor` runs it too, in CI
     def test_canary_sings(self):
         differences = canary()
         assert len(differences) >= 40

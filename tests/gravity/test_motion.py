@@ -38,6 +38,7 @@ def test_kerr_ray_against_a_golden_end_point():
     np.testing.assert_allclose(back.x, x, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_metric_of_a_user_goes_through_trace():
     """A plain function of the point, in Cartesian coordinates, without an inverse, with a shift."""
     spin = lambda x, p: gravity.kerr(coordinates="kerr-schild")(x, p)

@@ -150,6 +150,7 @@ def test_action_without_closed_solution_agrees_with_scipy():
     assert np.max(np.abs(found.f - exact.y[0])) < 1e-11
 
 
+@pytest.mark.slow
 def test_solution_is_differentiable_and_becomes_a_metric():
     def photon(omega):
         couplings = {**gravity.COUPLINGS, "omega": omega}

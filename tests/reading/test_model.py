@@ -63,7 +63,7 @@ def test_a_batch_is_a_function_of_its_number(small):
     jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
-@pytest.mark.parametrize("head", ["softmax", "pointer"])
+@pytest.mark.parametrize("head", [pytest.param("softmax", marks=pytest.mark.slow), "pointer"])
 def test_net_and_loss_are_finite_and_do_not_leak(small, head):
     config = model.Config(vocabulary=len(small[1]), width=8, passage_dilations=(1, 2), head=head)
     net = train.network(config)

@@ -94,6 +94,7 @@ def test_very_long_passages(reader):
     assert reader.answer(long_question, "李白住在白石县。", threshold=0.0).text
 
 
+@pytest.mark.slow
 def test_at_most_six_programs_for_any_mix(reader):
     (program,) = windows.program(reader.config, reader.longest)
     for size in (3, 60, 70, 130, 250, 257, 1000):

@@ -22,7 +22,10 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", score.SAMPLERS)
+SLOW = ("reverse_sde",)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in score.SAMPLERS])
 def test_law_is_recovered(name, key):
     options = {"low": 0.01, "high": 30.0} | OPTIONS[name]
     drawn = jax.jit(lambda key: score.sample(UNEQUAL.model(), key, 4000, sampler=name, **options))(key).checked()
