@@ -49,8 +49,8 @@ def residuals(*, solve: bool = True, nodes: int = 32) -> list[Residual]:
     """Field equations left by every closed solution, and how near `solve_static` comes to it.
 
     An action has several branches, and the first guess chooses among them. The guess is `f(3) (r/3)^2` in the rows
-    with "lambda" in their name, and the closed form bent by 1% per unit of `r` in the others: those show how exactly
-    Newton's method solves the equations, not that it would find the branch from nothing.
+    of exact detailed balance (lambda, and epsilon = 0), and the closed form bent by 1% per unit of `r` in the others:
+    those show how exactly Newton's method solves the equations, not that it would find the branch from nothing.
 
     Args:
         solve: Whether to solve the actions, too (not for an arbitrary lapse, nor where two branches nearly meet).
@@ -66,7 +66,8 @@ def residuals(*, solve: bool = True, nodes: int = 32) -> list[Residual]:
             start = f(jnp.array([3.0]))[0]
             square = lambda r, start=start: start * (r / 3) ** 2  # the guess chooses the branch
             near = lambda r, f=f: f(r[None])[0] * (1 + 0.01 * (r - 3))
-            guess = square if "lambda" in name else near
+            balanced = "lambda" in name or name.endswith("epsilon=0")  # there two branches nearly meet
+            guess = square if balanced else near
             found = solve_static(lagrangian, (3.0, 9.0), couplings, inner=start, nodes=nodes, guess=guess)
             gap = float(jnp.max(jnp.abs(found.f - f(found.r))) / jnp.max(jnp.abs(f(found.r))))
         rows.append(Residual(name, worst, gap))

@@ -25,8 +25,9 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
         (row.name, f"{row.equations:.1e}", f"{row.solved:.1e}" if np.isfinite(row.solved) else "-") for row in checks
     ]))  # fmt: skip
     console.print(
-        "solve_static, first guess: lambda rows f(3) (r/3)²; the others their closed form, bent by 1% a unit of r. The "
-        "guess chooses the branch; the column says how far that branch is from the closed form."
+        "solve_static, first guess: f(3) (r/3)² in the rows of exact detailed balance (lambda, and epsilon = 0); the "
+        "others their closed form, bent by 1% a unit of r. The guess chooses "
+        "the branch; the column says how far that branch is from the closed form."
     )
     with console.status("computing the classical tests ..."):
         table = compare()
