@@ -159,7 +159,8 @@ def trainable(name: str, params: PyTree) -> PyTree:
 def described(params: PyTree, key: Any) -> dict[str, Any]:
     """What a run log says of the parameters and the key."""
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
-    seed = None if key is None or checks.is_traced(key) else np.asarray(_bits(key)).ravel().tolist()
+    bits = None if key is None else _bits(key)  # of a known key, too, not known inside a trace
+    seed = None if bits is None or checks.is_traced(bits) else np.asarray(bits).ravel().tolist()
     return {"parameters": size, "key": seed}
 
 

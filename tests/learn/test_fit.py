@@ -202,3 +202,9 @@ class TestMinibatches:
             minibatches(images, 6, KEY)
         with pytest.raises(ValueError, match="Argument `data` must have one leading axis"):
             minibatches((images, images[:2]), 2, KEY)
+
+
+def test_a_known_key_may_be_used_inside_a_trace(key):
+    loss = lambda p, _, key: jnp.sum((p - jax.random.normal(key)) ** 2)
+    run = lambda start: jk.fit(loss, start, key=key, steps=3).params
+    np.testing.assert_allclose(jax.jit(run)(jnp.zeros(2)), run(jnp.zeros(2)), rtol=1e-12)
