@@ -219,8 +219,8 @@ def karras(steps: int, low: float = 0.002, high: float = 80.0, *, rho: float = 7
 
     Example:
         >>> from jaxkit import score
-        >>> [round(float(s), 3) for s in score.karras(4)]
-        [80.0, 9.723, 0.469, 0.002]
+        >>> [round(float(s), 2) for s in score.karras(4)]
+        [80.0, 9.72, 0.47, 0.0]
 
     References:
         Karras et al. (2022), eq. 5.
