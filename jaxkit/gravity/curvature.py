@@ -176,12 +176,6 @@ def assemble(g: Array, dg: Array, ddg: Array, inverse: Array | None = None) -> C
     return Curvature(g, up, gamma, riemann, ricci, jnp.sum(up * ricci))
 
 
-def geodesic_acceleration(metric: Metric | Callable[..., Array]) -> Callable[..., Array]:
-    """`-Γ^a_bc u^b u^c` as a function of `(x, u, params)`: the second-order form of the geodesic equation."""
-    tensors = curvature(metric)
-    return lambda x, u, params=None: -jnp.einsum("abc,b,c->a", tensors(x, params).christoffel, u, u)
-
-
 def levi_civita(size: int) -> np.ndarray:
     """The alternating symbol, `+1` for even permutations."""
     symbol = np.zeros((size,) * size)

@@ -128,12 +128,13 @@ class EDM(Noise):
         return jnp.asarray(sigma)
 
 
+@struct
 class _Beta(Noise):
     """Processes whose drift is `-beta(t) x / 2`, `beta` growing linearly on `t` in [0, 1]."""
 
-    beta_low: float
-    beta_high: float
-    least: float
+    beta_low: float = static(default=0.1)
+    beta_high: float = static(default=20.0)
+    least: float = static(default=1e-5)
 
     low = property(lambda self: self.least)
     high = property(lambda self: 1.0)
@@ -165,10 +166,6 @@ class VP(_Beta):
         Song et al. (2021), eq. 11.
     """
 
-    beta_low: float = static(default=0.1)
-    beta_high: float = static(default=20.0)
-    least: float = static(default=1e-5)
-
     def sigma(self, t: ArrayLike) -> Float[Array, "..."]:
         """Noise relative to the data at `t`."""
         return jnp.sqrt(jnp.expm1(self.integral(t)))
@@ -191,8 +188,6 @@ class SubVP(_Beta):
         Song et al. (2021), eq. 13.
     """
 
-    beta_low: float = static(default=0.1)
-    beta_high: float = static(default=20.0)
     least: float = static(default=1e-3)
 
     def sigma(self, t: ArrayLike) -> Float[Array, "..."]:
