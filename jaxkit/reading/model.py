@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxkit.core.struct import static, struct
 from jaxkit.learn.nets.mlp import Dense
-from jaxkit.learn.nets.text import FORMS, AttentionPool, GatedDilatedConv, masked_softmax
+from jaxkit.learn.nets.text import FORMS, AttentionPool, GatedDilatedConv, masked_softmax, product
 from jaxkit.reading import features as ft
 from jaxkit.reading import tokens as tk
 from jaxkit.reading.encode import UNKNOWN, Coded
@@ -184,7 +184,7 @@ class Ungated(nn.Module):
 
 
 def _dense(width: int, name: str, size: int | None = None, *, use_bias: bool = False) -> Dense:
-    return Dense(width if size is None else size, use_bias=use_bias, param_dtype=FLOAT, name=name)
+    return Dense(width if size is None else size, use_bias=use_bias, param_dtype=FLOAT, product=product, name=name)
 
 
 def positions(size: int, width: int) -> Float[Array, "n c"]:
