@@ -136,6 +136,7 @@ class TestLog:
         np.testing.assert_allclose(rows[1]["loss"], np.mean(found.history[7:]), rtol=1e-12)
         np.testing.assert_allclose(rows[0]["size"], np.mean(found.metrics["size"][:7]), rtol=1e-12)
         assert rows[0]["steps_per_second"] > 0
+        assert rows[0]["cpu_seconds"] > 0
 
     def test_a_resumed_log_has_every_row_once(self, tmp_path):
         train(14, checkpoint=tmp_path / "c", log=tmp_path)
