@@ -163,7 +163,7 @@ class TestLog:
         run = types.SimpleNamespace(log=note("log"), finish=note("finish"))
         monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **k: note("init")(**k) or run))
         train(14, log=runlog.TensorBoard("x"))
-        assert [name for name, *_ in said] == ["text", *["scalar"] * 6, "close"]
+        assert [name for name, *_ in said] == ["text", *["scalar"] * 8, "close"]
         assert said[1][1][::2] == ("loss", 7)
         said.clear()
         train(14, log=runlog.WandB("p", mode="offline"))
