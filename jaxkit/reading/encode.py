@@ -8,7 +8,7 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from importlib import resources
 from typing import Any
 
 import jax
@@ -140,9 +140,7 @@ def lac_table() -> tuple[tuple[str, ...], np.ndarray] | None:
     """
     if tk.jieba_tokenizer() is None:
         return None
-    import jieba
-
-    folder = Path(jieba.__file__).parent / "lac_small"
+    folder = resources.files("jieba") / "lac_small"
     try:
         lines = (folder / "word.dic").read_text(encoding="utf-8").splitlines()
         raw = (folder / "model_baseline" / "word_emb").read_bytes()[LAC_HEADER:]
