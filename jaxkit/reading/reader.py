@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -13,51 +13,16 @@ from jaxtyping import PRNGKeyArray
 
 from jaxkit.core import checks
 from jaxkit.learn import checkpoint as store
-from jaxkit.reading import decode, metrics, model, windows
+from jaxkit.reading import explain, metrics, model, windows
 from jaxkit.reading import train as training
+from jaxkit.reading.answers import Answer, ranked
 from jaxkit.reading.data import Dataset, Example, Passage
-from jaxkit.reading.encode import Vocabulary, initial_embedding, lac_table, pad
-from jaxkit.reading.pool import QUESTION, build, neighbours
+from jaxkit.reading.encode import Vocabulary, initial_embedding, lac_table
+from jaxkit.reading.pool import build, neighbours
 from jaxkit.reading.vectors import Vectors
 
 FILE = "reader.safetensors"
 LAC_ROWS = 6000  # of LAC's most frequent characters that every vocabulary holds
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer(Mapping):
-    """An answer and where it stands; also a mapping with the keys of the former transformers pipeline.
-
-    Attributes:
-        text: The answer: `passages[passage][start:end]`; empty if there is none.
-        start: First character.
-        end: One past the last.
-        score: What the vote gave it.
-        passage: Index of the passage in which it scored highest; None if there is no answer.
-        probability: Highest probability that any passage answers.
-        support: Passages that voted for it.
-    """
-
-    text: str
-    start: int = 0
-    end: int = 0
-    score: float = 0.0
-    passage: int | None = None
-    probability: float = 0.0
-    support: tuple[int, ...] = ()
-
-    def __getitem__(self, key: str) -> Any:
-        """`answer`, `score`, `start` or `end`."""
-        return {"answer": self.text, "score": self.score, "start": self.start, "end": self.end}[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(("answer", "score", "start", "end"))
-
-    def __len__(self) -> int:
-        return 4
-
-    def __bool__(self) -> bool:
-        return bool(self.text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,30 +205,7 @@ class Reader:
         pairs = [(q, [p] if isinstance(p, str) else list(p)) for q, p in pairs]
         found = windows.read(self.params, self.config, self.vocabulary, pairs, longest=self.longest, widest=widest)
         least = self.threshold if threshold is None else threshold
-        return [self._ranked(passages, f, top_k, least, vote) for (_, passages), f in zip(pairs, found, strict=True)]
-
-    def _ranked(
-        self, passages: Sequence[str], found: Sequence[windows.Found], top_k: int, threshold: float, vote: str
-    ) -> list[Answer]:
-        places: dict[tuple[int, str], tuple[float, int, int]] = {}
-        candidates: list[dict[str, float]] = []
-        for i, one in enumerate(found):
-            texts: dict[str, float] = {}
-            for score, a, b in one.candidates:
-                text = passages[i][a:b]
-                if score > texts.get(text, 0.0):
-                    texts[text], places[i, text] = score, (score, a, b)
-            candidates.append(texts)
-        probability = max((f.exists for f in found), default=0.0)
-        best = max((s for texts in candidates for s in texts.values()), default=0.0)
-        if best <= 0 or best < threshold:
-            return [Answer("", probability=probability, score=best)]
-        answers = []
-        for text, score, members in decode.vote(candidates, rule=vote)[:top_k]:
-            passage = max((i for i in members if (i, text) in places), key=lambda i: places[i, text][0])
-            _, a, b = places[passage, text]
-            answers.append(Answer(text, a, b, score, passage, probability, tuple(members)))
-        return answers
+        return [ranked(passages, f, top_k, least, vote) for (_, passages), f in zip(pairs, found, strict=True)]
 
     def evaluate(
         self,
@@ -333,33 +275,11 @@ class Reader:
         Returns:
             Shape `(len(passage),)`: zero at white space; all zero where there is nothing to read.
         """
-        coded, cutting = self.vocabulary.encode(passage)
-        asked, _ = self.vocabulary.encode(question)
-        result = np.zeros(len(passage), np.float32)
-        if not len(cutting) or not len(asked.ids):
-            return result
-        bucket = next((b for b in windows.BUCKETS if len(cutting) <= b), windows.BUCKETS[-1])
-        row = lambda c, n, keep: jax.tree.map(lambda v: jnp.asarray(v)[None], pad(c, n, keep=keep))
-        slope = _slope(self.config, self.longest)(self.params, row(asked, QUESTION, "end"), row(coded, bucket, "start"))
-        for value, a, b in zip(np.asarray(slope), cutting.start, cutting.end, strict=False):
-            result[a:b] = value
-        return result
+        return explain.saliency(self.params, self.config, self.vocabulary, self.longest, question, passage)
 
     def places(self, question: str, passage: str) -> tuple[list[str], np.ndarray, np.ndarray, float]:
         """The tokens of a passage (its first 256), how probable start and end are at each, and existence."""
-        coded, cutting = self.vocabulary.encode(passage)
-        asked, _ = self.vocabulary.encode(question)
-        size = min(len(cutting), windows.BUCKETS[-1])
-        if not size or not len(asked.ids):
-            return cutting.words()[:size], np.zeros(size), np.zeros(size), 0.0
-        bucket = next(b for b in windows.BUCKETS if size <= b)
-        row = lambda c, n, keep: jax.tree.map(lambda v: jnp.asarray(v)[None], pad(c, n, keep=keep))
-        net = training.network(self.config)
-        logits = jax.jit(net.apply)(self.params, row(asked, QUESTION, "end"), row(coded, bucket, "start"))
-        bare = dataclasses.replace(logits, exists=jnp.full_like(logits.exists, jnp.inf))  # places apart from existence
-        start, end, _ = model.probabilities(bare, self.config.head)
-        exists = float(jax.nn.sigmoid(logits.exists)[0])
-        return cutting.words()[:size], np.asarray(start[0, :size]), np.asarray(end[0, :size]), exists
+        return explain.places(self.params, self.config, self.vocabulary, question, passage)
 
     def save(self, folder: str | Path) -> Path:
         """Write the reader into a folder, as one file that knows whether it is whole."""
@@ -419,19 +339,3 @@ def _some(data: Dataset, count: int) -> Dataset:
 
 def _plain(config: model.Config) -> dict[str, Any]:
     return {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}  # pyright: ignore[reportArgumentType]
-
-
-def _slope(config: model.Config, longest: int) -> Callable[..., Any]:
-    net = training.network(config)
-
-    def value(emphasis: Any, params: Any, question: Any, passage: Any) -> Any:
-        start, end, _ = model.probabilities(net.apply(params, question, passage, emphasis=emphasis), config.head)
-        score, _, _ = decode.spans(start, end, longest=longest, count=1)
-        return jnp.log(jnp.maximum(score[0, 0], 1e-30))
-
-    @jax.jit
-    def slope(params: Any, question: Any, passage: Any) -> Any:
-        ones = jnp.ones(passage.match.shape, jnp.float32)
-        return jax.grad(value)(ones, params, question, passage)[0]
-
-    return slope

@@ -116,3 +116,8 @@ def test_a_blind_net_is_seen():
     assert train.blind({"pointer": np.full(50, np.nan)}, "softmax", 128)
     assert train.blind({"pointer": np.full(50, 2.0)}, "pointer", 128)
     assert not train.blind({"pointer": np.full(50, 0.3)}, "pointer", 128)
+
+
+def test_position_vectors_are_the_articles():
+    table = model.positions(5, 4)
+    np.testing.assert_allclose(table[3], [np.sin(3), np.cos(3), np.sin(3 / 100), np.cos(3 / 100)], rtol=1e-5)

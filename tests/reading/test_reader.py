@@ -198,6 +198,17 @@ def test_collapse_starts_again_once(data, monkeypatch):
 
 
 @pytest.mark.slow
+def test_fixed_vectors_stay_and_positions_are_learned(data, tmp_path):
+    vectors = reading.Vectors(("born", "far", "是"), np.eye(3, dtype=np.float32))
+    reader = fit(data, 4, vectors=vectors, positions=True, min_count=1000)
+    assert reader.config.vectors == 3
+    assert len(reader.vocabulary) == reader.config.vocabulary == len(reader.params["vectors"])
+    np.testing.assert_array_equal(reader.params["vectors"][-3:], vectors.table)
+    reader.save(tmp_path)
+    assert reading.Reader.load(tmp_path).evaluate(data, "squad") == reader.evaluate(data, "squad")
+
+
+@pytest.mark.slow
 def test_batches_over_two_devices(data, reader):
     spread = fit(data, 8, devices=jax.devices()[:2])
     # Sums in another order; Adam turns a rounding error near zero into a step, so that only the loss can be compared.
