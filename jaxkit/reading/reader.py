@@ -70,6 +70,7 @@ class Reader:
         words: bool | None = None,
         embedding: Callable[[Vocabulary, int], np.ndarray] | None = None,
         vectors: Vectors | None = None,
+        start: "Reader | None" = None,
         longest: int = 40,
         dev_size: int = 200,
         progress: bool = False,
@@ -93,6 +94,7 @@ class Reader:
             embedding: First embedding, of (vocabulary, width); LAC's character vectors by default, where jieba is.
             vectors: Fixed word vectors to add (`read_vectors`): their words are read too, and of the training set's
                 only those with `min_count` occurrences have an embedding of their own.
+            start: Go on from this reader's weights, with its vocabulary and its net, instead of beginning anew.
             longest: Most tokens of an answer.
             dev_size: Questions a look.
             progress: Print a line a segment.
@@ -108,18 +110,11 @@ class Reader:
             ValueError: The data hold no answers, or training collapsed twice.
         """
         recipe = training.Recipe() if recipe is None else recipe
-        learned = _vocabulary(train, min_count, words)
-        vocabulary = learned if vectors is None else learned.with_keys(vectors.keys)
-        shape = {k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()}
-        if vectors is not None:
-            shape |= {"learned": len(learned), "vectors": vectors.table.shape[1]}
-        config = model.Config(vocabulary=len(vocabulary), **shape)
         seed = int(jax.random.randint(jax.random.fold_in(key, 7), (), 0, 2**31 - 1, jnp.int32))
+        if start is None:
+            start = _untrained(train, key, seed, min_count, words, embedding, vectors, shape)
+        params, config, vocabulary = start.params, start.config, start.vocabulary
         pool = build(train, vocabulary, window=recipe.window, seed=seed)
-        params = training.network(config).init(jax.random.fold_in(key, 1))
-        table = (embedding or (lambda v, width: initial_embedding(v, width, seed)))(learned, config.width)
-        params = params | {"embedding": jnp.asarray(table, jnp.float32)}
-        params |= {} if vectors is None else {"vectors": jnp.asarray(vectors.rows(vocabulary))}
         part = None if dev is None else _some(dev, dev_size)
 
         def score(params: Any) -> float:
@@ -321,6 +316,30 @@ def auc(score: np.ndarray, right: np.ndarray) -> float:
         ranks[score == value] = ranks[score == value].mean()
     n, m = int(right.sum()), int((~right).sum())
     return float((ranks[right].sum() - n * (n + 1) / 2) / max(n * m, 1))
+
+
+def _untrained(
+    train: Dataset,
+    key: PRNGKeyArray,
+    seed: int,
+    min_count: int,
+    words: bool | None,  # noqa: FBT001
+    embedding: Callable[[Vocabulary, int], np.ndarray] | None,
+    vectors: Vectors | None,
+    shape: dict[str, Any],
+) -> Reader:
+    """A reader before its first step."""
+    learned = _vocabulary(train, min_count, words)
+    vocabulary = learned if vectors is None else learned.with_keys(vectors.keys)
+    shape = {k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()}
+    if vectors is not None:
+        shape |= {"learned": len(learned), "vectors": vectors.table.shape[1]}
+    config = model.Config(vocabulary=len(vocabulary), **shape)
+    params = training.network(config).init(jax.random.fold_in(key, 1))
+    table = (embedding or (lambda v, width: initial_embedding(v, width, seed)))(learned, config.width)
+    params |= {"embedding": jnp.asarray(table, jnp.float32)}
+    params |= {} if vectors is None else {"vectors": jnp.asarray(vectors.rows(vocabulary))}
+    return Reader(params, config, vocabulary)
 
 
 def _vocabulary(train: Dataset, min_count: int, words: bool | None) -> Vocabulary:  # noqa: FBT001

@@ -36,7 +36,8 @@ class Recipe:
         batch: Windows a step.
         window: Tokens a window.
         negatives: Share of windows from other passages.
-        roam: Share of windows anywhere in the same passage.
+        roam: Of the others, share anywhere in the passage.
+        shorn: Of the others, share from which the answer was cut.
         hide: Share of tokens whose name is hidden.
         average: Decay of the averaged weights, which are the ones that answer; 0 for none.
         chunk: Steps between two looks.
@@ -49,6 +50,7 @@ class Recipe:
     window: int = 128
     negatives: float = 0.4
     roam: float = 0.2
+    shorn: float = 0.0
     hide: float = 0.05
     average: float = 0.999
     chunk: int = 200
@@ -259,7 +261,7 @@ def _moved(
     """The state after one more segment, and what was logged."""
     number = int(here.step)
     order = jax.random.fold_in(key, plan["restarts"])
-    drawn = {name: getattr(recipe, name) for name in ("window", "negatives", "roam", "hide")}
+    drawn = {name: getattr(recipe, name) for name in ("window", "negatives", "roam", "hide", "shorn")}
     sampler = Sampler(pool, order, jnp.int32(number), recipe.batch, **drawn)
     noise = jax.random.fold_in(key, 1_000_003 + number)
     total = jnp.int32(plan["total"] or 1_000_000)  # before the length of the run is known the rate only warms up
