@@ -39,6 +39,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "without jieba's words": ({"words": False}, {}),
     "article's head: sigmoids and focal loss": ({"head": "pointer"}, {}),
     "without negatives": ({}, {"negatives": 0.0}),
+    "with windows shorn of their answer": ({}, {"shorn": 0.25}),
 }
 
 

@@ -1,6 +1,7 @@
 """Why an answer: how much each character matters, and what the net says of each place."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from jaxkit.reading import decode, model
 from jaxkit.reading.encode import Vocabulary, pad
 from jaxkit.reading.pool import QUESTION
+from jaxkit.reading.tokens import Tokens
 from jaxkit.reading.train import network
 from jaxkit.reading.windows import BUCKETS
 
@@ -19,49 +21,58 @@ def saliency(
     params: Any, config: model.Config, vocabulary: Vocabulary, longest: int, question: str, passage: str
 ) -> np.ndarray:
     """See `Reader.saliency`."""
-    coded, cutting = vocabulary.encode(passage)
-    asked, _ = vocabulary.encode(question)
+    cutting, said = _read(params, config, vocabulary, longest, question, passage)
     result = np.zeros(len(passage), np.float32)
-    if not len(cutting) or not len(asked.ids):
-        return result
-    bucket = next((b for b in BUCKETS if len(cutting) <= b), BUCKETS[-1])
-    row = lambda c, n, keep: jax.tree.map(lambda v: jnp.asarray(v)[None], pad(c, n, keep=keep))
-    slope = _slope(config, longest)(params, row(asked, QUESTION, "end"), row(coded, bucket, "start"))
-    for value, a, b in zip(np.asarray(slope), cutting.start, cutting.end, strict=False):
-        result[a:b] = value
+    if said is not None:
+        for value, a, b in zip(said[0], cutting.start, cutting.end, strict=False):
+            result[a:b] = value
     return result
 
 
 def places(
-    params: Any, config: model.Config, vocabulary: Vocabulary, question: str, passage: str
+    params: Any, config: model.Config, vocabulary: Vocabulary, longest: int, question: str, passage: str
 ) -> tuple[list[str], np.ndarray, np.ndarray, float]:
     """See `Reader.places`."""
+    cutting, said = _read(params, config, vocabulary, longest, question, passage)
+    size = min(len(cutting), BUCKETS[-1])
+    if said is None:
+        return cutting.words()[:size], np.zeros(size), np.zeros(size), 0.0
+    _, start, end, exists = said
+    return cutting.words()[:size], start[:size], end[:size], float(exists)
+
+
+def _read(
+    params: Any, config: model.Config, vocabulary: Vocabulary, longest: int, question: str, passage: str
+) -> tuple[Tokens, Any]:
+    """The passage's tokens and what `_program` says of them; None if there is nothing to read."""
     coded, cutting = vocabulary.encode(passage)
     asked, _ = vocabulary.encode(question)
-    size = min(len(cutting), BUCKETS[-1])
-    if not size or not len(asked.ids):
-        return cutting.words()[:size], np.zeros(size), np.zeros(size), 0.0
-    bucket = next(b for b in BUCKETS if size <= b)
+    if not len(cutting) or not len(asked.ids):
+        return cutting, None
+    bucket = next((b for b in BUCKETS if len(cutting) <= b), BUCKETS[-1])
     row = lambda c, n, keep: jax.tree.map(lambda v: jnp.asarray(v)[None], pad(c, n, keep=keep))
-    net = network(config)
-    logits = jax.jit(net.apply)(params, row(asked, QUESTION, "end"), row(coded, bucket, "start"))
-    bare = dataclasses.replace(logits, exists=jnp.full_like(logits.exists, jnp.inf))  # places apart from existence
-    start, end, _ = model.probabilities(bare, config.head)
-    exists = float(jax.nn.sigmoid(logits.exists)[0])
-    return cutting.words()[:size], np.asarray(start[0, :size]), np.asarray(end[0, :size]), exists
+    return cutting, jax.device_get(
+        _program(config, longest)(params, row(asked, QUESTION, "end"), row(coded, bucket, "start"))
+    )
 
 
-def _slope(config: model.Config, longest: int) -> Callable[..., Any]:
+@functools.cache
+def _program(config: model.Config, longest: int) -> Callable[..., Any]:
+    """The compiled `(params, question, passage) -> (saliency, start, end, existence)`, of one row."""
     net = network(config)
 
     def value(emphasis: Any, params: Any, question: Any, passage: Any) -> Any:
-        start, end, _ = model.probabilities(net.apply(params, question, passage, emphasis=emphasis), config.head)
+        logits = net.apply(params, question, passage, emphasis=emphasis)
+        start, end, exists = model.probabilities(logits, config.head)
         score, _, _ = decode.spans(start, end, longest=longest, count=1)
-        return jnp.log(jnp.maximum(score[0, 0], 1e-30))
+        bare = dataclasses.replace(logits, exists=jnp.full_like(logits.exists, jnp.inf))  # places apart from existence
+        start, end, _ = model.probabilities(bare, config.head)
+        return jnp.log(jnp.maximum(score[0, 0], 1e-30)), (start[0], end[0], exists[0])
 
     @jax.jit
-    def slope(params: Any, question: Any, passage: Any) -> Any:
+    def read(params: Any, question: Any, passage: Any) -> Any:
         ones = jnp.ones(passage.match.shape, jnp.float32)
-        return jax.grad(value)(ones, params, question, passage)[0]
+        slope, said = jax.grad(value, has_aux=True)(ones, params, question, passage)
+        return slope[0], *said
 
-    return slope
+    return read

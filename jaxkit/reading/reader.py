@@ -274,7 +274,7 @@ class Reader:
 
     def places(self, question: str, passage: str) -> tuple[list[str], np.ndarray, np.ndarray, float]:
         """The tokens of a passage (its first 256), how probable start and end are at each, and existence."""
-        return explain.places(self.params, self.config, self.vocabulary, question, passage)
+        return explain.places(self.params, self.config, self.vocabulary, self.longest, question, passage)
 
     def save(self, folder: str | Path) -> Path:
         """Write the reader into a folder, as one file that knows whether it is whole."""
