@@ -90,6 +90,10 @@ def test_products_with_their_own_derivatives_are_products(key):
     value = lambda product: lambda x, k: jnp.sum(jnp.sin(product(x, k)))
     ours, theirs = (jax.grad(value(f), argnums=(0, 1))(x, kernel) for f in (text.product, jnp.matmul))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), ours, theirs)
+    value = lambda shifted: lambda x, b: jnp.sum(jnp.sin(shifted(x, b)))
+    plain = lambda x, b: x + b[None, None, :]
+    ours, theirs = (jax.grad(value(f), argnums=(0, 1))(x, kernel[:, 0]) for f in (text.shifted, plain))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), ours, theirs)
     np.testing.assert_array_equal(jax.grad(lambda x: jnp.sum(jnp.sin(text.settled(x))))(x), jnp.cos(x))
 
 
