@@ -48,6 +48,7 @@ def templates(*, quick: bool) -> tuple[list[dict], list[dict]]:
     return rows, goals
 
 
+@functools.cache
 def corpora() -> tuple[Any, Any]:
     """Training questions and dev questions."""
     get = lambda name: reading.read(reading.corpus(name))

@@ -62,7 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
     parser.add_argument("--steps", type=int, default=800, help="steps of 32 windows each variant is trained for")
-    parser.add_argument("--limit", type=int, default=1000, help="at most so many questions of each test set")
+    parser.add_argument("--limit", type=int, default=600, help="at most so many questions of each test set")
     options = parser.parse_args()
     for name in options.variants:
         row = measured(name, options.steps, options.limit)

@@ -206,6 +206,10 @@ def test_fixed_vectors_stay_and_positions_are_learned(data, tmp_path):
     np.testing.assert_array_equal(reader.params["vectors"][-3:], vectors.table)
     reader.save(tmp_path)
     assert reading.Reader.load(tmp_path).evaluate(data, "squad") == reader.evaluate(data, "squad")
+    more = fit(data, 4, start=reader)
+    assert (more.config, more.vocabulary) == (reader.config, reader.vocabulary)
+    assert not np.array_equal(more.params["embedding"], reader.params["embedding"])
+    np.testing.assert_array_equal(more.params["vectors"], reader.params["vectors"])
 
 
 @pytest.mark.slow
