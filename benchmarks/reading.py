@@ -61,7 +61,7 @@ def trained(steps: int, first: reading.Reader | None = None) -> reading.Reader:
     fit = functools.partial(reading.Reader.fit, dev=dev, key=jax.random.key(0), progress=True)
     first = fit(data, steps=steps, recipe=RECIPE) if first is None else first
     more = data + reading.read(reading.corpus("webqa"))  # short passages twice
-    then = dataclasses.replace(RECIPE, rate=3e-4, shorn=0.25)
+    then = dataclasses.replace(RECIPE, rate=3e-4, shorn=0.25, hide=0.1)
     last = fit(more, steps=steps // 8, recipe=then, start=first)
     return dataclasses.replace(last, report=last.report | {"first": first.report})
 
