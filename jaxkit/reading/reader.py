@@ -225,13 +225,20 @@ class Reader:
         answers = self.answer_batch(pairs, threshold=threshold, vote=vote, widest=widest)
         return metrics.score([a[0].text for a in answers], [e.answers for e in examples], metric)
 
-    def existence(self, examples: Iterable[Example]) -> tuple[np.ndarray, np.ndarray]:
-        """For every passage of the examples, the score of its best span, and whether it truly answers."""
+    def existence(self, examples: Iterable[Example], *, by: str = "span") -> tuple[np.ndarray, np.ndarray]:
+        """For every passage of the examples, how sure the reader is that it answers, and whether it truly does.
+
+        Args:
+            examples: A `Dataset`, or examples.
+            by: `"span"`: score of its best span; `"head"`: what the head for existence says alone.
+        """
+        checks.one_of("by", by, ("span", "head"))
         examples = list(examples)
         pairs = [(e.question, [p.text for p in e.passages]) for e in examples]
         found = windows.read(self.params, self.config, self.vocabulary, pairs, longest=self.longest)
-        best = [f.candidates[0][0] if f.candidates else 0.0 for one in found for f in one]
-        return np.array(best), np.array([bool(p.spans) for e in examples for p in e.passages])
+        best = lambda f: f.candidates[0][0] if f.candidates else 0.0
+        sure = [best(f) if by == "span" else f.exists for one in found for f in one]
+        return np.array(sure), np.array([bool(p.spans) for e in examples for p in e.passages])
 
     def calibrated(self, dev: Iterable[Example]) -> "Reader":
         """The reader with the threshold that best parts passages that answer from others that share words.

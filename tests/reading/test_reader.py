@@ -132,6 +132,8 @@ def test_threshold_refuses(data, reader):
     parted = reader.calibrated(data)
     score, right = parted.existence(data)
     assert 0 <= parted.threshold <= 1
+    by_head, _ = parted.existence(data, by="head")
+    assert np.all(by_head >= score)  # a span's score is the head's times the two pointers'
     assert len(score) == len(right) == len(data)
     assert 0 <= parted.report["auc"] <= 1
 
