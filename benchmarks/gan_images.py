@@ -21,7 +21,7 @@ from benchmarks import _harness
 from jaxkit import gan
 from jaxkit.learn import datasets, features, metrics
 
-STACKED = {"steps": 28_000, "generator_channels": (64, 32), "critic_channels": (32, 64, 128)}
+STACKED = {"steps": 16_000, "generator_channels": (64, 32), "critic_channels": (32, 64, 128)}
 
 
 def eyes_for(name: str, *, quick: bool) -> features.Features:
