@@ -22,3 +22,5 @@ from jaxkit.reading.synthetic import synthetic as synthetic
 from jaxkit.reading.tokens import Tokens as Tokens
 from jaxkit.reading.tokens import tokenize as tokenize
 from jaxkit.reading.train import Recipe as Recipe
+from jaxkit.reading.vectors import Vectors as Vectors
+from jaxkit.reading.vectors import read_vectors as read_vectors

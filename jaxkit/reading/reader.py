@@ -18,6 +18,7 @@ from jaxkit.reading import train as training
 from jaxkit.reading.data import Dataset, Example, Passage
 from jaxkit.reading.encode import Vocabulary, initial_embedding, lac_table, pad
 from jaxkit.reading.pool import QUESTION, build, neighbours
+from jaxkit.reading.vectors import Vectors
 
 FILE = "reader.safetensors"
 LAC_ROWS = 6000  # of LAC's most frequent characters that every vocabulary holds
@@ -102,7 +103,8 @@ class Reader:
         recipe: training.Recipe | None = None,
         min_count: int = 2,
         words: bool | None = None,
-        vectors: Callable[[Vocabulary, int], np.ndarray] | None = None,
+        embedding: Callable[[Vocabulary, int], np.ndarray] | None = None,
+        vectors: Vectors | None = None,
         longest: int = 40,
         dev_size: int = 200,
         progress: bool = False,
@@ -123,7 +125,9 @@ class Reader:
             recipe: How to train.
             min_count: Least occurrences of a token in the vocabulary.
             words: Whether to use jieba's words; where it is installed by default.
-            vectors: First embedding, of (vocabulary, width); LAC's character vectors by default, where jieba is.
+            embedding: First embedding, of (vocabulary, width); LAC's character vectors by default, where jieba is.
+            vectors: Fixed word vectors to add (`read_vectors`): their words are read too, and of the training set's
+                only those with `min_count` occurrences have an embedding of their own.
             longest: Most tokens of an answer.
             dev_size: Questions a look.
             progress: Print a line a segment.
@@ -139,14 +143,18 @@ class Reader:
             ValueError: The data hold no answers, or training collapsed twice.
         """
         recipe = training.Recipe() if recipe is None else recipe
-        vocabulary = _vocabulary(train, min_count, words)
+        learned = _vocabulary(train, min_count, words)
+        vocabulary = learned if vectors is None else learned.with_keys(vectors.keys)
         shape = {k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()}
+        if vectors is not None:
+            shape |= {"learned": len(learned), "vectors": vectors.table.shape[1]}
         config = model.Config(vocabulary=len(vocabulary), **shape)
         seed = int(jax.random.randint(jax.random.fold_in(key, 7), (), 0, 2**31 - 1, jnp.int32))
         pool = build(train, vocabulary, window=recipe.window, seed=seed)
         params = training.network(config).init(jax.random.fold_in(key, 1))
-        table = (vectors or (lambda v, width: initial_embedding(v, width, seed)))(vocabulary, config.width)
+        table = (embedding or (lambda v, width: initial_embedding(v, width, seed)))(learned, config.width)
         params = params | {"embedding": jnp.asarray(table, jnp.float32)}
+        params |= {} if vectors is None else {"vectors": jnp.asarray(vectors.rows(vocabulary))}
         part = None if dev is None else _some(dev, dev_size)
 
         def score(params: Any) -> float:

@@ -112,14 +112,14 @@ def network(config: model.Config) -> nets.Net:
 
 
 def segment(config: model.Config, recipe: Recipe, devices: Sequence[Any] | None = None) -> Callable[..., Any]:
-    """The compiled program of `recipe.chunk` steps: `(params, moments, sampler, key, total) -> Fit`.
+    """The compiled program of `recipe.chunk` steps: `(params, moments, sampler, key, total, frozen) -> Fit`.
 
     With `devices` every batch is cut over them.
     """
     net = network(config)
 
-    def loss(params: Any, batch: Batch, key: Array) -> tuple[Array, dict[str, Array]]:
-        logits = net.apply(params, batch.question, batch.passage, key)
+    def loss(params: Any, batch: Batch, key: Array, frozen: Any) -> tuple[Array, dict[str, Array]]:
+        logits = net.apply(params | frozen, batch.question, batch.passage, key)
         value, parts = model.loss(logits, batch.start, batch.end, config.head)
         positive = (jnp.max(batch.start, axis=1) > 0).astype(jnp.float32)
         sure = jax.nn.sigmoid(logits.exists)
@@ -128,15 +128,15 @@ def segment(config: model.Config, recipe: Recipe, devices: Sequence[Any] | None 
 
     layout = scale.layout(devices)
 
-    def run(params: Any, moments: Any, sampler: Sampler, key: Array, total: Array) -> Any:
-        method = optimizer(recipe, total)
+    def run(params: Any, moments: Any, sampler: Sampler, key: Array, total: Array, frozen: Any) -> Any:
+        method, own = optimizer(recipe, total), lambda params, batch, key: loss(params, batch, key, frozen)
         with layout.spreading():
-            return fit(loss, params, sampler, optimizer=method, steps=recipe.chunk, key=key, opt_state=moments)
+            return fit(own, params, sampler, optimizer=method, steps=recipe.chunk, key=key, opt_state=moments)
 
     compiled = jax.jit(run)
 
-    def call(params: Any, moments: Any, sampler: Sampler, key: Array, total: Array) -> Any:
-        return compiled(*layout.place((params, moments, sampler, key, total)))
+    def call(*arguments: Any) -> Any:
+        return compiled(*layout.place(arguments))
 
     return call
 
@@ -197,6 +197,8 @@ def train(
     """
     checks.require((steps is None) != (minutes is None), "steps", "be given, or `minutes`, not both", "it is not so")
     run = segment(config, recipe, devices)
+    frozen = {name: params[name] for name in model.FROZEN if name in params}
+    params = {name: value for name, value in params.items() if name not in frozen}
     first: Any = optimizer(recipe, 1).init(params)
     here = Progress(params, first.average, first, jnp.int32(0), params, jnp.float32(-1))
     plan: dict[str, Any] = {"total": steps, "spent": 0.0, "restarts": 0, "looks": []}
@@ -218,7 +220,7 @@ def train(
         )  # fmt: skip
         noise = jax.random.fold_in(key, 1_000_003 + number)
         # Before the length of the run is known the rate only warms up.
-        done = run(here.params, here.moments, sampler, noise, jnp.int32(plan["total"] or 1_000_000)).checked()
+        done = run(here.params, here.moments, sampler, noise, jnp.int32(plan["total"] or 1_000_000), frozen).checked()
         here = here._replace(
             params=done.params, moments=done.opt_state, average=done.opt_state.average,
             step=jnp.int32(number + recipe.chunk),
@@ -237,7 +239,7 @@ def train(
             here, plan = _again(here, plan, params, recipe)
             say("the pointers learned nothing: starting again with another order of the data")
         elif score is not None and total is not None and _look(at, total, looks, recipe.chunk):
-            value = float(score(here.average))
+            value = float(score(here.average | frozen))
             plan["looks"].append([at, value])
             if value >= float(here.best_score):
                 here = here._replace(best=here.average, best_score=jnp.float32(value))
@@ -249,7 +251,7 @@ def train(
         if folder is not None:
             store.store(folder, at, here, meta={"plan": plan})
     joined = {name: np.concatenate([h[name] for h in history]) for name in history[0]} if history else {}
-    return here.best, joined, plan | {"steps": int(here.step), "best": float(here.best_score)}
+    return here.best | frozen, joined, plan | {"steps": int(here.step), "best": float(here.best_score)}
 
 
 def _look(at: int, total: int, looks: int, chunk: int) -> bool:
