@@ -21,7 +21,7 @@ from benchmarks import _harness
 from jaxkit import gan
 from jaxkit.learn import datasets, features, metrics
 
-FASHION_STEPS, STACKED_STEPS = 50_000, 28_000
+STACKED = {"steps": 16_000, "generator_channels": (64, 32), "critic_channels": (32, 64, 128)}
 
 
 def eyes_for(name: str, *, quick: bool) -> features.Features:
@@ -62,7 +62,7 @@ def fashion(folder: Path, *, quick: bool) -> dict:
     """Distance, recall and copies."""
     data, test = (datasets.load("fashion-mnist", split).x for split in ("train", "test"))
     eyes = eyes_for("fashion-mnist", quick=quick)
-    config = gan.images(steps=20) if quick else gan.images(steps=FASHION_STEPS)
+    config = gan.images(steps=20) if quick else gan.images()
     model, price = trained(config, data, folder / "fashion-mnist")
     count = 1000 if quick else 10_000
     real, held, fake = eyes(data), eyes(test), eyes(gan.generate(model, jax.random.key(1), count))
@@ -87,7 +87,7 @@ def stacked(folder: Path, *, quick: bool) -> dict:
     digits = datasets.load("mnist")
     eyes = eyes_for("mnist", quick=quick)
     data = datasets.stacked(digits, jax.random.key(7), 128_000 if not quick else 1000).x
-    config = gan.images(steps=20) if quick else gan.images(steps=STACKED_STEPS)
+    config = gan.images(steps=20) if quick else gan.images(**STACKED)
     model, price = trained(config, data, folder / "stacked")
     name = lambda x: np.stack([eyes.classify(x[..., i : i + 1]) for i in range(3)], 1)
     count = 1000 if quick else 26_000

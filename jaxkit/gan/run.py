@@ -76,7 +76,7 @@ def _images(out: Path, console: Any, *, quick: bool) -> tuple[bool, str, list[Pa
     else:
         return True, "no images to train on", []
     steps = (800 if name == "digits" else 200) if quick else 6000
-    config = images(steps=steps, generator_channels=(32, 16), critic_channels=(16, 32, 64))
+    config = images(steps=steps)
     console.print(f"{name}: {config.steps} steps, batch {config.batch}")
     start = time.process_time()
     done = train(config, data, key=jax.random.key(0), progress=True).checked()
