@@ -75,11 +75,13 @@ class Dense(nn.Module):
     def __call__(self, x: Float[Array, "... n"]) -> Float[Array, "... features"]:
         """The layer of `x`."""
         kernel = parameter(self, "kernel", self.kernel_init, (x.shape[-1], self.features), self.param_dtype, x)
-        y = x @ (kernel / spectral_norm(kernel) if self.spectral else kernel)
+        # As one matrix: else XLA's CPU compiler copies whole pictures, transposed, for the kernel's gradient.
+        flat = x.reshape(-1, x.shape[-1]) if x.ndim > 2 else x
+        y = flat @ (kernel / spectral_norm(kernel) if self.spectral else kernel)
         if self.use_bias:
             bias = parameter(self, "bias", nn.initializers.zeros, (self.features,), self.param_dtype, x)
             y = y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
-        return y
+        return y.reshape(*x.shape[:-1], self.features)
 
 
 class MLP(nn.Module):
