@@ -48,9 +48,10 @@ PART = 250
 
 def trained(kind: str, data: Any, folder: Path, *, quick: bool) -> tuple[score.Model, dict[str, Any]]:
     """The model of a kind: read from `folder` if it is there, else trained and written there."""
-    recipe = (PICTURES if kind == "denoiser" else MDSM) | ({"steps": 4} if quick else {})
+    recipe: dict[str, Any] = (PICTURES if kind == "denoiser" else MDSM) | ({"steps": 4} if quick else {})
     net = nets.image_net(data.shape[1:], (16, 16) if quick else recipe["widths"])
-    options = {name: value for name, value in recipe.items() if name != "widths"} | {"kind": kind, "net": net}
+    options: dict[str, Any] = {name: value for name, value in recipe.items() if name != "widths"}
+    options |= {"kind": kind, "net": net}
     path = folder / f"{kind}.safetensors"
     if not quick and path.is_file():
         return score.load(path, score.untrained(data, jax.random.key(0), kind=kind, net=net)), {}
@@ -102,8 +103,10 @@ def main() -> None:
     quick = options.quick
     data, test = (np.asarray(datasets.load("fashion-mnist", split).x) for split in ("train", "test"))
     eyes = eyes_for("fashion-mnist", quick=quick)
-    real, held = eyes(data[: 3000 if quick else 30_000]), eyes(test)
-    rows, best, grids = [], {}, {"test data": to_unit(jnp.asarray(test[:12]))}
+    real, held = eyes(jnp.asarray(data[: 3000 if quick else 30_000])), eyes(jnp.asarray(test))
+    grids: dict[str, Any] = {"test data": to_unit(jnp.asarray(test[:12]))}
+    rows: list[dict[str, Any]] = []
+    best: dict[str, float] = {}
     for kind in options.kinds:
         model, price = trained(kind, data, options.models, quick=quick)
         for sampler, settings in SAMPLERS[kind].items():

@@ -103,18 +103,18 @@ def train(
     apply, loss = _job(kind, network, float(np.mean(mean)), sd, (center, width, levels))
     first, pick, noise = jax.random.split(key, 3)
     points = data.ndim == 2
-    steps = (3000 if points else PICTURES["steps"]) if steps is None else steps
-    batch = (256 if points else PICTURES["batch"]) if batch is None else batch
-    schedule = rate if callable(rate) else _schedule(rate, steps, images=not points)
+    count = (3000 if points else int(PICTURES["steps"])) if steps is None else steps
+    size = (256 if points else int(PICTURES["batch"])) if batch is None else batch
+    schedule = rate if callable(rate) else _schedule(rate, count, images=not points)
     optimizer = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule, b2=0.99))
     done = fit(
         loss,
         network.init(first),
-        minibatches(data, min(batch, data.shape[0]), pick),
+        minibatches(data, min(size, data.shape[0]), pick),
         optimizer=optimizer,
-        steps=steps,
+        steps=count,
         key=noise,
-        ema=min(ema, 1 - 5 / (steps + 5)),
+        ema=min(ema, 1 - 5 / (count + 5)),
         **settings,
     )
     model = Model(done.ema, jnp.asarray(mean, dtype), jnp.asarray(variance, dtype), apply, shape)
