@@ -124,7 +124,8 @@ def main() -> None:
         caption = "Fashion-MNIST: test data, and samples of one denoiser and one energy by their samplers."
         save(plots.plot_images(grids, title="Fashion-MNIST"), options.figures / "score-images.png", caption=caption)
     if not quick:
-        print(harness.save("score_images", claim=(__doc__ or "").splitlines()[0], rows=rows, goals=goals))
+        name = "score_images" if len(options.kinds) > 1 else f"score_images_{options.kinds[0]}"
+        print(harness.save(name, claim=(__doc__ or "").splitlines()[0], rows=rows, goals=goals))
 
 
 if __name__ == "__main__":
