@@ -1,6 +1,7 @@
 """The articles' experiments on laws in the plane, assembled: the landscape as it is dug, MEG, training by replay."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -95,6 +96,40 @@ def landscape(
     states = {name: methods[name].init(players[name]) for name in methods}
     _, (heights, fakes) = jax.jit(lambda c: jax.lax.scan(frame, c, jnp.arange(frames)))((players, states))
     return Frames(axis, heights, fakes, toy.sample(data, shown, FLOAT), every * jnp.arange(frames))
+
+
+def by_momentum(
+    toy: Toy,
+    momenta: Sequence[float],
+    *,
+    digging: str = "linear",
+    steps: int = 2000,
+    seeds: int = 3,
+    key: Array | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """How momentum spoils the game of digging and jumping (article I), without an entropy that would mend it.
+
+    Args:
+        toy: A law with components.
+        momenta: Adam's first decay, of both players.
+        digging: A name in `DIGGINGS`.
+        steps: Of both players, in eight pictures of which the last is judged.
+        seeds: Runs a momentum, side by side in one program.
+        key: Random key.
+
+    Returns:
+        Modes found and share of good points (see `count_modes`), each of shape `(len(momenta), seeds)`.
+    """
+    keys = jax.random.split(jax.random.key(0) if key is None else key, seeds)
+    found = []
+    for momentum in momenta:
+        play_out = functools.partial(
+            landscape, toy, frames=8, every=steps // 7, momentum=momentum, digging=digging, points=2
+        )
+        fakes = np.asarray(jax.vmap(lambda k, go=play_out: go(key=k).fakes)(keys))[:, -1]
+        found.append([count_modes(points, toy)[:2] for points in fakes])
+    modes, good = np.moveaxis(np.asarray(found), -1, 0)
+    return modes.astype(int), good
 
 
 @struct

@@ -16,9 +16,10 @@ from jaxkit.dynamics.sample.chain import sample
 from jaxkit.dynamics.sample.partition import LogPartition, log_partition
 from jaxkit.energy import channel, latent, plots
 from jaxkit.energy.bounds import BOUNDS
-from jaxkit.energy.experiments import by_replay, landscape, maximum_entropy
+from jaxkit.energy.experiments import by_momentum, by_replay, landscape, maximum_entropy
 from jaxkit.energy.optimizers import crossings, dirac
-from jaxkit.learn.datasets.toys import mixture, toy
+from jaxkit.energy.pits import DIGGINGS
+from jaxkit.learn.datasets.toys import Toy, mixture, toy
 from jaxkit.report.figures import save
 from jaxkit.report.verdict import Verdict
 
@@ -43,6 +44,9 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
         claims += _bounds(figures, quick=quick)
     with console.status("digging a landscape ..."):
         claims += _landscape(figures, out, quick=quick)
+    if not quick:
+        with console.status("digging and jumping with momentum ..."):
+            claims += _momentum(figures)
     with console.status("maximum entropy on 25 modes ..."):
         claims += _entropy(figures, quick=quick)
     table = Table("claim", "measured", "as it must be")
@@ -194,10 +198,14 @@ def _bounds(figures: dict[str, Any], *, quick: bool) -> list[Claim]:
     return claims
 
 
+def _five_pits() -> Toy:
+    angles = 2 * np.pi * np.arange(5) / 5
+    return mixture(np.stack([np.cos(angles), np.sin(angles)], 1), 0.1, name="five pits", box=2.0)
+
+
 def _landscape(figures: dict[str, Any], out: Path, *, quick: bool) -> list[Claim]:
     """Article I: the landscape being dug."""
-    angles = 2 * np.pi * np.arange(5) / 5
-    law = mixture(np.stack([np.cos(angles), np.sin(angles)], 1), 0.1, name="five pits", box=2.0)
+    law = _five_pits()
     frames = landscape(law, frames=12 if quick else 48, every=75 if quick else 50, entropy=1.0)
     plots.animate_landscape(frames, out / "landscape.gif")
     axes = plots.plot_landscape(frames)
@@ -210,6 +218,22 @@ def _landscape(figures: dict[str, Any], out: Path, *, quick: bool) -> list[Claim
     return [
         Claim("pits at real points: mean height outside less inside (in deviations)", f"{gap / spread:.2f}", gap > 0)
     ]
+
+
+def _momentum(figures: dict[str, Any]) -> list[Claim]:
+    """Article I in the game itself: with momentum the generator overshoots the pits."""
+    momenta, claims, shares = (0.0, 0.5, 0.9), [], {}
+    for digging in DIGGINGS:
+        modes, good = by_momentum(_five_pits(), momenta, digging=digging)
+        shares[digging], mean = good, good.mean(axis=1)
+        text = f"{digging} digging, momentum 0, three seeds: least modes of 5, mean share of good points"
+        claims.append(Claim(text, f"{modes[0].min()}, {mean[0]:.0%}", modes[0].min() == 5 and mean[0] > 0.8))
+        text = f"{digging} digging, momentum .5 and .9: mean share of good points (.9 must be the worst)"
+        claims.append(Claim(text, f"{mean[1]:.0%}, {mean[2]:.0%}", bool(good[2].max() < good[0].min())))
+    axes = plots.plot_momentum(momenta, shares)
+    caption = "Momentum in the game of digging and jumping: share of generated points within four deviations of a mode."
+    figures["momentum"] = (axes.figure, caption)
+    return claims
 
 
 def _entropy(figures: dict[str, Any], *, quick: bool) -> list[Claim]:
