@@ -7,6 +7,7 @@ from jaxkit.energy import bounds as bounds
 from jaxkit.energy import channel as channel
 from jaxkit.energy import latent as latent
 from jaxkit.energy.bounds import BOUNDS as BOUNDS
+from jaxkit.energy.contrastive import Negatives as Negatives
 from jaxkit.energy.contrastive import contrastive as contrastive
 from jaxkit.energy.contrastive import replay_buffer as replay_buffer
 from jaxkit.energy.experiments import Frames as Frames

@@ -66,7 +66,7 @@ _HEADLINES = {
     "heavy ball, momentum 0.9: share that crosses the ridge": "momentum 0.9 carries {} over the ridge",
     "MALA on N(0, 1), step 1: variance": "{}",
     "MEG, 25 modes": "{}",
-    "MEG: correlation of the energy with the true log density": "energy against log density {}",
+    "MEG: least correlation of the energy with the true log density": "energy against log density {}",
 }
 
 
@@ -240,25 +240,31 @@ def _entropy(figures: dict[str, Any], *, quick: bool) -> list[Claim]:
     """Articles II and III: MEG on the grid, its control without entropy, and training by replay."""
     law = toy("grid25")
     if quick:
-        found = maximum_entropy(law, steps=400, width=64)
+        found = maximum_entropy(law, steps=400)
         ok = found.quality > 0.02 and found.modes >= 3
         claims = [Claim("MEG, 25 modes", f"{found.modes} modes after 400 steps (quick)", ok)]
     else:
-        found = maximum_entropy(law, **GRID)
-        best = found.correlations["square"]
+        runs = [maximum_entropy(law, key=jax.random.key(seed), **GRID) for seed in range(3)]
+        found, modes = runs[0], [run.modes for run in runs]
+        least = min(run.correlations["square"] for run in runs)
+        each = lambda of: ", ".join(of(run) for run in runs)
         claims = [
-            Claim("MEG, 25 modes", f"MEG {found.modes} modes", found.modes == 25),
-            Claim("MEG: correlation of the energy with the true log density", f"{best:.3f}", best >= 0.9),
+            Claim("MEG, 25 modes", f"MEG {modes[0]}, {modes[1]}, {modes[2]} modes of 25", min(modes) == 25),
+            Claim("MEG: least correlation of the energy with the true log density", f"{least:.3f}", least >= 0.9),
         ]
         elsewhere = ", ".join(
             f"{where} {value:.2f}" for where, value in found.correlations.items() if where != "square"
         )
         claims.append(Claim("MEG: the same elsewhere (for the record)", elsewhere, ok=True))
-        measured = f"{found.quality:.1%}, {found.divergence:.3f}"
-        claims.append(Claim("MEG: good points, KL of the modes (for the record)", measured, ok=True))
+        measured = each(lambda run: f"{run.quality:.1%} ({run.divergence:.3f})")
+        claims.append(Claim("MEG: good points (KL of the modes), for the record", measured, ok=True))
         bare = maximum_entropy(law, bound=None, **GRID)
-        measured = f"{bare.modes}, {bare.quality:.1%}"
+        measured = f"{bare.modes}, {bare.quality:.1%} ({bare.divergence:.3f})"
         claims.append(Claim("the same without entropy: modes, good points (for the record)", measured, ok=True))
+        plain = maximum_entropy(law, negatives=None, **GRID)
+        measured = f"{plain.modes}, {plain.quality:.1%}, {plain.correlations['square']:.3f}"
+        text = "the generator's points alone as negatives: modes, good points, correlation (for the record)"
+        claims.append(Claim(text, measured, ok=True))
         _, _, agreed = by_replay(toy("rings"), steps=1500)
         text = "trained by replay (rings): correlation with the true log density"
         claims.append(Claim(text, f"{agreed['square']:.3f}", agreed["square"] > 0.8))
@@ -267,5 +273,5 @@ def _entropy(figures: dict[str, Any], *, quick: bool) -> list[Claim]:
     return claims
 
 
-# The penalty decides: at 0.001 a seed lost 8 modes, at 0.1 the pits stay too shallow for 25 modes in this time.
-GRID: dict[str, Any] = {"steps": 6000, "penalty": 0.01, "weight": 1.0}
+# A seed takes half a minute. A smaller penalty makes the points sharper and the energy less faithful.
+GRID: dict[str, Any] = {"steps": 8000, "penalty": 0.03}
