@@ -146,7 +146,8 @@ def _pictures(out: Path, console: Any, files: list[Path], *, quick: bool) -> str
     with console.status(f"training a U-Net on {name}, {steps} steps ..."):
         done = train(data, jax.random.key(0), net=net, steps=steps, batch=64)
     model = done.checked().model
-    console.print(f"U-Net on {name}: {steps} steps, {time.process_time() - start:.0f} CPU s, loss {_late(done):.4f}")
+    price = f"{steps} steps (`score.train` takes 5,000), {time.process_time() - start:.0f} CPU s"
+    console.print(f"U-Net on {name}: {price}, loss {_late(done):.4f}")
     count, real = 64 if quick else 500, to_unit(jnp.asarray(test))
     flat = lambda x: np.asarray(x, np.float64).reshape(len(x), -1)
     table = Table(title=f"{name}: {count} samples of one net; sliced W2 to test data (of training data: the floor)")

@@ -63,6 +63,7 @@ class Dense(nn.Module):
         spectral: Whether the kernel is divided by its spectral norm.
         kernel_init: Initializer; LeCun's normal by default.
         param_dtype: Type of the parameters; that of the input if None.
+        product: Computes `x @ kernel`; `text.product` is faster backwards where x is a sequence.
     """
 
     features: int
@@ -70,16 +71,19 @@ class Dense(nn.Module):
     spectral: bool = False
     kernel_init: Callable[..., Array] = nn.initializers.lecun_normal()
     param_dtype: Any = None
+    product: Callable[[Array, Array], Array] = jnp.matmul
 
     @nn.compact
     def __call__(self, x: Float[Array, "... n"]) -> Float[Array, "... features"]:
         """The layer of `x`."""
         kernel = parameter(self, "kernel", self.kernel_init, (x.shape[-1], self.features), self.param_dtype, x)
-        y = x @ (kernel / spectral_norm(kernel) if self.spectral else kernel)
+        # As one matrix: else XLA's CPU compiler copies whole pictures, transposed, for the kernel's gradient.
+        flat = x.reshape(-1, x.shape[-1]) if x.ndim > 2 else x
+        y = self.product(flat, kernel / spectral_norm(kernel) if self.spectral else kernel)
         if self.use_bias:
             bias = parameter(self, "bias", nn.initializers.zeros, (self.features,), self.param_dtype, x)
             y = y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
-        return y
+        return y.reshape(*x.shape[:-1], self.features)
 
 
 class MLP(nn.Module):
