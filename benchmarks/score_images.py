@@ -83,6 +83,8 @@ def judge(fake: np.ndarray, eyes: Any, real: np.ndarray, held: np.ndarray) -> di
     near = metrics.precision_recall(held[:2000], seen[:2000])
     copies = metrics.copying(real[:20_000], held[:2000], seen[:2000])
     found = {"FID": float(metrics.fid(real, seen)), "floor": float(metrics.fid_floor(real, held, len(fake)))}
+    if len(fake) >= 4 * seen.shape[1]:  # the line in 1 / samples, to where it meets infinitely many
+        found["FID, infinitely many samples"] = metrics.fid_infinity(real, seen).value
     return found | {
         "precision": float(near.precision),
         "recall": float(near.recall),
