@@ -124,8 +124,7 @@ class DGCNN(nn.Module):
         for i, dilation in enumerate(c.passage_dilations):
             x = self._block(f"passage{i}", dilation)(x, p_mask, next(keys))
         x = x * p_mask[..., None].astype(x.dtype)
-        wide = jnp.broadcast_to(asked[:, None, :], (*x.shape[:2], asked.shape[-1]))
-        pooled = AttentionPool(FLOAT, name="passage_pool")(jnp.concatenate([x, wide], axis=-1), p_mask)
+        pooled = AttentionPool(FLOAT, name="passage_pool")(x, p_mask, asked)
         exists = dense("exists", 1, use_bias=True)(jnp.concatenate([pooled, jnp.max(x, axis=1)], axis=-1))[:, 0]
         start, end = (self._pointer(name, x, asked, dense) for name in ("start", "end"))
         return Logits(start, end, exists, p_mask)
