@@ -171,20 +171,25 @@ def _times(a: Any, b: Any) -> Any:
 
 
 def convolve(a: Series, b: Series) -> Any:
-    """The last coefficient of a product: sum_j a_j b_{k-j}."""
-    total = None
-    for left, right in zip(a, reversed(b), strict=True):
-        total = _plus(total, _times(left, right))
+    """The last coefficient of a product: sum_j a_j b_{k-j}, the newest coefficients last.
+
+    A step is one long chain of operations that wait for each other: what is known already is summed meanwhile.
+    """
+    k, total = len(a) - 1, None
+    for j in [*range(1, k), *((0, k) if k else (0,))]:
+        total = _plus(total, _times(a[j], b[k - j]))
     return total
 
 
 def square(a: Series, k: int) -> Any:
-    """The k-th coefficient of a square, in half the products."""
+    """The k-th coefficient of a square, in half the products, the newest coefficient last."""
     total = None
-    for j in range((k + 1) // 2):
+    for j in range(1, (k + 1) // 2):
         total = _plus(total, _times(a[j], a[k - j]))
     total = None if total is None else total + total
-    return total if k % 2 else _plus(total, _times(a[k // 2], a[k // 2]))
+    total = total if k % 2 else _plus(total, _times(a[k // 2], a[k // 2]))
+    newest = None if a[0] is None or not k else a[0] + a[0]
+    return _plus(total, _times(newest, a[k])) if k else total
 
 
 def power(number: int, node: Node) -> Rule:
