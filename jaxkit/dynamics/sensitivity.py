@@ -1,8 +1,8 @@
 """Derivatives of many solves: the variational equations beside the state, in the same loop.
 
-A lane carries `S_i = dx/dp_i` with `S_i' = (df/dx) S_i + df/dp_i`. Taken apart into scalars, the field and its
-derivatives share all common operations; the state alone sets the step. What comes out is the whole Jacobian of a lane,
-so that one rule serves forward and reverse mode, and (applied to itself) second derivatives.
+A lane carries `S_i = dx/dp_i` with `S_i' = (df/dx) S_i + df/dp_i`, all directions beside one state; with more than
+`MANY` directions its steps are pulled back instead. What comes out is the whole Jacobian of a lane, so that one rule
+serves forward and reverse mode. Second derivatives come from lanes that carry one direction each.
 """
 
 import functools
@@ -54,8 +54,9 @@ class Sensitivity(Generic[X]):
 def sensitivity(field: Field, x0s: X, params: PyTree, t1: ArrayLike, **settings: Any) -> Sensitivity[X]:
     """Derivatives of each lane's last state with respect to its start and its parameters.
 
-    The steps follow the derivatives as well as the state: `rtol` bounds a step's error in a derivative relative to the
-    largest entry of its direction.
+    The steps follow the derivatives as well as the state: `rtol` bounds a step's error in a direction's derivatives
+    relative to the largest that they have been. With more than 20 directions (entries of the start and the parameters)
+    the steps follow the state alone, and what is computed is their exact derivative.
 
     Args:
         field: Velocity of one lane, `field(t, x, args)`.
