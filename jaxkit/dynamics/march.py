@@ -159,15 +159,25 @@ def advance(method: Method, row: Row, lanes: Lanes, numbers: State, run: Array) 
     k = len(lanes.x)
     x, t, steps, rejected, memory = numbers[:k], numbers[k], numbers[k + 1], numbers[k + 2], numbers[k + 3 :]
     left = jnp.where(run, lanes.t1 - t, 0)
-    taken = method.step(t, x, left, memory, row)
-    good = _finite(taken.x[: len(method.field.x)])
-    later = jnp.where(run & (taken.length == left), lanes.t1, t + taken.length)
-    later = jnp.where(good, later, t)
+
+    def move() -> tuple[State, State]:
+        taken = method.step(t, x, left, memory, row)
+        good = _finite(taken.x[: len(method.field.x)])
+        later = jnp.where(run & (taken.length == left), lanes.t1, t + taken.length)
+        return (*where(good, taken.x, x), jnp.where(good, later, jnp.nan)), taken.memory
+
+    if k % 2 and not memory:  # a further number, packed alone, would cost the whole step once more
+        moved_to, memory = row.apart(lambda: _pack(move()[0])), ()
+        moved_to = _unpack(moved_to)
+    else:
+        moved_to, memory = move()
+    x, good = moved_to[:k], ~jnp.isnan(moved_to[k])
+    later = jnp.where(good, moved_to[k], t)
     moved = later != t
-    stuck = ~moved & (t + taken.memory[0] == t) if memory else ~moved
+    stuck = ~moved & (t + memory[0] == t) if memory else ~moved
     counted = jnp.where(moved, steps + 1, jnp.where(stuck, _failed(steps, good), steps))
     failed = rejected + jnp.where(run & ~moved, 1, 0).astype(t.dtype) if memory else rejected
-    return (*where(good, taken.x, x), later, jnp.where(run, counted, steps), failed, *taken.memory)
+    return (*x, later, jnp.where(run, counted, steps), failed, *memory)
 
 
 def _failed(steps: Array, good: Array) -> Array:

@@ -256,28 +256,28 @@ class Taylor:
 
     def length(self, t: Array, x: State, left: Array, row: Row) -> Array:
         """The length that a step would have."""
-        return self._length(self._series(t, x, row, jnp.any(left != 0)))
+        return self._length(self._series(t, x, row))
 
     def step(self, t: Array, x: State, left: Array, memory: State, row: Row) -> Step:
         """One step; none is ever rejected."""
-        running = jnp.any(left != 0)
-        series = self._series(t, x, row, running)
-        length = row.apart(running, lambda: self._length(series, *memory[1:]))
+        series, apart = self._series(t, x, row), row.apart if row.kept else lambda fn: fn()
+        length = apart(lambda: self._length(series, *memory[1:]))
         signed = jnp.where(length >= jnp.abs(left), left, length * jnp.sign(left))
-        new = row.apart(running, lambda: horner(series, signed))
+        new = apart(lambda: horner(series, signed))
         return Step(new, signed, (length, jnp.maximum(memory[1], _largest(new[len(self.field.x) :]))) if memory else ())
 
     def within(self, t: Array, x: State, s: Array, row: Row) -> State:
         """The polynomial at `s`."""
-        return horner(self._series(t, x, row, jnp.any(s != 0)), s)
+        return horner(self._series(t, x, row), s)
 
-    def _series(self, t: Array, x: State, row: Row, running: Array) -> list[list[Array]]:
+    def _series(self, t: Array, x: State, row: Row) -> list[list[Array]]:
         """The coefficients, one list a row of numbers: the state's, then those of the tangents in all directions."""
         field, k = self.field, len(self.field.x)
         found = self.series.begin(t, x[:k])
         dots = {(atom, 0): v for atom, v in zip(field.x, x[k:], strict=False)}
         for order in range(self.order):
-            values, changes = row.apart(running, functools.partial(self._order, order, row, found, dots))
+            more = functools.partial(self._order, order, row, found, dots)
+            values, changes = row.apart(more) if row.kept else more()
             found, dots = {**found, **values.named}, {**dots, **changes.named}
         lists = lambda named, zero: [[named.get((atom, j), zero) for j in range(self.order + 1)] for atom in field.x]
         state = lists(found, jnp.zeros_like(x[0]))
