@@ -28,6 +28,9 @@ from jaxkit.dynamics.rows import Constants, Row, State, Step, like
 from jaxkit.dynamics.scalars import ScalarField
 
 
+FADED = 0.1  # of the largest that a tangent has been: what has decayed further holds up nobody
+
+
 class Unsupported(NotImplementedError):
     """The field has an operation without a Taylor recurrence."""
 
@@ -298,10 +301,7 @@ class Taylor:
         return _Named(dict(zip(names, values, strict=True))), _Named(moved)
 
     def _length(self, series: list[list[Array]], largest: Array | None = None) -> Array:
-        """The state's step; and the tangents' where they are shorter.
-
-        The unit of a direction is the largest that its tangent has been: what has decayed holds up nobody.
-        """
+        """The state's step; and the tangents' where they are shorter, in units of each direction's largest entry."""
         p, state, tangents = self.order, series[: self.controlled], series[self.controlled :]
         size, before, last = (_largest([row[k] for row in state]) for k in (0, p - 1, p))
         length = self._radius(jnp.maximum(size, self.scale), before, last)
@@ -309,7 +309,9 @@ class Taylor:
             return length
         size, speed, before, last = (_largest([row[k] for row in tangents]) for k in (0, 1, p - 1, p))
         size = jnp.maximum(size, speed * like(length, speed))
-        unit = 1 / jnp.maximum(size if largest is None else jnp.maximum(size, largest), jnp.finfo(size.dtype).tiny)
+        unit = 1 / jnp.maximum(
+            size if largest is None else jnp.maximum(size, FADED * largest), jnp.finfo(size.dtype).tiny
+        )
         over = lambda v: _largest(list(v)) if v.ndim > 1 else v  # not `max`, whose loop has no vectors
         return jnp.minimum(length, self._radius(jnp.ones_like(length), over(before * unit), over(last * unit)))
 
