@@ -153,26 +153,19 @@ def under_way(lanes: Lanes, numbers: State) -> Array:
 def advance(method: Method, row: Row, lanes: Lanes, numbers: State, run: Array) -> State:
     """One step; a lane that has stopped takes one of length zero, one into nowhere stays where it is.
 
-    `x` and `t` come out of two fused loops; both hold the whole step (`good` looks at the last state), so that they
-    round alike: where the length hangs on coefficients that are nothing but rounding, it would differ by percents.
+    The new state and time are kept in memory before they are looked at: what looks at them does not compute them again.
     """
-    k = len(lanes.x)
+    k, n = len(lanes.x), len(method.field.x)
     x, t, steps, rejected, memory = numbers[:k], numbers[k], numbers[k + 1], numbers[k + 2], numbers[k + 3 :]
     left = jnp.where(run, lanes.t1 - t, 0)
 
     def move() -> tuple[State, State]:
         taken = method.step(t, x, left, memory, row)
-        good = _finite(taken.x[: len(method.field.x)])
-        later = jnp.where(run & (taken.length == left), lanes.t1, t + taken.length)
-        return (*where(good, taken.x, x), jnp.where(good, later, jnp.nan)), taken.memory
+        return (*taken.x, jnp.where(run & (taken.length == left), lanes.t1, t + taken.length)), taken.memory
 
-    if k % 2 and not memory:  # a further number, packed alone, would cost the whole step once more
-        moved_to, memory = row.apart(lambda: _pack(move()[0])), ()
-        moved_to = _unpack(moved_to)
-    else:
-        moved_to, memory = move()
-    x, good = moved_to[:k], ~jnp.isnan(moved_to[k])
-    later = jnp.where(good, moved_to[k], t)
+    new, memory = move() if memory else (_unpack(row.apart(lambda: _pack(move()[0]))), ())
+    good = _finite(new[:n])
+    x, later = where(good, new[:k], x), jnp.where(good, new[k], t)
     moved = later != t
     stuck = ~moved & (t + memory[0] == t) if memory else ~moved
     counted = jnp.where(moved, steps + 1, jnp.where(stuck, _failed(steps, good), steps))

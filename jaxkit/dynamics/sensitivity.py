@@ -55,8 +55,8 @@ def sensitivity(field: Field, x0s: X, params: PyTree, t1: ArrayLike, **settings:
     """Derivatives of each lane's last state with respect to its start and its parameters.
 
     The steps follow the derivatives as well as the state: `rtol` bounds a step's error in a direction's derivatives
-    relative to their largest entry, or to a tenth of the largest it has been. With more than 20 directions (entries of the start and the parameters)
-    the steps follow the state alone, and what is computed is their exact derivative.
+    relative to their largest entry, or to a tenth of the largest it has been. With more than 20 directions (entries of
+    the start and the parameters) the steps follow the state alone, and what is computed is their exact derivative.
 
     Args:
         field: Velocity of one lane, `field(t, x, args)`.

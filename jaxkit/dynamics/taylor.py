@@ -27,7 +27,6 @@ from jaxkit.dynamics.rough import rough_exp2, rough_log2
 from jaxkit.dynamics.rows import Constants, Row, State, Step, like
 from jaxkit.dynamics.scalars import ScalarField
 
-
 FADED = 0.1  # of the largest that a tangent has been: what has decayed further holds up nobody
 
 
@@ -263,10 +262,12 @@ class Taylor:
 
     def step(self, t: Array, x: State, left: Array, memory: State, row: Row) -> Step:
         """One step; none is ever rejected."""
-        series, apart = self._series(t, x, row), row.apart if row.kept else lambda fn: fn()
-        length = apart(lambda: self._length(series, *memory[1:]))
+        series = self._series(t, x, row)
+        # Kept in memory, so that all rows move by the same length: computed again in another loop, it rounds otherwise,
+        # by percents where it hangs on coefficients that are nothing but rounding.
+        length = row.apart(lambda: self._length(series if memory else self._series(t, x, row), *memory[1:]))
         signed = jnp.where(length >= jnp.abs(left), left, length * jnp.sign(left))
-        new = apart(lambda: horner(series, signed))
+        new = row.apart(lambda: horner(series, signed)) if memory else horner(series, signed)
         return Step(new, signed, (length, jnp.maximum(memory[1], _largest(new[len(self.field.x) :]))) if memory else ())
 
     def within(self, t: Array, x: State, s: Array, row: Row) -> State:
