@@ -4,10 +4,14 @@ Fashion-MNIST: Fréchet distance on the features of our own classifier at most 2
 and no copies of training images. Stacked MNIST (three digits as colours): at least 900 of 1,000 modes among 26,000
 samples. Every number comes with the classifier's accuracy and digest, and with the floor that real data reach; it is
 not to be compared with distances on other features. Needs both data sets under `$JAXKIT_DATA`.
+
+Runs keep checkpoints and models in the folder `--models` and go on where they were stopped; a finished model there is
+scored again, not trained. The price is what the run's own log says, all parts of a stopped run together.
 """
 
+import argparse
+import json
 import os
-import time
 from pathlib import Path
 
 import jax
@@ -17,7 +21,7 @@ from benchmarks import _harness
 from jaxkit import gan
 from jaxkit.learn import datasets, features, metrics
 
-FASHION_STEPS, STACKED_STEPS = 6000, 3000
+STACKED = {"steps": 16_000, "generator_channels": (64, 32), "critic_channels": (32, 64, 128)}
 
 
 def eyes_for(name: str, *, quick: bool) -> features.Features:
@@ -33,20 +37,33 @@ def eyes_for(name: str, *, quick: bool) -> features.Features:
     return found
 
 
-def trained(config: gan.Config, data: jax.Array) -> tuple[gan.Model, dict]:
-    """A run on all devices of this machine, with its price."""
-    devices = jax.devices() if len(jax.devices()) > 1 else None
-    cpu, wall = time.process_time(), time.perf_counter()
-    done = gan.train(config, data, key=jax.random.key(0), devices=devices)
-    price = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall, "steps": int(done.steps)}
-    return done.model, price | {"status": int(done.status), "devices": len(jax.devices())}
+def trained(config: gan.Config, data: jax.Array, folder: Path) -> tuple[gan.Model, dict]:
+    """The model in that folder, trained as far as it is not, and its price."""
+    file, log = folder / "model.safetensors", folder / "log"
+    if not file.is_file():
+        devices = jax.devices() if len(jax.devices()) > 1 else None
+        kept = folder / "checkpoints"
+        done = gan.train(
+            config, data, key=jax.random.key(0), devices=devices, log=log, checkpoint=kept, resume=True, progress=True
+        )
+        gan.save(done.checked().model, file)
+    model, rows = gan.load(file), [json.loads(line) for line in (log / "metrics.jsonl").read_text().splitlines()]
+    changed = {n: v for n, v in vars(config).items() if v != getattr(model.config, n)}
+    if changed:
+        print(f"the model in {folder} was trained otherwise; the recipe here has {changed}")
+    lengths = np.diff([0, *(row["step"] for row in rows)])
+    wall = sum(length / row["steps_per_second"] for length, row in zip(lengths, rows, strict=True))
+    about = json.loads((log / "run.json").read_text())
+    price = {"steps": rows[-1]["step"], "cpu_s": sum(row["cpu_seconds"] for row in rows), "wall_s": float(wall)}
+    return model, price | {"devices": len(about["devices"])}
 
 
-def fashion(*, quick: bool) -> dict:
+def fashion(folder: Path, *, quick: bool) -> dict:
     """Distance, recall and copies."""
     data, test = (datasets.load("fashion-mnist", split).x for split in ("train", "test"))
     eyes = eyes_for("fashion-mnist", quick=quick)
-    model, price = trained(gan.images(steps=20 if quick else FASHION_STEPS), data)
+    config = gan.images(steps=20) if quick else gan.images()
+    model, price = trained(config, data, folder / "fashion-mnist")
     count = 1000 if quick else 10_000
     real, held, fake = eyes(data), eyes(test), eyes(gan.generate(model, jax.random.key(1), count))
     near = metrics.precision_recall(real[:5000], fake[:5000])
@@ -65,12 +82,13 @@ def fashion(*, quick: bool) -> dict:
     }
 
 
-def stacked(*, quick: bool) -> dict:
+def stacked(folder: Path, *, quick: bool) -> dict:
     """Modes among 26,000 samples, as the digits' classifier names them."""
     digits = datasets.load("mnist")
     eyes = eyes_for("mnist", quick=quick)
     data = datasets.stacked(digits, jax.random.key(7), 128_000 if not quick else 1000).x
-    model, price = trained(gan.images(steps=20 if quick else STACKED_STEPS, gamma=(1.0, 0.1)), data)
+    config = gan.images(steps=20) if quick else gan.images(**STACKED)
+    model, price = trained(config, data, folder / "stacked")
     name = lambda x: np.stack([eyes.classify(x[..., i : i + 1]) for i in range(3)], 1)
     count = 1000 if quick else 26_000
     found = metrics.stacked_modes(name(np.asarray(gan.generate(model, jax.random.key(1), count))))
@@ -87,18 +105,26 @@ def stacked(*, quick: bool) -> dict:
 
 
 def main() -> None:
-    quick = _harness.arguments(__doc__).quick
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small sizes, nothing saved: does it run?")
+    parser.add_argument("--only", choices=("fashion-mnist", "stacked"), help="train and score one of the two; no file")
+    parser.add_argument("--models", type=Path, default=Path("out/gan-images"), help="where models are kept")
+    options = parser.parse_args()
+    quick, folder = options.quick, options.models / "quick" if options.quick else options.models
     try:
-        rows = [fashion(quick=quick), stacked(quick=quick)]
+        parts = {"fashion-mnist": fashion, "stacked": stacked}
+        rows = [part(folder, quick=quick) for name, part in parts.items() if options.only in (None, name)]
     except datasets.DataError as error:
         print(f"nothing measured: {error}")
         return
     for row in rows:
         print(_harness.table([{"": k, "value": v} for k, v in row.items()]), "\n")
+    if options.only:
+        return
     images, digits = rows
     goals = [
         _harness.goal("Fashion-MNIST: FID on own features", images["FID"], 25, at_least=False),
-        _harness.goal("Fashion-MNIST: minutes", images["wall_s"] / 60, 10, at_least=False),
+        _harness.goal("Fashion-MNIST: CPU-minutes (ten of two cores)", images["cpu_s"] / 60, 20, at_least=False),
         _harness.goal("Fashion-MNIST: recall", images["recall"], 0.2),
         _harness.goal("Fashion-MNIST: nearest-neighbour ratio", images["nearest-neighbour ratio"], 0.8),
         _harness.goal("stacked MNIST: modes of 1,000", digits["modes"], 900),

@@ -3,7 +3,13 @@
 Each row is the same run of a perceptron of 3 x 64 (2,500 steps of one update each; WGAN-GP, with five critic steps, a
 third of them) with one thing changed: loss, penalty, momentum, what the critic sees. Without a
 penalty all samples fall on a mode or two: their share near a center is high, and means nothing.
+
+Rows are kept in the file `--rows` as they are measured; a run that was stopped goes on with the next one.
 """
+
+import argparse
+import json
+from pathlib import Path
 
 import jax
 
@@ -28,13 +34,21 @@ ABLATION = {
 
 
 def main() -> None:
-    quick = _harness.arguments(__doc__).quick
-    steps, seeds, rows = (100, 1, []) if quick else (2500, 3, [])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small sizes, nothing saved: does it run?")
+    parser.add_argument("--rows", type=Path, default=Path("out/gan-losses.json"), help="rows of a run that was stopped")
+    options = parser.parse_args()
+    quick, kept = options.quick, options.rows
+    steps, seeds = (100, 1) if quick else (2500, 3)
+    rows = json.loads(kept.read_text()) if kept.is_file() and not quick else []
     grid = datasets.toy("grid25")
-    for name, changes in ABLATION.items():
+    for name, changes in list(ABLATION.items())[len(rows) :]:
         few = steps // (3 if changes.get("critic_steps") else 1)
         rows.append({"what": name} | several(grid, gan.Config(**{"steps": few, **changes}), seeds))
         print(_harness.table(rows[-1:]), flush=True)
+        if not quick:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(json.dumps(rows, default=float))
         jax.clear_caches()
     print(_harness.table(rows))
     by_name = {row["what"]: row for row in rows}
@@ -45,6 +59,7 @@ def main() -> None:
     ]
     print(_harness.table(goals))
     if not quick:
+        kept.unlink(missing_ok=True)
         print("written to", _harness.save("gan_losses", claim=__doc__ or "", rows=rows, goals=goals))
 
 

@@ -51,7 +51,7 @@ print("largest difference:", float(jnp.max(jnp.abs(score.denoise(model, y, 0.3) 
 # The probability flow of that denoiser, against the exact density. `tolerance_error` is the error bar of the solver.
 
 # %%
-x = mixture.sample(jax.random.key(2), 200)
+x = mixture.sample(jax.random.key(2), 400)
 found = jax.jit(lambda x: score.log_prob(model, x))(x).checked()
 error = jnp.abs(found.value - mixture.log_prob(x))
 print(f"largest error {float(error.max()):.1e} nats, largest bar {float(found.tolerance_error.max()):.1e}")

@@ -7,9 +7,11 @@ from jaxkit.energy import bounds as bounds
 from jaxkit.energy import channel as channel
 from jaxkit.energy import latent as latent
 from jaxkit.energy.bounds import BOUNDS as BOUNDS
+from jaxkit.energy.contrastive import Negatives as Negatives
 from jaxkit.energy.contrastive import contrastive as contrastive
 from jaxkit.energy.contrastive import replay_buffer as replay_buffer
 from jaxkit.energy.experiments import Frames as Frames
+from jaxkit.energy.experiments import by_momentum as by_momentum
 from jaxkit.energy.experiments import by_replay as by_replay
 from jaxkit.energy.experiments import landscape as landscape
 from jaxkit.energy.experiments import maximum_entropy as maximum_entropy
@@ -24,3 +26,4 @@ from jaxkit.energy.plots import plot_bounds as plot_bounds
 from jaxkit.energy.plots import plot_crossings as plot_crossings
 from jaxkit.energy.plots import plot_entropic as plot_entropic
 from jaxkit.energy.plots import plot_landscape as plot_landscape
+from jaxkit.energy.plots import plot_momentum as plot_momentum

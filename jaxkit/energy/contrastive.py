@@ -1,7 +1,7 @@
 """Article III: an energy trained without a generator. Langevin chains with a replay buffer give the fakes."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,41 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxkit.core import checks
 from jaxkit.dynamics.sample.chain import sample
+
+
+class Negatives(NamedTuple):
+    """Where a landscape is pushed up: what is made of a generator's points before.
+
+    A generator that has found the pits sits in them, and between them nothing tells the energy how high it should be.
+    Some points uniform in a box and some Langevin moves, which leave a pit as far as the energy lets them, do.
+
+    Attributes:
+        fresh: Share of the points that are replaced by ones uniform in `box`.
+        moved: Share of the points that then move.
+        moves: Langevin steps they make, under the energy as it is.
+        step: Of these.
+        box: Where; what leaves it is put on its edge.
+    """
+
+    fresh: float = 0.2
+    moved: float = 0.6
+    moves: int = 10
+    step: float = 0.01
+    box: tuple[float, float] = (-1.0, 1.0)
+
+    def of(self, energy: Callable[[PyTree, Array], Array], weights: PyTree, fake: Array, key: Array) -> Array:
+        """The points to push up, from a generator's points `(batch, ...)`."""
+        place, run = jax.random.split(key)
+        fresh, moved = (round(share * len(fake)) for share in (self.fresh, self.moved))
+        anew = jax.random.uniform(place, fake[:fresh].shape, fake.dtype, *self.box)
+        fake = jnp.concatenate([anew, fake[fresh:]])
+        if not moved:
+            return fake
+        one = lambda x, w: energy(w, x[None])[0]
+        weights = jax.lax.stop_gradient(weights)
+        settings = {"method": "ula", "step": self.step, "steps": self.moves, "thin": self.moves, "key": run}
+        ends = jnp.clip(sample(one, fake[:moved], weights, **settings).final, *self.box)
+        return jax.lax.stop_gradient(jnp.concatenate([ends, fake[moved:]]))
 
 
 def contrastive(

@@ -1,6 +1,7 @@
 """The articles' experiments on laws in the plane, assembled: the landscape as it is dug, MEG, training by replay."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxkit.core.struct import struct
-from jaxkit.energy.contrastive import contrastive, replay_buffer
+from jaxkit.energy.contrastive import Negatives, contrastive, replay_buffer
 from jaxkit.energy.pits import game
 from jaxkit.learn import nets
 from jaxkit.learn.datasets.toys import Toy
@@ -97,6 +98,40 @@ def landscape(
     return Frames(axis, heights, fakes, toy.sample(data, shown, FLOAT), every * jnp.arange(frames))
 
 
+def by_momentum(
+    toy: Toy,
+    momenta: Sequence[float],
+    *,
+    digging: str = "linear",
+    steps: int = 2000,
+    seeds: int = 3,
+    key: Array | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """How momentum spoils the game of digging and jumping (article I), without an entropy that would mend it.
+
+    Args:
+        toy: A law with components.
+        momenta: Adam's first decay, of both players.
+        digging: A name in `DIGGINGS`.
+        steps: Of both players, in eight pictures of which the last is judged.
+        seeds: Runs a momentum, side by side in one program.
+        key: Random key.
+
+    Returns:
+        Modes found and share of good points (see `count_modes`), each of shape `(len(momenta), seeds)`.
+    """
+    keys = jax.random.split(jax.random.key(0) if key is None else key, seeds)
+    found = []
+    for momentum in momenta:
+        play_out = functools.partial(
+            landscape, toy, frames=8, every=steps // 7, momentum=momentum, digging=digging, points=2
+        )
+        fakes = np.asarray(jax.vmap(lambda k, go=play_out: go(key=k).fakes)(keys))[:, -1]
+        found.append([count_modes(points, toy)[:2] for points in fakes])
+    modes, good = np.moveaxis(np.asarray(found), -1, 0)
+    return modes.astype(int), good
+
+
 @struct
 class Entropic:
     """A maximum-entropy generator and the energy it was trained with.
@@ -121,14 +156,13 @@ class Entropic:
     energy: Any
 
 
-def _networks(width: int, *, deep: int = 2) -> tuple[nets.Net, nets.Net, nets.Net]:
+def _networks(width: int, *, deep: int = 2, frequencies: tuple[float, ...] = ()) -> tuple[nets.Net, nets.Net, nets.Net]:
     """Energy, generator and critic of pairs, all of two coordinates."""
     x = jnp.zeros((1, 2), FLOAT)
-    hidden = (width,) * deep
-    energy = nets.plain(nets.MLP((*hidden, 1), activation="leaky_relu", scalar=True), x)
-    generator = nets.plain(nets.MLP((*hidden, 2), activation="relu"), x)
-    critic = nets.plain(nets.MLP((*hidden, 1), activation="leaky_relu", scalar=True), x, x)
-    return energy, generator, critic
+    judge = functools.partial(nets.MLP, activation="leaky_relu", scalar=True, frequencies=frequencies)
+    energy = nets.plain(judge((*(width,) * deep, 1)), x)
+    generator = nets.plain(nets.MLP((*(width,) * deep, 2), activation="relu"), x)
+    return energy, generator, nets.plain(judge((width, width, 1)), x, x)
 
 
 def _players(key: Array, energy: nets.Net, generator: nets.Net, critic: nets.Net | None) -> dict[str, Any]:
@@ -172,10 +206,12 @@ def maximum_entropy(
     steps: int,
     bound: str | None = "jsd",
     weight: float = 1.0,
-    penalty: float = 0.1,
-    rate: float = 1e-3,
+    penalty: float = 0.03,
+    rate: float = 2e-3,
     batch: int = 256,
-    width: int = 128,
+    width: int = 64,
+    frequencies: tuple[float, ...] = (4.0, 12.0),
+    negatives: Negatives | None = Negatives(),  # noqa: B008 (a tuple of numbers)
     average: float = 0.998,
     key: Array | None = None,
     points: int = 10_000,
@@ -187,10 +223,13 @@ def maximum_entropy(
         steps: One step of the energy, one of the generator and its critic each.
         bound: A name in `BOUNDS` (not `"barber-agakov"`), or None: an energy GAN without entropy, for comparison.
         weight: Of the bound.
-        penalty: Of the gradient at real points.
-        rate: Adam's first rate (decays b1 .5, b2 .9); it falls to a twentieth along a cosine.
+        penalty: Of the gradient at real points, and at the negatives where there are some.
+        rate: Adam's first rate (no momentum, b2 .99); it falls to a twentieth along a cosine.
         batch: Real points a step.
-        width: Of the three hidden layers.
+        width: Of the hidden layers, three in the energy and the generator, two in the critic of pairs.
+        frequencies: Of the sines and cosines that the energy and the critic see beside the coordinates.
+        negatives: What is made of the generator's points before the landscape is pushed up, in the law's square and a
+            quarter beyond; None: nothing.
         average: Decay of the averaged weights that are judged.
         key: Random key.
         points: Generated points that are judged.
@@ -199,11 +238,14 @@ def maximum_entropy(
         Kumar, Ozair, Goyal, Courville, Bengio (2019); Su, kexue.fm/archives/6331.
     """
     seed, data, noise, judge = jax.random.split(jax.random.key(0) if key is None else key, 4)
-    energy, generator, critic = _networks(width, deep=3)
+    energy, generator, critic = _networks(width, deep=3, frequencies=frequencies)
+    edge = 1.25 * toy.box
+    where = None if negatives is None else negatives._replace(box=(-edge, edge))
     losses = game(
-        energy.apply, generator.apply, latent=2, penalty=penalty, bound=bound, critic=critic.apply, weight=weight
-    )
-    adam = optax.adam(optax.cosine_decay_schedule(rate, steps, 0.05), b1=0.5, b2=0.9)
+        energy.apply, generator.apply, latent=2, penalty=penalty, bound=bound, critic=critic.apply, weight=weight,
+        prior="uniform", negatives=where,
+    )  # fmt: skip
+    adam = optax.adam(optax.cosine_decay_schedule(rate, steps, 0.05), b1=0.0, b2=0.99)
     done = play(
         losses,
         _players(seed, energy, generator, critic if bound else None),
@@ -216,7 +258,7 @@ def maximum_entropy(
     ).checked()
     own = done.ema["generator"]["net"] if bound else done.ema["generator"]
     landscape_of = jax.jit(lambda x: energy.apply(done.ema["energy"], x))
-    fakes = generator.apply(own, jax.random.normal(judge, (points, 2), FLOAT))
+    fakes = generator.apply(own, jax.random.uniform(judge, (points, 2), FLOAT, -1, 1))
     modes, quality, divergence = count_modes(np.asarray(fakes), toy)
     said = float(done.metrics["generator"]["information"][-1]) if bound else 0.0
     return Entropic(fakes, modes, quality, divergence, agreement(landscape_of, toy, judge), said, landscape_of)

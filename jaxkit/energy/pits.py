@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxkit.core import checks
 from jaxkit.energy.bounds import BOUNDS
+from jaxkit.energy.contrastive import Negatives
 from jaxkit.learn.gradients import value_and_half_square_gradient
 
 Energies = Float[Array, " batch"]
@@ -55,6 +56,8 @@ def game(
     bound: str | None = None,
     critic: Callable[[PyTree, Array, Array], Array] | None = None,
     weight: float = 1.0,
+    prior: str = "normal",
+    negatives: Negatives | None = None,
 ) -> dict[str, Callable[..., Any]]:
     """The two losses of an energy GAN, for `jk.play`: players `"energy"` and `"generator"`.
 
@@ -65,12 +68,15 @@ def game(
     Args:
         energy: `energy(params, x) -> (batch,)`.
         generator: `generator(params, z) -> x`; with a bound, `params` is `{"net": ..., "critic": ...}`.
-        latent: Numbers in `z`, which is drawn from N(0, 1).
+        latent: Numbers in `z`.
         digging: A name in `DIGGINGS`.
         penalty: Weight of the squared gradient at real points, over all axes of a sample.
         bound: A name in `BOUNDS`, or None.
         critic: `critic(params, x, z) -> (batch,)` of the bound.
         weight: Of the bound.
+        prior: What `z` is drawn from: `"normal"`, N(0, 1), or `"uniform"` on [-1, 1].
+        negatives: What is made of the generator's points before the landscape is pushed up there; the penalty then also
+            counts the gradients there, with equal weight. None leaves them.
 
     Returns:
         Player -> `loss(players, batch, key)`, where a batch is an array of real points.
@@ -105,13 +111,24 @@ def game(
     how = DIGGINGS[digging]
     landscape = lambda params, x: how.floor(energy(params, x))
     own = lambda params: params if bound is None else params["net"]
-    noise = lambda key, real: jax.random.normal(key, (len(real), latent), real.dtype)
+    checks.one_of("prior", prior, ("normal", "uniform"))
+
+    def noise(key: Array, real: Array) -> Array:
+        shape = (len(real), latent)
+        if prior == "normal":
+            return jax.random.normal(key, shape, real.dtype)
+        return jax.random.uniform(key, shape, real.dtype, -1, 1)
 
     def dig(players: Mapping[str, PyTree], real: Array, key: Array) -> tuple[Array, dict[str, Array]]:
-        fake = jax.lax.stop_gradient(generator(own(players["generator"]), noise(key, real)))
+        draw, move = jax.random.split(key)
+        fake = jax.lax.stop_gradient(generator(own(players["generator"]), noise(draw, real)))
         at_real, half_square = value_and_half_square_gradient(landscape, players["energy"], real)
-        at_fake = landscape(players["energy"], fake)
-        square = 2 * jnp.mean(half_square)
+        if negatives is None:
+            at_fake, square = landscape(players["energy"], fake), 2 * jnp.mean(half_square)
+        else:
+            fake = negatives.of(landscape, players["energy"], fake, move)
+            at_fake, more = value_and_half_square_gradient(landscape, players["energy"], fake)
+            square = 2 * jnp.mean(half_square) + 2 * jnp.mean(more)
         return how.dig(at_real, at_fake) + penalty * square, {"real": jnp.mean(at_real), "fake": jnp.mean(at_fake)}
 
     def jump(players: Mapping[str, PyTree], real: Array, key: Array) -> tuple[Array, dict[str, Array]]:

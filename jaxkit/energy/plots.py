@@ -49,6 +49,18 @@ def plot_landscape(frames: Frames, i: int = -1, *, axes: "Axes | None" = None) -
     return axes
 
 
+def plot_momentum(momenta: Any, good: dict[str, Any], *, axes: "Axes | None" = None) -> "Axes":
+    """Share of good generated points against momentum, one line a digging, one point a seed."""
+    with axes_or_new(axes, figsize=(5.6, 4.0)) as axes:
+        for i, (name, shares) in enumerate(good.items()):
+            shares = np.asarray(shares)
+            axes.plot(momenta, shares.mean(axis=1), color=f"C{i}", label=name)
+            axes.plot(momenta, shares, ".", color=f"C{i}", markersize=5)
+        axes.set(xlabel="momentum (Adam's b1) of both players", ylabel="share of good points", ylim=(-0.03, 1.03))
+        axes.legend(title="digging", fontsize=8)
+    return axes
+
+
 def plot_crossings(ends: dict[str, tuple[Any, Any]], *, axes: "Axes | None" = None) -> "Axes":
     """Where descent from the right-hand pit ended, one row an optimizer, below the landscape itself."""
     with axes_or_new(axes, figsize=(6.4, 4.2)) as axes:

@@ -16,9 +16,10 @@ from jaxkit.dynamics.sample.chain import sample
 from jaxkit.dynamics.sample.partition import LogPartition, log_partition
 from jaxkit.energy import channel, latent, plots
 from jaxkit.energy.bounds import BOUNDS
-from jaxkit.energy.experiments import by_replay, landscape, maximum_entropy
+from jaxkit.energy.experiments import by_momentum, by_replay, landscape, maximum_entropy
 from jaxkit.energy.optimizers import crossings, dirac
-from jaxkit.learn.datasets.toys import mixture, toy
+from jaxkit.energy.pits import DIGGINGS
+from jaxkit.learn.datasets.toys import Toy, mixture, toy
 from jaxkit.report.figures import save
 from jaxkit.report.verdict import Verdict
 
@@ -43,6 +44,9 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
         claims += _bounds(figures, quick=quick)
     with console.status("digging a landscape ..."):
         claims += _landscape(figures, out, quick=quick)
+    if not quick:
+        with console.status("digging and jumping with momentum ..."):
+            claims += _momentum(figures)
     with console.status("maximum entropy on 25 modes ..."):
         claims += _entropy(figures, quick=quick)
     table = Table("claim", "measured", "as it must be")
@@ -62,7 +66,7 @@ _HEADLINES = {
     "heavy ball, momentum 0.9: share that crosses the ridge": "momentum 0.9 carries {} over the ridge",
     "MALA on N(0, 1), step 1: variance": "{}",
     "MEG, 25 modes": "{}",
-    "MEG: correlation of the energy with the true log density": "energy against log density {}",
+    "MEG: least correlation of the energy with the true log density": "energy against log density {}",
 }
 
 
@@ -194,10 +198,14 @@ def _bounds(figures: dict[str, Any], *, quick: bool) -> list[Claim]:
     return claims
 
 
+def _five_pits() -> Toy:
+    angles = 2 * np.pi * np.arange(5) / 5
+    return mixture(np.stack([np.cos(angles), np.sin(angles)], 1), 0.1, name="five pits", box=2.0)
+
+
 def _landscape(figures: dict[str, Any], out: Path, *, quick: bool) -> list[Claim]:
     """Article I: the landscape being dug."""
-    angles = 2 * np.pi * np.arange(5) / 5
-    law = mixture(np.stack([np.cos(angles), np.sin(angles)], 1), 0.1, name="five pits", box=2.0)
+    law = _five_pits()
     frames = landscape(law, frames=12 if quick else 48, every=75 if quick else 50, entropy=1.0)
     plots.animate_landscape(frames, out / "landscape.gif")
     axes = plots.plot_landscape(frames)
@@ -212,29 +220,54 @@ def _landscape(figures: dict[str, Any], out: Path, *, quick: bool) -> list[Claim
     ]
 
 
+def _momentum(figures: dict[str, Any]) -> list[Claim]:
+    """Article I in the game itself: with momentum the generator overshoots the pits."""
+    momenta, claims, shares = (0.0, 0.5, 0.9), [], {}
+    for digging in DIGGINGS:
+        modes, good = by_momentum(_five_pits(), momenta, digging=digging)
+        shares[digging], mean = good, good.mean(axis=1)
+        # The non-negative landscape is flat at the bottom of its pits, and loses modes on some seeds by itself.
+        note, free = ("", False) if digging != "nonnegative" else (" (for the record)", True)
+        text = f"{digging} digging, momentum 0, three seeds: least modes of 5, mean share of good points{note}"
+        ok = free or (modes[0].min() == 5 and mean[0] > 0.8)
+        claims.append(Claim(text, f"{modes[0].min()}, {mean[0]:.0%}", bool(ok)))
+        text = f"{digging} digging, momentum .5 and .9: mean share of good points, .9 the worst{note}"
+        claims.append(Claim(text, f"{mean[1]:.0%}, {mean[2]:.0%}", free or bool(good[2].max() < good[0].min())))
+    axes = plots.plot_momentum(momenta, shares)
+    caption = "Momentum in the game of digging and jumping: share of generated points within four deviations of a mode."
+    figures["momentum"] = (axes.figure, caption)
+    return claims
+
+
 def _entropy(figures: dict[str, Any], *, quick: bool) -> list[Claim]:
     """Articles II and III: MEG on the grid, its control without entropy, and training by replay."""
     law = toy("grid25")
     if quick:
-        found = maximum_entropy(law, steps=400, width=64)
+        found = maximum_entropy(law, steps=400)
         ok = found.quality > 0.02 and found.modes >= 3
         claims = [Claim("MEG, 25 modes", f"{found.modes} modes after 400 steps (quick)", ok)]
     else:
-        found = maximum_entropy(law, **GRID)
-        best = found.correlations["square"]
+        runs = [maximum_entropy(law, key=jax.random.key(seed), **GRID) for seed in range(3)]
+        found, modes = runs[0], [run.modes for run in runs]
+        least = min(run.correlations["square"] for run in runs)
+        each = lambda of: ", ".join(of(run) for run in runs)
         claims = [
-            Claim("MEG, 25 modes", f"MEG {found.modes} modes", found.modes == 25),
-            Claim("MEG: correlation of the energy with the true log density", f"{best:.3f}", best >= 0.9),
+            Claim("MEG, 25 modes", f"MEG {modes[0]}, {modes[1]}, {modes[2]} modes of 25", min(modes) == 25),
+            Claim("MEG: least correlation of the energy with the true log density", f"{least:.3f}", least >= 0.9),
         ]
         elsewhere = ", ".join(
             f"{where} {value:.2f}" for where, value in found.correlations.items() if where != "square"
         )
         claims.append(Claim("MEG: the same elsewhere (for the record)", elsewhere, ok=True))
-        measured = f"{found.quality:.1%}, {found.divergence:.3f}"
-        claims.append(Claim("MEG: good points, KL of the modes (for the record)", measured, ok=True))
+        measured = each(lambda run: f"{run.quality:.1%} ({run.divergence:.3f})")
+        claims.append(Claim("MEG: good points (KL of the modes), for the record", measured, ok=True))
         bare = maximum_entropy(law, bound=None, **GRID)
-        measured = f"{bare.modes}, {bare.quality:.1%}"
+        measured = f"{bare.modes}, {bare.quality:.1%} ({bare.divergence:.3f})"
         claims.append(Claim("the same without entropy: modes, good points (for the record)", measured, ok=True))
+        plain = maximum_entropy(law, negatives=None, **GRID)
+        measured = f"{plain.modes}, {plain.quality:.1%}, {plain.correlations['square']:.3f}"
+        text = "the generator's points alone as negatives: modes, good points, correlation (for the record)"
+        claims.append(Claim(text, measured, ok=True))
         _, _, agreed = by_replay(toy("rings"), steps=1500)
         text = "trained by replay (rings): correlation with the true log density"
         claims.append(Claim(text, f"{agreed['square']:.3f}", agreed["square"] > 0.8))
@@ -243,5 +276,5 @@ def _entropy(figures: dict[str, Any], *, quick: bool) -> list[Claim]:
     return claims
 
 
-# The penalty decides: at 0.001 a seed lost 8 modes, at 0.1 the pits stay too shallow for 25 modes in this time.
-GRID: dict[str, Any] = {"steps": 6000, "penalty": 0.01, "weight": 1.0}
+# A seed takes half a minute. A smaller penalty makes the points sharper and the energy less faithful.
+GRID: dict[str, Any] = {"steps": 8000, "penalty": 0.03}

@@ -29,11 +29,7 @@ class PointGenerator(nn.Module):
 
 
 class PointCritic(nn.Module):
-    """A perceptron that sees the coordinates and their sines and cosines at a few frequencies.
-
-    References:
-        Tancik et al. (2020), Fourier features let networks learn high frequency functions in low dimensional domains.
-    """
+    """Points to numbers: sees the coordinates and their sines and cosines at a few frequencies."""
 
     width: int
     depth: int
@@ -42,10 +38,9 @@ class PointCritic(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n size"]) -> Float[Array, " n"]:
         """Points to numbers."""
-        phases = [frequency * x for frequency in self.frequencies]
-        seen = [x, *(jnp.sin(p) for p in phases), *(jnp.cos(p) for p in phases)]
-        mlp = MLP((*(self.width,) * self.depth, 1), activation="leaky_relu", scalar=True, kernel_init=HE, name="mlp")
-        return mlp(jnp.concatenate(seen, axis=-1))
+        sizes = (*(self.width,) * self.depth, 1)
+        settings = {"scalar": True, "frequencies": self.frequencies, "kernel_init": HE}
+        return MLP(sizes, activation="leaky_relu", name="mlp", **settings)(x)
 
 
 @functools.lru_cache(maxsize=32)

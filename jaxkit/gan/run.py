@@ -75,7 +75,7 @@ def _images(out: Path, console: Any, *, quick: bool) -> tuple[bool, str, list[Pa
         console.print(f"{name}: not here (data folder {data_root()})")
     else:
         return True, "no images to train on", []
-    steps = (300 if name == "digits" else 60) if quick else (3000 if name == "digits" else 800)
+    steps = (800 if name == "digits" else 200) if quick else 6000
     config = images(steps=steps)
     console.print(f"{name}: {config.steps} steps, batch {config.batch}")
     start = time.process_time()

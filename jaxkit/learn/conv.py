@@ -110,8 +110,9 @@ def conv(
         f"has shape {w.shape}",
     )
     if _is_product(geometry):
-        steps = tuple(slice(None, None, s) for s in geometry.stride)
-        return x[(slice(None), *steps)] @ w.reshape(w.shape[-2:])  # 1.4 times faster than a convolution on the CPU
+        # Faster than a convolution on the CPU, and as one matrix: see `nets.mlp.Dense`.
+        x = x[(slice(None), *(slice(None, None, s) for s in geometry.stride))]
+        return (x.reshape(-1, x.shape[-1]) @ w.reshape(w.shape[-2:])).reshape(*x.shape[:-1], -1)
     return _bind(conv_p, x, w, geometry)
 
 

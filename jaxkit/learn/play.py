@@ -1,5 +1,6 @@
 """Several players, each descending its own loss: the `play` verb. A GAN is a field with two coordinates."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -121,41 +122,57 @@ def play(
     decays = {name: decay for name, decay in ema.items() if decay is not None}
     averaged = {name: start[name] for name in decays}
     data, batch_of = descent.source(batches, accumulate)
-    updates = 1 if simultaneous else sum(repeats.values())
-
-    def move(
-        name: str, seen: dict, carry: tuple[Any, Any, Array], i: Array, j: Any, data: Any, *, careful: bool
-    ) -> tuple[tuple[Any, Any, Array], descent.Logs]:
-        """One update of one player: ((its parameters, its optimizer's state, alive), what to log)."""
-        own, opt_state, alive = carry
-        loss = lambda own, batch, key: losses[name](seen | {name: own}, batch, key)
-        inner = jax.random.fold_in(jax.random.fold_in(key, i), j)
-        logs, slope = descent.gradient(loss, own, lambda k: batch_of(data, k), inner, i * updates + j, accumulate)
-        alive = alive & descent.finite(logs["loss"], slope, careful=careful)
-        return (*descent.descend(optimizers[name], slope, opt_state, own, alive), alive), logs
-
-    def update(state: State, i: Array, data: Any, *, careful: bool) -> tuple[State, descent.Logs]:
-        here, opts, alive, logs, first = dict(state.params), dict(state.opt_state), state.alive, {}, 0
-        for name in names:
-            seen = state.params if simultaneous else dict(here)
-            again = lambda carry, j, name=name, seen=seen: move(name, seen, carry, i, j, data, careful=careful)
-            carry = (here[name], opts[name], alive)
-            if repeats[name] == 1:
-                carry, logs[name] = again(carry, first)
-            else:
-                carry, rows = jax.lax.scan(again, carry, first + jnp.arange(repeats[name]))
-                logs[name] = jax.tree.map(lambda v: v[-1], rows)
-            here[name], opts[name], alive = carry
-            first += 0 if simultaneous else repeats[name]
-        averages = {n: descent.average(v, here[n], decays[n], i, alive) for n, v in state.ema.items()}
-        return State(here, averages, opts, alive, state.steps + alive.astype(state.steps.dtype)), logs
-
+    turns = _Turns(dict(losses), dict(optimizers), repeats, decays, simultaneous, batch_of, accumulate, key)
     config = {"ema": ema, "accumulate": accumulate, "repeats": repeats, "simultaneous": simultaneous}
     config |= descent.described(start, key)
     host = train.Host("play", chunk, progress, log, checkpoint, keep, resume, devices, watch, config)
-    state, logs = train.run(update, descent.begin(start, averaged, states), data, steps, host)
+    state, logs = train.run(turns.update, descent.begin(start, averaged, states), data, steps, host)
     history = {name: logs[name].pop("loss") for name in names}
     return Play(state.params, state.ema, state.opt_state, history, logs, descent.status(state), state.steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Turns:
+    """The rules of a game: who moves when, and how."""
+
+    losses: dict[str, Callable[..., Any]]
+    optimizers: dict[str, optax.GradientTransformation]
+    repeats: dict[str, int]
+    decays: dict[str, Decay]
+    simultaneous: bool
+    batch_of: Callable[[Any, Array], Any]
+    accumulate: int
+    key: PRNGKeyArray
+
+    def update(self, state: State, i: Array, data: Any, *, careful: bool) -> tuple[State, descent.Logs]:
+        """Step i of the game: every player's turn."""
+        here, opts, alive, logs, first = dict(state.params), dict(state.opt_state), state.alive, {}, 0
+        for name, repeats in ((name, self.repeats[name]) for name in self.losses):
+            seen = state.params if self.simultaneous else dict(here)
+            again = lambda carry, j, name=name, seen=seen: self.move(name, seen, carry, i, j, data, careful=careful)
+            carry = (here[name], opts[name], alive)
+            if repeats == 1:
+                carry, logs[name] = again(carry, first)
+            else:
+                carry, rows = jax.lax.scan(again, carry, first + jnp.arange(repeats))
+                logs[name] = jax.tree.map(lambda v: v[-1], rows)
+            here[name], opts[name], alive = carry
+            first += 0 if self.simultaneous else repeats
+        averages = {n: descent.average(v, here[n], self.decays[n], i, alive) for n, v in state.ema.items()}
+        return State(here, averages, opts, alive, state.steps + alive.astype(state.steps.dtype)), logs
+
+    def move(
+        self, name: str, seen: dict, carry: tuple[Any, Any, Array], i: Array, j: Any, data: Any, *, careful: bool
+    ) -> tuple[tuple[Any, Any, Array], descent.Logs]:
+        """Update j of step i, of one player: ((its parameters, its optimizer's state, alive), what to log)."""
+        own, opt_state, alive = carry
+        loss = lambda own, batch, key: self.losses[name](seen | {name: own}, batch, key)
+        inner = jax.random.fold_in(jax.random.fold_in(self.key, i), j)
+        batch = i * (1 if self.simultaneous else sum(self.repeats.values())) + j
+        batch_of = lambda k: self.batch_of(data, k)
+        logs, slope = descent.gradient(loss, own, batch_of, inner, batch, self.accumulate)
+        alive = alive & descent.finite(logs["loss"], slope, careful=careful)
+        return (*descent.descend(self.optimizers[name], slope, opt_state, own, alive), alive), logs
 
 
 def _check(names: tuple, players: Mapping, optimizers: Mapping, repeats: Mapping, ema: Mapping, *, simultaneous: bool):

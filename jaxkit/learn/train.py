@@ -85,7 +85,7 @@ def _chunked(update: Update, state: State, data: PyTree, steps: int, host: Host)
         show = _shown(stack, host, steps, start)
         while start < steps:
             stop = min(start + host.chunk, steps)
-            clock = time.perf_counter()
+            clock, cpu = time.perf_counter(), time.process_time()
             state, rows = program(state, data, start, stop)
             scale.pulse()
             alive = bool(state.alive)
@@ -95,7 +95,7 @@ def _chunked(update: Update, state: State, data: PyTree, steps: int, host: Host)
                 lambda whole, part, start=start: whole.__setitem__(slice(start, start + len(part)), part), history, rows
             )
             for each in show:
-                each(done, rows, (done - start) / (time.perf_counter() - clock))
+                each(done, rows, (done - start) / (time.perf_counter() - clock), time.process_time() - cpu)
             if not alive:
                 break
             start = stop
@@ -158,18 +158,19 @@ def _resumed(state: State, history: Logs, host: Host, steps: int) -> tuple[State
 
 
 def _shown(stack: contextlib.ExitStack, host: Host, steps: int, start: int) -> list[Any]:
-    """Functions of (steps done, logs of the chunk, steps a second) that show and log; the first process only."""
+    """Functions of (steps done, logs of the chunk, steps a second, CPU-seconds) that show and log, in process 0."""
     show = []
     if jax.process_index() > 0:
         return show
     if host.progress:
         move = stack.enter_context(bar(host.verb, steps, start))
-        show.append(lambda done, rows, rate: move(done, jax.tree.map(lambda v: v[-1], rows), rate))
+        show.append(lambda done, rows, rate, _: move(done, jax.tree.map(lambda v: v[-1], rows), rate))
     if host.log is not None:
         log = runlog.opened(host.log)
         log.start({"verb": host.verb, "steps": steps, "chunk": host.chunk, **host.config}, start)
         stack.callback(log.close)
-        show.append(lambda done, rows, rate: log.row(done, {**runlog.scalars(rows), "steps_per_second": rate}))
+        price = lambda rate, cpu: {"steps_per_second": rate, "cpu_seconds": cpu}
+        show.append(lambda done, rows, *speed: log.row(done, runlog.scalars(rows) | price(*speed)))
     return show
 
 

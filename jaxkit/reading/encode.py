@@ -8,7 +8,7 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from importlib import resources
 from typing import Any
 
 import jax
@@ -30,7 +30,7 @@ class Coded:
         ids: Row of the embedding (1: unknown).
         match: Fingerprint of the token in its normal form.
         kind: What it looks like, below `tokens.KINDS`.
-        word: Fingerprint of the word that covers it (of the token itself without jieba).
+        word: Fingerprint of the word that covers it (of the token's stem without jieba).
         tag: Part of speech and place in the word, below `tokens.TAG_CODES` (0 without jieba).
     """
 
@@ -80,30 +80,36 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.keys) + 2
 
+    def with_keys(self, more: Iterable[str]) -> "Vocabulary":
+        """The same with further keys after its own."""
+        return Vocabulary(tuple(dict.fromkeys([*self.keys, *more])), self.words)
+
     @functools.cached_property
     def index(self) -> dict[str, int]:
         """Key -> row of the embedding."""
         return {key: row for row, key in enumerate(self.keys, 2)}
 
     @functools.cached_property
-    def _known(self) -> dict[str, tuple[int, int, int]]:
+    def _known(self) -> dict[str, tuple[int, int, int, int]]:
         return {}
 
-    def look_up(self, token: str) -> tuple[int, int, int]:
-        """Row, fingerprint and kind of a token."""
+    def look_up(self, token: str) -> tuple[int, int, int, int]:
+        """Row, fingerprint, kind, and fingerprint of the stem of a token."""
         found = self._known.get(token)
         if found is None:
             if len(self._known) > 200_000:  # a service that reads for years must not grow for years
                 self._known.clear()
             row = self.index.get(tk.vocabulary_key(token), UNKNOWN)
-            found = self._known[token] = (row, tk.fingerprint(tk.normal(token)), tk.kind(token))
+            normal = tk.normal(token)
+            prints = tk.fingerprint(normal), tk.fingerprint(tk.stem(normal))
+            found = self._known[token] = (row, prints[0], tk.kind(token), prints[1])
         return found
 
     def encode(self, text: str) -> tuple[Coded, tk.Tokens]:
         """Integers and offsets of a text's tokens."""
         cut = tk.tokenize(text)
-        table = np.array([self.look_up(w) for w in cut.words()], np.int32).reshape(-1, 3)
-        word, tag = table[:, 1], np.zeros(len(cut), np.int32)
+        table = np.array([self.look_up(w) for w in cut.words()], np.int32).reshape(-1, 4)
+        word, tag = table[:, 3], np.zeros(len(cut), np.int32)
         spans = tk.segment(text) if self.words and len(cut) else []
         if spans:
             bounds = np.array(spans, np.int32)
@@ -134,9 +140,7 @@ def lac_table() -> tuple[tuple[str, ...], np.ndarray] | None:
     """
     if tk.jieba_tokenizer() is None:
         return None
-    import jieba
-
-    folder = Path(jieba.__file__).parent / "lac_small"
+    folder = resources.files("jieba") / "lac_small"
     try:
         lines = (folder / "word.dic").read_text(encoding="utf-8").splitlines()
         raw = (folder / "model_baseline" / "word_emb").read_bytes()[LAC_HEADER:]

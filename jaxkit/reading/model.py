@@ -14,13 +14,14 @@ from jaxtyping import Array, Bool, Float
 
 from jaxkit.core.struct import static, struct
 from jaxkit.learn.nets.mlp import Dense
-from jaxkit.learn.nets.text import FORMS, AttentionPool, GatedDilatedConv, masked_softmax
+from jaxkit.learn.nets.text import FORMS, AttentionPool, GatedDilatedConv, masked_softmax, product
 from jaxkit.reading import features as ft
 from jaxkit.reading import tokens as tk
-from jaxkit.reading.encode import Coded
+from jaxkit.reading.encode import UNKNOWN, Coded
 
 FLOAT = jnp.float32
 EXISTENCE_WEIGHT = 1.0
+FROZEN = ("vectors",)  # parameters that training leaves as they are
 
 
 @struct
@@ -37,6 +38,9 @@ class Config:
         features: Whether the net sees `features.dense`.
         align: Whether it sees the question's nearest tokens.
         looks: Whether it sees what tokens look like, and parts of speech.
+        learned: Rows of the embedding that are learned, the first; the others have fixed vectors alone. 0: all.
+        vectors: Width of the fixed vectors that are added to the embedding; 0 without.
+        positions: Whether the net sees where in the passage a token stands (the article's sines; an ablation).
         gate: Whether the blocks have gates (else plain residual convolutions: an ablation).
         drop: Share of channels dropped of the embeddings, in training.
         noise: Noise of the gates, in training.
@@ -51,6 +55,9 @@ class Config:
     features: bool = static(default=True)
     align: bool = static(default=True)
     looks: bool = static(default=True)
+    learned: int = static(default=0)
+    vectors: int = static(default=0)
+    positions: bool = static(default=False)
     gate: bool = static(default=True)
     drop: float = static(default=0.1)
     noise: float = static(default=0.1)
@@ -91,10 +98,10 @@ class DGCNN(nn.Module):
         c = self.config
         keys = iter([None] * 20 if key is None else jax.random.split(key, 20))
         q_mask, p_mask = jnp.asarray(question.match) > 0, jnp.asarray(passage.match) > 0
-        embed = self._embedder()
+        dense: Any = functools.partial(_dense, c.width)
+        embed = self._embedder(dense)
         q, p = embed(question, q_mask, next(keys)), embed(passage, p_mask, next(keys))
         p = p if emphasis is None else p * emphasis[..., None]
-        dense: Any = functools.partial(_dense, c.width)
         if c.features:
             seen = jax.vmap(ft.match)(passage.match, question.match) * q_mask.astype(FLOAT)
             q = q + dense("question_seen")(seen[..., None])
@@ -112,24 +119,32 @@ class DGCNN(nn.Module):
             weight = jnp.einsum("bnc,bqc->bnq", jax.nn.relu(near(p)), jax.nn.relu(near(q))) * (c.width**-0.5)
             nearest = masked_softmax(weight, q_mask[:, None, :])
             x = x + dense("align")(jnp.einsum("bnq,bqc->bnc", nearest, encoded))
+        if c.positions:
+            x = x + dense("position")(positions(x.shape[1], c.width))[None]
         for i, dilation in enumerate(c.passage_dilations):
             x = self._block(f"passage{i}", dilation)(x, p_mask, next(keys))
         x = x * p_mask[..., None].astype(x.dtype)
-        wide = jnp.broadcast_to(asked[:, None, :], (*x.shape[:2], asked.shape[-1]))
-        pooled = AttentionPool(FLOAT, name="passage_pool")(jnp.concatenate([x, wide], axis=-1), p_mask)
+        pooled = AttentionPool(FLOAT, name="passage_pool")(x, p_mask, asked)
         exists = dense("exists", 1, use_bias=True)(jnp.concatenate([pooled, jnp.max(x, axis=1)], axis=-1))[:, 0]
         start, end = (self._pointer(name, x, asked, dense) for name in ("start", "end"))
         return Logits(start, end, exists, p_mask)
 
-    def _embedder(self) -> Any:
+    def _embedder(self, dense: Any) -> Any:
         c = self.config
         table = lambda name, rows: self.param(name, nn.initializers.normal(0.3), (rows, c.width), FLOAT)
-        tables = [table("embedding", c.vocabulary)]
+        tables = [table("embedding", c.learned or c.vocabulary)]
         tables += [table("kinds", tk.KINDS), table("tags", tk.TAG_CODES)] if c.looks else []
+
+        if c.vectors:
+            fixed = self.param("vectors", nn.initializers.zeros, (c.vocabulary, c.vectors), FLOAT)
+            project = dense("vector")
 
         def embed(coded: Coded, mask: Array, key: Array | None) -> Array:
             ids = jnp.asarray(coded.ids)
-            x = tables[0][ids] * (ids > 0)[..., None].astype(FLOAT)  # row 0 stands for a token whose name is hidden
+            own = jnp.where(ids < len(tables[0]), ids, UNKNOWN)
+            x = tables[0][own] * (ids > 0)[..., None].astype(FLOAT)  # row 0 stands for a token whose name is hidden
+            if c.vectors:
+                x = x + project(fixed[ids])
             if c.looks:
                 # Products, not look-ups: the derivative of a look-up adds row by row, which is slow on a CPU.
                 x = x + jax.nn.one_hot(coded.kind, tk.KINDS, dtype=FLOAT) @ tables[1]
@@ -168,7 +183,14 @@ class Ungated(nn.Module):
 
 
 def _dense(width: int, name: str, size: int | None = None, *, use_bias: bool = False) -> Dense:
-    return Dense(width if size is None else size, use_bias=use_bias, param_dtype=FLOAT, name=name)
+    return Dense(width if size is None else size, use_bias=use_bias, param_dtype=FLOAT, product=product, name=name)
+
+
+def positions(size: int, width: int) -> Float[Array, "n c"]:
+    """The article's position vectors: `sin` and `cos` of `p / 10000^(2i / width)` in turn."""
+    rate = 10000.0 ** (-2 * jnp.arange(width // 2, dtype=FLOAT) / width)
+    angle = jnp.arange(size, dtype=FLOAT)[:, None] * rate[None, :]
+    return jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1).reshape(size, width)
 
 
 def probabilities(logits: Logits, head: str) -> tuple[Array, Array, Array]:

@@ -20,6 +20,7 @@ from jaxkit.reading.encode import Coded, Vocabulary, pad
 QUESTION = 40  # tokens kept of a question, its last: in Chinese the interrogative is late
 SPANS = 8  # places of the answer kept in a passage
 NEGATIVES = 12  # other passages kept for a question
+SHORN = 4  # tokens that a passage shorn of its answer must have
 COMMON = 0.1  # words in more than this share of the passages say nothing
 
 
@@ -67,7 +68,9 @@ class Sampler:
         size: Windows a batch.
         window: Tokens a window.
         negatives: Share of windows from other passages.
-        roam: Share of windows of the same passage anywhere, whether or not the answer is in them.
+        roam: Of the others, share that lie anywhere in the passage, whether or not the answer is in them.
+        shorn: Of the others, share that are shorn of the answer: what stands before all its places, or after. From them
+            the net learns to say no to a passage that speaks of what is asked and does not answer.
         hide: Share of tokens whose name is hidden, in question and passage.
     """
 
@@ -79,6 +82,7 @@ class Sampler:
     negatives: float = static(default=0.4)
     roam: float = static(default=0.2)
     hide: float = static(default=0.05)
+    shorn: float = static(default=0.0)
 
     def __call__(self, i: Int[Array, ""] | int) -> Batch:
         """The batch."""
@@ -97,24 +101,37 @@ class Sampler:
         foreign = u < self.negatives
         which = pool.others[question, jax.random.randint(other, (), 0, NEGATIVES, jnp.int32)]
         passage = jnp.where(foreign, which, own)
-        spans, length = pool.spans[row], pool.length[passage]
-        count = jnp.sum(spans[:, 0] >= 0, dtype=jnp.int32)
+        spans, count = pool.spans[row], jnp.sum(pool.spans[row, :, 0] >= 0, dtype=jnp.int32)
         answer = spans[jax.random.randint(place, (), 0, jnp.maximum(count, 1), jnp.int32)]
-        aimed = (u >= self.negatives + self.roam * (1 - self.negatives)) & (count > 0)
-        last = jnp.maximum(length - width, 0)
-        low = jnp.where(aimed, jnp.clip(answer[1] - width + 1, 0, last), 0)
-        high = jnp.where(aimed, jnp.clip(answer[0], low, jnp.maximum(last, low)), last)
-        begin = jax.random.randint(where, (), low, high + 1, jnp.int32)
-        inside = jnp.arange(width, dtype=jnp.int32) < length - begin
+        along = (u - self.negatives) / max(1 - self.negatives, 1e-6)  # of the windows of the own passage
+        low, high, shorn = self._part(spans, pool.length[passage], jax.random.fold_in(where, 1))
+        shorn = shorn & (along >= self.roam) & (along < self.roam + self.shorn) & ~foreign
+        low, high = jnp.where(shorn, low, 0), jnp.where(shorn, high, pool.length[passage])
+        aimed = (along >= self.roam) & (count > 0) & ~foreign & ~shorn
+        last = jnp.maximum(high - width, low)
+        least = jnp.where(aimed, jnp.clip(answer[1] - width + 1, 0, last), low)
+        most = jnp.where(aimed, jnp.clip(answer[0], least, jnp.maximum(last, least)), last)
+        begin = jax.random.randint(where, (), least, most + 1, jnp.int32)
+        inside = jnp.arange(width, dtype=jnp.int32) < high - begin
         cut = lambda v: jnp.where(inside, jax.lax.dynamic_slice(v, (pool.offset[passage] + begin,), (width,)), 0)
         text = jax.tree.map(cut, pool.passages)
         asked = jax.tree.map(lambda v: v[question], pool.questions)
         relative = spans - begin
-        whole = (spans[:, 0] >= 0) & (relative[:, 0] >= 0) & (relative[:, 1] < width) & ~foreign
+        whole = (spans[:, 0] >= 0) & (relative[:, 0] >= 0) & (relative[:, 1] < width) & ~foreign & ~shorn
         mark = lambda at: jnp.max(jnp.where(whole[:, None], jax.nn.one_hot(at, width, dtype=jnp.float32), 0), axis=0)
         return Batch(
             self._hidden(asked, hide_q), self._hidden(text, hide_p), mark(relative[:, 0]), mark(relative[:, 1])
         )
+
+    @staticmethod
+    def _part(spans: Array, length: Array, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
+        """The tokens before all places of the answer or after, one of them at random, and whether they are enough."""
+        real = spans[:, 0] >= 0
+        before = jnp.min(jnp.where(real, spans[:, 0], length))
+        after = jnp.max(jnp.where(real, spans[:, 1] + 1, 0))
+        first = (jax.random.bernoulli(key) & (before >= SHORN)) | (length - after < SHORN)
+        low, high = jnp.where(first, 0, after), jnp.where(first, before, length)
+        return low, high, (high - low >= SHORN) & jnp.any(real)
 
     def _hidden(self, coded: Coded, key: PRNGKeyArray) -> Coded:
         ids = jnp.asarray(coded.ids)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -13,50 +13,16 @@ from jaxtyping import PRNGKeyArray
 
 from jaxkit.core import checks
 from jaxkit.learn import checkpoint as store
-from jaxkit.reading import decode, metrics, model, windows
+from jaxkit.reading import explain, metrics, model, windows
 from jaxkit.reading import train as training
+from jaxkit.reading.answers import Answer, ranked
 from jaxkit.reading.data import Dataset, Example, Passage
-from jaxkit.reading.encode import Vocabulary, initial_embedding, lac_table, pad
-from jaxkit.reading.pool import QUESTION, build, neighbours
+from jaxkit.reading.encode import Vocabulary, initial_embedding, lac_table
+from jaxkit.reading.pool import build, neighbours
+from jaxkit.reading.vectors import Vectors
 
 FILE = "reader.safetensors"
 LAC_ROWS = 6000  # of LAC's most frequent characters that every vocabulary holds
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer(Mapping):
-    """An answer and where it stands; also a mapping with the keys of the former transformers pipeline.
-
-    Attributes:
-        text: The answer: `passages[passage][start:end]`; empty if there is none.
-        start: First character.
-        end: One past the last.
-        score: What the vote gave it.
-        passage: Index of the passage in which it scored highest; None if there is no answer.
-        probability: Highest probability that any passage answers.
-        support: Passages that voted for it.
-    """
-
-    text: str
-    start: int = 0
-    end: int = 0
-    score: float = 0.0
-    passage: int | None = None
-    probability: float = 0.0
-    support: tuple[int, ...] = ()
-
-    def __getitem__(self, key: str) -> Any:
-        """`answer`, `score`, `start` or `end`."""
-        return {"answer": self.text, "score": self.score, "start": self.start, "end": self.end}[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(("answer", "score", "start", "end"))
-
-    def __len__(self) -> int:
-        return 4
-
-    def __bool__(self) -> bool:
-        return bool(self.text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +68,9 @@ class Reader:
         recipe: training.Recipe | None = None,
         min_count: int = 2,
         words: bool | None = None,
-        vectors: Callable[[Vocabulary, int], np.ndarray] | None = None,
+        embedding: Callable[[Vocabulary, int], np.ndarray] | None = None,
+        vectors: Vectors | None = None,
+        start: "Reader | None" = None,
         longest: int = 40,
         dev_size: int = 200,
         progress: bool = False,
@@ -123,7 +91,10 @@ class Reader:
             recipe: How to train.
             min_count: Least occurrences of a token in the vocabulary.
             words: Whether to use jieba's words; where it is installed by default.
-            vectors: First embedding, of (vocabulary, width); LAC's character vectors by default, where jieba is.
+            embedding: First embedding, of (vocabulary, width); LAC's character vectors by default, where jieba is.
+            vectors: Fixed word vectors to add (`read_vectors`): their words are read too, and of the training set's
+                only those with `min_count` occurrences have an embedding of their own.
+            start: Go on from this reader's weights, with its vocabulary and its net, instead of beginning anew.
             longest: Most tokens of an answer.
             dev_size: Questions a look.
             progress: Print a line a segment.
@@ -139,14 +110,11 @@ class Reader:
             ValueError: The data hold no answers, or training collapsed twice.
         """
         recipe = training.Recipe() if recipe is None else recipe
-        vocabulary = _vocabulary(train, min_count, words)
-        shape = {k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()}
-        config = model.Config(vocabulary=len(vocabulary), **shape)
         seed = int(jax.random.randint(jax.random.fold_in(key, 7), (), 0, 2**31 - 1, jnp.int32))
+        if start is None:
+            start = _untrained(train, key, seed, min_count, words, embedding, vectors, shape)
+        params, config, vocabulary = start.params, start.config, start.vocabulary
         pool = build(train, vocabulary, window=recipe.window, seed=seed)
-        params = training.network(config).init(jax.random.fold_in(key, 1))
-        table = (vectors or (lambda v, width: initial_embedding(v, width, seed)))(vocabulary, config.width)
-        params = params | {"embedding": jnp.asarray(table, jnp.float32)}
         part = None if dev is None else _some(dev, dev_size)
 
         def score(params: Any) -> float:
@@ -232,30 +200,7 @@ class Reader:
         pairs = [(q, [p] if isinstance(p, str) else list(p)) for q, p in pairs]
         found = windows.read(self.params, self.config, self.vocabulary, pairs, longest=self.longest, widest=widest)
         least = self.threshold if threshold is None else threshold
-        return [self._ranked(passages, f, top_k, least, vote) for (_, passages), f in zip(pairs, found, strict=True)]
-
-    def _ranked(
-        self, passages: Sequence[str], found: Sequence[windows.Found], top_k: int, threshold: float, vote: str
-    ) -> list[Answer]:
-        places: dict[tuple[int, str], tuple[float, int, int]] = {}
-        candidates: list[dict[str, float]] = []
-        for i, one in enumerate(found):
-            texts: dict[str, float] = {}
-            for score, a, b in one.candidates:
-                text = passages[i][a:b]
-                if score > texts.get(text, 0.0):
-                    texts[text], places[i, text] = score, (score, a, b)
-            candidates.append(texts)
-        probability = max((f.exists for f in found), default=0.0)
-        best = max((s for texts in candidates for s in texts.values()), default=0.0)
-        if best <= 0 or best < threshold:
-            return [Answer("", probability=probability, score=best)]
-        answers = []
-        for text, score, members in decode.vote(candidates, rule=vote)[:top_k]:
-            passage = max((i for i in members if (i, text) in places), key=lambda i: places[i, text][0])
-            _, a, b = places[passage, text]
-            answers.append(Answer(text, a, b, score, passage, probability, tuple(members)))
-        return answers
+        return [ranked(passages, f, top_k, least, vote) for (_, passages), f in zip(pairs, found, strict=True)]
 
     def evaluate(
         self,
@@ -280,13 +225,20 @@ class Reader:
         answers = self.answer_batch(pairs, threshold=threshold, vote=vote, widest=widest)
         return metrics.score([a[0].text for a in answers], [e.answers for e in examples], metric)
 
-    def existence(self, examples: Iterable[Example]) -> tuple[np.ndarray, np.ndarray]:
-        """For every passage of the examples, the score of its best span, and whether it truly answers."""
+    def existence(self, examples: Iterable[Example], *, by: str = "span") -> tuple[np.ndarray, np.ndarray]:
+        """For every passage of the examples, how sure the reader is that it answers, and whether it truly does.
+
+        Args:
+            examples: A `Dataset`, or examples.
+            by: `"span"`: score of its best span; `"head"`: what the head for existence says alone.
+        """
+        checks.one_of("by", by, ("span", "head"))
         examples = list(examples)
         pairs = [(e.question, [p.text for p in e.passages]) for e in examples]
         found = windows.read(self.params, self.config, self.vocabulary, pairs, longest=self.longest)
-        best = [f.candidates[0][0] if f.candidates else 0.0 for one in found for f in one]
-        return np.array(best), np.array([bool(p.spans) for e in examples for p in e.passages])
+        best = lambda f: f.candidates[0][0] if f.candidates else 0.0
+        sure = [best(f) if by == "span" else f.exists for one in found for f in one]
+        return np.array(sure), np.array([bool(p.spans) for e in examples for p in e.passages])
 
     def calibrated(self, dev: Iterable[Example]) -> "Reader":
         """The reader with the threshold that best parts passages that answer from others that share words.
@@ -325,33 +277,11 @@ class Reader:
         Returns:
             Shape `(len(passage),)`: zero at white space; all zero where there is nothing to read.
         """
-        coded, cutting = self.vocabulary.encode(passage)
-        asked, _ = self.vocabulary.encode(question)
-        result = np.zeros(len(passage), np.float32)
-        if not len(cutting) or not len(asked.ids):
-            return result
-        bucket = next((b for b in windows.BUCKETS if len(cutting) <= b), windows.BUCKETS[-1])
-        row = lambda c, n, keep: jax.tree.map(lambda v: jnp.asarray(v)[None], pad(c, n, keep=keep))
-        slope = _slope(self.config, self.longest)(self.params, row(asked, QUESTION, "end"), row(coded, bucket, "start"))
-        for value, a, b in zip(np.asarray(slope), cutting.start, cutting.end, strict=False):
-            result[a:b] = value
-        return result
+        return explain.saliency(self.params, self.config, self.vocabulary, self.longest, question, passage)
 
     def places(self, question: str, passage: str) -> tuple[list[str], np.ndarray, np.ndarray, float]:
         """The tokens of a passage (its first 256), how probable start and end are at each, and existence."""
-        coded, cutting = self.vocabulary.encode(passage)
-        asked, _ = self.vocabulary.encode(question)
-        size = min(len(cutting), windows.BUCKETS[-1])
-        if not size or not len(asked.ids):
-            return cutting.words()[:size], np.zeros(size), np.zeros(size), 0.0
-        bucket = next(b for b in windows.BUCKETS if size <= b)
-        row = lambda c, n, keep: jax.tree.map(lambda v: jnp.asarray(v)[None], pad(c, n, keep=keep))
-        net = training.network(self.config)
-        logits = jax.jit(net.apply)(self.params, row(asked, QUESTION, "end"), row(coded, bucket, "start"))
-        bare = dataclasses.replace(logits, exists=jnp.full_like(logits.exists, jnp.inf))  # places apart from existence
-        start, end, _ = model.probabilities(bare, self.config.head)
-        exists = float(jax.nn.sigmoid(logits.exists)[0])
-        return cutting.words()[:size], np.asarray(start[0, :size]), np.asarray(end[0, :size]), exists
+        return explain.places(self.params, self.config, self.vocabulary, self.longest, question, passage)
 
     def save(self, folder: str | Path) -> Path:
         """Write the reader into a folder, as one file that knows whether it is whole."""
@@ -395,6 +325,30 @@ def auc(score: np.ndarray, right: np.ndarray) -> float:
     return float((ranks[right].sum() - n * (n + 1) / 2) / max(n * m, 1))
 
 
+def _untrained(
+    train: Dataset,
+    key: PRNGKeyArray,
+    seed: int,
+    min_count: int,
+    words: bool | None,  # noqa: FBT001
+    embedding: Callable[[Vocabulary, int], np.ndarray] | None,
+    vectors: Vectors | None,
+    shape: dict[str, Any],
+) -> Reader:
+    """A reader before its first step."""
+    learned = _vocabulary(train, min_count, words)
+    vocabulary = learned if vectors is None else learned.with_keys(vectors.keys)
+    shape = {k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()}
+    if vectors is not None:
+        shape |= {"learned": len(learned), "vectors": vectors.table.shape[1]}
+    config = model.Config(vocabulary=len(vocabulary), **shape)
+    params = training.network(config).init(jax.random.fold_in(key, 1))
+    table = (embedding or (lambda v, width: initial_embedding(v, width, seed)))(learned, config.width)
+    params |= {"embedding": jnp.asarray(table, jnp.float32)}
+    params |= {} if vectors is None else {"vectors": jnp.asarray(vectors.rows(vocabulary))}
+    return Reader(params, config, vocabulary)
+
+
 def _vocabulary(train: Dataset, min_count: int, words: bool | None) -> Vocabulary:  # noqa: FBT001
     texts = dict.fromkeys(p.text for e in train for p in e.passages)
     lac = lac_table()
@@ -411,19 +365,3 @@ def _some(data: Dataset, count: int) -> Dataset:
 
 def _plain(config: model.Config) -> dict[str, Any]:
     return {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}  # pyright: ignore[reportArgumentType]
-
-
-def _slope(config: model.Config, longest: int) -> Callable[..., Any]:
-    net = training.network(config)
-
-    def value(emphasis: Any, params: Any, question: Any, passage: Any) -> Any:
-        start, end, _ = model.probabilities(net.apply(params, question, passage, emphasis=emphasis), config.head)
-        score, _, _ = decode.spans(start, end, longest=longest, count=1)
-        return jnp.log(jnp.maximum(score[0, 0], 1e-30))
-
-    @jax.jit
-    def slope(params: Any, question: Any, passage: Any) -> Any:
-        ones = jnp.ones(passage.match.shape, jnp.float32)
-        return jax.grad(value)(ones, params, question, passage)[0]
-
-    return slope

@@ -23,6 +23,7 @@ HALF_WIDTH = {code: code - 65248 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0
 NUMERALS = frozenset("〇零一二三四五六七八九十百千万亿兩两几数")
 STOPS, PAUSES = frozenset("。！？.!?;；…"), frozenset(",，、:：-—–~～/·")
 OPENS, CLOSES = frozenset("([{（【《〈「『“‘<\"'"), frozenset(")]}）】》〉」』”’>")
+ENDINGS = "ations ation ating ated ates ings ing ies ied ers er est ed es ly al e s y".split()  # the longest first
 KINDS = 18  # of `kind`: 0 is padding
 TAGS = ("x", "nr", "ns", "nt", "nz", "n", "v", "a", "d", "m", "q", "t", "r", "p", "c", "u", "f", "i", "eng", "other")
 TAG_CODES = 1 + 4 * len(TAGS)  # 0: no word known; else 1 + 4 * part of speech + place (inside, begin, end, both)
@@ -94,6 +95,14 @@ def vocabulary_key(token: str) -> str:
     """The form under which a token is looked up in a vocabulary: a long number counts by its length alone."""
     token = normal(token)
     return f"#{min(len(token), 8)}" if token.isdecimal() and len(token) > 1 else token
+
+
+def stem(token: str) -> str:
+    """A word without its English ending, roughly: enough to see that "founded" and "founding" are one word."""
+    if not token.isascii() or len(token) < 5:
+        return token
+    ending = next((e for e in ENDINGS if token.endswith(e) and len(token) - len(e) >= 3), "")
+    return token[: len(token) - len(ending)]
 
 
 def fingerprint(token: str) -> int:

@@ -36,7 +36,8 @@ class Recipe:
         batch: Windows a step.
         window: Tokens a window.
         negatives: Share of windows from other passages.
-        roam: Share of windows anywhere in the same passage.
+        roam: Of the others, share anywhere in the passage.
+        shorn: Of the others, share from which the answer was cut.
         hide: Share of tokens whose name is hidden.
         average: Decay of the averaged weights, which are the ones that answer; 0 for none.
         chunk: Steps between two looks.
@@ -49,6 +50,7 @@ class Recipe:
     window: int = 128
     negatives: float = 0.4
     roam: float = 0.2
+    shorn: float = 0.0
     hide: float = 0.05
     average: float = 0.999
     chunk: int = 200
@@ -108,18 +110,19 @@ def optimizer(recipe: Recipe, total: Array | int) -> optax.GradientTransformatio
 def network(config: model.Config) -> nets.Net:
     """The net as plain functions."""
     example = lambda n: Coded(*[jnp.zeros((1, n), jnp.int32)] * 5)
-    return nets.plain(model.DGCNN(config), example(QUESTION), example(64))
+    net = nets.plain(model.DGCNN(config), example(QUESTION), example(64))
+    return nets.Net(jax.jit(net.init), net.apply)  # compiled, the net itself is not computed for its first weights
 
 
 def segment(config: model.Config, recipe: Recipe, devices: Sequence[Any] | None = None) -> Callable[..., Any]:
-    """The compiled program of `recipe.chunk` steps: `(params, moments, sampler, key, total) -> Fit`.
+    """The compiled program of `recipe.chunk` steps: `(params, moments, sampler, key, total, frozen) -> Fit`.
 
     With `devices` every batch is cut over them.
     """
     net = network(config)
 
-    def loss(params: Any, batch: Batch, key: Array) -> tuple[Array, dict[str, Array]]:
-        logits = net.apply(params, batch.question, batch.passage, key)
+    def loss(params: Any, batch: Batch, key: Array, frozen: Any) -> tuple[Array, dict[str, Array]]:
+        logits = net.apply(params | frozen, batch.question, batch.passage, key)
         value, parts = model.loss(logits, batch.start, batch.end, config.head)
         positive = (jnp.max(batch.start, axis=1) > 0).astype(jnp.float32)
         sure = jax.nn.sigmoid(logits.exists)
@@ -128,15 +131,15 @@ def segment(config: model.Config, recipe: Recipe, devices: Sequence[Any] | None 
 
     layout = scale.layout(devices)
 
-    def run(params: Any, moments: Any, sampler: Sampler, key: Array, total: Array) -> Any:
-        method = optimizer(recipe, total)
+    def run(params: Any, moments: Any, sampler: Sampler, key: Array, total: Array, frozen: Any) -> Any:
+        method, own = optimizer(recipe, total), lambda params, batch, key: loss(params, batch, key, frozen)
         with layout.spreading():
-            return fit(loss, params, sampler, optimizer=method, steps=recipe.chunk, key=key, opt_state=moments)
+            return fit(own, params, sampler, optimizer=method, steps=recipe.chunk, key=key, opt_state=moments)
 
     compiled = jax.jit(run)
 
-    def call(params: Any, moments: Any, sampler: Sampler, key: Array, total: Array) -> Any:
-        return compiled(*layout.place((params, moments, sampler, key, total)))
+    def call(*arguments: Any) -> Any:
+        return compiled(*layout.place(arguments))
 
     return call
 
@@ -197,69 +200,94 @@ def train(
     """
     checks.require((steps is None) != (minutes is None), "steps", "be given, or `minutes`, not both", "it is not so")
     run = segment(config, recipe, devices)
-    first: Any = optimizer(recipe, 1).init(params)
-    here = Progress(params, first.average, first, jnp.int32(0), params, jnp.float32(-1))
-    plan: dict[str, Any] = {"total": steps, "spent": 0.0, "restarts": 0, "looks": []}
-    if folder is not None and resume:
-        found, meta, notes = store.newest(folder, lambda _: here)
-        for note in notes:
-            say(note)
-        if found is not None:
-            here, plan = found, meta["plan"] | ({} if steps is None else {"total": steps})
-            say(f"resumed at step {int(here.step)} of {plan['total'] or '?'}")
+    frozen = {name: params[name] for name in model.FROZEN if name in params}
+    begin = begun({name: value for name, value in params.items() if name not in frozen}, recipe)
+    here, plan = _resumed(folder if resume else None, begin, steps, say)
     history: list[dict[str, np.ndarray]] = []
-    fresh = True  # the first segment of a call compiles: it does not count for the estimate
     while plan["total"] is None or int(here.step) < plan["total"]:
-        begun, cpu = time.perf_counter(), time.process_time()
-        number = int(here.step)
-        sampler = Sampler(
-            pool, jax.random.fold_in(key, plan["restarts"]), jnp.int32(number), recipe.batch, recipe.window,
-            recipe.negatives, recipe.roam, recipe.hide,
-        )  # fmt: skip
-        noise = jax.random.fold_in(key, 1_000_003 + number)
-        # Before the length of the run is known the rate only warms up.
-        done = run(here.params, here.moments, sampler, noise, jnp.int32(plan["total"] or 1_000_000)).checked()
-        here = here._replace(
-            params=done.params, moments=done.opt_state, average=done.opt_state.average,
-            step=jnp.int32(number + recipe.chunk),
-        )  # fmt: skip
-        rows = jax.device_get({"loss": done.history, **done.metrics})
+        clock = time.perf_counter(), time.process_time()
+        here, rows = _moved(run, here, plan, recipe, pool, key, frozen)
+        cost = _booked(plan, clock, int(here.step), recipe.chunk, minutes, first=not history)
         history.append(rows)
-        lasted, cpu = time.perf_counter() - begun, time.process_time() - cpu
-        if plan["total"] is None and not fresh:
-            left = 60 * float(minutes or 0) - plan["spent"] - lasted
-            plan["total"] = int(here.step) + recipe.chunk * max(int(left / lasted), 0)
-        fresh = False
-        plan["spent"] += lasted
-        plan["cpu"] = plan.get("cpu", 0.0) + cpu
         at, total = int(here.step), plan["total"]
+        seen = ""
         if at >= recipe.chunk * 2 and 4 * at >= (total or 4 * at) and blind(rows, config.head, recipe.window):
-            here, plan = _again(here, plan, params, recipe)
+            checks.require(
+                plan["restarts"] < 1, "train", "be learnable", "training collapsed twice: every window looks alike"
+            )
+            here, plan = begin, plan | {"restarts": plan["restarts"] + 1, "looks": []}
             say("the pointers learned nothing: starting again with another order of the data")
-        elif score is not None and total is not None and _look(at, total, looks, recipe.chunk):
-            value = float(score(here.average))
-            plan["looks"].append([at, value])
-            if value >= float(here.best_score):
-                here = here._replace(best=here.average, best_score=jnp.float32(value))
         elif score is None:
             here = here._replace(best=here.average)
+        elif total is not None and _look(at, total, looks, recipe.chunk):
+            value = float(score(here.average | frozen))
+            plan["looks"].append([at, value])
+            seen = f"  dev {value:.2f}"
+            if value >= float(here.best_score):
+                here = here._replace(best=here.average, best_score=jnp.float32(value))
         means = "  ".join(f"{name} {float(np.mean(v)):.3f}" for name, v in rows.items())
-        seen = f"  dev {plan['looks'][-1][1]:.2f}" if plan["looks"] and plan["looks"][-1][0] == at else ""
-        say(f"step {at} of {total or '?'}  {means}  {cpu / recipe.chunk * 1e3:.0f} CPU ms a step{seen}")
+        say(f"step {at} of {total or '?'}  {means}  {cost:.0f} CPU ms a step{seen}")
         if folder is not None:
             store.store(folder, at, here, meta={"plan": plan})
     joined = {name: np.concatenate([h[name] for h in history]) for name in history[0]} if history else {}
-    return here.best, joined, plan | {"steps": int(here.step), "best": float(here.best_score)}
+    return here.best | frozen, joined, plan | {"steps": int(here.step), "best": float(here.best_score)}
+
+
+def begun(params: Any, recipe: Recipe) -> Progress:
+    """The state before the first step."""
+    moments: Any = optimizer(recipe, 1).init(params)
+    return Progress(params, moments.average, moments, jnp.int32(0), params, jnp.float32(-1))
+
+
+def _resumed(
+    folder: str | Path | None, begin: Progress, steps: int | None, say: Callable[[str], None]
+) -> tuple[Progress, dict[str, Any]]:
+    """State and plan of the newest checkpoint in `folder`; those of the beginning if there is none."""
+    plan: dict[str, Any] = {"total": steps, "spent": 0.0, "cpu": 0.0, "restarts": 0, "looks": []}
+    if folder is None:
+        return begin, plan
+    found, meta, notes = store.newest(folder, lambda _: begin)
+    for note in notes:
+        say(note)
+    if found is None:
+        return begin, plan
+    plan = meta["plan"] | ({} if steps is None else {"total": steps})
+    say(f"resumed at step {int(found.step)} of {plan['total'] or '?'}")
+    return found, plan
+
+
+def _moved(
+    run: Callable[..., Any], here: Progress, plan: dict[str, Any], recipe: Recipe, pool: Pool, key: Array, frozen: Any
+) -> tuple[Progress, dict[str, np.ndarray]]:
+    """The state after one more segment, and what was logged."""
+    number = int(here.step)
+    order = jax.random.fold_in(key, plan["restarts"])
+    drawn = {name: getattr(recipe, name) for name in ("window", "negatives", "roam", "hide", "shorn")}
+    sampler = Sampler(pool, order, jnp.int32(number), recipe.batch, **drawn)
+    noise = jax.random.fold_in(key, 1_000_003 + number)
+    total = jnp.int32(plan["total"] or 1_000_000)  # before the length of the run is known the rate only warms up
+    done = run(here.params, here.moments, sampler, noise, total, frozen).checked()
+    rows = jax.device_get({"loss": done.history, **done.metrics})
+    moved = {"params": done.params, "moments": done.opt_state, "average": done.opt_state.average}
+    return here._replace(**moved, step=jnp.int32(number + recipe.chunk)), rows
+
+
+def _booked(
+    plan: dict[str, Any], clock: tuple[float, float], at: int, chunk: int, minutes: float | None, *, first: bool
+) -> float:
+    """Add a segment's time to the plan, estimate the run's length if it is not known, and return CPU ms a step.
+
+    The first segment of a call compiles: it does not count for the estimate.
+    """
+    lasted, cpu = time.perf_counter() - clock[0], time.process_time() - clock[1]
+    if plan["total"] is None and not first:
+        left = 60 * float(minutes or 0) - plan["spent"] - lasted
+        plan["total"] = at + chunk * max(int(left / lasted), 0)
+    plan["spent"], plan["cpu"] = plan["spent"] + lasted, plan["cpu"] + cpu
+    return 1e3 * cpu / chunk
 
 
 def _look(at: int, total: int, looks: int, chunk: int) -> bool:
     """Whether a look at the dev score is due: `looks` of them, evenly, the last at the end."""
     due = lambda step: step * looks // max(total, 1)
     return at >= total or due(at) > due(at - chunk)
-
-
-def _again(here: Progress, plan: dict[str, Any], params: Any, recipe: Recipe) -> tuple[Progress, dict[str, Any]]:
-    checks.require(plan["restarts"] < 1, "train", "be learnable", "training collapsed twice: every window looks alike")
-    first: Any = optimizer(recipe, 1).init(params)
-    fresh = Progress(params, first.average, first, jnp.int32(0), params, jnp.float32(-1))
-    return fresh, plan | {"restarts": plan["restarts"] + 1, "looks": []}

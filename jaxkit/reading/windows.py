@@ -5,18 +5,16 @@ import functools
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
 from jaxkit.reading import decode, model
 from jaxkit.reading.encode import Coded, Vocabulary, pad
 from jaxkit.reading.pool import QUESTION
-from jaxkit.reading.tokens import Tokens
 from jaxkit.reading.train import network
 
 BUCKETS = (64, 128, 256)  # tokens a window
-BATCHES = (1, 32)  # windows a program: at most len(BUCKETS) * len(BATCHES) programs for any mix
+BATCHES = (1, 8)  # windows a program: at most len(BUCKETS) * len(BATCHES) programs for any mix
 SPANS = 8  # candidates a window
 
 
@@ -55,12 +53,15 @@ def cut(length: int, widest: int = BUCKETS[-1]) -> list[tuple[int, int]]:
 
 @functools.cache
 def program(config: model.Config, longest: int) -> tuple:
-    """The compiled reader of a batch: scores and places of the best spans, and existence."""
+    """The compiled reader of a batch: scores and places of the best spans, and existence.
+
+    Questions and passages are the five numbers of every token as one array, `(5, rows, tokens)`: one transfer each.
+    """
     net = network(config)
 
     @jax.jit
-    def read(params: PyTree, question: Coded, passage: Coded) -> tuple[Array, Array, Array, Array]:
-        logits = net.apply(params, question, passage)
+    def read(params: PyTree, question: Array, passage: Array) -> tuple[Array, Array, Array, Array]:
+        logits = net.apply(params, Coded(*question), Coded(*passage))
         start, end, exists = model.probabilities(logits, config.head)
         return *decode.spans(start, end, longest=longest, count=SPANS), exists
 
@@ -89,43 +90,30 @@ def read(
     Returns:
         For each pair, a `Found` a passage.
     """
-    coded: dict[str, tuple[Coded, Tokens]] = {}
-    for _, passages in pairs:
-        for text in passages:
-            if text not in coded:
-                coded[text] = vocabulary.encode(text)
-    questions = [pad(vocabulary.encode(q)[0], QUESTION, keep="end") for q, _ in pairs]
+    texts = dict.fromkeys(text for _, passages in pairs for text in passages)
+    coded = {text: vocabulary.encode(text) for text in texts}
+    numbers = {text: np.stack(jax.tree.leaves(c)) for text, (c, _) in coded.items()}
+    questions = [np.stack(jax.tree.leaves(pad(vocabulary.encode(q)[0], QUESTION, keep="end"))) for q, _ in pairs]
     todo: dict[int, list[Window]] = {bucket: [] for bucket in BUCKETS}
     for i, (_, passages) in enumerate(pairs):
         for j, text in enumerate(passages):
-            for begin, size in cut(len(coded[text][1]), widest) if np.any(questions[i].match) else []:
+            for begin, size in cut(len(coded[text][1]), widest) if np.any(questions[i]) else []:
                 bucket = next(b for b in BUCKETS if size <= b)
                 todo[bucket].append(Window(i, j, begin, size, bucket))
+    text_of = lambda w: pairs[w.pair][1][w.passage]
+    (run,) = program(config, longest)
+    parts = [part for windows in todo.values() for part in _batches(windows)]
+    # All batches are started before the first is waited for.
+    results = [run(params, *_stack(part, questions, [numbers[text_of(w)] for w in part])) for part in parts]
     found: dict[tuple[int, int], list[tuple[float, int, int]]] = {}
     exists: dict[tuple[int, int], float] = {}
-    (run,) = program(config, longest)
-    for bucket, windows in todo.items():
-        for part in _batches(windows):
-            rows = BATCHES[0] if len(part) == 1 else BATCHES[1]
-            question = _stack([questions[w.pair] for w in part], rows, QUESTION)
-            piece = lambda w: jax.tree.map(
-                lambda v: v[w.begin : w.begin + w.size], coded[pairs[w.pair][1][w.passage]][0]
-            )
-            passage = _stack([pad(piece(w), bucket) for w in part], rows, bucket)
-            score, first, last, there = jax.device_get(run(params, question, passage))
-            for row, w in enumerate(part):
-                at = (w.pair, w.passage)
-                cutting = coded[pairs[w.pair][1][w.passage]][1]
-                exists[at] = max(exists.get(at, 0.0), float(there[row]))
-                good = np.flatnonzero((score[row] > 0) & (last[row] < w.size))
-                found.setdefault(at, []).extend(
-                    (
-                        float(score[row, k]),
-                        int(cutting.start[w.begin + first[row, k]]),
-                        int(cutting.end[w.begin + last[row, k]]),
-                    )
-                    for k in good
-                )
+    for part, result in zip(parts, results, strict=True):
+        for w, score, first, last, there in zip(part, *map(np.asarray, result), strict=False):
+            at, cutting = (w.pair, w.passage), coded[text_of(w)][1]
+            exists[at] = max(exists.get(at, 0.0), float(there))
+            good = (score > 0) & (last < w.size)
+            begins, ends = cutting.start[w.begin + first[good]], cutting.end[w.begin + last[good]]
+            found.setdefault(at, []).extend(zip(score[good].tolist(), begins.tolist(), ends.tolist(), strict=True))
     ranked = lambda at: tuple(sorted(found.get(at, []), key=lambda c: (-c[0], c[1], c[2])))
     return [
         [Found(ranked((i, j)), exists.get((i, j), 0.0)) for j in range(len(passages))]
@@ -138,7 +126,14 @@ def _batches(windows: list[Window]) -> list[list[Window]]:
     return [windows[i : i + size] for i in range(0, len(windows), size)]
 
 
-def _stack(rows: Sequence[Coded], count: int, width: int) -> Coded:
-    """Rows as one batch, filled up with empty ones."""
-    empty = Coded(*[np.zeros(width, np.int32)] * 5)
-    return jax.tree.map(lambda *v: jnp.asarray(np.stack(v)), *rows, *[empty] * (count - len(rows)))
+def _stack(
+    part: Sequence[Window], questions: Sequence[np.ndarray], passages: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Questions and pieces of passages as a batch, filled up with empty rows."""
+    rows, fields = BATCHES[0] if len(part) == 1 else BATCHES[1], len(questions[0])
+    asked = np.zeros((fields, rows, QUESTION), np.int32)
+    text = np.zeros((fields, rows, part[0].bucket), np.int32)
+    for row, (w, passage) in enumerate(zip(part, passages, strict=True)):
+        asked[:, row] = questions[w.pair]
+        text[:, row, : w.size] = passage[:, w.begin : w.begin + w.size]
+    return asked, text

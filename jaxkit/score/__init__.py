@@ -34,3 +34,4 @@ from jaxkit.score.samplers import Samples as Samples
 from jaxkit.score.samplers import sample as sample
 from jaxkit.score.train import Trained as Trained
 from jaxkit.score.train import train as train
+from jaxkit.score.train import untrained as untrained

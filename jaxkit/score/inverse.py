@@ -12,54 +12,57 @@ from jaxkit.core import checks
 from jaxkit.score.model import Model, over
 
 Measure = Callable[[Array], Array]
-FEW = 8  # coordinates up to which a trace is taken exactly
 
 
 @dataclasses.dataclass(frozen=True)
 class _Guided:
-    """The denoiser of the posterior: `D + sigma^2 grad log p(observed | y)`."""
+    """The denoiser of the posterior: `D + sigma^2 D'^T H^T (noise^2 + sigma^2 H D'^T H^T)^-1 (observed - H D)`."""
 
     denoiser: Callable[[Any, Array, Array], Array]
     measure: Measure
     strength: float
+    moves: int
 
     def __call__(self, params: Any, y: Float[Array, "n ..."], sigma: Float[Array, " n"]) -> Float[Array, "n ..."]:
         weights, observed, noise = params
-        axes = lambda v: tuple(range(1, v.ndim))
-        width = noise**2 + sigma**2 * _mean_slope(lambda y: self.denoiser(weights, y, sigma), y)
-
-        def log_likelihood(y: Array) -> tuple[Array, Array]:
-            clean = self.denoiser(weights, y, sigma)
-            seen = self.measure(clean)
-            wrong = seen - jnp.broadcast_to(observed, seen.shape)
-            return jnp.sum(-0.5 * jnp.sum(wrong**2, axis=axes(wrong)) / width), clean
-
-        slope, clean = jax.grad(log_likelihood, has_aux=True)(y)
-        return clean + self.strength * over(sigma, y) ** 2 * slope
+        clean, pull = jax.vjp(lambda y: self.denoiser(weights, y, sigma), y)
+        seen, push = jax.linearize(self.measure, clean)
+        back = jax.linear_transpose(push, clean)
+        spread = lambda v: over(sigma, y) ** 2 * pull(back(v)[0])[0]
+        weight = _solve(lambda v: noise**2 * v + push(spread(v)), observed - seen, self.moves)
+        return clean + self.strength * spread(weight)
 
 
-def _mean_slope(denoise: Callable[[Array], Array], y: Float[Array, "n ..."]) -> Float[Array, " n"]:
-    """Trace of the denoiser's Jacobian over the number of coordinates: exact in few, by one probe in many."""
-    size, axes = y[0].size, tuple(range(1, y.ndim))
-    along = lambda v: jnp.sum(v * jax.jvp(denoise, (y,), (v,))[1], axis=axes)
-    if size <= FEW:
-        units = jnp.eye(size, dtype=y.dtype).reshape(size, 1, *y.shape[1:])
-        trace = sum((along(jnp.broadcast_to(u, y.shape)) for u in units), jnp.zeros(y.shape[0], y.dtype))
-    else:
-        trace = along(jax.random.rademacher(jax.random.key(0), y.shape, y.dtype))
-    return jax.lax.stop_gradient(jnp.clip(trace / size, 1e-4, 1.0))
+def _solve(apply: Callable[[Array], Array], right: Float[Array, "n ..."], moves: int) -> Float[Array, "n ..."]:
+    """A few steps of conjugate gradients, datum by datum; a datum stops where the matrix is not positive."""
+    axes = tuple(range(1, right.ndim))
+    dot = lambda a, b: jnp.sum(a * b, axis=axes)
+    tiny = jnp.finfo(right.dtype).tiny
+    found, rest, along, size = jnp.zeros_like(right), right, right, dot(right, right)
+    for _ in range(moves):
+        image = apply(along)
+        bend = dot(along, image)
+        step = jnp.where(bend > tiny, size / jnp.where(bend > tiny, bend, 1), 0)
+        found, rest = found + over(step, right) * along, rest - over(step, right) * image
+        after = dot(rest, rest)
+        # A system that is solved, or no longer positive, keeps its solution: both of its steps are zero from here on.
+        go = (bend > tiny) & (size > tiny)
+        along = jnp.where(over(go, right), rest + over(after / jnp.where(go, size, 1), right) * along, 0)
+        size = after
+    return found
 
 
 def condition(
-    model: Model, measure: Measure, observed: Array, *, noise: ArrayLike = 0.05, strength: float = 1.0
+    model: Model, measure: Measure, observed: Array, *, noise: ArrayLike = 0.05, strength: float = 1.0, moves: int = 5
 ) -> Model:
     """The denoiser of data of which a measurement is known: it goes into every sampler in place of the model.
 
-    Bayes' rule adds the score of `p(observed | y)`. Given noisy data `y`, the clean data scatter around the denoised
-    ones with the covariance `sigma^2 D'(y)` (Tweedie's identity of second order). With its mean over the coordinates,
-    `r^2`, `log p(observed | y) = -|measure(D(y)) - observed|^2 / 2 (noise^2 + r^2)`, differentiated through the
-    denoiser. For normal data and a measurement of some of their coordinates this is exact; where a measurement must
-    choose among separate modes it is an approximation, and the weights of the modes come out too equal.
+    Given noisy data `y`, the clean data scatter around the denoised ones `D(y)` with the covariance `sigma^2 D'(y)`
+    (Tweedie's identity of second order). If they do so normally, their mean given the measurement, `H` to first order,
+    is that of linear regression: `D + sigma^2 D'^T H^T (noise^2 + sigma^2 H D'^T H^T)^-1 (observed - H D)`. The system
+    is solved by a few conjugate gradients, each a derivative backwards through the denoiser. For normal data and
+    linear measurements this is exact; where a measurement must choose among separate modes it is an approximation,
+    and the weights of the modes come out too equal.
 
     Args:
         model: A denoiser.
@@ -67,7 +70,8 @@ def condition(
             A mask gives inpainting, a blur deblurring, a block mean super-resolution.
         observed: The measurement of each datum to draw, of `measure`'s shape; a leading axis of 1 is shared by all.
         noise: Standard deviation of the measurement's noise.
-        strength: Factor of the gradient; above 1 the measurement is obeyed more closely than it deserves.
+        strength: Factor of the correction; above 1 the measurement is obeyed more closely than it deserves.
+        moves: Conjugate gradients: the price of an evaluation grows by a backward pass with each.
 
     Returns:
         A `Model`, differentiable with respect to `observed` too.
@@ -85,8 +89,8 @@ def condition(
         True
 
     References:
-        Chung et al. (2023), Diffusion posterior sampling; Boys et al. (2023), Tweedie moment projected diffusions, for
-        the width.
+        Rozet et al. (2024), Learning diffusion priors from observations by expectation maximization (moment matching);
+        Boys et al. (2023), Tweedie moment projected diffusions; Chung et al. (2023), Diffusion posterior sampling.
     """
     checks.positive("noise", noise)
     dtype = jnp.result_type(model.mean)
@@ -94,4 +98,4 @@ def condition(
     wanted = jax.eval_shape(measure, jax.ShapeDtypeStruct((1, *model.shape), dtype)).shape
     checks.shape("observed", seen, ("n", *wanted[1:]))
     params = (model.params, seen, jnp.asarray(noise, dtype))
-    return Model(params, model.mean, model.variance, _Guided(model.apply, measure, strength), model.shape)
+    return Model(params, model.mean, model.variance, _Guided(model.apply, measure, strength, moves), model.shape)

@@ -94,13 +94,13 @@ class Blind:
 
 @dataclasses.dataclass(frozen=True)
 class Distance:
-    """The energy `1/2 |y - F(y)|^2`: half the squared distance of `y` from what a network makes of it.
+    """The energy `1/2 |y - D(y)|^2`: half the squared distance of `y` from what a denoiser makes of it.
 
-    Its gradient is `(1 - F'(y)^T) (y - F(y))`: where `F` denoises, that is near the residual of the denoiser. The
-    network sees its input at unit variance, and starts at the mean, where the energy is a parabola.
+    Its gradient is `(1 - D'(y)^T) (y - D(y))`: where `D` denoises, that is near the residual of the denoiser. `D` has
+    EDM's factors at the noise level that `y` itself shows, see `noise_in`, so that one energy serves all levels.
 
     Attributes:
-        net: `F`, of the data's shape.
+        net: The network in `D`, of the data's shape.
         mean: Mean of the data.
         sd: Standard deviation of the data.
     """
@@ -111,11 +111,27 @@ class Distance:
 
     def __call__(self, params: Any, y: Float[Array, "n ..."]) -> Float[Array, " n"]:
         """The energy of each datum."""
-        y, axes = y - self.mean, tuple(range(1, y.ndim))
-        size = jnp.sqrt(jnp.mean(y**2, axis=axes) + self.sd**2)
-        # How loud the datum is tells how much noise there is in it: the network is told what it could see.
-        inner = self.net.apply(params, y / over(size, y), 0.25 * jnp.log(size / self.sd))
-        return 0.5 * jnp.sum((y - self.sd * inner) ** 2, axis=axes)
+        y = y - self.mean
+        sigma = noise_in(y, self.sd)
+        skip, out, into = _factors(sigma, self.sd)
+        inner = self.net.apply(params, over(into, y) * y, 0.25 * jnp.log(sigma))
+        rest = over(1 - skip, y) * y - over(out, y) * inner
+        return 0.5 * jnp.sum(rest**2, axis=tuple(range(1, y.ndim)))
+
+
+def noise_in(y: Float[Array, "n ..."], sd: float) -> Float[Array, " n"]:
+    """A rough, smooth estimate of the noise in data of standard deviation `sd`, from the data alone.
+
+    Pictures show it in differences of differences of neighbouring pixels, which vanish for smooth ones and have the
+    variance 4 sigma^2 for noise; points only in how far out they are.
+    """
+    least = 0.02 * sd
+    if y.ndim == 4 and min(y.shape[1:3]) > 1:
+        rows = y[:, 1:] - y[:, :-1]
+        square = 0.25 * jnp.mean((rows[:, :, 1:] - rows[:, :, :-1]) ** 2, axis=(1, 2, 3))
+    else:
+        square = jnp.mean(y**2, axis=tuple(range(1, y.ndim)))
+    return jnp.sqrt(square + least**2)
 
 
 @dataclasses.dataclass(frozen=True)

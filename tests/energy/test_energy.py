@@ -9,6 +9,7 @@ import pytest
 import jaxkit as jk
 from jaxkit import energy as en
 from jaxkit.energy import latent
+from jaxkit.learn.datasets.toys import mixture
 
 WRONG = {0.0: (0.0, 0.0), 0.5: (0.0, 0.0), 0.8: (0.01, 0.02), 0.9: (0.16, 0.20)}
 
@@ -142,6 +143,43 @@ def moments(kind, generator, key):
     run = jk.sample(kind(target, generator), jnp.ones((1000, 1)), step=0.3, steps=600, warmup=100, thin=3, key=key)
     x = generator(run.checked().xs, None)
     return float(x.mean()), float(x.var())
+
+
+def test_negatives_are_fresh_moved_and_kept_in_their_shares(key):
+    """Points in a steep bowl at 3, clipped to the box: the moved ones fall to its near edge, the kept ones stay."""
+    bowl = lambda w, x: w * jnp.sum((x - 3) ** 2, axis=1)
+    fake = jnp.zeros((100, 2))
+    make = en.Negatives(fresh=0.2, moved=0.5, moves=20, step=0.05, box=(-1.0, 1.0))
+    out = np.asarray(make.of(bowl, jnp.asarray(20.0), fake, key))
+    np.testing.assert_array_equal(out[50:], 0)
+    np.testing.assert_array_equal(out[:50], 1)
+    still = np.asarray(make._replace(moved=0.0).of(bowl, jnp.asarray(20.0), fake, key))
+    np.testing.assert_array_equal(still[20:], 0)
+    assert -1 <= still[:20].min() < -0.8
+    assert 0.8 < still[:20].max() <= 1
+
+
+def test_the_game_with_negatives_also_counts_their_gradients(key):
+    """A plane of slope w has the gradient w everywhere: the penalty counts it once a side."""
+    plane = lambda w, x: w * x[:, 0]
+    apart = lambda w, z: w + 0 * z[:, :1]
+    players, real = {"energy": jnp.asarray(2.0), "generator": jnp.asarray(0.5)}, jnp.ones((8, 1))
+    kept = en.Negatives(fresh=0.0, moved=0.0)
+    loss = lambda negatives: float(
+        en.game(plane, apart, latent=1, penalty=0.25, negatives=negatives)["energy"](players, real, key)[0]
+    )
+    assert loss(None) == pytest.approx(2 * (1 - 0.5) + 0.25 * 4)
+    assert loss(kept) == pytest.approx(2 * (1 - 0.5) + 0.25 * 8)
+
+
+@pytest.mark.slow
+def test_momentum_spoils_the_game_of_digging():
+    angles = 2 * np.pi * np.arange(5) / 5
+    law = mixture(np.stack([np.cos(angles), np.sin(angles)], 1), 0.1, name="five pits", box=2.0)
+    modes, good = en.by_momentum(law, (0.0, 0.9), steps=1400, seeds=2)
+    assert modes.shape == good.shape == (2, 2)
+    assert modes[0].min() == 5
+    assert good[0].min() > 0.8 > good[1].max()
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn
 
 from jaxkit.learn import nets
+from jaxkit.learn.nets import unet
 
 
 def agree(ours, theirs, x, key):
@@ -106,3 +107,24 @@ def test_networks_for_pictures(key, dtype):
     assert float(jnp.abs(made).max()) <= 1
     assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(gradient))
     assert float(jnp.abs(gradient["down0"]["kernel"]).max()) > 0
+
+
+def test_group_norm_takes_a_scale_and_a_shift_of_each_picture(key):
+    x = jax.random.normal(key, (3, 4, 5, 6)) + 2.0
+    scale, shift = jax.random.normal(key, (2, 3, 6))
+    layer = nets.GroupNorm(3)
+    params = {"params": {"scale": jnp.arange(1.0, 7.0), "bias": jnp.arange(6.0)}}
+    plain = layer.apply(params, x)
+    wanted = plain * (1 + scale[:, None, None]) + shift[:, None, None]
+    assert jnp.allclose(layer.apply(params, x, scale, shift), wanted)
+    assert jnp.allclose(layer.apply(params, x, None, shift), plain + shift[:, None, None])
+
+
+def test_join_is_the_product_of_joined_channels(key):
+    coarse, fine = jax.random.normal(key, (2, 3, 4, 5)), jax.random.normal(key, (2, 6, 8, 3))
+    join = unet.Join(7)
+    params = join.init(key, coarse, fine)["params"]
+    joined = jnp.concatenate([nets.upsample(coarse), fine], -1)
+    params = params | {"bias": jnp.arange(7.0)}
+    wanted = nets.Dense(7).apply({"params": params}, joined)
+    assert jnp.allclose(join.apply({"params": params}, coarse, fine), wanted)

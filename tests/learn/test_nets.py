@@ -57,6 +57,15 @@ def test_spectral_norm_and_its_gradient(key):
     assert 0.97 < float(spectral_norm(matrix) / top(matrix)) <= 1 + 1e-12
 
 
+def test_frequencies_are_seen_beside_the_first_input(key):
+    x, z = jax.random.normal(key, (3, 2)), jnp.ones((3, 1))
+    net = nets.plain(nets.MLP((1,), frequencies=(2.0, 5.0)), x, z)
+    params = net.init(key)
+    plain = nets.plain(nets.MLP((1,)), jnp.zeros((3, 11)))
+    seen = jnp.concatenate([x, jnp.sin(2 * x), jnp.sin(5 * x), jnp.cos(2 * x), jnp.cos(5 * x), z], axis=1)
+    np.testing.assert_allclose(net.apply(params, x, z), plain.apply(params, seen), rtol=1e-12)
+
+
 def test_a_spectral_mlp_is_lipschitz(key):
     x = jax.random.normal(key, (64, 3))
     net = nets.plain(nets.MLP((32, 32, 1), activation="leaky_relu", spectral=True, scalar=True), x)

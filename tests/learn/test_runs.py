@@ -136,6 +136,7 @@ class TestLog:
         np.testing.assert_allclose(rows[1]["loss"], np.mean(found.history[7:]), rtol=1e-12)
         np.testing.assert_allclose(rows[0]["size"], np.mean(found.metrics["size"][:7]), rtol=1e-12)
         assert rows[0]["steps_per_second"] > 0
+        assert rows[0]["cpu_seconds"] > 0
 
     def test_a_resumed_log_has_every_row_once(self, tmp_path):
         train(14, checkpoint=tmp_path / "c", log=tmp_path)
@@ -162,7 +163,7 @@ class TestLog:
         run = types.SimpleNamespace(log=note("log"), finish=note("finish"))
         monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **k: note("init")(**k) or run))
         train(14, log=runlog.TensorBoard("x"))
-        assert [name for name, *_ in said] == ["text", *["scalar"] * 6, "close"]
+        assert [name for name, *_ in said] == ["text", *["scalar"] * 8, "close"]
         assert said[1][1][::2] == ("loss", 7)
         said.clear()
         train(14, log=runlog.WandB("p", mode="offline"))

@@ -83,3 +83,24 @@ def test_noise_only_with_a_key_and_closed_gates_pass(key):
     assert np.any(np.asarray(apply(params, x, mask, jax.random.key(3))) != np.asarray(apply(params, x, mask)))
     closed = [params[0] | {"bias": jnp.array([0.0] * 4 + [-1e3] * 4)}]
     np.testing.assert_allclose(apply(closed, x, mask), x, atol=1e-12)
+
+
+def test_products_with_their_own_derivatives_are_products(key):
+    x, kernel = jax.random.normal(key, (2, 5, 3)), jax.random.normal(jax.random.key(1), (3, 4))
+    value = lambda product: lambda x, k: jnp.sum(jnp.sin(product(x, k)))
+    ours, theirs = (jax.grad(value(f), argnums=(0, 1))(x, kernel) for f in (text.product, jnp.matmul))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), ours, theirs)
+    value = lambda shifted: lambda x, b: jnp.sum(jnp.sin(shifted(x, b)))
+    plain = lambda x, b: x + b[None, None, :]
+    ours, theirs = (jax.grad(value(f), argnums=(0, 1))(x, kernel[:, 0]) for f in (text.shifted, plain))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), ours, theirs)
+    np.testing.assert_array_equal(jax.grad(lambda x: jnp.sum(jnp.sin(text.settled(x))))(x), jnp.cos(x))
+
+
+def test_what_is_the_same_everywhere_need_not_be_repeated(key):
+    x, same = jax.random.normal(key, (2, 6, 3)), jax.random.normal(jax.random.key(1), (2, 4))
+    mask = jnp.arange(6)[None, :] < jnp.array([6, 4])[:, None]
+    pool = nets.AttentionPool()
+    wide = jnp.concatenate([x, jnp.broadcast_to(same[:, None], (2, 6, 4))], axis=-1)
+    params = pool.init(key, wide, mask)
+    np.testing.assert_allclose(pool.apply(params, x, mask, same), pool.apply(params, wide, mask), atol=1e-12)

@@ -51,6 +51,27 @@ def test_negatives_share_words_and_hold_no_answer(small):
     assert 0.3 < share < 0.6  # 0.6 of own passages, a fifth of those anywhere, a fifth of questions without answer
 
 
+def test_shorn_windows_speak_of_the_subject_and_hold_no_answer(small):
+    batch = jax.device_get(draw(sampler(small, negatives=0.0, roam=0.0, shorn=1.0, size=32), 0))
+    answers = [small[1].encode(a)[0].match for e in small[0] for a in e.answers]
+    whole = jax.device_get(draw(sampler(small, negatives=0.0, roam=0.0, size=32), 0))
+    joined = lambda codes: " ".join(map(str, codes))
+    shorn = 0
+    for b in range(32):
+        if not np.any(whole.start[b]):
+            continue  # a question without an answer, or one whose answer is all there is
+        first, last = np.argmax(whole.start[b]), np.argmax(whole.end[b])
+        answer = whole.passage.match[b, first : last + 1]
+        assert any(np.array_equal(answer, a) for a in answers)
+        if not np.any(batch.start[b]):
+            shorn += 1
+            left = batch.passage.match[b]
+            assert np.sum(left > 0) >= pool.SHORN
+            assert joined(answer) not in joined(left)
+            assert joined(left[left > 0]) in joined(whole.passage.match[b])
+    assert shorn >= 16
+
+
 def test_names_are_hidden_but_still_match(small):
     plain, hidden = (jax.device_get(draw(sampler(small, hide=h), 2)) for h in (0.0, 0.5))
     np.testing.assert_array_equal(plain.passage.match, hidden.passage.match)
@@ -116,3 +137,8 @@ def test_a_blind_net_is_seen():
     assert train.blind({"pointer": np.full(50, np.nan)}, "softmax", 128)
     assert train.blind({"pointer": np.full(50, 2.0)}, "pointer", 128)
     assert not train.blind({"pointer": np.full(50, 0.3)}, "pointer", 128)
+
+
+def test_position_vectors_are_the_articles():
+    table = model.positions(5, 4)
+    np.testing.assert_allclose(table[3], [np.sin(3), np.cos(3), np.sin(3 / 100), np.cos(3 / 100)], rtol=1e-5)

@@ -132,6 +132,8 @@ def test_threshold_refuses(data, reader):
     parted = reader.calibrated(data)
     score, right = parted.existence(data)
     assert 0 <= parted.threshold <= 1
+    by_head, _ = parted.existence(data, by="head")
+    assert np.all(by_head >= score)  # a span's score is the head's times the two pointers'
     assert len(score) == len(right) == len(data)
     assert 0 <= parted.report["auc"] <= 1
 
@@ -195,6 +197,21 @@ def test_collapse_starts_again_once(data, monkeypatch):
     monkeypatch.setattr(train, "blind", lambda *a: True)
     with pytest.raises(ValueError, match="training collapsed twice"):
         fit(data, 16)
+
+
+@pytest.mark.slow
+def test_fixed_vectors_stay_and_positions_are_learned(data, tmp_path):
+    vectors = reading.Vectors(("born", "far", "是"), np.eye(3, dtype=np.float32))
+    reader = fit(data, 4, vectors=vectors, positions=True, min_count=1000)
+    assert reader.config.vectors == 3
+    assert len(reader.vocabulary) == reader.config.vocabulary == len(reader.params["vectors"])
+    np.testing.assert_array_equal(reader.params["vectors"][-3:], vectors.table)
+    reader.save(tmp_path)
+    assert reading.Reader.load(tmp_path).evaluate(data, "squad") == reader.evaluate(data, "squad")
+    more = fit(data, 4, start=reader)
+    assert (more.config, more.vocabulary) == (reader.config, reader.vocabulary)
+    assert not np.array_equal(more.params["embedding"], reader.params["embedding"])
+    np.testing.assert_array_equal(more.params["vectors"], reader.params["vectors"])
 
 
 @pytest.mark.slow

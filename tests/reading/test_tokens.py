@@ -57,6 +57,28 @@ def test_words_cover_their_characters():
     assert coded.tag[1:3].tolist() == [1 + 4 * place + begin, 1 + 4 * place + end]
 
 
+def test_a_stem_joins_the_forms_of_a_word():
+    stems = [tokens.stem(w) for w in ("founded", "founding", "founders", "found", "was", "是", "白云山公园")]
+    assert stems == ["found"] * 4 + ["was", "是", "白云山公园"]
+    coded, _ = reading.Vocabulary((), words=False).encode("founded founding")
+    assert coded.word[0] == coded.word[1]
+    assert coded.match[0] != coded.match[1]
+
+
+def test_word_vectors_are_read_and_meet_their_words(tmp_path):
+    path = tmp_path / "v.txt"
+    path.write_text("3 2\nthe 1 0\n1984 0 2\n1985 0 4\nunread 9 9\n", encoding="utf-8")
+    vectors = reading.read_vectors(path, most=4)
+    assert vectors.keys == ("the", "#4")
+    np.testing.assert_allclose(vectors.table * np.sqrt(np.mean([1, 0, 0, 9]) * 10), [[1, 0], [0, 3]], rtol=1e-6)
+    rows = vectors.rows(reading.Vocabulary(("cat", "#4")))
+    np.testing.assert_array_equal(rows, [[0, 0], [0, 0], [0, 0], vectors.table[1]])
+    for bad in ("the 1 0\na 1\n", "the 1 0\na 1 x\n", "the 1 nan\n", ""):
+        path.write_text(bad, encoding="utf-8")
+        with pytest.raises(ValueError, match="Argument `path` must hold"):
+            reading.read_vectors(path)
+
+
 @jieba
 def test_the_characters_of_lac_start_the_embedding():
     keys, table = encode.lac_table()

@@ -13,7 +13,6 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
 from jaxkit.core import checks
-from jaxkit.learn.nets.mlp import Dense
 from jaxkit.learn.nets.plain import parameter
 
 
@@ -55,6 +54,58 @@ def winograd(x: Float[Array, "b n c"], kernel: Float[Array, "3 c d"], dilation: 
     m1, m2 = times(x1 + x2, 0.5 * (g0 + g1 + g2)), times(x2 - x1, 0.5 * (g0 - g1 + g2))
     both = jnp.stack([m0 + m1 + m2, m1 - m2 - m3], axis=2)
     return both.reshape(batch, whole, -1)[:, :size]
+
+
+@jax.custom_vjp
+def product(x: Float[Array, "... c"], kernel: Float[Array, "c d"]) -> Float[Array, "... d"]:
+    """`x @ kernel`, with the derivative by the kernel as `x^T dy`.
+
+    Autodiff writes it as `(dy^T x)^T`, and XLA on the CPU computes dy once more for that, in transposed order: a third
+    of a training step of the reader. (No forward derivative, as of every `custom_vjp`.)
+    """
+    return x @ kernel
+
+
+def _product_backward(kept: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
+    x, kernel = kept
+    rows = lambda v: v.reshape(-1, v.shape[-1])
+    by_kernel = jax.lax.dot_general(rows(x), rows(slope), (((0,), (0,)), ((), ())))
+    return (rows(slope) @ kernel.T).reshape(x.shape), by_kernel
+
+
+product.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _product_backward)
+
+
+@jax.custom_vjp
+def settled(x: Float[Array, "... c"]) -> Float[Array, "... c"]:
+    """`x`, whose derivative is computed once.
+
+    XLA on the CPU fuses a cheap derivative into everything that uses it and so computes it several times; it ignores
+    `optimization_barrier`. It does not fuse through a product, not even one with the identity, which is exact.
+    """
+    return x
+
+
+def _settled_backward(_: None, slope: Array) -> tuple[Array]:
+    one = jnp.eye(slope.shape[-1], dtype=slope.dtype)
+    return (jnp.matmul(slope.reshape(-1, slope.shape[-1]), one, precision="highest").reshape(slope.shape),)
+
+
+settled.defvjp(lambda x: (x, None), _settled_backward)
+
+
+@jax.custom_vjp
+def shifted(x: Float[Array, "... c"], bias: Float[Array, " c"]) -> Float[Array, "... c"]:
+    """`x + bias`, with the derivative by the bias as a product with ones: XLA is slow at summing rows."""
+    return x + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def _shifted_backward(_: None, slope: Array) -> tuple[Array, Array]:
+    rows = slope.reshape(-1, slope.shape[-1])
+    return slope, (jnp.ones((1, rows.shape[0]), rows.dtype) @ rows)[0]
+
+
+shifted.defvjp(lambda x, bias: (shifted(x, bias), None), _shifted_backward)
 
 
 FORMS: dict[str, Callable[[Array, Array, int], Array]] = {
@@ -103,12 +154,12 @@ class GatedDilatedConv(nn.Module):
         kernel = parameter(self, "kernel", self.kernel_init, (3, channels, 2 * channels), self.param_dtype, x)
         bias = parameter(self, "bias", nn.initializers.zeros, (2 * channels,), self.param_dtype, x)
         real = mask[..., None].astype(x.dtype)
-        x = x * real
-        both = FORMS[self.form](x, kernel, self.dilation) + bias[None, None, :]
+        x = settled(x) * real
+        both = shifted(FORMS[self.form](x, kernel, self.dilation), bias)
         new, gate = jnp.split(both, 2, axis=-1)
         if key is not None and (self.noise or self.drop):
             gate = gate * self._disturbance(key, (x.shape[0], 1, channels), x.dtype)
-        open_ = jax.nn.sigmoid(gate)
+        open_ = 0.5 * (1 + jnp.tanh(0.5 * gate))  # the logistic function, cheaper on the CPU
         return (x + (new - x) * open_) * real
 
     def _disturbance(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -128,11 +179,34 @@ class AttentionPool(nn.Module):
     param_dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b n c"], mask: Bool[Array, "b n"]) -> Float[Array, "b c"]:
-        """The mean of `x` under the attention; zeros where all is padding."""
-        hidden = jnp.tanh(Dense(x.shape[-1], use_bias=False, param_dtype=self.param_dtype, name="hidden")(x))
-        score = Dense(1, use_bias=False, param_dtype=self.param_dtype, name="score")(hidden)[..., 0]
-        return jnp.einsum("bn,bnc->bc", masked_softmax(score, mask), jnp.where(mask[..., None], x, 0))
+    def __call__(
+        self, x: Float[Array, "b n c"], mask: Bool[Array, "b n"], same: Float[Array, "b d"] | None = None
+    ) -> Float[Array, "b c"]:
+        """The mean of `x` under the attention; zeros where all is padding.
+
+        With `same` as if it were joined to `x` at every place, which it need not be: its part of the products is the
+        same everywhere.
+        """
+        size = x.shape[-1] + (0 if same is None else same.shape[-1])
+        kernel = Kernel((size, size), self.param_dtype, name="hidden")(x)
+        hidden = product(x, kernel[: x.shape[-1]])
+        hidden = hidden if same is None else hidden + (same @ kernel[x.shape[-1] :])[:, None, :]
+        score = product(jnp.tanh(hidden), Kernel((size, 1), self.param_dtype, name="score")(x))[..., 0]
+        weight = masked_softmax(score, mask)
+        mean = jnp.einsum("bn,bnc->bc", weight, jnp.where(mask[..., None], x, 0))
+        return mean if same is None else jnp.concatenate([mean, same * jnp.sum(weight, 1)[:, None]], axis=-1)
+
+
+class Kernel(nn.Module):
+    """A matrix of parameters, as a dense layer without bias has it."""
+
+    shape: tuple[int, int]
+    param_dtype: Any = None
+
+    @nn.compact
+    def __call__(self, like: Array) -> Float[Array, "m n"]:
+        """The matrix, of the type of `like` if none was given."""
+        return parameter(self, "kernel", nn.initializers.lecun_normal(), self.shape, self.param_dtype, like)
 
 
 def masked_softmax(score: Float[Array, "... n"], mask: Bool[Array, "... n"]) -> Float[Array, "... n"]:

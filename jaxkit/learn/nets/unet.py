@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from jaxkit.core import checks
 from jaxkit.learn.nets.layers import Conv, GroupNorm, avg_pool, upsample
 from jaxkit.learn.nets.mlp import Dense, activate
+from jaxkit.learn.nets.plain import parameter
 
 INIT, zeros = nn.initializers.lecun_normal(), nn.initializers.zeros
 
@@ -65,8 +66,7 @@ class ScoreNet(nn.Module):
                 h = avg_pool(h)
         h = NoisyBlock(self.widths[-1], name="bottom", **own)(h, noise)
         for i, width in reversed(list(enumerate(self.widths[:-1]))):
-            h = jnp.concatenate([upsample(h), skips[i]], axis=-1)
-            h = NoisyBlock(width, name=f"up{i}", **own)(h, noise)
+            h = NoisyBlock(width, name=f"up{i}", **own)(skips[i], noise, h)
         h = activate("silu", GroupNorm(self.groups, param_dtype=self.param_dtype, name="norm")(h))
         size = x.shape[-1] * self.patch**2
         return to_space(Conv(size, kernel_init=zeros, param_dtype=self.param_dtype, name="leave")(h), self.patch)
@@ -86,17 +86,44 @@ class NoisyBlock(nn.Module):
     param_dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"], noise: Float[Array, "n e"]) -> Float[Array, "n h w features"]:
-        """The block of `x` under the embedded noise."""
+    def __call__(
+        self, x: Float[Array, "n h w c"], noise: Float[Array, "n e"], coarse: Array | None = None
+    ) -> Float[Array, "n h w features"]:
+        """The block of `x`, joined with the scaled-up channels of a coarser picture if given, under the noise."""
         own = {"param_dtype": self.param_dtype}
-        if x.shape[-1] != self.features:
+        if coarse is not None:
+            x = Join(self.features, name="match", **own)(coarse, x)
+        elif x.shape[-1] != self.features:
             x = Dense(self.features, name="match", **own)(x)
         h = activate("silu", GroupNorm(self.groups, name="norm0", **own)(x))
         h = Conv(self.features, kernel_init=INIT, name="conv0", **own)(h)
-        change = Dense(2 * self.features, name="modulate", **own)(noise)[:, None, None, :]
-        scale, shift = jnp.split(change, 2, axis=-1)
-        h = GroupNorm(self.groups, name="norm1", **own)(h) * (1 + scale) + shift
+        scale, shift = jnp.split(Dense(2 * self.features, name="modulate", **own)(noise), 2, axis=-1)
+        h = GroupNorm(self.groups, name="norm1", **own)(h, scale, shift)
         return x + Conv(self.features, kernel_init=zeros, name="conv1", **own)(activate("silu", h))
+
+
+class Join(nn.Module):
+    """`Dense` of the channels of a scaled-up picture and of a fine one, before they are joined.
+
+    A product a pixel and scaling up by repetition commute: the coarse picture is multiplied first, at a quarter of
+    the price, and nothing is copied side by side.
+
+    Attributes:
+        features: Channels of the output.
+        param_dtype: Type of the parameters; that of the input if None.
+    """
+
+    features: int
+    param_dtype: Any = None
+
+    @nn.compact
+    def __call__(self, coarse: Float[Array, "n h/2 w/2 a"], fine: Float[Array, "n h w b"]) -> Array:
+        """The layer of both, shape `(n, h, w, features)`."""
+        split, shape = coarse.shape[-1], (coarse.shape[-1] + fine.shape[-1], self.features)
+        kernel = parameter(self, "kernel", INIT, shape, self.param_dtype, fine)
+        bias = parameter(self, "bias", zeros, (self.features,), self.param_dtype, fine)
+        each = lambda x, kernel: (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)
+        return upsample(each(coarse, kernel[:split]) + bias[None, None, None]) + each(fine, kernel[split:])
 
 
 def waves(level: Float[Array, " n"], size: int = 64) -> Float[Array, "n size"]:

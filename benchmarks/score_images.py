@@ -1,0 +1,134 @@
+"""Claim: in 15 minutes of two cores a denoiser of Fashion-MNIST reaches a distance of 12 or less, an MDSM energy 60.
+
+The Fréchet distance is on the features of our own classifier: it comes with the classifier's accuracy and digest, the
+number of samples and the floor that real data reach at that number, and is not to be compared with distances on other
+features. One U-Net (`score.train` with its defaults for pictures) is drawn from by four samplers: distance, precision,
+recall, evaluations of the network, CPU time, and how near the samples lie to training pictures (a ratio of 1 is that
+of unseen test pictures). The same for one energy of all noise levels (MDSM), by annealed Langevin motion and by Heun's
+steps. Needs Fashion-MNIST under `$JAXKIT_DATA`. Models are kept beside this user's cache and used again if there.
+
+    python -m benchmarks.score_images [--quick] [--models FOLDER] [--count 2000] [--best 10000] [--figures FOLDER]
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import _harness as harness
+from benchmarks.gan_images import eyes_for
+from jaxkit import score
+from jaxkit.learn import datasets, metrics
+from jaxkit.report.figures import save
+from jaxkit.score import nets, plots
+from jaxkit.score.train import MDSM, PICTURES, to_unit
+
+SAMPLERS: dict[str, dict[str, dict[str, Any]]] = {
+    "denoiser": {
+        "heun": {"steps": 18},
+        "dpmpp_2m": {"steps": 18},
+        "ddim": {"steps": 36},
+        "predictor_corrector": {"steps": 36},
+    },
+    "mdsm": {
+        "langevin": {"steps": 60, "moves": 3, "step": 0.3, "low": 0.06, "high": 8.0, "schedule": "geometric"},
+        "heun": {"steps": 18, "low": 0.06, "high": 8.0},
+    },
+}
+BEST = ("denoiser", "heun")
+PART = 250
+
+
+def trained(kind: str, data: Any, folder: Path, *, quick: bool) -> tuple[score.Model, dict[str, Any]]:
+    """The model of a kind: read from `folder` if it is there, else trained and written there."""
+    recipe: dict[str, Any] = (PICTURES if kind == "denoiser" else MDSM) | ({"steps": 4} if quick else {})
+    net = nets.image_net(data.shape[1:], (16, 16) if quick else recipe["widths"])
+    options: dict[str, Any] = {name: value for name, value in recipe.items() if name != "widths"}
+    options |= {"kind": kind, "net": net}
+    path = folder / f"{kind}.safetensors"
+    if not quick and path.is_file():
+        return score.load(path, score.untrained(data, jax.random.key(0), kind=kind, net=net)), {}
+    start = time.process_time()
+    done = score.train(data, jax.random.key(0), **options).checked()
+    price = {"training CPU s": time.process_time() - start, "steps": int(done.steps)}
+    if not quick:
+        folder.mkdir(parents=True, exist_ok=True)
+        score.save(path, done.model)
+    return done.model, price
+
+
+def draw(model: score.Model, count: int, sampler: str, options: dict[str, Any]) -> tuple[np.ndarray, int, float]:
+    """Samples, evaluations of the network and CPU seconds (compilation apart)."""
+    part = min(count, PART)
+    go = jax.jit(lambda key: score.sample(model, key, part, sampler=sampler, **options))
+    program = go.lower(jax.random.key(0)).compile()
+    start, parts, evaluations = time.process_time(), [], 0
+    for i in range(-(-count // part)):
+        drawn = program(jax.random.key(i)).checked()
+        parts.append(np.asarray(drawn.x))
+        evaluations = int(drawn.evaluations)
+    return np.concatenate(parts)[:count], evaluations, time.process_time() - start
+
+
+def judge(fake: np.ndarray, eyes: Any, real: np.ndarray, held: np.ndarray) -> dict[str, float]:
+    """Distance, precision, recall and copies of samples."""
+    seen = eyes(jnp.asarray(fake))
+    near = metrics.precision_recall(held[:2000], seen[:2000])
+    copies = metrics.copying(real[:20_000], held[:2000], seen[:2000])
+    found = {"FID": float(metrics.fid(real, seen)), "floor": float(metrics.fid_floor(real, held, len(fake)))}
+    if len(fake) >= 4 * seen.shape[1]:  # the line in 1 / samples, to where it meets infinitely many
+        found["FID, infinitely many samples"] = metrics.fid_infinity(real, seen).value
+    return found | {
+        "precision": float(near.precision),
+        "recall": float(near.recall),
+        "nearest training picture, of that of test data": float(copies.ratio),
+        "closest": float(copies.closest),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small sizes, nothing saved: does it run?")
+    parser.add_argument("--models", type=Path, default=Path.home() / ".cache" / "jaxkit" / "score")
+    parser.add_argument("--count", type=int, default=2000, help="samples of each sampler")
+    parser.add_argument("--best", type=int, default=10_000, help="samples of the best sampler")
+    parser.add_argument("--kinds", nargs="+", default=list(SAMPLERS), help="which of denoiser, mdsm")
+    parser.add_argument("--figures", type=Path, default=None, help="folder for a grid of samples")
+    options = parser.parse_args()
+    quick = options.quick
+    data, test = (np.asarray(datasets.load("fashion-mnist", split).x) for split in ("train", "test"))
+    eyes = eyes_for("fashion-mnist", quick=quick)
+    real, held = eyes(jnp.asarray(data[: 3000 if quick else 30_000])), eyes(jnp.asarray(test))
+    grids: dict[str, Any] = {"test data": to_unit(jnp.asarray(test[:12]))}
+    rows: list[dict[str, Any]] = []
+    best: dict[str, float] = {}
+    for kind in options.kinds:
+        model, price = trained(kind, data, options.models, quick=quick)
+        for sampler, settings in SAMPLERS[kind].items():
+            count = 260 if quick else options.best if (kind, sampler) == BEST else options.count
+            fake, evaluations, spent = draw(model, count, sampler, settings | ({"steps": 4} if quick else {}))
+            row = {"what": f"Fashion-MNIST, {kind}", "sampler": sampler, "samples": count, "evaluations": evaluations}
+            rows.append(row | {"CPU s": spent} | judge(fake, eyes, real, held) | price | {"classifier": str(eyes)})
+            best[kind] = min(best.get(kind, np.inf), rows[-1]["FID"])
+            grids[f"{kind}, {sampler}".replace("_", " ")] = fake[:12]
+            print(harness.table(rows[-1:]), flush=True)
+    wanted = {"denoiser": 12.0, "mdsm": 60.0}
+    goals = [harness.goal(f"{k}: distance of the best", v, wanted[k], at_least=False) for k, v in best.items()]
+    print(harness.table(goals))
+    if options.figures:
+        caption = "Fashion-MNIST: test data, and samples of one denoiser and one energy by their samplers."
+        save(plots.plot_images(grids, title="Fashion-MNIST"), options.figures / "score-images.png", caption=caption)
+    if not quick:
+        name = "score_images" if len(options.kinds) > 1 else f"score_images_{options.kinds[0]}"
+        print(harness.save(name, claim=(__doc__ or "").splitlines()[0], rows=rows, goals=goals))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Answers: what a vote of passages makes of the spans found in them."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jaxkit.reading import decode
+from jaxkit.reading.windows import Found
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer(Mapping):
+    """An answer and where it stands; also a mapping with the keys of the former transformers pipeline.
+
+    Attributes:
+        text: The answer: `passages[passage][start:end]`; empty if there is none.
+        start: First character.
+        end: One past the last.
+        score: What the vote gave it.
+        passage: Index of the passage in which it scored highest; None if there is no answer.
+        probability: Highest probability that any passage answers.
+        support: Passages that voted for it.
+    """
+
+    text: str
+    start: int = 0
+    end: int = 0
+    score: float = 0.0
+    passage: int | None = None
+    probability: float = 0.0
+    support: tuple[int, ...] = ()
+
+    def __getitem__(self, key: str) -> Any:
+        """`answer`, `score`, `start` or `end`."""
+        return {"answer": self.text, "score": self.score, "start": self.start, "end": self.end}[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("answer", "score", "start", "end"))
+
+    def __len__(self) -> int:
+        return 4
+
+    def __bool__(self) -> bool:
+        return bool(self.text)
+
+
+def ranked(passages: Sequence[str], found: Sequence[Found], top_k: int, threshold: float, vote: str) -> list[Answer]:
+    """The best answers from what was found in each passage; the empty one alone if the best span scores too low."""
+    places: dict[tuple[int, str], tuple[float, int, int]] = {}
+    candidates: list[dict[str, float]] = []
+    for i, one in enumerate(found):
+        texts: dict[str, float] = {}
+        for score, a, b in one.candidates:
+            text = passages[i][a:b]
+            if score > texts.get(text, 0.0):
+                texts[text], places[i, text] = score, (score, a, b)
+        candidates.append(texts)
+    probability = max((f.exists for f in found), default=0.0)
+    best = max((s for texts in candidates for s in texts.values()), default=0.0)
+    if best <= 0 or best < threshold:
+        return [Answer("", probability=probability, score=best)]
+    answers = []
+    for text, score, members in decode.vote(candidates, rule=vote)[:top_k]:
+        passage = max((i for i in members if (i, text) in places), key=lambda i: places[i, text][0])
+        _, a, b = places[passage, text]
+        answers.append(Answer(text, a, b, score, passage, probability, tuple(members)))
+    return answers
