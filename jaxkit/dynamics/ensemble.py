@@ -1,7 +1,6 @@
 """Many solves at once: the `ensemble` verb."""
 
 import functools
-import types
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
@@ -11,7 +10,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from jaxkit.core import checks
-from jaxkit.core.environment import wide_vectors
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
 from jaxkit.dynamics import lanes
@@ -19,6 +17,7 @@ from jaxkit.dynamics.field import Field, as_state, check_field
 from jaxkit.dynamics.implicit import closed
 from jaxkit.dynamics.march import Arrived, Method, march, work
 from jaxkit.dynamics.pairs import RungeKutta
+from jaxkit.dynamics.programs import Inside, holds_tracer, outside
 from jaxkit.dynamics.rows import Lanes
 from jaxkit.dynamics.scalars import SHARED, ScalarField
 from jaxkit.dynamics.schemes import TABLEAUS
@@ -153,16 +152,12 @@ def ensemble(
         devices=devices,
     )
     arrays = (x0s, params, t1, t0, ts)
-    if not checks.is_traced(arrays) and not any(map(_holds_tracer, (field, *settings.events))):
+    if not checks.is_traced(arrays) and not any(map(holds_tracer, (field, *settings.events))):
         try:
             return _compiled(field, settings)(*arrays)
         except Inside:  # the caller is being traced, though none of the arrays is
             pass
     return _solve(field, settings, *arrays)
-
-
-class Inside(Exception):
-    """The program was called in a trace."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -180,36 +175,8 @@ def _program(plan: Plan) -> Callable[..., Ensemble]:
     return outside(functools.partial(_run, plan))
 
 
-def outside(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn` compiled with options, which are for programs called from outside a trace; raises `Inside` otherwise."""
-    run = jax.jit(fn, compiler_options=wide_vectors())
-
-    def call(*arrays: Any) -> Any:
-        try:
-            return run(*arrays)
-        except ValueError as problem:
-            if "top-level" in str(problem):
-                raise Inside from None
-            raise
-
-    return call
-
-
 def _solve(field: Field, settings: Settings, *arrays: Any) -> Ensemble:
     return solve_lanes(*prepare(field, settings, *arrays))
-
-
-def _holds_tracer(fn: Any) -> bool:
-    """Whether a function closes over a value that is being traced (a program must not be kept for it)."""
-    values = [_content(cell) for cell in getattr(fn, "__closure__", None) or ()]
-    return any(_holds_tracer(v) if isinstance(v, types.FunctionType) else checks.is_traced(v) for v in values)
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not set yet
-        return None
 
 
 def prepare(

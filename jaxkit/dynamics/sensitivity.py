@@ -21,17 +21,16 @@ from jaxkit.dynamics.adjoint import MANY, march_back
 from jaxkit.dynamics.ensemble import (
     Ensemble,
     Given,
-    Inside,
     Plan,
     Settings,
     arrive,
     gather,
-    outside,
     prepare,
     solve_lanes,
 )
 from jaxkit.dynamics.field import Field
 from jaxkit.dynamics.implicit import no_tangent
+from jaxkit.dynamics.programs import Inside, outside
 
 X = TypeVar("X")
 
