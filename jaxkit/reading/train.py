@@ -110,7 +110,8 @@ def optimizer(recipe: Recipe, total: Array | int) -> optax.GradientTransformatio
 def network(config: model.Config) -> nets.Net:
     """The net as plain functions."""
     example = lambda n: Coded(*[jnp.zeros((1, n), jnp.int32)] * 5)
-    return nets.plain(model.DGCNN(config), example(QUESTION), example(64))
+    net = nets.plain(model.DGCNN(config), example(QUESTION), example(64))
+    return nets.Net(jax.jit(net.init), net.apply)  # compiled, the net itself is not computed for its first weights
 
 
 def segment(config: model.Config, recipe: Recipe, devices: Sequence[Any] | None = None) -> Callable[..., Any]:
