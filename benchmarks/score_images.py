@@ -89,7 +89,7 @@ def judge(fake: np.ndarray, eyes: Any, real: np.ndarray, held: np.ndarray) -> di
         "precision": float(near.precision),
         "recall": float(near.recall),
         "nearest training picture, of that of test data": float(copies.ratio),
-        "closest": float(copies.closest),
+        "share nearer than 1 % of test data": float(copies.closest),
     }
 
 

@@ -26,6 +26,11 @@ def results() -> dict[str, dict[str, Any]]:
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
 
 
+def script(name: str) -> str:
+    """The benchmark behind a result: some write one result a kind, `score_images` for example."""
+    return max((p.stem for p in HERE.glob("[a-z]*.py") if name.startswith(p.stem)), key=len)
+
+
 def summary(found: dict[str, dict[str, Any]]) -> list[str]:
     """A Markdown table with one row a benchmark: what it claims first, the goals met, the missed ones by name."""
     lines = ["| benchmark | claim | goals met | missed |", "|---|---|---|---|"]
@@ -34,7 +39,8 @@ def summary(found: dict[str, dict[str, Any]]) -> list[str]:
         missed = "; ".join(f"{g['goal']}: {g['reached']:.3g}, wanted {_wanted(g)}" for g in goals if not g["met"])
         met = sum(g["met"] for g in goals)
         claim = _first_sentence(_claim(result))
-        lines.append(f"| [{name}](benchmarks/{name}.py) | {claim} | {met} of {len(goals)} | {missed or 'none'} |")
+        link = f"[{name}](benchmarks/{script(name)}.py)"
+        lines.append(f"| {link} | {claim} | {met} of {len(goals)} | {missed or 'none'} |")
     return lines
 
 
@@ -44,7 +50,7 @@ def page(found: dict[str, dict[str, Any]]) -> str:
     for name, result in found.items():
         where = result["environment"]
         parts += [
-            f"## [{name}]({name}.py)\n\n{_claim(result)}\n",
+            f"## [{name}]({script(name)}.py)\n\n{_claim(result)}\n",
             f"{where['date']}, {where['processor']}, {where['cores']} cores, jaxlib {where['versions']['jaxlib']}, "
             f"load average {where['load_average'][0]}.\n",
             "| goal | wanted | measured | |\n|---|---|---|---|",

@@ -1,7 +1,6 @@
 """Many solves at once: the `ensemble` verb."""
 
 import functools
-import types
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
@@ -11,14 +10,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from jaxkit.core import checks
-from jaxkit.core.environment import wide_vectors
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
 from jaxkit.dynamics import lanes
 from jaxkit.dynamics.field import Field, as_state, check_field
 from jaxkit.dynamics.implicit import closed
-from jaxkit.dynamics.march import Arrived, Lanes, Method, march, work
+from jaxkit.dynamics.march import Arrived, Method, march, work
 from jaxkit.dynamics.pairs import RungeKutta
+from jaxkit.dynamics.programs import Inside, holds_tracer, outside
+from jaxkit.dynamics.rows import Lanes
 from jaxkit.dynamics.scalars import SHARED, ScalarField
 from jaxkit.dynamics.schemes import TABLEAUS
 from jaxkit.dynamics.taylor import Taylor, TaylorSeries, Unsupported
@@ -86,6 +86,7 @@ class Plan(NamedTuple):
     size: int  # numbers of a lane's state
     closes: bool = False  # whether the parameters are (the user's, the values that the field closes over)
     controlled: int | None = None  # how many of the state's numbers set the step
+    moved: tuple[bool, ...] = ()  # whether there are tangents by `x0s`, and by each parameter
 
 
 class Given(NamedTuple):
@@ -151,16 +152,12 @@ def ensemble(
         devices=devices,
     )
     arrays = (x0s, params, t1, t0, ts)
-    if not checks.is_traced(arrays) and not any(map(_holds_tracer, (field, *settings.events))):
+    if not checks.is_traced(arrays) and not any(map(holds_tracer, (field, *settings.events))):
         try:
             return _compiled(field, settings)(*arrays)
-        except _Inside:  # the caller is being traced, though none of the arrays is
+        except Inside:  # the caller is being traced, though none of the arrays is
             pass
     return _solve(field, settings, *arrays)
-
-
-class _Inside(Exception):
-    """The program was called in a trace."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -169,45 +166,17 @@ def _compiled(field: Field, settings: Settings) -> Callable[..., Ensemble]:
 
     All checks are made while it is traced: a second call with arrays of the same shapes costs a dispatch.
     """
-    return _outside(functools.partial(_solve, field, settings))
+    return outside(functools.partial(_solve, field, settings))
 
 
 @functools.lru_cache(maxsize=256)
 def _program(plan: Plan) -> Callable[..., Ensemble]:
     """The same for arrays that are checked: what a derivative calls."""
-    return _outside(functools.partial(_run, plan))
-
-
-def _outside(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn` compiled with options, which are for programs called from outside a trace; raises `_Inside` otherwise."""
-    run = jax.jit(fn, compiler_options=wide_vectors())
-
-    def call(*arrays: Any) -> Any:
-        try:
-            return run(*arrays)
-        except ValueError as problem:
-            if "top-level" in str(problem):
-                raise _Inside from None
-            raise
-
-    return call
+    return outside(functools.partial(_run, plan))
 
 
 def _solve(field: Field, settings: Settings, *arrays: Any) -> Ensemble:
     return solve_lanes(*prepare(field, settings, *arrays))
-
-
-def _holds_tracer(fn: Any) -> bool:
-    """Whether a function closes over a value that is being traced (a program must not be kept for it)."""
-    values = [_content(cell) for cell in getattr(fn, "__closure__", None) or ()]
-    return any(_holds_tracer(v) if isinstance(v, types.FunctionType) else checks.is_traced(v) for v in values)
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not set yet
-        return None
 
 
 def prepare(
@@ -288,7 +257,7 @@ def solve_lanes(plan: Plan, given: Given) -> Ensemble:
     if not checks.is_traced(given):
         try:
             return _program(plan)(given)
-        except _Inside:
+        except Inside:
             pass
     return _run(plan, given)
 
@@ -326,54 +295,78 @@ def _lanes(starts: PyTree, args: PyTree, in_axes: tuple[int | None, int | None],
 
 
 def _run(plan: Plan, given: Given) -> Ensemble:
-    """The whole ensemble: rows of numbers, over devices, in chunks."""
+    """The whole ensemble."""
+    return gather(given, arrive(plan, given))
+
+
+def arrive(
+    plan: Plan,
+    given: Given,
+    tangents: Sequence[Array] = (),
+    directions: Sequence[Any] = (),
+    march: Callable[..., Any] = march,
+) -> Any:
+    """Where all lanes end: rows of numbers, over devices, in chunks.
+
+    Args:
+        plan: The plan.
+        given: Its arrays.
+        tangents: At the start, one array `(n, m)` a number of the state.
+        directions: Of the tangents, in each parameter in which lanes differ: see `Row`.
+        march: The loop.
+
+    Returns:
+        What `march` returns, the lanes as the leading axis of each leaf; the tangents are behind the state.
+    """
     settings, (starts, leaves, t0, t1, ts) = plan.settings, given
     own = tuple(leaf for leaf, lane in zip(leaves, plan.lanewise, strict=True) if lane)
     shared = tuple(leaf for leaf, lane in zip(leaves, plan.lanewise, strict=True) if not lane)
     one = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), starts)
-    layout = lanes.Layout(one)
     single = plan.treedef.unflatten([_one(leaf, lane) for leaf, lane in zip(leaves, plan.lanewise, strict=True)])
 
     def outputs(t: Array, x: PyTree, a: PyTree) -> Any:
         return plan.field(t, x, a), [e(t, x, a) for e in settings.events]
 
     scalar = ScalarField(outputs, jax.ShapeDtypeStruct((), t0.dtype), one, single, plan.lanewise)
-    method = _method(plan, scalar)
+    method = _method(plan, scalar, directions)
 
-    def part(rows: Lanes, common: Any) -> Arrived:
+    def part(rows: Lanes, common: Any) -> Any:
         leaves, ts = common
         constants = scalar.constants(SHARED, leaves, {}, method.roots)
-
         n, width = len(rows.t0), min(settings.width or lanes.WIDTH, len(rows.t0))
+        upright = lambda row: row._replace(x=tuple(jnp.moveaxis(v, 0, -1) for v in row.x))
         move = functools.partial(march, method, max_steps=settings.max_steps, ts=ts, events=len(settings.events))
         back = None
         if n > 2 * width:
-            amount = lanes.in_chunks(lambda row: work(method, row, constants), rows, width)
+            amount = lanes.in_chunks(lambda row: work(method, upright(row), constants), rows, width)
             order, back = lanes.by_work(lanes.glue(amount, n))
             rows = jax.tree.map(lambda v: v[order], rows)
-        chunked = lanes.in_chunks(lambda row: move(row, constants), rows, width)
+        chunked = lanes.in_chunks(lambda row: move(upright(row), constants), rows, width)
         arrived = jax.tree.map(lambda v: jnp.moveaxis(lanes.glue(v, n), -1, 0), chunked)
         return arrived if back is None else jax.tree.map(lambda v: v[back], arrived)
 
-    rows = Lanes(layout.split(starts), t0, t1, own)
+    rows = Lanes((*lanes.Layout(one).split(starts), *tangents), t0, t1, own)
     common = (shared, ts)
-    arrived = (
-        lanes.over_devices(part, settings.devices, rows, common) if len(settings.devices) > 1 else part(rows, common)
-    )
+    return lanes.over_devices(part, settings.devices, rows, common) if len(settings.devices) > 1 else part(rows, common)
+
+
+def gather(given: Given, arrived: Arrived) -> Ensemble:
+    """The result in the user's structure."""
+    layout = lanes.Layout(jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), given.starts))
     return Ensemble(
-        ts=jnp.zeros(0, t0.dtype) if ts is None else ts,
-        xs=None if ts is None else layout.join(arrived.saved),
+        ts=jnp.zeros(0, given.t0.dtype) if given.ts is None else given.ts,
+        xs=None if given.ts is None else layout.join(arrived.saved[: layout.size]),
         status=arrived.status,
         steps=arrived.steps,
         rejected=arrived.rejected,
         end=arrived.t,
-        final=layout.join(arrived.x),
+        final=layout.join(arrived.x[: layout.size]),
         event=arrived.event,
     )
 
 
-def _method(plan: Plan, field: ScalarField) -> Method:
+def _method(plan: Plan, field: ScalarField, directions: Sequence[Any]) -> Method:
     name, rtol, atol = plan.settings.method, plan.settings.rtol, plan.settings.atol
     if name == "taylor":
-        return Taylor(field, rtol, atol, controlled=plan.controlled)
-    return RungeKutta(field, TABLEAUS[name], rtol, atol, plan.controlled)
+        return Taylor(field, rtol, atol, controlled=plan.controlled, directions=directions)
+    return RungeKutta(field, TABLEAUS[name], rtol, atol, controlled=plan.controlled, directions=directions)

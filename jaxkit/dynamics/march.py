@@ -4,7 +4,8 @@ A `Method` knows how lanes take one step; `march` repeats it over a chunk of lan
 met an event. A finished lane takes steps of length zero, so that the loop needs no branches.
 """
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 import jax
@@ -13,54 +14,9 @@ from jaxtyping import Array, Float, Int
 
 from jaxkit.core.status import Status
 from jaxkit.dynamics import watch
-from jaxkit.dynamics.nodes import Atom
-from jaxkit.dynamics.scalars import LANE, ScalarField
+from jaxkit.dynamics.rows import Constants, Lanes, Row, State, Step, where
+from jaxkit.dynamics.scalars import ScalarField
 from jaxkit.dynamics.stiffness import limited_by_stability
-
-State = tuple[Array, ...]  # the state's numbers, each a row of lanes
-Constants = dict[int, Any]
-
-
-class Lanes(NamedTuple):
-    """A row of lanes: states, ends of the time span, and the parameters that differ."""
-
-    x: State
-    t0: Float[Array, " w"]
-    t1: Float[Array, " w"]
-    args: tuple[Array, ...]
-
-
-class Row:
-    """A field with the constants of a row of lanes.
-
-    Args:
-        field: The field.
-        roots: Its nodes that will be asked for.
-        lanes: The row.
-        shared: Constants that all lanes share.
-    """
-
-    def __init__(self, field: ScalarField, roots: list[Any], lanes: Lanes, shared: Constants) -> None:
-        self.field, self.shared, self.size = field, shared, len(lanes.t0)
-        own = lambda args: field.constants(LANE, args, shared, roots)
-        self.own = jax.vmap(own)(lanes.args) if lanes.args else {}
-
-    def each(self, fn: Callable[..., Any], *rows: Any) -> Any:
-        """`fn(constants, *numbers)` of each lane."""
-        one = lambda own, *numbers: fn({**self.shared, **own}, *numbers)
-        return jax.vmap(one, axis_size=self.size)(self.own, *rows)
-
-    def __call__(self, t: Array, x: State, atoms: Sequence[Atom]) -> State:
-        """The values of some of the field's nodes."""
-        return self.each(lambda constants, t, x: tuple(self.field(t, x, constants, atoms)), t, x)
-
-
-class Step(NamedTuple):
-    """A step of each lane."""
-
-    x: State
-    length: Array  # signed; 0 if the step was rejected
-    memory: State  # what the next step needs, e.g. the length to try
 
 
 class Method(Protocol):
@@ -68,6 +24,7 @@ class Method(Protocol):
 
     field: ScalarField  # the velocity, one output a state entry, then the event functions
     roots: list[Any]  # the field's nodes that it uses: what constants are needed
+    directions: Sequence[Any]  # of the tangents, in each parameter that differs among lanes: see `Row`
 
     def start(self, t: Array, x: State, left: Array, row: Row) -> State:
         """The memory before the first step."""
@@ -101,7 +58,7 @@ class Arrived(NamedTuple):
 class _Carry(NamedTuple):
     """The state of the loop over a row of lanes."""
 
-    numbers: tuple[Array, ...]  # packed: x, t, steps (see `_failed`), steps rejected, the memory
+    numbers: tuple[Array, ...]  # see `begin`, packed
     count: Int[Array, ""]
     event: Any  # whether an event was met, the length of that step, the event functions' values
     saved: Any  # states; and the number of the next time to be saved
@@ -126,22 +83,22 @@ def march(
         ts: Times at which states are kept, shared by the lanes.
         events: How many of the field's last outputs are event functions; a lane stops where one of them changes sign.
     """
-    row, k = Row(method.field, method.roots, lanes, constants), len(lanes.x)
-    gauges = method.field.outputs[k:]
-    measure = lambda t, x: row(t, x, gauges)
+    row = Row(method.field, method.roots, lanes, constants, method.directions)
+    k, n = len(lanes.x), len(method.field.x)  # rows with and without the tangents
+    pack = _pack if k == n else tuple  # tangents are kept apart, which costs less
+    measure = lambda t, x: row(t, x[:n], method.field.outputs[n:])
     save = lambda t, x, saved, until, moved: watch.save(
         lambda s: method.within(t, x, s, row), saved, t, until, moved, cast(Array, ts), lanes.t1 - lanes.t0
     )
 
     def running(c: _Carry) -> Array:
-        numbers = _unpack(c.numbers)
-        still = (numbers[k] != lanes.t1) & (numbers[k + 1] >= 0)
+        still = under_way(lanes, _unpack(c.numbers))
         return still & ~c.event[0] if events else still
 
     def body(c: _Carry) -> _Carry:
         old, run = _unpack(c.numbers), running(c)
         x, t = old[:k], old[k]
-        packed, event, saved = _pack(_advance(method, row, lanes.t1, old, run)), c.event, c.saved
+        packed, event, saved = pack(advance(method, row, lanes, old, run)), c.event, c.saved
         if events or ts is not None:
             new = _unpack(packed)
             moved = run & (new[k] != t)
@@ -150,8 +107,8 @@ def march(
                 changed = jnp.stack([watch.crossed(a, b) for a, b in zip(event[2], after, strict=True)])
                 hit = moved & jnp.any(changed, axis=0)
                 event = (event[0] | hit, jnp.where(hit, new[k] - t, event[1]), after)
-                new = (*(jnp.where(hit, a, b) for a, b in zip(old, new[: k + 1], strict=False)), *new[k + 1 :])
-                packed = _pack(new)
+                new = (*where(hit, old[: k + 1], new[: k + 1]), *new[k + 1 :])
+                packed = pack(new)
             if ts is not None:
                 saved = save(t, x, saved, new[k], moved)
         return _Carry(packed, c.count + 1, event, saved)
@@ -159,10 +116,9 @@ def march(
     # Two steps a turn: the second writes where the first has read, and the condition is looked at half as often.
     double = not events and ts is None and k <= 3
     turn = (lambda c: body(body(c))) if double else body
-    first = method.start(lanes.t0, lanes.x, lanes.t1 - lanes.t0, row)
-    zero, bad = jnp.zeros_like(lanes.t0), jnp.where(_finite(lanes.x), 0, -1.5).astype(lanes.t0.dtype)
+    zero = jnp.zeros_like(lanes.t0)
     c = _Carry(
-        _pack((*lanes.x, lanes.t0, bad, zero, *first)),
+        pack(begin(method, row, lanes)),
         jnp.asarray(0, jnp.int32),
         (zero != 0, zero, measure(lanes.t0, lanes.x)) if events else (),
         () if ts is None else watch.nothing_saved(ts, lanes.t0, lanes.t1, lanes.x),
@@ -177,29 +133,44 @@ def march(
         stopped, length, event = jax.lax.cond(jnp.any(hit), look, lambda: (x, jnp.zeros_like(t), event))
         saved = saved if ts is None else save(t, x, saved, t + length, hit)
         x, t = stopped, jnp.where(hit, t + length, t)
-    status, steps = _outcome(method, row, (*x, t, *numbers[k + 1 :]), lanes.t1, late)
+    status, steps = outcome(method, row, lanes, (*x, t, *numbers[k + 1 :]), late)
     return Arrived(x, t, saved[0] if saved else (), status, steps, numbers[k + 2].astype(jnp.int32), event)
 
 
-def _advance(method: Method, row: Row, t1: Array, numbers: State, run: Array) -> State:
+def begin(method: Method, row: Row, lanes: Lanes) -> State:
+    """What the loop carries of each lane: its state, time, steps (see `_failed`), steps rejected, the memory."""
+    first = method.start(lanes.t0, lanes.x, lanes.t1 - lanes.t0, row)
+    bad = jnp.where(_finite(lanes.x), 0, -1.5).astype(lanes.t0.dtype)
+    return (*lanes.x, lanes.t0, bad, jnp.zeros_like(lanes.t0), *first)
+
+
+def under_way(lanes: Lanes, numbers: State) -> Array:
+    """Which lanes have neither arrived nor failed."""
+    k = len(lanes.x)
+    return (numbers[k] != lanes.t1) & (numbers[k + 1] >= 0)
+
+
+def advance(method: Method, row: Row, lanes: Lanes, numbers: State, run: Array) -> State:
     """One step; a lane that has stopped takes one of length zero, one into nowhere stays where it is.
 
-    `x` and `t` come out of two fused loops; both hold the whole step (`good` looks at the last state), so that they
-    round alike: where the length hangs on coefficients that are nothing but rounding, it would differ by percents.
+    The new state and time are kept in memory before they are looked at: what looks at them does not compute them again.
     """
-    k = len(method.field.x)
+    k, n = len(lanes.x), len(method.field.x)
     x, t, steps, rejected, memory = numbers[:k], numbers[k], numbers[k + 1], numbers[k + 2], numbers[k + 3 :]
-    left = jnp.where(run, t1 - t, 0)
-    taken = method.step(t, x, left, memory, row)
-    good = _finite(taken.x)
-    later = jnp.where(run & (taken.length == left), t1, t + taken.length)
-    later = jnp.where(good, later, t)
+    left = jnp.where(run, lanes.t1 - t, 0)
+
+    def move() -> tuple[State, State]:
+        taken = method.step(t, x, left, memory, row)
+        return (*taken.x, jnp.where(run & (taken.length == left), lanes.t1, t + taken.length)), taken.memory
+
+    new, memory = move() if memory else (_unpack(row.apart(lambda: _pack(move()[0]))), ())
+    good = _finite(new[:n])
+    x, later = where(good, new[:k], x), jnp.where(good, new[k], t)
     moved = later != t
-    stuck = ~moved & (t + taken.memory[0] == t) if memory else ~moved
+    stuck = ~moved & (t + memory[0] == t) if memory else ~moved
     counted = jnp.where(moved, steps + 1, jnp.where(stuck, _failed(steps, good), steps))
-    new = tuple(jnp.where(good, a, b) for a, b in zip(taken.x, x, strict=True))
     failed = rejected + jnp.where(run & ~moved, 1, 0).astype(t.dtype) if memory else rejected
-    return (*new, later, jnp.where(run, counted, steps), failed, *taken.memory)
+    return (*x, later, jnp.where(run, counted, steps), failed, *memory)
 
 
 def _failed(steps: Array, good: Array) -> Array:
@@ -207,35 +178,42 @@ def _failed(steps: Array, good: Array) -> Array:
     return -1 - steps - jnp.where(good, 0.0, 0.5).astype(steps.dtype)
 
 
-def _outcome(method: Method, row: Row, numbers: State, t1: Array, late: Array) -> tuple[Array, Array]:
+def outcome(method: Method, row: Row, lanes: Lanes, numbers: State, late: Array) -> tuple[Array, Array]:
     """Status and number of steps of each lane, from the loop's last numbers and which lanes it left under way."""
-    k = len(method.field.x)
-    x, t, steps, memory = numbers[:k], numbers[k], numbers[k + 1], numbers[k + 3 :]
+    k = len(lanes.x)
+    x, t, steps, memory, t1 = numbers[:k], numbers[k], numbers[k + 1], numbers[k + 3 :], lanes.t1
     stuck, whole = steps < 0, jnp.trunc(steps)
     code = lambda status: jnp.asarray(int(status), jnp.int32)
     why = jnp.where(whole == steps, code(Status.step_too_small), code(Status.not_finite))
+    velocity, state = method.field.outputs[: len(method.field.x)], x[: len(method.field.x)]
 
     def limited() -> Array:
         ahead = memory[0] if memory else method.length(t, x, t1 - t, row)
-        return limited_by_stability(lambda v: row(t, v, method.field.outputs[:k]), x, ahead)
+        return limited_by_stability(lambda v: row(t, v, velocity), state, ahead)
 
     stiff = jax.lax.cond(jnp.any(late), limited, lambda: jnp.zeros_like(stuck))
     out = jnp.where(stiff, code(Status.stiff), code(Status.max_steps))
-    status = jnp.where(late, out, jnp.where(stuck, why, code(Status.ok)))
+    arrived = jnp.where(_finite(x[len(state) :]), code(Status.ok), code(Status.not_finite)) if x[len(state) :] else 0
+    status = jnp.where(late, out, jnp.where(stuck, why, arrived))
     return status, jnp.where(stuck, -1 - whole, steps).astype(jnp.int32)
 
 
 def work(method: Method, lanes: Lanes, constants: Constants) -> Float[Array, " w"]:
     """How many first steps each lane's time span holds: what lanes are sorted by."""
     span = lanes.t1 - lanes.t0
-    lengths = method.length(lanes.t0, lanes.x, span, Row(method.field, method.roots, lanes, constants))
+    x = lanes.x[: len(method.field.x)]
+    lengths = method.length(lanes.t0, x, span, Row(method.field, method.roots, lanes._replace(x=x), constants))
     return jnp.abs(span) / jnp.where(lengths > 0, lengths, jnp.inf)
 
 
 def _pack(values: Sequence[Array]) -> tuple[Array, ...]:
     """Two numbers in one complex one: XLA computes a fused loop once for each array that comes out of it."""
-    pairs = [jax.lax.complex(a, b) for a, b in zip(values[::2], values[1::2], strict=False)]
-    return (*pairs, *values[len(values) - len(values) % 2 :])
+    packed, rest = [], list(values)
+    while rest:
+        pair = len(rest) > 1 and rest[0].shape == rest[1].shape
+        packed.append(jax.lax.complex(rest[0], rest[1]) if pair else rest[0])
+        rest = rest[1 + pair :]
+    return tuple(packed)
 
 
 def _unpack(packed: Sequence[Array]) -> State:
@@ -246,7 +224,6 @@ def _unpack(packed: Sequence[Array]) -> State:
 
 
 def _finite(x: State) -> Array:
-    total = x[0] - x[0]
-    for value in x[1:]:
-        total = total + (value - value)
-    return total == 0  # infinities and NaN make NaN
+    """Whether all numbers of a lane are finite."""
+    spread = [jnp.sum(v - v, axis=tuple(range(v.ndim - 1))) if v.ndim > 1 else v - v for v in x]
+    return functools.reduce(jnp.add, spread) == 0  # infinities and NaN make NaN

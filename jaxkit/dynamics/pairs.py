@@ -8,14 +8,15 @@ help on a CPU: the compiler removes barriers before it fuses.)
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxkit.dynamics.march import Row, State, Step
 from jaxkit.dynamics.rough import rough_exp2, rough_log2
+from jaxkit.dynamics.rows import Row, State, Step, where
 from jaxkit.dynamics.scalars import ScalarField
 from jaxkit.dynamics.schemes import Tableau
 
@@ -29,10 +30,20 @@ class RungeKutta:
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step.
         controlled: Number of leading entries that are the state; those behind it are tangents. None for all.
+        directions: Of further tangents: see `Row`.
     """
 
-    def __init__(self, field: ScalarField, tableau: Tableau, rtol: float, atol: float, controlled: int | None = None):
-        self.field, self.tableau, self.rtol, self.atol = field, tableau, rtol, atol
+    def __init__(
+        self,
+        field: ScalarField,
+        tableau: Tableau,
+        rtol: float,
+        atol: float,
+        *,
+        controlled: int | None = None,
+        directions: Sequence[Any] = (),
+    ) -> None:
+        self.field, self.tableau, self.rtol, self.atol, self.directions = field, tableau, rtol, atol, directions
         self.controlled = len(field.x) if controlled is None else controlled
         self.reuses = bool(np.allclose(tableau.a[-1], tableau.b, atol=1e-15)) and tableau.c[-1] == 1
         self.roots = list(field.outputs)
@@ -45,8 +56,10 @@ class RungeKutta:
         trial = jnp.where((size < 1e-5) | (speed < 1e-5), 1e-6, 0.01 * size / jnp.maximum(speed, 1e-30))
         trial = jnp.minimum(trial, jnp.abs(left))
         signed = trial * jnp.sign(left)
-        later = row(t + signed, tuple(v + signed * k for v, k in zip(x, rate, strict=True)), self.velocity)
-        bend = self._norm([a - b for a, b in zip(later, rate, strict=True)][:k], x[:k]) / jnp.where(trial > 0, trial, 1)
+        n = len(self.field.x)
+        later = row(t + signed, tuple(v + signed * r for v, r in zip(x[:n], rate, strict=False)), self.velocity)
+        bend = self._norm([a - b for a, b in zip(later[:k], rate, strict=False)], x[:k])
+        bend = bend / jnp.where(trial > 0, trial, 1)
         most = jnp.maximum(speed, bend)
         h = jnp.where(
             most <= 1e-15, jnp.maximum(1e-6, trial * 1e-3), (0.01 / jnp.maximum(most, 1e-30)) ** (1 / self.order)
@@ -76,21 +89,21 @@ class RungeKutta:
         if k == len(values):
             return error
         unit = self.rtol * functools.reduce(jnp.maximum, sizes[k:]) + float(jnp.finfo(zero.dtype).tiny)
-        more = functools.reduce(square, ((v, unit) for v in values[k:]), zero)
-        return jnp.maximum(error, jnp.sqrt(more / (len(values) - k)))
+        more = functools.reduce(jnp.add, ((v / unit) ** 2 for v in values[k:])) / (len(values) - k)
+        return jnp.maximum(error, jnp.sqrt(jnp.max(more, axis=tuple(range(more.ndim - 1)))))
 
     def stages(self, t: Array, x: State, h: Array, row: Row, first: State = ()) -> Float[Array, "s kw"]:
-        """The velocities of all stages, those of the `k` state entries side by side."""
-        start, table = jnp.stack(x), self.tableau
+        """The velocities of all stages, those of all rows of `x` side by side."""
+        start, table = _together(x, h), self.tableau
         a, c = jnp.asarray(table.a, start.dtype), jnp.asarray(table.c, start.dtype)
 
         def stage(i: Array, rates: Array) -> Array:
             moved = start + h[None] * _weighted(a[i], rates, start.shape)
-            velocity = row(t + c[i] * h, tuple(moved), self.velocity)
-            return jax.lax.dynamic_update_index_in_dim(rates, jnp.concatenate(velocity), i, 0)
+            velocity = row(t + c[i] * h, _parts(moved, x), self.velocity)
+            return jax.lax.dynamic_update_index_in_dim(rates, _together(velocity, h).reshape(-1), i, 0)
 
         rates = jnp.zeros((len(c), start.size), start.dtype)
-        rates = rates.at[0].set(jnp.concatenate(first)) if first else rates
+        rates = rates.at[0].set(_together(first, h).reshape(-1)) if first else rates
         return jax.lax.fori_loop(1 if first else 0, len(c), stage, rates)
 
     def step(self, t: Array, x: State, left: Array, memory: State, row: Row) -> Step:
@@ -98,25 +111,38 @@ class RungeKutta:
         h, first = memory[0], memory[1:]
         last = h >= jnp.abs(left)
         signed = jnp.where(last, left, h * jnp.sign(left))
-        rates, k = self.stages(t, x, signed, row, first), len(x)
+        rates, start = self.stages(t, x, signed, row, first), _together(x, signed)
         ends = jnp.asarray(np.stack([self.tableau.b, np.asarray(self.tableau.error)]), signed.dtype)
-        change, gap = signed[None, None] * _weighted(ends, rates, (2, k, len(signed)))
-        new = tuple(v + dx for v, dx in zip(x, change, strict=True))
-        error = self._norm(tuple(gap), x, new)
+        change, gap = signed[None, None] * _weighted(ends, rates, (2, *start.shape))
+        new = _parts(start + change, x)
+        error = self._norm(_parts(gap, x), x, new)
         accepted = error <= 1
         tiny = jnp.where(jnp.isfinite(error), jnp.maximum(error, 1e-10), 1e10)
         factor = jnp.clip(0.9 * rough_exp2(-rough_log2(tiny) / self.order), 0.2, 10.0)
         grown = jnp.abs(signed) * jnp.where(accepted, factor, jnp.minimum(factor, 0.9))
         grown = jnp.where(last & accepted, jnp.maximum(grown, h), grown)
-        pick = lambda a, b: tuple(jnp.where(accepted, u, v) for u, v in zip(a, b, strict=True))
-        kept = pick(rates[-1].reshape(k, -1), first) if self.reuses else ()
-        return Step(pick(new, x), jnp.where(accepted, signed, 0), (grown, *kept))
+        kept = where(accepted, _parts(rates[-1].reshape(start.shape), x), first) if self.reuses else ()
+        return Step(where(accepted, new, x), jnp.where(accepted, signed, 0), (grown, *kept))
 
     def within(self, t: Array, x: State, s: Array, row: Row) -> State:
         """A step of length `s` again: as accurate as the step itself."""
-        rates = self.stages(t, x, s, row)
-        change = _weighted(jnp.asarray(self.tableau.b, s.dtype), rates, (len(x), len(s)))
-        return tuple(v + s * dx for v, dx in zip(x, change, strict=True))
+        rates, start = self.stages(t, x, s, row), _together(x, s)
+        return _parts(start + s[None] * _weighted(jnp.asarray(self.tableau.b, s.dtype), rates, start.shape), x)
+
+
+def _together(x: State, row: Array) -> Float[Array, "k w"]:
+    """All rows of a state, tangents included, in one array."""
+    return jnp.concatenate([v.reshape(-1, len(row)) for v in x])
+
+
+def _parts(table: Float[Array, "k w"], x: State) -> State:
+    """The rows again, of the shapes of `x`."""
+    parts, at = [], 0
+    for v in x:
+        rows = v.size // v.shape[-1]
+        parts.append(table[at : at + rows].reshape(v.shape))
+        at += rows
+    return tuple(parts)
 
 
 def _weighted(weights: Array, rates: Float[Array, "s kw"], shape: tuple[int, ...]) -> Array:

@@ -113,20 +113,28 @@ Rule = Callable[[int, Any], Any]
 
 
 class Values:
-    """Coefficients known so far: `s(atom, k)`; None is an exact zero."""
+    """Coefficients known so far: `s(atom, k)`; None is an exact zero.
 
-    def __init__(self, field: ScalarField, constants: dict[int, Any]) -> None:
-        self.field, self.constants = field, constants
-        self.known: dict[int, Series] = {}
-        self.inverses: dict[Atom, Any] = {}
-        self.slopes: dict[Any, Any] = {}
+    Args:
+        field: The field.
+        constants: Its nodes that depend neither on time nor on the state.
+        found: What is known: `(atom, k)` to coefficient, and what the rules keep for later orders.
+    """
+
+    def __init__(self, field: ScalarField, constants: dict[int, Any], found: dict[Any, Any]) -> None:
+        self.field, self.constants, self.found = field, constants, found
 
     def __call__(self, atom: Atom, k: int) -> Any:
         """The k-th coefficient of an atom."""
         if isinstance(atom, Literal) or self.field.nodes[atom].level < MOVING:
             return value_of(atom, self.constants) if k == 0 else None
-        series = self.known[atom]
-        return series[k] if k < len(series) else None
+        return self.found.get((atom, k))
+
+    def keep(self, key: Any, value: Any) -> Any:
+        """Note a value, unless it is an exact zero."""
+        if value is not None:
+            self.found[key] = value
+        return value
 
     def sum(self, form: Affine, k: int) -> Any:
         """The k-th coefficient of a sum."""
@@ -142,15 +150,12 @@ class Values:
 
     def slope(self, form: Affine, k: int) -> Any:
         """The k-th coefficient of a derivative factor, computed once."""
-        if (form, k) not in self.slopes:
-            self.slopes[form, k] = self.sum(form, k)
-        return self.slopes[form, k]
+        return self.found[form, k] if (form, k) in self.found else self.keep((form, k), self.sum(form, k))
 
     def inverse(self, atom: Atom) -> Any:
         """One over the coefficient of order 0, computed once."""
-        if atom not in self.inverses:
-            self.inverses[atom] = 1 / self(atom, 0)
-        return self.inverses[atom]
+        key = ("inverse", atom)
+        return self.found[key] if key in self.found else self.keep(key, 1 / self(atom, 0))
 
 
 def once(node: Any, *values: Any) -> Any:
@@ -171,20 +176,25 @@ def _times(a: Any, b: Any) -> Any:
 
 
 def convolve(a: Series, b: Series) -> Any:
-    """The last coefficient of a product: sum_j a_j b_{k-j}."""
-    total = None
-    for left, right in zip(a, reversed(b), strict=True):
-        total = _plus(total, _times(left, right))
+    """The last coefficient of a product: sum_j a_j b_{k-j}, the newest coefficients last.
+
+    A step is one long chain of operations that wait for each other: what is known already is summed meanwhile.
+    """
+    k, total = len(a) - 1, None
+    for j in [*range(1, k), *((0, k) if k else (0,))]:
+        total = _plus(total, _times(a[j], b[k - j]))
     return total
 
 
 def square(a: Series, k: int) -> Any:
-    """The k-th coefficient of a square, in half the products."""
+    """The k-th coefficient of a square, in half the products, the newest coefficient last."""
     total = None
-    for j in range((k + 1) // 2):
+    for j in range(1, (k + 1) // 2):
         total = _plus(total, _times(a[j], a[k - j]))
     total = None if total is None else total + total
-    return total if k % 2 else _plus(total, _times(a[k // 2], a[k // 2]))
+    total = total if k % 2 else _plus(total, _times(a[k // 2], a[k // 2]))
+    newest = None if a[0] is None or not k else a[0] + a[0]
+    return _plus(total, _times(newest, a[k])) if k else total
 
 
 def power(number: int, node: Node) -> Rule:

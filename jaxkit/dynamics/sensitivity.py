@@ -1,8 +1,8 @@
 """Derivatives of many solves: the variational equations beside the state, in the same loop.
 
-A lane carries `S_i = dx/dp_i` with `S_i' = (df/dx) S_i + df/dp_i`. Taken apart into scalars, the field and its
-derivatives share all common operations; the state alone sets the step. What comes out is the whole Jacobian of a lane,
-so that one rule serves forward and reverse mode, and (applied to itself) second derivatives.
+A lane carries `S_i = dx/dp_i` with `S_i' = (df/dx) S_i + df/dp_i`, all directions beside one state; with more than
+`MANY` directions its steps are pulled back instead. What comes out is the whole Jacobian of a lane, so that one rule
+serves forward and reverse mode. Second derivatives come from lanes that carry one direction each.
 """
 
 import functools
@@ -12,12 +12,25 @@ from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
+from jaxkit.core import checks
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.ensemble import Ensemble, Given, Plan, Settings, prepare, solve_lanes
+from jaxkit.dynamics.adjoint import MANY, march_back
+from jaxkit.dynamics.ensemble import (
+    Ensemble,
+    Given,
+    Plan,
+    Settings,
+    arrive,
+    gather,
+    prepare,
+    solve_lanes,
+)
 from jaxkit.dynamics.field import Field
 from jaxkit.dynamics.implicit import no_tangent
+from jaxkit.dynamics.programs import Inside, outside
 
 X = TypeVar("X")
 
@@ -40,8 +53,9 @@ class Sensitivity(Generic[X]):
 def sensitivity(field: Field, x0s: X, params: PyTree, t1: ArrayLike, **settings: Any) -> Sensitivity[X]:
     """Derivatives of each lane's last state with respect to its start and its parameters.
 
-    The steps follow the derivatives as well as the state: `rtol` bounds a step's error in a derivative relative to the
-    largest entry of its direction.
+    The steps follow the derivatives as well as the state: `rtol` bounds a step's error in a direction's derivatives
+    relative to their largest entry, or to a tenth of the largest it has been. With more than 20 directions (entries of
+    the start and the parameters) the steps follow the state alone, and what is computed is their exact derivative.
 
     Args:
         field: Velocity of one lane, `field(t, x, args)`.
@@ -107,6 +121,59 @@ def _zero(leaf: Array) -> Any:
 
 def with_jacobian(plan: Plan, given: Given, *, perturbed: tuple[bool, ...]) -> tuple[Ensemble, Jacobian]:
     """The ensemble and its derivatives: by `x0s` (first entry of `perturbed`) and by the parameters."""
+    n, lanewise = len(given.t0), tuple(a or b for a, b in zip(plan.lanewise, perturbed[1:], strict=True))
+    own = lambda leaf, lane, wanted: jnp.broadcast_to(leaf, (n, *leaf.shape)) if wanted and not lane else leaf
+    leaves = tuple(map(own, given.leaves, plan.lanewise, perturbed[1:]))
+    plan, given = plan._replace(lanewise=lanewise, moved=perturbed), given._replace(leaves=leaves)
+    return solve_tangents(plan, given) if any(perturbed) and plan.controlled is None else _repeated(plan, given)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def solve_tangents(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
+    """The ensemble of a plan and its derivatives in the directions `plan.moved`, all in one lane."""
+    if not checks.is_traced(given):
+        try:
+            return _program(plan)(given)
+        except Inside:
+            pass
+    return _run(plan, given)
+
+
+@solve_tangents.defjvp
+def _(plan: Plan, primals: Any, tangents: Any) -> Any:
+    """Second derivatives: of the lanes that carry one direction each."""
+    return jax.jvp(functools.partial(_repeated, plan), primals, tangents)
+
+
+@functools.lru_cache(maxsize=256)
+def _program(plan: Plan) -> Callable[..., Any]:
+    return outside(functools.partial(_run, plan))
+
+
+def _run(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
+    k, n, dtype = plan.size, len(given.t0), given.t0.dtype
+    shapes = [leaf.shape[1:] if lane else leaf.shape for leaf, lane in zip(given.leaves, plan.lanewise, strict=True)]
+    sizes = [k * plan.moved[0], *(math.prod(s) * w for s, w in zip(shapes, plan.moved[1:], strict=True))]
+    at, m = np.cumsum([0, *sizes]), sum(sizes)
+    units = jnp.eye(m, dtype=dtype)
+    tangents = [jnp.broadcast_to(units[i] if plan.moved[0] else jnp.zeros(m, dtype), (n, m)) for i in range(k)]
+    directions = [
+        units[:, at[i + 1] : at[i + 2]].reshape(m, *shapes[i]).astype(given.leaves[i].dtype) if sizes[i + 1] else None
+        for i, lane in enumerate(plan.lanewise)
+        if lane
+    ]
+    if m > MANY and given.ts is None and not plan.settings.events:
+        arrived, jacobian = arrive(plan, given, directions=directions, march=march_back)
+        return gather(given, arrived), Jacobian(jacobian if plan.moved[0] else jacobian[..., k:], None)
+    arrived = arrive(plan, given, tangents, directions)
+    of = lambda rows: jnp.stack(rows[k:], axis=-2)
+    saved = None if given.ts is None else of(arrived.saved)
+    return gather(given, arrived), Jacobian(of(arrived.x), saved)
+
+
+def _repeated(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
+    """The same with each lane repeated for each direction: what has derivatives of its own."""
+    perturbed = plan.moved
     starts, leaves, t0, t1, ts = given
     k, n = plan.size, len(t0)
     x_leaves, x_treedef = jax.tree.flatten(starts)
@@ -130,6 +197,7 @@ def with_jacobian(plan: Plan, given: Given, *, perturbed: tuple[bool, ...]) -> t
     flat_args, treedef = jax.tree.flatten(args)
     wide = plan._replace(
         field=_variational(plan.field),
+        moved=(),
         settings=plan.settings._replace(events=tuple(_of_first(e) for e in plan.settings.events)),
         size=2 * k,
         controlled=plan.controlled or k,

@@ -11,6 +11,7 @@ References:
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -20,11 +21,13 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxkit.dynamics import recurrences
-from jaxkit.dynamics.march import Constants, Row, State, Step
 from jaxkit.dynamics.nodes import MOVING, Atom, Literal, Node
 from jaxkit.dynamics.recurrences import Affine, Rule
 from jaxkit.dynamics.rough import rough_exp2, rough_log2
+from jaxkit.dynamics.rows import Constants, Row, State, Step, like
 from jaxkit.dynamics.scalars import ScalarField
+
+FADED = 0.1  # of the largest that a tangent has been: what has decayed further holds up nobody
 
 
 class Unsupported(NotImplementedError):
@@ -197,20 +200,26 @@ class TaylorSeries:
 
         self.rules[number] = rule
 
+    def begin(self, t: Any, x: Sequence[Any]) -> dict[Any, Any]:
+        """The coefficients of order 0."""
+        field = self.field
+        return {(field.t, 0): t, (field.t, 1): jnp.ones_like(t), **{(a, 0): v for a, v in zip(field.x, x, strict=True)}}
+
+    def extend(self, s: recurrences.Values, k: int) -> None:
+        """The rules' coefficients of order `k`, and the solution's of order `k + 1`, from those below."""
+        for number, rule in self.rules.items():
+            s.keep((number, k), rule(k, s))
+        for atom, rate in zip(self.field.x, self.velocity, strict=True):
+            value = s.sum(rate, k)
+            s.keep((atom, k + 1), None if value is None else value * (1 / (k + 1)) if k else value)
+
     def coefficients(self, t: Array, x: State, order: int, constants: Constants) -> list[list[Array]]:
         """Taylor coefficients of the solution through `(t, x)`, orders `0..order`, one list a state entry."""
-        s = recurrences.Values(self.field, constants)
-        s.known[self.field.t] = [t, jnp.ones_like(t)]
-        for atom, value in zip(self.field.x, x, strict=True):
-            s.known[atom] = [value]
+        s = recurrences.Values(self.field, constants, self.begin(t, x))
         for k in range(order):
-            for number, rule in self.rules.items():
-                s.known.setdefault(number, []).append(rule(k, s))
-            for atom, rate in zip(self.field.x, self.velocity, strict=True):
-                value = s.sum(rate, k)
-                s.known[atom].append(None if value is None else value * (1 / (k + 1)) if k else value)
-        zero = lambda like, v: jnp.zeros_like(like) if v is None else v
-        return [[zero(x[0], v) for v in s.known[atom]] for atom in self.field.x]
+            self.extend(s, k)
+        zero = jnp.zeros_like(x[0])
+        return [[s.found.get((atom, k), zero) for k in range(order + 1)] for atom in self.field.x]
 
 
 class Taylor:
@@ -222,12 +231,20 @@ class Taylor:
         atol: Absolute tolerance.
         order: Order; None takes Jorba and Zou's ceil(1 - ln(rtol) / 2).
         controlled: Number of leading entries that are the state; those behind it are tangents. None for all.
+        directions: Of further tangents: see `Row`.
     """
 
     def __init__(
-        self, field: ScalarField, rtol: float, atol: float, order: int | None = None, controlled: int | None = None
+        self,
+        field: ScalarField,
+        rtol: float,
+        atol: float,
+        *,
+        order: int | None = None,
+        controlled: int | None = None,
+        directions: Sequence[Any] = (),
     ) -> None:
-        self.field = field
+        self.field, self.directions = field, directions
         self.order = max(2, math.ceil(1 - math.log(rtol) / 2)) if order is None else order
         self.scale = atol / rtol
         self.controlled = len(field.x) if controlled is None else controlled
@@ -235,49 +252,92 @@ class Taylor:
         self.roots = [*self.series.roots, *field.outputs]
 
     def start(self, t: Array, x: State, left: Array, row: Row) -> State:
-        """Nothing is remembered: the series tells each step's length."""
-        return ()
+        """What is remembered: of tangents, how large they have been; otherwise the series tells each step's length."""
+        k = len(self.field.x)
+        return () if len(x) == k else (jnp.zeros_like(t), _largest(x[k:]))
 
     def length(self, t: Array, x: State, left: Array, row: Row) -> Array:
         """The length that a step would have."""
-
-        def one(constants: Constants, t: Array, x: State) -> Array:
-            return self._length(self.series.coefficients(t, x, self.order, constants))
-
-        return row.each(one, t, x)
+        return self._length(self._series(t, x, row))
 
     def step(self, t: Array, x: State, left: Array, memory: State, row: Row) -> Step:
         """One step; none is ever rejected."""
-
-        def one(constants: Constants, t: Array, x: State, left: Array) -> tuple[State, Array]:
-            series = self.series.coefficients(t, x, self.order, constants)
-            length = self._length(series)
-            signed = jnp.where(length >= jnp.abs(left), left, length * jnp.sign(left))
-            return horner(series, signed), signed
-
-        state, length = row.each(one, t, x, left)
-        return Step(state, length, ())
-
-    def _length(self, series: list[list[Array]]) -> Array:
-        """The state's step; and the tangents', in units of their own size at its end, where they are shorter."""
-        state, tangents = series[: self.controlled], series[self.controlled :]
-        length = self._radius(state, jnp.maximum(_largest([row[0] for row in state]), self.scale))
-        if not tangents:
-            return length
-        size = [_largest([row[k] for row in tangents]) for k in (0, 1)]
-        return jnp.minimum(length, self._radius(tangents, jnp.maximum(size[0], size[1] * length)))
-
-    def _radius(self, series: list[list[Array]], size: Array) -> Array:
-        """Jorba and Zou's step: the radius of convergence seen by the last two terms, over e^2, and a safety factor."""
-        p, size = self.order, rough_log2(size)
-        last, before = (rough_log2(_largest([row[k] for row in series])) for k in (p, p - 1))
-        radius = jnp.minimum((size - last) / p, (size - before) / (p - 1))
-        return rough_exp2(radius - (2 + 0.7 / (p - 1)) / math.log(2))
+        series = self._series(t, x, row)
+        # Kept in memory, so that all rows move by the same length: computed again in another loop, it rounds otherwise,
+        # by percents where it hangs on coefficients that are nothing but rounding.
+        length = row.apart(lambda: self._length(series if memory else self._series(t, x, row), *memory[1:]))
+        signed = jnp.where(length >= jnp.abs(left), left, length * jnp.sign(left))
+        new = row.apart(lambda: horner(series, signed)) if memory else horner(series, signed)
+        return Step(new, signed, (length, jnp.maximum(memory[1], _largest(new[len(self.field.x) :]))) if memory else ())
 
     def within(self, t: Array, x: State, s: Array, row: Row) -> State:
         """The polynomial at `s`."""
-        one = lambda constants, t, x, s: horner(self.series.coefficients(t, x, self.order, constants), s)
-        return row.each(one, t, x, s)
+        return horner(self._series(t, x, row), s)
+
+    def _series(self, t: Array, x: State, row: Row) -> list[list[Array]]:
+        """The coefficients, one list a row of numbers: the state's, then those of the tangents in all directions."""
+        field, k = self.field, len(self.field.x)
+        found = self.series.begin(t, x[:k])
+        dots = {(atom, 0): v for atom, v in zip(field.x, x[k:], strict=False)}
+        for order in range(self.order):
+            more = functools.partial(self._order, order, row, found, dots)
+            values, changes = row.apart(more) if row.kept else more()
+            found, dots = {**found, **values.named}, {**dots, **changes.named}
+        lists = lambda named, zero: [[named.get((atom, j), zero) for j in range(self.order + 1)] for atom in field.x]
+        state = lists(found, jnp.zeros_like(x[0]))
+        return state if len(x) == k else [*state, *lists(dots, jnp.zeros_like(x[k]))]
+
+    def _order(self, k: int, row: Row, found: dict[Any, Any], dots: dict[Any, Any]) -> tuple["_Named", "_Named"]:
+        """One more order of all series, and of their tangents."""
+        names: list[Any] = []
+
+        def more(constants: Constants, *numbers: Array) -> list[Array]:
+            s = recurrences.Values(self.field, constants, dict(zip(found, numbers, strict=True)))
+            self.series.extend(s, k)
+            names[:] = list(s.found)[len(numbers) :]
+            return [s.found[name] for name in names]
+
+        values, changes = row.push(more, list(found.values()), [dots.get(name) for name in found])
+        moved = {name: change for name, change in zip(names, changes, strict=True) if change is not None}
+        return _Named(dict(zip(names, values, strict=True))), _Named(moved)
+
+    def _length(self, series: list[list[Array]], largest: Array | None = None) -> Array:
+        """The state's step; and the tangents' where they are shorter, in units of each direction's largest entry."""
+        p, state, tangents = self.order, series[: self.controlled], series[self.controlled :]
+        size, before, last = (_largest([row[k] for row in state]) for k in (0, p - 1, p))
+        length = self._radius(jnp.maximum(size, self.scale), before, last)
+        if not tangents:
+            return length
+        size, speed, before, last = (_largest([row[k] for row in tangents]) for k in (0, 1, p - 1, p))
+        size = jnp.maximum(size, speed * like(length, speed))
+        unit = 1 / jnp.maximum(
+            size if largest is None else jnp.maximum(size, FADED * largest), jnp.finfo(size.dtype).tiny
+        )
+        over = lambda v: _largest(list(v)) if v.ndim > 1 else v  # not `max`, whose loop has no vectors
+        return jnp.minimum(length, self._radius(jnp.ones_like(length), over(before * unit), over(last * unit)))
+
+    def _radius(self, size: Array, before: Array, last: Array) -> Array:
+        """Jorba and Zou's step: the radius of convergence seen by the last two terms, over e^2, and a safety factor."""
+        p, (size, before, last) = self.order, map(rough_log2, (size, before, last))
+        radius = jnp.minimum((size - last) / p, (size - before) / (p - 1))
+        return rough_exp2(radius - (2 + 0.7 / (p - 1)) / math.log(2))
+
+
+@jax.tree_util.register_pytree_node_class
+class _Named:
+    """Numbers by name, as a pytree: names need no order."""
+
+    def __init__(self, named: dict[Any, Array]) -> None:
+        self.named = named
+
+    def tree_flatten(self) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
+        """The numbers, and their names."""
+        return tuple(self.named.values()), tuple(self.named)
+
+    @classmethod
+    def tree_unflatten(cls, names: tuple[Any, ...], numbers: Sequence[Array]) -> "_Named":
+        """The same again."""
+        return cls(dict(zip(names, numbers, strict=True)))
 
 
 def _largest(values: Sequence[Array]) -> Array:
@@ -288,11 +348,15 @@ def _largest(values: Sequence[Array]) -> Array:
 
 
 def horner(series: list[list[Array]], s: Array) -> State:
-    """Polynomials, one a state entry, at `s`."""
-    values = []
+    """Polynomials, one a row of numbers, at `s`: pairs of terms first, then pairs of those (Estrin's scheme)."""
+    values, powers = [], [s]
     for row in series:
-        total = row[-1]
-        for coefficient in reversed(row[:-1]):
-            total = total * s + coefficient
-        values.append(total)
+        terms, level = list(row), 0
+        while len(terms) > 1:
+            if level == len(powers):
+                powers.append(powers[-1] * powers[-1])
+            power = like(powers[level], terms[0])
+            pairs = [a + power * b for a, b in zip(terms[::2], terms[1::2], strict=False)]
+            terms, level = pairs + terms[len(terms) - len(terms) % 2 :], level + 1
+        values.append(terms[0])
     return tuple(values)

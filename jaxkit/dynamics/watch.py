@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-State = tuple[Array, ...]
+from jaxkit.dynamics.rows import State, where
+
 Inside = Callable[[Array], State]  # the states a time after the beginning of the lanes' last steps
 Measure = Callable[[Array, State], tuple[Array, ...]]  # the event functions' values
 
@@ -69,16 +70,15 @@ def locate(
         f_low = jnp.where(over[None], jnp.where((side == -1)[None], f_low / 2, f_low), value)
         low, high = jnp.where(over, low, middle), jnp.where(over, middle, high)
         exact = jnp.any(over[None] & (value == 0), axis=0)
-        keep = lambda a, b: jnp.where(over, a, b)
-        number = keep(_which(base, value), c[7])
-        state = tuple(map(keep, x_new, x))
+        number = jnp.where(over, _which(base, value), c[7])
+        state = where(over, x_new, x)
         side = jnp.where(over, -1, 1).astype(jnp.int32)
         return jnp.where(exact, high, low), high, f_low, f_high, count + 1, side, state, number
 
     zero = jnp.zeros(length.shape, jnp.int32)
     start = (jnp.zeros_like(length), length, base, first, jnp.asarray(0, jnp.int32), zero, there, _which(base, first))
     found = jax.lax.while_loop(wide, narrow, start)
-    state = tuple(jnp.where(hit, a, b) for a, b in zip(found[6], last, strict=True))
+    state = where(hit, found[6], last)
     return state, jnp.where(hit, found[1], 0), jnp.where(hit, found[7], -1)
 
 
@@ -108,7 +108,8 @@ def save(
         now, time = due(number)
         x = inside(jnp.where(now, time - before, 0))
         row = jnp.where(now, number, last)  # out of range: dropped
-        saved = tuple(s.at[row, lanes].set(v, mode="drop") for s, v in zip(saved, x, strict=True))
+        put = lambda s, v: s.at[row, ..., lanes].set(jnp.moveaxis(v, -1, 0), mode="drop")
+        saved = tuple(map(put, saved, x))
         return saved, number + now.astype(jnp.int32)
 
     return jax.lax.while_loop(lambda s: jnp.any(due(s[1])[0]), keep, carried)
@@ -118,4 +119,4 @@ def nothing_saved(ts: Array, t0: Array, t1: Array, x: State) -> tuple[State, Any
     """No state saved yet, and the number of the first of `ts` that lies ahead of each lane."""
     past = jnp.sign(t1 - t0)[None] * (ts[:, None] - t0[None])
     number = jnp.sum(past < 0, axis=0, dtype=jnp.int32)
-    return tuple(jnp.full((len(ts), len(t0)), jnp.inf, v.dtype) for v in x), number
+    return tuple(jnp.full((len(ts), *v.shape), jnp.inf, v.dtype) for v in x), number

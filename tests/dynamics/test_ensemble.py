@@ -163,3 +163,24 @@ def test_derivatives_are_as_exact_as_the_tolerance():
     for found, exact in zip(*(jax.tree.leaves(s.params) for s in solved), strict=True):
         size = jnp.max(jnp.abs(exact), axis=(1, 2), keepdims=True)
         assert float(jnp.max(jnp.abs(found - exact) / size)) < 1e-6
+
+
+def test_many_parameters_by_going_back():
+    """Four species with 24 directions, gone back; the same by the 16 directions of one parameter, gone forward."""
+    rng = np.random.default_rng(0)
+    x0, r = rng.uniform(0.1, 1.0, (5, 4)), rng.uniform(0.5, 1.5, (5, 4))
+    a = rng.uniform(0.0, 1.0, (5, 4, 4)) + np.eye(4)
+    field = lambda t, x, p: x * (p[0] - jnp.sum(p[1] * x[None], axis=1))
+    settings = {"method": "tsit5", "rtol": 1e-8, "atol": 1e-8}
+    back = jk.sensitivity(field, x0, (r, a), 3.0, **settings)
+    there = jax.grad(lambda a: jnp.sum(jk.ensemble(field, x0, (r, a), 3.0, **settings).final))(a)
+    np.testing.assert_allclose(jnp.sum(back.params[1], axis=1), there, atol=1e-6)
+    up, down = (jk.ensemble(field, x0 + h * np.eye(4)[1], (r, a), 3.0, **settings).final for h in (1e-4, -1e-4))
+    np.testing.assert_allclose((up - down) / 2e-4, back.x0s[:, :, 1], atol=1e-5)
+
+
+def test_a_parameter_without_effect_does_not_shorten_the_steps():
+    field = lambda t, x, p: -p[0] * x + 0 * p[1]
+    found = jk.sensitivity(field, jnp.ones(2), (jnp.array([0.5, 1.0]), jnp.ones(2)), 1e-3, rtol=1e-9)
+    assert found.ensemble.steps.tolist() == [1, 1]
+    assert not found.params[1].any()
