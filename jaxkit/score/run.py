@@ -66,7 +66,8 @@ def _known(out: Path, console: Any, files: list[Path], *, quick: bool) -> float:
             ).checked()
         error = float(jnp.max(jnp.abs(found.value - exact)))
         rows.append((error, float(jnp.max(found.tolerance_error))))
-        table.add_row(f"{rtol:g}", f"{error:.2e}", f"{rows[-1][1]:.2e}", f"{float(jnp.mean(found.steps)):.0f}")
+        bar = "-" if quick else f"{rows[-1][1]:.2e}"
+        table.add_row(f"{rtol:g}", f"{error:.2e}", bar, f"{float(jnp.mean(found.steps)):.0f}")
     console.print(table)
     if not quick:
         errors = {"largest error": [r[0] for r in rows], "largest error bar": [r[1] for r in rows]}
@@ -104,8 +105,9 @@ def _plane(out: Path, console: Any, files: list[Path], *, quick: bool) -> float:
         value = learned(x).checked()
         gap = exact(x) - value.value
         found[name] = float(jnp.mean(gap))
-        spread, bar = float(jnp.std(gap)) / gap.size**0.5, float(jnp.mean(value.tolerance_error))
-        table.add_row(name, f"{found[name]:.4f}", f"{spread:.4f}", f"{bar:.1e}", f"{spent:.1f}")
+        spread = float(jnp.std(gap)) / gap.size**0.5
+        bar = f"{float(jnp.mean(value.tolerance_error)):.1e}" if bars else "-"
+        table.add_row(name, f"{found[name]:.4f}", f"{spread:.4f}", bar, f"{spent:.1f}")
         drawn = sample(done.model, jax.random.key(3), 2000, steps=18).checked()
         single = lambda x, f=learned: f(x.astype(jnp.float32)).value
         rows.append((name, drawn.x, plots.batched(single), exact, found[name]))
