@@ -71,8 +71,8 @@ def condition(
     is that of linear regression: `D + sigma^2 D'^T H^T (noise^2 + sigma^2 H D'^T H^T)^-1 (observed - H D)`. The system
     is solved by a few conjugate gradients, each a derivative backwards through the denoiser. For normal data and
     linear measurements this is exact; where a measurement must choose among separate modes it is an approximation,
-    and the weights of the modes come out too equal. Completions of pictures are not all sound yet: some turn white where
-    the network's derivative is no covariance, see `damping`.
+    and the weights of the modes come out too equal. Not every completion of a picture is sound yet: some
+    turn white where the network's derivative is no covariance, see `damping`.
 
     Args:
         model: A denoiser.
