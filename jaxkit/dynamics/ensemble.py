@@ -17,7 +17,7 @@ from jaxkit.dynamics.field import Field, as_state, check_field
 from jaxkit.dynamics.implicit import closed
 from jaxkit.dynamics.march import Arrived, Method, march, work
 from jaxkit.dynamics.pairs import RungeKutta
-from jaxkit.dynamics.programs import Inside, holds_tracer, outside
+from jaxkit.dynamics.programs import holds_tracer, run
 from jaxkit.dynamics.rows import Lanes
 from jaxkit.dynamics.scalars import SHARED, ScalarField
 from jaxkit.dynamics.schemes import TABLEAUS
@@ -152,27 +152,8 @@ def ensemble(
         devices=devices,
     )
     arrays = (x0s, params, t1, t0, ts)
-    if not checks.is_traced(arrays) and not any(map(holds_tracer, (field, *settings.events))):
-        try:
-            return _compiled(field, settings)(*arrays)
-        except Inside:  # the caller is being traced, though none of the arrays is
-            pass
-    return _solve(field, settings, *arrays)
-
-
-@functools.lru_cache(maxsize=256)
-def _compiled(field: Field, settings: Settings) -> Callable[..., Ensemble]:
-    """The compiled ensemble, with wide vectors where the processor and the compiler have them.
-
-    All checks are made while it is traced: a second call with arrays of the same shapes costs a dispatch.
-    """
-    return outside(functools.partial(_solve, field, settings))
-
-
-@functools.lru_cache(maxsize=256)
-def _program(plan: Plan) -> Callable[..., Ensemble]:
-    """The same for arrays that are checked: what a derivative calls."""
-    return outside(functools.partial(_run, plan))
+    keep = not any(map(holds_tracer, (field, *settings.events)))
+    return run(_solve, (field, settings), arrays, keep=keep)  # all checks are made while it is traced
 
 
 def _solve(field: Field, settings: Settings, *arrays: Any) -> Ensemble:
@@ -254,12 +235,7 @@ def _possible(method: str, field: Field, shapes: Any, lanewise: tuple[bool, ...]
 def solve_lanes(plan: Plan, given: Given) -> Ensemble:
     """The ensemble of a plan, with the derivative of `jaxkit.dynamics.sensitivity`."""
     given = jax.tree.map(jnp.asarray, given)  # a value that a field closes over may be a plain number
-    if not checks.is_traced(given):
-        try:
-            return _program(plan)(given)
-        except Inside:
-            pass
-    return _run(plan, given)
+    return run(_run, (plan,), (given,))
 
 
 def _pushed(plan: Plan, primals: Any, tangents: Any) -> Any:

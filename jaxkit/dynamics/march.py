@@ -193,7 +193,9 @@ def outcome(method: Method, row: Row, lanes: Lanes, numbers: State, late: Array)
 
     stiff = jax.lax.cond(jnp.any(late), limited, lambda: jnp.zeros_like(stuck))
     out = jnp.where(stiff, code(Status.stiff), code(Status.max_steps))
-    arrived = jnp.where(_finite(x[len(state) :]), code(Status.ok), code(Status.not_finite)) if x[len(state) :] else 0
+    tangents, arrived = x[len(state) :], code(Status.ok)
+    if tangents:
+        arrived = jnp.where(_finite(tangents), arrived, code(Status.not_finite))
     status = jnp.where(late, out, jnp.where(stuck, why, arrived))
     return status, jnp.where(stuck, -1 - whole, steps).astype(jnp.int32)
 

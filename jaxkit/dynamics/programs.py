@@ -1,5 +1,6 @@
-"""Programs compiled with options of their own: only for calls from outside a trace."""
+"""Programs compiled with options of their own, kept, and used where they may be: outside a trace."""
 
+import functools
 import types
 from collections.abc import Callable
 from typing import Any
@@ -10,23 +11,30 @@ from jaxkit.core import checks
 from jaxkit.core.environment import wide_vectors
 
 
-class Inside(Exception):
-    """The program was called in a trace."""
+def run(fn: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...], *, keep: bool = True) -> Any:
+    """`fn(*static, *arrays)`, by a kept program with wide vectors where the processor and the compiler have them.
 
+    A second call with arrays of the same shapes costs a dispatch. In a trace, of the arrays or around the call, the
+    function is called as it is: options are for programs called from outside.
 
-def outside(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn` compiled with options, which are for programs called from outside a trace; raises `Inside` otherwise."""
-    run = jax.jit(fn, compiler_options=wide_vectors())
-
-    def call(*arrays: Any) -> Any:
+    Args:
+        fn: The function.
+        static: Its first arguments, hashable: the program is kept for them.
+        arrays: Its other arguments.
+        keep: Whether a program may be kept for the static arguments, see `holds_tracer`.
+    """
+    if keep and not checks.is_traced(arrays):
         try:
-            return run(*arrays)
+            return _kept(fn, *static)(*arrays)
         except ValueError as problem:
-            if "top-level" in str(problem):
-                raise Inside from None
-            raise
+            if "top-level" not in str(problem):
+                raise
+    return fn(*static, *arrays)
 
-    return call
+
+@functools.lru_cache(maxsize=768)
+def _kept(fn: Callable[..., Any], *static: Any) -> Callable[..., Any]:
+    return jax.jit(functools.partial(fn, *static), compiler_options=wide_vectors())
 
 
 def holds_tracer(fn: Any) -> bool:

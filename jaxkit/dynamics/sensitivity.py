@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from jaxkit.core import checks
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.adjoint import MANY, march_back
 from jaxkit.dynamics.ensemble import (
@@ -30,7 +29,7 @@ from jaxkit.dynamics.ensemble import (
 )
 from jaxkit.dynamics.field import Field
 from jaxkit.dynamics.implicit import no_tangent
-from jaxkit.dynamics.programs import Inside, outside
+from jaxkit.dynamics.programs import run
 
 X = TypeVar("X")
 
@@ -131,12 +130,7 @@ def with_jacobian(plan: Plan, given: Given, *, perturbed: tuple[bool, ...]) -> t
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def solve_tangents(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
     """The ensemble of a plan and its derivatives in the directions `plan.moved`, all in one lane."""
-    if not checks.is_traced(given):
-        try:
-            return _program(plan)(given)
-        except Inside:
-            pass
-    return _run(plan, given)
+    return run(_run, (plan,), (given,))
 
 
 @solve_tangents.defjvp
@@ -145,15 +139,15 @@ def _(plan: Plan, primals: Any, tangents: Any) -> Any:
     return jax.jvp(functools.partial(_repeated, plan), primals, tangents)
 
 
-@functools.lru_cache(maxsize=256)
-def _program(plan: Plan) -> Callable[..., Any]:
-    return outside(functools.partial(_run, plan))
+def _directions(plan: Plan, given: Given) -> tuple[list[tuple[int, ...]], list[int]]:
+    """Shapes of one lane's parameters; and how many directions lie in the start and in each parameter."""
+    shapes = [leaf.shape[1:] if lane else leaf.shape for leaf, lane in zip(given.leaves, plan.lanewise, strict=True)]
+    return shapes, [plan.size * plan.moved[0], *(math.prod(s) * w for s, w in zip(shapes, plan.moved[1:], strict=True))]
 
 
 def _run(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
     k, n, dtype = plan.size, len(given.t0), given.t0.dtype
-    shapes = [leaf.shape[1:] if lane else leaf.shape for leaf, lane in zip(given.leaves, plan.lanewise, strict=True)]
-    sizes = [k * plan.moved[0], *(math.prod(s) * w for s, w in zip(shapes, plan.moved[1:], strict=True))]
+    shapes, sizes = _directions(plan, given)
     at, m = np.cumsum([0, *sizes]), sum(sizes)
     units = jnp.eye(m, dtype=dtype)
     tangents = [jnp.broadcast_to(units[i] if plan.moved[0] else jnp.zeros(m, dtype), (n, m)) for i in range(k)]
@@ -173,16 +167,14 @@ def _run(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
 
 def _repeated(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
     """The same with each lane repeated for each direction: what has derivatives of its own."""
-    perturbed = plan.moved
     starts, leaves, t0, t1, ts = given
     k, n = plan.size, len(t0)
     x_leaves, x_treedef = jax.tree.flatten(starts)
-    shapes = [leaf.shape[1:] if lane else leaf.shape for leaf, lane in zip(leaves, plan.lanewise, strict=True)]
-    sizes = [k * perturbed[0], *(math.prod(s) * w for s, w in zip(shapes, perturbed[1:], strict=True))]
+    shapes, sizes = _directions(plan, given)
     m = max(1, sum(sizes))  # directions: each lane is repeated for each of them
     units = jnp.eye(sum(sizes), dtype=x_leaves[0].dtype) if sum(sizes) else jnp.zeros((1, 0), x_leaves[0].dtype)
     again = lambda v: jnp.repeat(v, m, axis=0)
-    start, at, rows = (units[:, :k] if perturbed[0] else jnp.zeros((m, k), units.dtype)), 0, []
+    start, at, rows = (units[:, :k] if plan.moved[0] else jnp.zeros((m, k), units.dtype)), 0, []
     for leaf in x_leaves:
         size = math.prod(leaf.shape[1:])
         rows.append(jnp.tile(start[:, at : at + size].reshape(m, *leaf.shape[1:]), (n, *(1 for _ in leaf.shape[1:]))))

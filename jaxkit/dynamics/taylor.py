@@ -267,12 +267,12 @@ class Taylor:
         # by percents where it hangs on coefficients that are nothing but rounding.
         length = row.apart(lambda: self._length(series if memory else self._series(t, x, row), *memory[1:]))
         signed = jnp.where(length >= jnp.abs(left), left, length * jnp.sign(left))
-        new = row.apart(lambda: horner(series, signed)) if memory else horner(series, signed)
+        new = row.apart(lambda: polynomials(series, signed)) if memory else polynomials(series, signed)
         return Step(new, signed, (length, jnp.maximum(memory[1], _largest(new[len(self.field.x) :]))) if memory else ())
 
     def within(self, t: Array, x: State, s: Array, row: Row) -> State:
         """The polynomial at `s`."""
-        return horner(self._series(t, x, row), s)
+        return polynomials(self._series(t, x, row), s)
 
     def _series(self, t: Array, x: State, row: Row) -> list[list[Array]]:
         """The coefficients, one list a row of numbers: the state's, then those of the tangents in all directions."""
@@ -347,7 +347,7 @@ def _largest(values: Sequence[Array]) -> Array:
     return most
 
 
-def horner(series: list[list[Array]], s: Array) -> State:
+def polynomials(series: list[list[Array]], s: Array) -> State:
     """Polynomials, one a row of numbers, at `s`: pairs of terms first, then pairs of those (Estrin's scheme)."""
     values, powers = [], [s]
     for row in series:
