@@ -126,11 +126,16 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
 
 
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser of the flag every benchmark has: `--quick` for a sanity run whose numbers are not saved."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--quick", action="store_true", help="small sizes, nothing saved: does it run?")
+    return made
+
+
 def arguments(description: str | None) -> argparse.Namespace:
-    """The flags every benchmark has: `--quick` for a sanity run whose numbers are not saved."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes, nothing saved: does it run?")
-    return parser.parse_args()
+    """The arguments of a benchmark that has no other flags."""
+    return parser(description).parse_args()
 
 
 def optional(module: str) -> Any:

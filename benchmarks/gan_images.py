@@ -9,7 +9,6 @@ Runs keep checkpoints and models in the folder `--models` and go on where they w
 scored again, not trained. The price is what the run's own log says, all parts of a stopped run together.
 """
 
-import argparse
 import json
 import os
 from pathlib import Path
@@ -105,8 +104,7 @@ def stacked(folder: Path, *, quick: bool) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes, nothing saved: does it run?")
+    parser = _harness.parser(__doc__)
     parser.add_argument("--only", choices=("fashion-mnist", "stacked"), help="train and score one of the two; no file")
     parser.add_argument("--models", type=Path, default=Path("out/gan-images"), help="where models are kept")
     options = parser.parse_args()

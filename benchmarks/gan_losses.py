@@ -7,7 +7,6 @@ penalty all samples fall on a mode or two: their share near a center is high, an
 Rows are kept in the file `--rows` as they are measured; a run that was stopped goes on with the next one.
 """
 
-import argparse
 import json
 from pathlib import Path
 
@@ -34,8 +33,7 @@ ABLATION = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes, nothing saved: does it run?")
+    parser = _harness.parser(__doc__)
     parser.add_argument("--rows", type=Path, default=Path("out/gan-losses.json"), help="rows of a run that was stopped")
     options = parser.parse_args()
     quick, kept = options.quick, options.rows

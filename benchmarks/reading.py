@@ -209,8 +209,7 @@ PARTS = ("templates", "chinese", "english", "throughput", "latency")
 
 def main() -> None:
     """Measure, print, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes, nothing saved: does it run?")
+    parser = harness.parser(__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="measure these, keep the other rows")
     parser.add_argument("--model", type=Path, help="folder of a trained reader to score")
     parser.add_argument("--english", type=Path, help="folder of a trained reader of English to score")

@@ -10,7 +10,6 @@ steps. Needs Fashion-MNIST under `$JAXKIT_DATA`. Models are kept beside this use
     python -m benchmarks.score_images [--quick] [--models FOLDER] [--count 2000] [--best 10000] [--figures FOLDER]
 """
 
-import argparse
 import os
 import time
 from pathlib import Path
@@ -94,8 +93,7 @@ def judge(fake: np.ndarray, eyes: Any, real: np.ndarray, held: np.ndarray) -> di
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes, nothing saved: does it run?")
+    parser = harness.parser(__doc__)
     parser.add_argument("--models", type=Path, default=Path.home() / ".cache" / "jaxkit" / "score")
     parser.add_argument("--count", type=int, default=2000, help="samples of each sampler")
     parser.add_argument("--best", type=int, default=10_000, help="samples of the best sampler")

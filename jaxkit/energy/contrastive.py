@@ -40,10 +40,23 @@ class Negatives(NamedTuple):
         if not moved:
             return fake
         one = lambda x, w: energy(w, x[None])[0]
-        weights = jax.lax.stop_gradient(weights)
-        settings = {"method": "ula", "step": self.step, "steps": self.moves, "thin": self.moves, "key": run}
-        ends = jnp.clip(sample(one, fake[:moved], weights, **settings).final, *self.box)
+        ends = _langevin(one, fake[:moved], weights, step=self.step, moves=self.moves, box=self.box, key=run)
         return jax.lax.stop_gradient(jnp.concatenate([ends, fake[moved:]]))
+
+
+def _langevin(
+    one: Callable[[Array, PyTree], Array],
+    start: Array,
+    weights: PyTree,
+    *,
+    step: float,
+    moves: int,
+    box: tuple[float, float],
+    key: Array,
+) -> Array:
+    """Where Langevin chains are after some moves under the energy `one` of a datum; what leaves the box is put back."""
+    weights = jax.lax.stop_gradient(weights)
+    return jnp.clip(sample(one, start, weights, method="ula", step=step, steps=moves, thin=moves, key=key).final, *box)
 
 
 def contrastive(
@@ -99,11 +112,8 @@ def contrastive(
         anew = jax.random.uniform(place, start.shape, start.dtype, *box)
         mask = jax.random.bernoulli(renew, fresh, (batch,)).reshape((batch,) + (1,) * (start.ndim - 1))
         start = jnp.where(mask, anew, start)
-        weights = jax.lax.stop_gradient(players["energy"])
         # With less noise the motion is the true one at a lower temperature and a shorter step.
-        length = step * noise**2
-        end = sample(one, start, weights, method="ula", step=length, steps=moves, thin=moves, key=run).final
-        end = jnp.clip(end, *box)
+        end = _langevin(one, start, players["energy"], step=step * noise**2, moves=moves, box=box, key=run)
         new = {"buffer": old["buffer"].at[which].set(end), "last": end}
         gap = jax.tree.map(lambda now, then: 0.5 * jnp.sum(jnp.square(now - then)), players["chains"], new)
         return sum(jax.tree.leaves(gap), start=jnp.zeros((), start.dtype))

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from jaxkit.core.struct import struct
 from jaxkit.energy.contrastive import Negatives, contrastive, replay_buffer
 from jaxkit.energy.pits import game
-from jaxkit.learn import nets
+from jaxkit.learn import batches, nets
 from jaxkit.learn.datasets.toys import Toy
 from jaxkit.learn.play import play
 
@@ -258,7 +258,7 @@ def maximum_entropy(
     ).checked()
     own = done.ema["generator"]["net"] if bound else done.ema["generator"]
     landscape_of = jax.jit(lambda x: energy.apply(done.ema["energy"], x))
-    fakes = generator.apply(own, jax.random.uniform(judge, (points, 2), FLOAT, -1, 1))
+    fakes = generator.apply(own, batches.noise("uniform", judge, points, 2, FLOAT))
     modes, quality, divergence = count_modes(np.asarray(fakes), toy)
     said = float(done.metrics["generator"]["information"][-1]) if bound else 0.0
     return Entropic(fakes, modes, quality, divergence, agreement(landscape_of, toy, judge), said, landscape_of)

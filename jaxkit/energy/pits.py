@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from jaxkit.core import checks
 from jaxkit.energy.bounds import BOUNDS
 from jaxkit.energy.contrastive import Negatives
+from jaxkit.learn import batches
 from jaxkit.learn.gradients import value_and_half_square_gradient
 
 Energies = Float[Array, " batch"]
@@ -111,13 +112,8 @@ def game(
     how = DIGGINGS[digging]
     landscape = lambda params, x: how.floor(energy(params, x))
     own = lambda params: params if bound is None else params["net"]
-    checks.one_of("prior", prior, ("normal", "uniform"))
-
-    def noise(key: Array, real: Array) -> Array:
-        shape = (len(real), latent)
-        if prior == "normal":
-            return jax.random.normal(key, shape, real.dtype)
-        return jax.random.uniform(key, shape, real.dtype, -1, 1)
+    checks.one_of("prior", prior, batches.PRIORS)
+    noise = lambda key, real: batches.noise(prior, key, len(real), latent, real.dtype)
 
     def dig(players: Mapping[str, PyTree], real: Array, key: Array) -> tuple[Array, dict[str, Array]]:
         draw, move = jax.random.split(key)

@@ -227,7 +227,8 @@ def _momentum(figures: dict[str, Any]) -> list[Claim]:
         modes, good = by_momentum(_five_pits(), momenta, digging=digging)
         shares[digging], mean = good, good.mean(axis=1)
         # The non-negative landscape is flat at the bottom of its pits, and loses modes on some seeds by itself.
-        note, free = ("", False) if digging != "nonnegative" else (" (for the record)", True)
+        free = digging == "nonnegative"
+        note = " (for the record)" if free else ""
         text = f"{digging} digging, momentum 0, three seeds: least modes of 5, mean share of good points{note}"
         ok = free or (modes[0].min() == 5 and mean[0] > 0.8)
         claims.append(Claim(text, f"{modes[0].min()}, {mean[0]:.0%}", bool(ok)))

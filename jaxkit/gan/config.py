@@ -5,8 +5,7 @@ from typing import Any
 
 from jaxkit.core import checks
 from jaxkit.gan import losses, penalties
-
-PRIORS = ("normal", "uniform")
+from jaxkit.learn import batches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Config:
 
     def __post_init__(self) -> None:
         checks.one_of("loss", self.loss, losses.LOSSES)
-        checks.one_of("prior", self.prior, PRIORS)
+        checks.one_of("prior", self.prior, batches.PRIORS)
         for name in ("critic_steps", "steps", "batch", "latent", "width", "depth", "chunk"):
             checks.require(getattr(self, name) > 0, name, "be positive", f"is {getattr(self, name)}")
         for name in (

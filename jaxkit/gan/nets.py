@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxkit.core import checks
 from jaxkit.gan.config import Config
+from jaxkit.learn import batches
 from jaxkit.learn.nets import MLP, Critic, Generator, Net, plain
 
 HE = nn.initializers.he_normal()
@@ -70,9 +71,7 @@ def gradient_mode(shape: tuple[int, ...]) -> str:
 
 def noise(config: Config, key: Array, n: int, dtype: Any) -> Float[Array, "n latent"]:
     """What the generator starts from."""
-    if config.prior == "normal":
-        return jax.random.normal(key, (n, config.latent), dtype)
-    return jax.random.uniform(key, (n, config.latent), dtype, -1, 1)
+    return batches.noise(config.prior, key, n, config.latent, dtype)
 
 
 def decode(x: Array) -> Array:

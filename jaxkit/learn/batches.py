@@ -1,15 +1,31 @@
 """Batches without state: the i-th batch is a function of the key and of i alone."""
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxkit.core import checks
 from jaxkit.core.struct import static, struct
 
 D = TypeVar("D")
+
+PRIORS = ("normal", "uniform")
+
+
+def noise(prior: str, key: PRNGKeyArray, n: int, size: int, dtype: Any) -> Float[Array, "n size"]:
+    """What a generator starts from: `"normal"`, N(0, 1), or `"uniform"` on [-1, 1].
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxkit.learn import batches
+        >>> batches.noise("uniform", jax.random.key(0), 4, 2, jnp.float32).shape
+        (4, 2)
+    """
+    if prior == "normal":
+        return jax.random.normal(key, (n, size), dtype)
+    return jax.random.uniform(key, (n, size), dtype, -1, 1)
 
 
 @struct

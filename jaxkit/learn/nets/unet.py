@@ -13,6 +13,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxkit.core import checks
+from jaxkit.learn.conv import conv
 from jaxkit.learn.nets.layers import Conv, GroupNorm, avg_pool, upsample
 from jaxkit.learn.nets.mlp import Dense, activate
 from jaxkit.learn.nets.plain import parameter
@@ -122,8 +123,9 @@ class Join(nn.Module):
         split, shape = coarse.shape[-1], (coarse.shape[-1] + fine.shape[-1], self.features)
         kernel = parameter(self, "kernel", INIT, shape, self.param_dtype, fine)
         bias = parameter(self, "bias", zeros, (self.features,), self.param_dtype, fine)
-        each = lambda x, kernel: (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)
-        return upsample(each(coarse, kernel[:split]) + bias[None, None, None]) + each(fine, kernel[split:])
+        one_by_one = kernel[None, None]
+        coarse = conv(coarse, one_by_one[:, :, :split]) + bias[None, None, None]
+        return upsample(coarse) + conv(fine, one_by_one[:, :, split:])
 
 
 def waves(level: Float[Array, " n"], size: int = 64) -> Float[Array, "n size"]:
