@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxkit.core.status import Status
 from jaxkit.dynamics import watch
-from jaxkit.dynamics.rows import Constants, Lanes, Row, State, Step, where
+from jaxkit.dynamics.rows import Constants, Lanes, Row, State, Step, pack, unpack, where
 from jaxkit.dynamics.scalars import ScalarField
 from jaxkit.dynamics.stiffness import limited_by_stability
 
@@ -85,22 +85,22 @@ def march(
     """
     row = Row(method.field, method.roots, lanes, constants, method.directions)
     k, n = len(lanes.x), len(method.field.x)  # rows with and without the tangents
-    pack = _pack if k == n else tuple  # tangents are kept apart, which costs less
+    packed = pack if k == n else tuple  # tangents are kept apart, which costs less
     measure = lambda t, x: row(t, x[:n], method.field.outputs[n:])
     save = lambda t, x, saved, until, moved: watch.save(
         lambda s: method.within(t, x, s, row), saved, t, until, moved, cast(Array, ts), lanes.t1 - lanes.t0
     )
 
     def running(c: _Carry) -> Array:
-        still = under_way(lanes, _unpack(c.numbers))
+        still = under_way(lanes, unpack(c.numbers))
         return still & ~c.event[0] if events else still
 
     def body(c: _Carry) -> _Carry:
-        old, run = _unpack(c.numbers), running(c)
+        old, run = unpack(c.numbers), running(c)
         x, t = old[:k], old[k]
-        packed, event, saved = pack(advance(method, row, lanes, old, run)), c.event, c.saved
+        numbers, event, saved = packed(advance(method, row, lanes, old, run)), c.event, c.saved
         if events or ts is not None:
-            new = _unpack(packed)
+            new = unpack(numbers)
             moved = run & (new[k] != t)
             if events:
                 after = measure(new[k], new[:k])
@@ -108,23 +108,23 @@ def march(
                 hit = moved & jnp.any(changed, axis=0)
                 event = (event[0] | hit, jnp.where(hit, new[k] - t, event[1]), after)
                 new = (*where(hit, old[: k + 1], new[: k + 1]), *new[k + 1 :])
-                packed = pack(new)
+                numbers = packed(new)
             if ts is not None:
                 saved = save(t, x, saved, new[k], moved)
-        return _Carry(packed, c.count + 1, event, saved)
+        return _Carry(numbers, c.count + 1, event, saved)
 
     # Two steps a turn: the second writes where the first has read, and the condition is looked at half as often.
     double = not events and ts is None and k <= 3
     turn = (lambda c: body(body(c))) if double else body
     zero = jnp.zeros_like(lanes.t0)
     c = _Carry(
-        pack(begin(method, row, lanes)),
+        packed(begin(method, row, lanes)),
         jnp.asarray(0, jnp.int32),
         (zero != 0, zero, measure(lanes.t0, lanes.x)) if events else (),
         () if ts is None else watch.nothing_saved(ts, lanes.t0, lanes.t1, lanes.x),
     )
     c = jax.lax.while_loop(lambda c: jnp.any(running(c)) & (c.count < max_steps), turn, c)
-    numbers, late, saved = _unpack(c.numbers), running(c), c.saved
+    numbers, late, saved = unpack(c.numbers), running(c), c.saved
     x, t, event = numbers[:k], numbers[k], jnp.full(row.size, -1, jnp.int32)
     if events:
         hit, length, _ = c.event
@@ -163,7 +163,7 @@ def advance(method: Method, row: Row, lanes: Lanes, numbers: State, run: Array) 
         taken = method.step(t, x, left, memory, row)
         return (*taken.x, jnp.where(run & (taken.length == left), lanes.t1, t + taken.length)), taken.memory
 
-    new, memory = move() if memory else (_unpack(row.apart(lambda: _pack(move()[0]))), ())
+    new, memory = move() if memory else (unpack(row.apart(lambda: pack(move()[0]))), ())
     good = _finite(new[:n])
     x, later = where(good, new[:k], x), jnp.where(good, new[k], t)
     moved = later != t
@@ -206,23 +206,6 @@ def work(method: Method, lanes: Lanes, constants: Constants) -> Float[Array, " w
     x = lanes.x[: len(method.field.x)]
     lengths = method.length(lanes.t0, x, span, Row(method.field, method.roots, lanes._replace(x=x), constants))
     return jnp.abs(span) / jnp.where(lengths > 0, lengths, jnp.inf)
-
-
-def _pack(values: Sequence[Array]) -> tuple[Array, ...]:
-    """Two numbers in one complex one: XLA computes a fused loop once for each array that comes out of it."""
-    packed, rest = [], list(values)
-    while rest:
-        pair = len(rest) > 1 and rest[0].shape == rest[1].shape
-        packed.append(jax.lax.complex(rest[0], rest[1]) if pair else rest[0])
-        rest = rest[1 + pair :]
-    return tuple(packed)
-
-
-def _unpack(packed: Sequence[Array]) -> State:
-    values = []
-    for value in packed:
-        values.extend((value.real, value.imag) if jnp.iscomplexobj(value) else (value,))
-    return tuple(values)
 
 
 def _finite(x: State) -> Array:

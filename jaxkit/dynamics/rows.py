@@ -134,6 +134,24 @@ class Row:
         return structure.unflatten(jax.lax.cond(self.holds, lambda: list(jex.jaxpr_as_fun(program)()), zeros))
 
 
+def pack(values: Sequence[Array]) -> tuple[Array, ...]:
+    """Two numbers in one complex one: XLA computes a fused loop once for each array that comes out of it."""
+    packed, rest = [], list(values)
+    while rest:
+        pair = len(rest) > 1 and rest[0].shape == rest[1].shape
+        packed.append(jax.lax.complex(rest[0], rest[1]) if pair else rest[0])
+        rest = rest[1 + pair :]
+    return tuple(packed)
+
+
+def unpack(packed: Sequence[Array]) -> State:
+    """What `pack` was given."""
+    values = []
+    for value in packed:
+        values.extend((value.real, value.imag) if jnp.iscomplexobj(value) else (value,))
+    return tuple(values)
+
+
 def like(row: Array, number: Array) -> Array:
     """A row `(w,)` as wide as the tangents beside it."""
     return row.reshape((1,) * (number.ndim - row.ndim) + row.shape)

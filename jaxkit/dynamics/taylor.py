@@ -13,7 +13,7 @@ References:
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -24,7 +24,7 @@ from jaxkit.dynamics import recurrences
 from jaxkit.dynamics.nodes import MOVING, Atom, Literal, Node
 from jaxkit.dynamics.recurrences import Affine, Rule
 from jaxkit.dynamics.rough import rough_exp2, rough_log2
-from jaxkit.dynamics.rows import Constants, Row, State, Step, like
+from jaxkit.dynamics.rows import Constants, Row, State, Step, like, pack, unpack
 from jaxkit.dynamics.scalars import ScalarField
 
 FADED = 0.1  # of the largest that a tangent has been: what has decayed further holds up nobody
@@ -258,37 +258,60 @@ class Taylor:
 
     def length(self, t: Array, x: State, left: Array, row: Row) -> Array:
         """The length that a step would have."""
-        return self._length(self._series(t, x, row))
+        return self._length(self._series(t, x, row)())
 
     def step(self, t: Array, x: State, left: Array, memory: State, row: Row) -> Step:
         """One step; none is ever rejected."""
         series = self._series(t, x, row)
         # Kept in memory, so that all rows move by the same length: computed again in another loop, it rounds otherwise,
         # by percents where it hangs on coefficients that are nothing but rounding.
-        length = row.apart(lambda: self._length(series if memory else self._series(t, x, row), *memory[1:]))
+        length = row.apart(lambda: self._length((series if memory else self._series(t, x, row))(), *memory[1:]))
         signed = jnp.where(length >= jnp.abs(left), left, length * jnp.sign(left))
-        new = row.apart(lambda: polynomials(series, signed)) if memory else polynomials(series, signed)
-        return Step(new, signed, (length, jnp.maximum(memory[1], _largest(new[len(self.field.x) :]))) if memory else ())
+        if not memory:
+            return Step(polynomials(series(), signed), signed, ())
+        k = len(self.field.x)
+        state, tangents = row.apart(
+            lambda: (polynomials(series()[:k], signed), pack(polynomials(series()[k:], signed)))
+        )
+        tangents = unpack(tangents)
+        return Step((*state, *tangents), signed, (length, jnp.maximum(memory[1], _largest(tangents))))
 
     def within(self, t: Array, x: State, s: Array, row: Row) -> State:
         """The polynomial at `s`."""
-        return polynomials(self._series(t, x, row), s)
+        return polynomials(self._series(t, x, row)(), s)
 
-    def _series(self, t: Array, x: State, row: Row) -> list[list[Array]]:
-        """The coefficients, one list a row of numbers: the state's, then those of the tangents in all directions."""
+    def _series(self, t: Array, x: State, row: Row) -> Callable[[], list[list[Array]]]:
+        """The coefficients, one list a row of numbers: the state's, then those of the tangents in all directions.
+
+        They come from a function, to be called where they are used: there they are read from memory, if they are kept.
+        """
         field, k = self.field, len(self.field.x)
-        found = self.series.begin(t, x[:k])
-        dots = {(atom, 0): v for atom, v in zip(field.x, x[k:], strict=False)}
-        for order in range(self.order):
-            more = functools.partial(self._order, order, row, found, dots)
-            values, changes = row.apart(more) if row.kept else more()
-            found, dots = {**found, **values.named}, {**dots, **changes.named}
-        lists = lambda named, zero: [[named.get((atom, j), zero) for j in range(self.order + 1)] for atom in field.x]
-        state = lists(found, jnp.zeros_like(x[0]))
-        return state if len(x) == k else [*state, *lists(dots, jnp.zeros_like(x[k]))]
+        parts: list[tuple[_Named, _Named]] = []
 
-    def _order(self, k: int, row: Row, found: dict[Any, Any], dots: dict[Any, Any]) -> tuple["_Named", "_Named"]:
+        def known() -> tuple[dict[Any, Any], dict[Any, Any]]:
+            found, dots = self.series.begin(t, x[:k]), {(a, 0): v for a, v in zip(field.x, x[k:], strict=False)}
+            for values, changes in parts:
+                found.update(values.named)
+                dots.update(_alone(changes.named))
+            return found, dots
+
+        for order in range(self.order):
+            more = functools.partial(self._order, order, row, known)
+            parts.append(row.apart(more) if row.kept else more())
+
+        def series() -> list[list[Array]]:
+            found, dots = known()
+            lists = lambda named, zero: [
+                [named.get((atom, j), zero) for j in range(self.order + 1)] for atom in field.x
+            ]
+            state = lists(found, jnp.zeros_like(x[0]))
+            return state if len(x) == k else [*state, *lists(dots, jnp.zeros_like(x[k]))]
+
+        return series
+
+    def _order(self, k: int, row: Row, known: Callable[[], Any]) -> tuple["_Named", "_Named"]:
         """One more order of all series, and of their tangents."""
+        found, dots = known()
         names: list[Any] = []
 
         def more(constants: Constants, *numbers: Array) -> list[Array]:
@@ -299,7 +322,8 @@ class Taylor:
 
         values, changes = row.push(more, list(found.values()), [dots.get(name) for name in found])
         moved = {name: change for name, change in zip(names, changes, strict=True) if change is not None}
-        return _Named(dict(zip(names, values, strict=True))), _Named(moved)
+        both = [(atom, k + 1) for atom in self.field.x if (atom, k + 1) in moved]
+        return _Named(dict(zip(names, values, strict=True))), _Named(_paired(moved, both))
 
     def _length(self, series: list[list[Array]], largest: Array | None = None) -> Array:
         """The state's step; and the tangents' where they are shorter, in units of each direction's largest entry."""
@@ -338,6 +362,21 @@ class _Named:
     def tree_unflatten(cls, names: tuple[Any, ...], numbers: Sequence[Array]) -> "_Named":
         """The same again."""
         return cls(dict(zip(names, numbers, strict=True)))
+
+
+def _paired(named: dict[Any, Array], names: Sequence[Any]) -> dict[Any, Array]:
+    """The numbers of `names` two by two: see `pack`."""
+    packed = dict(zip(zip(names[::2], names[1::2], strict=False), pack([named[name] for name in names]), strict=False))
+    pairs = {name for pair in packed for name in pair}
+    return {**{name: v for name, v in named.items() if name not in pairs}, **packed}
+
+
+def _alone(named: dict[Any, Array]) -> dict[Any, Array]:
+    """The numbers one by one again."""
+    found = {}
+    for name, value in named.items():
+        found.update(zip(name, unpack([value]), strict=True) if jnp.iscomplexobj(value) else [(name, value)])
+    return found
 
 
 def _largest(values: Sequence[Array]) -> Array:
