@@ -63,7 +63,8 @@ print(reader.evaluate(test, "squad"))
 
 # %% [markdown]
 # ## Ask
-# `passages[i][start:end]` is the answer, always; several passages vote, $\sum s^2 / (1 + \sum s)$.
+# `passages[i][start:end]` is the answer, always. Several passages vote: their scores are summed, or weighed by the
+# article's rule $\sum s^2 / (1 + \sum s)$.
 
 # %%
 text = "Ada Baker was born in 1931. Later Ada Baker moved to Dover. Brian Clark studied under Ada Baker."

@@ -44,24 +44,34 @@ class Answer(Mapping):
         return bool(self.text)
 
 
+def said(passage: str, found: Found) -> dict[str, tuple[float, int, int]]:
+    """What was found in a passage: each text with its highest score, and where that stands."""
+    best: dict[str, tuple[float, int, int]] = {}
+    for score, a, b in found.candidates:
+        if score > best.get(passage[a:b], (0.0, a, b))[0]:
+            best[passage[a:b]] = (score, a, b)
+    return best
+
+
+def supported(passages: Sequence[str], found: Sequence[Found]) -> list[float]:
+    """How likely each passage holds the answer, by what was found in all of them: see `decode.supported`."""
+    return decode.supported(passages, [_scores(said(p, f)) for p, f in zip(passages, found, strict=True)])
+
+
+def _scores(places: Mapping[str, tuple[float, int, int]]) -> dict[str, float]:
+    return {text: score for text, (score, _, _) in places.items()}
+
+
 def ranked(passages: Sequence[str], found: Sequence[Found], top_k: int, threshold: float, vote: str) -> list[Answer]:
     """The best answers from what was found in each passage; the empty one alone if the best span scores too low."""
-    places: dict[tuple[int, str], tuple[float, int, int]] = {}
-    candidates: list[dict[str, float]] = []
-    for i, one in enumerate(found):
-        texts: dict[str, float] = {}
-        for score, a, b in one.candidates:
-            text = passages[i][a:b]
-            if score > texts.get(text, 0.0):
-                texts[text], places[i, text] = score, (score, a, b)
-        candidates.append(texts)
+    places = [said(passage, one) for passage, one in zip(passages, found, strict=True)]
     probability = max((f.exists for f in found), default=0.0)
-    best = max((s for texts in candidates for s in texts.values()), default=0.0)
+    best = max((score for one in places for score, _, _ in one.values()), default=0.0)
     if best <= 0 or best < threshold:
         return [Answer("", probability=probability, score=best)]
     answers = []
-    for text, score, members in decode.vote(candidates, rule=vote)[:top_k]:
-        passage = max((i for i in members if (i, text) in places), key=lambda i: places[i, text][0])
-        _, a, b = places[passage, text]
+    for text, score, members in decode.vote([_scores(one) for one in places], rule=vote)[:top_k]:
+        passage = max((i for i in members if text in places[i]), key=lambda i: places[i][text][0])
+        _, a, b = places[passage][text]
         answers.append(Answer(text, a, b, score, passage, probability, tuple(members)))
     return answers

@@ -12,6 +12,7 @@ from jaxkit.core import checks
 from jaxkit.reading.metrics import normalise
 
 VOTES = ("smoothed", "sum", "squares", "max")
+VOTE = "sum"  # what a reader does: in each of five readers it was ahead of the article's (`benchmarks/reading.py`)
 
 
 @functools.partial(jax.jit, static_argnames=("longest", "count"))
@@ -78,6 +79,27 @@ def vote(candidates: Sequence[Mapping[str, float]], *, rule: str = "smoothed") -
         scores = [score for score, _ in members.values()]
         ranking.append((max(members.values())[1], _combine(scores, rule), sorted(members)))
     return sorted(ranking, key=lambda item: (-item[1], item[0]))
+
+
+def supported(passages: Sequence[str], candidates: Sequence[Mapping[str, float]]) -> list[float]:
+    """How likely each passage holds the answer, by what all passages of a question say.
+
+    Args:
+        passages: The texts.
+        candidates: As for `vote`.
+
+    Returns:
+        For each passage the share of all scores that went to texts which stand in it.
+
+    Example:
+        >>> from jaxkit.reading import decode
+        >>> said = [{"A": 0.6}, {"B": 0.2}, {}]
+        >>> [round(share, 2) for share in decode.supported(["It is A.", "It is B.", "B, not A."], said)]
+        [0.75, 0.25, 1.0]
+    """
+    shares = [(normalise(text) or text, score) for text, score, _ in vote(candidates, rule="sum")]
+    total = sum(score for _, score in shares) or 1.0
+    return [sum(score for text, score in shares if text in normalise(p)) / total for p in passages]
 
 
 def _combine(scores: Sequence[float], rule: str) -> float:

@@ -13,9 +13,9 @@ from jaxtyping import PRNGKeyArray
 
 from jaxkit.core import checks
 from jaxkit.learn import checkpoint as store
-from jaxkit.reading import explain, metrics, model, windows
+from jaxkit.reading import decode, explain, metrics, model, windows
 from jaxkit.reading import train as training
-from jaxkit.reading.answers import Answer, ranked
+from jaxkit.reading.answers import Answer, ranked, supported
 from jaxkit.reading.data import Dataset, Example, Passage
 from jaxkit.reading.encode import Vocabulary, initial_embedding, lac_table
 from jaxkit.reading.pool import build, neighbours
@@ -137,7 +137,7 @@ class Reader:
 
     @overload
     def answer(
-        self, question: str, passages: str | Sequence[str], *, threshold: float | None = None, vote: str = "smoothed"
+        self, question: str, passages: str | Sequence[str], *, threshold: float | None = None, vote: str = decode.VOTE
     ) -> Answer: ...
 
     @overload
@@ -148,7 +148,7 @@ class Reader:
         *,
         top_k: int,
         threshold: float | None = None,
-        vote: str = "smoothed",
+        vote: str = decode.VOTE,
     ) -> Answer | list[Answer]: ...
 
     def answer(
@@ -158,7 +158,7 @@ class Reader:
         *,
         top_k: int = 1,
         threshold: float | None = None,
-        vote: str = "smoothed",
+        vote: str = decode.VOTE,
     ) -> Answer | list[Answer]:
         """Answer a question from passages.
 
@@ -182,7 +182,7 @@ class Reader:
         *,
         top_k: int = 1,
         threshold: float | None = None,
-        vote: str = "smoothed",
+        vote: str = decode.VOTE,
         widest: int = windows.BUCKETS[-1],
     ) -> list[list[Answer]]:
         """Answer many questions at once, in full batches.
@@ -208,7 +208,7 @@ class Reader:
         metric: str = "cmrc",
         *,
         threshold: float = 0.0,
-        vote: str = "smoothed",
+        vote: str = decode.VOTE,
         widest: int = windows.BUCKETS[-1],
     ) -> metrics.Scores:
         """Score the answers to examples.
@@ -230,14 +230,18 @@ class Reader:
 
         Args:
             examples: A `Dataset`, or examples.
-            by: `"span"`: score of its best span; `"head"`: what the head for existence says alone.
+            by: `"span"`: score of its best span; `"head"`: what the head for existence says alone; `"vote"`: what all
+                passages of the question together make likely (`decode.supported`).
         """
-        checks.one_of("by", by, ("span", "head"))
+        checks.one_of("by", by, ("span", "head", "vote"))
         examples = list(examples)
         pairs = [(e.question, [p.text for p in e.passages]) for e in examples]
         found = windows.read(self.params, self.config, self.vocabulary, pairs, longest=self.longest)
-        best = lambda f: f.candidates[0][0] if f.candidates else 0.0
-        sure = [best(f) if by == "span" else f.exists for one in found for f in one]
+        if by == "vote":
+            sure = [share for (_, p), f in zip(pairs, found, strict=True) for share in supported(p, f)]
+        else:
+            best = lambda f: f.candidates[0][0] if f.candidates else 0.0
+            sure = [best(f) if by == "span" else f.exists for one in found for f in one]
         return np.array(sure), np.array([bool(p.spans) for e in examples for p in e.passages])
 
     def calibrated(self, dev: Iterable[Example]) -> "Reader":

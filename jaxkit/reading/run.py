@@ -20,7 +20,9 @@ SMALL = {"width": 64, "question_dilations": (1, 2), "passage_dilations": (1, 2, 
 QUICK = Recipe(rate=3e-3, window=96, batch=32, average=0.98, chunk=50)
 QUICK_STEPS = 150
 SYNTHETIC_GOAL = 95.0  # percent exact match
-MINUTES = 15.0
+# Windows shorn of their answer teach it to say no; too many of them cost exact matches.
+RECIPE = Recipe(shorn=0.08, hide=0.1)
+MINUTES = 8.0  # about 3,000 steps of a slow core; more gains nothing
 # Published without pretraining, for the table: exact match and F1.
 PUBLISHED = {
     "cmrc-dev": "P-Reader 59.9 / 81.5; BERT 65.5 / 84.5",
@@ -65,12 +67,16 @@ def _real(out: Path, there: list[str], console: Any) -> Verdict:
         try:
             parts.append(_corpus(name))
             console.print(f"{name}: {parts[-1]}")
+            parts += parts[-1:] if name == "webqa" else []  # few and short: twice
         except ValueError as error:  # traditional characters, and nothing installed that simplifies them
             console.print(f"{name} is left out: {error}")
     train = sum(parts[1:], parts[0])
     dev = files.read(files.corpus("cmrc-dev")) if files.corpus("cmrc-dev").is_file() else None
     console.print(f"training for {MINUTES:.0f} minutes on {len(train)} questions ...")
-    reader = Reader.fit(train, dev, minutes=MINUTES, key=jax.random.key(0), progress=True, checkpoint=out / "run")
+    key = jax.random.key(0)
+    reader = Reader.fit(
+        train, dev, minutes=MINUTES, recipe=RECIPE, dev_size=400, key=key, progress=True, checkpoint=out / "run"
+    )
     folder = reader.save(out / "model").parent
     table, scores = evaluation(reader)
     console.print(table)

@@ -168,6 +168,10 @@ def test_vote_of_the_article():
     # Within a passage the same text keeps its maximum; forms that differ by punctuation are one answer.
     assert reading.vote([{"李白": 0.5, "李白。": 0.4}]) == [("李白", pytest.approx(0.25 / 1.5), [0])]
     assert reading.vote([]) == []
+    said = [{"李白": 0.5, "杜甫": 0.1}, {"杜甫。": 0.2}, {}]
+    texts = ["李白，字太白", "诗人杜甫", "李白 与 杜甫"]
+    assert decode.supported(texts, said) == [pytest.approx(v) for v in (0.625, 0.375, 1.0)]
+    assert decode.supported(texts, [{}, {}, {}]) == [0.0] * 3
     with pytest.raises(ValueError, match="Argument `rule` must be one of"):
         reading.vote([], rule="most")
 

@@ -135,6 +135,8 @@ def test_threshold_refuses(data, reader):
     by_head, _ = parted.existence(data, by="head")
     assert np.all(by_head >= score)  # a span's score is the head's times the two pointers'
     assert len(score) == len(right) == len(data)
+    by_vote, _ = parted.existence(data, by="vote")
+    assert np.all((by_vote > 0.999) | (score == 0))  # a question's only passage holds all that was found in it
     assert 0 <= parted.report["auc"] <= 1
 
 
