@@ -191,7 +191,7 @@ def _job(
         def mdsm(params: Any, batch: Array, key: Array) -> Array:
             x = to_unit(batch)
             share = jnp.linspace(0.0, 1.0, x.shape[0], dtype=x.dtype)  # every batch covers the whole range
-            return losses.mdsm(energy, params, x, sd * low * (high / low) ** share, key)
+            return losses.mdsm(energy, params, x, sd * low * (high / low) ** share, key, sd=sd)
 
         return nets.Blind(energy), mdsm
     apply = (nets.Preconditioned if kind == "denoiser" else nets.Conservative)(net, mean, sd)
