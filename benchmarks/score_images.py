@@ -28,7 +28,7 @@ from jaxkit import score
 from jaxkit.learn import datasets, metrics
 from jaxkit.report.figures import save
 from jaxkit.score import nets, plots
-from jaxkit.score.train import MDSM, PICTURES, to_unit
+from jaxkit.score.train import to_unit
 
 # Sampler and options. Churn, noise added before each step and removed by it, mends what earlier steps did wrong.
 SAMPLERS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
@@ -44,7 +44,7 @@ SAMPLERS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
             "langevin",
             {"steps": 60, "moves": 3, "step": 0.3, "low": 0.06, "high": 8.0, "schedule": "geometric"},
         ),
-        "heun with churn": ("heun", {"steps": 18, "low": 0.03, "high": 8.0, "churn": 8.0}),
+        "heun with churn": ("heun", {"steps": 18, "low": 0.03, "high": 20.0, "churn": 8.0}),
         "heun": ("heun", {"steps": 18, "low": 0.06, "high": 8.0}),
     },
 }
@@ -54,10 +54,8 @@ PART = 250
 
 def trained(kind: str, data: Any, folder: Path, *, quick: bool) -> tuple[score.Model, dict[str, Any]]:
     """The model of a kind: read from `folder` if it is there, else trained and written there."""
-    recipe: dict[str, Any] = (PICTURES if kind == "denoiser" else MDSM) | ({"steps": 4} if quick else {})
-    net = nets.image_net(data.shape[1:], (16, 16) if quick else recipe["widths"])
-    options: dict[str, Any] = {name: value for name, value in recipe.items() if name != "widths"}
-    options |= {"kind": kind, "net": net}
+    net = nets.image_net(data.shape[1:], (16, 16)) if quick else None
+    options: dict[str, Any] = {"kind": kind, "net": net} | ({"steps": 4} if quick else {})
     path = folder / f"{kind}.safetensors"
     if not quick and path.is_file():
         return score.load(path, score.untrained(data, jax.random.key(0), kind=kind, net=net)), {}
