@@ -2,8 +2,9 @@
 
 Gradients of the sum of the last states by six parameters, 10,000 competition problems of `benchmarks.ensembles`: each
 peer at our tolerance, and at the loosest of 1e-8, 1e-10, 1e-12 at which its gradients are in our class (error at most
-ten times ours: a solver whose steps do not look at the derivatives needs a stricter one); one solve alone; and the CPU time of 10,000 solves against the error reached, for four tolerances. Writes
-`results/sensitivities.json` and the figure `results/ensembles.png`.
+ten times ours: a solver whose steps do not look at the derivatives needs a stricter one); one solve alone; and the CPU
+time of 10,000 solves against the error reached, for four tolerances. Writes `results/sensitivities.json` and the figure
+`results/ensembles.png`.
 """
 
 import os
@@ -116,7 +117,7 @@ STRICTER = (1e-10, 1e-12)
 
 
 def gradients(x0, p, repeats):
-    """Each peer at our tolerance; and where its gradients are as exact as ours, or at the strictest if they never are."""
+    """Each peer at our tolerance; and where its gradients are as exact as ours, at the strictest if they never are."""
     exact, own = np.asarray(our_gradient(x0, p, tol=1e-12)()), our_gradient(x0, p)
     bound, programs = 10 * error_of(own(), exact), {"jaxkit, gradient": own}
     for name, make in PEERS.items():
