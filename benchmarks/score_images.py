@@ -11,6 +11,7 @@ user's cache and used again if there.
     python -m benchmarks.score_images [--quick] [--models FOLDER] [--count 2000] [--best 10000] [--figures FOLDER]
 """
 
+import json
 import os
 import time
 from pathlib import Path
@@ -57,14 +58,17 @@ def trained(kind: str, data: Any, folder: Path, *, quick: bool) -> tuple[score.M
     net = nets.image_net(data.shape[1:], (16, 16)) if quick else None
     options: dict[str, Any] = {"kind": kind, "net": net} | ({"steps": 4} if quick else {})
     path = folder / f"{kind}.safetensors"
+    bill = path.with_suffix(".json")
     if not quick and path.is_file():
-        return score.load(path, score.untrained(data, jax.random.key(0), kind=kind, net=net)), {}
+        model = score.load(path, score.untrained(data, jax.random.key(0), kind=kind, net=net))
+        return model, json.loads(bill.read_text()) if bill.is_file() else {}
     start = time.process_time()
     done = score.train(data, jax.random.key(0), **options).checked()
     price = {"training CPU s": time.process_time() - start, "steps": int(done.steps)}
     if not quick:
         folder.mkdir(parents=True, exist_ok=True)
         score.save(path, done.model)
+        bill.write_text(json.dumps(price))
     return done.model, price
 
 
