@@ -89,8 +89,8 @@ def _plane(out: Path, console: Any, files: list[Path], *, quick: bool) -> float:
         for name in ("pinwheel", "rings", "checkerboard"):
             law = datasets.toy(name)
             laws[name] = (law.sample, law.log_prob, law.box)
-    steps, rows, found = 1000 if quick else 12_000, [], {}
-    settings: dict[str, Any] = {"steps": steps, "rate": 5e-3}
+    steps, rows, found = 1000 if quick else 20_000, [], {}
+    settings: dict[str, Any] = {"steps": steps, "rate": 5e-3, "batch": 256 if quick else 1024}
     table = Table(title=f"Densities learned in {steps} steps: nats are those of KL(truth || learned), with their error")
     for column in ("law", "nats", "±", "solver's error bar", "training, CPU s"):
         table.add_column(column, justify="left" if column == "law" else "right")
