@@ -23,9 +23,14 @@ from jaxkit.learn import datasets, features, metrics
 STACKED = {"steps": 16_000, "generator_channels": (64, 32), "critic_channels": (32, 64, 128)}
 
 
+def cache() -> Path:
+    """Where what is trained once is kept, for this user."""
+    return Path(os.environ.get("JAXKIT_CACHE") or Path.home() / ".cache" / "jaxkit")
+
+
 def eyes_for(name: str, *, quick: bool) -> features.Features:
     """The classifier of a data set, trained once and kept beside the data of this user."""
-    kept = Path(os.environ.get("JAXKIT_CACHE") or Path.home() / ".cache" / "jaxkit") / f"{name}-features.safetensors"
+    kept = cache() / f"{name}-features.safetensors"
     if kept.is_file() and not quick:
         return features.load(kept)
     data, test = datasets.load(name, "train"), datasets.load(name, "test")

@@ -1,8 +1,10 @@
 """CLAIM: one solve, gradients of many, and work against precision, beside the peers (goals that are missed say so).
 
-Gradients of the sum of the last states by six parameters, 10,000 competition problems of `benchmarks.ensembles`; one
-solve alone; and the CPU time of 10,000 solves against the error reached, for four tolerances. Writes
-`results/sensitivities.json` and the figure `results/ensembles.png`.
+Gradients of the sum of the last states by six parameters, 10,000 competition problems of `benchmarks.ensembles`: each
+peer at our tolerance, and at the loosest of 1e-8, 1e-10, 1e-12 at which its gradients are in our class (error at most
+ten times ours: a solver whose steps do not look at the derivatives needs a stricter one); one solve alone; and the CPU
+time of 10,000 solves against the error reached, for four tolerances. Writes `results/sensitivities.json` and the figure
+`results/ensembles.png`.
 """
 
 import os
@@ -26,7 +28,7 @@ def our_gradient(x0, p, tol=TOL):
     return lambda: jnp.concatenate(run(p), -1)
 
 
-def diffrax_gradient(x0, p):
+def diffrax_gradient(x0, p, tol=TOL):
     diffrax = optional("diffrax")
 
     def total(q):
@@ -35,7 +37,7 @@ def diffrax_gradient(x0, p):
             r1 * x[0] * (1 - x[0] / n1) - a1 * x[0] * x[1],
             r2 * x[1] * (1 - x[1] / n2) - a2 * x[0] * x[1],
         )
-        control = diffrax.PIDController(rtol=TOL, atol=TOL)
+        control = diffrax.PIDController(rtol=tol, atol=tol)
         found = diffrax.diffeqsolve(
             diffrax.ODETerm(pair),
             diffrax.Dopri8(),
@@ -53,7 +55,7 @@ def diffrax_gradient(x0, p):
     return lambda: jnp.stack(run(q), -1)
 
 
-def torch_gradient(x0, p):
+def torch_gradient(x0, p, tol=TOL):
     torch, solver = optional("torch"), optional("torchdiffeq")
     if torch is None or solver is None:
         return None
@@ -63,13 +65,13 @@ def torch_gradient(x0, p):
     def run():
         q = [torch.tensor(v, requires_grad=True) for v in p]
         rate = lambda t, x: x * (q[0] * (1 - x / q[1])) - q[2] * x * x.flip(-1)
-        solver.odeint(rate, x, ts, method="dopri8", rtol=TOL, atol=TOL)[-1].sum().backward()
+        solver.odeint(rate, x, ts, method="dopri8", rtol=tol, atol=tol)[-1].sum().backward()
         return torch.cat([v.grad for v in q], 1).numpy()
 
     return run
 
 
-def heyoka_gradient(x0, p, batch=8):
+def heyoka_gradient(x0, p, tol=TOL, batch=8):
     hy = optional("heyoka")
     if hy is None:
         return None
@@ -77,7 +79,7 @@ def heyoka_gradient(x0, p, batch=8):
     r1, r2, n1, n2, a1, a2 = (hy.par[i] for i in range(6))
     system = [(x, r1 * x * (1 - x / n1) - a1 * x * y), (y, r2 * y * (1 - y / n2) - a2 * x * y)]
     varied = hy.var_ode_sys(system, hy.var_args.params, order=1)
-    solver = hy.taylor_adaptive_batch(varied, state=np.full((2, batch), 10.0), pars=np.ones((6, batch)), tol=TOL)
+    solver = hy.taylor_adaptive_batch(varied, state=np.full((2, batch), 10.0), pars=np.ones((6, batch)), tol=tol)
     first, columns = solver.state.copy(), np.concatenate(p, 1).T.copy()
 
     def run():
@@ -92,13 +94,41 @@ def heyoka_gradient(x0, p, batch=8):
     return run
 
 
+def error_of(found, exact):
+    """The largest error, relative where the number is large."""
+    return float(np.max(np.abs(np.asarray(found) - exact) / np.maximum(1, np.abs(exact))))
+
+
 def rows_of(programs, exact, repeats):
     programs = {name: program for name, program in programs.items() if program is not None}
     times, rows = measure(programs, repeats=repeats), []
     for name, program in programs.items():
-        gap = float(np.max(np.abs(np.asarray(program()) - exact) / np.maximum(1, np.abs(exact))))
+        gap = error_of(program(), exact)
         rows.append({"solver": name, "CPU-ms": times[name].cpu * 1e3, "error": gap, "first call s": times[name].first})
     return [{**row, "ratio": row["CPU-ms"] / rows[0]["CPU-ms"]} for row in rows]
+
+
+PEERS = {
+    "diffrax Dopri8, tuple, jacfwd": diffrax_gradient,
+    "torchdiffeq dopri8, backward": torch_gradient,
+    "heyoka variational, batch 8": heyoka_gradient,
+}
+STRICTER = (1e-10, 1e-12)
+
+
+def gradients(x0, p, repeats):
+    """Each peer at our tolerance; and where its gradients are as exact as ours, at the strictest if they never are."""
+    exact, own = np.asarray(our_gradient(x0, p, tol=1e-12)()), our_gradient(x0, p)
+    bound, programs = 10 * error_of(own(), exact), {"jaxkit, gradient": own}
+    for name, make in PEERS.items():
+        programs[name] = peer = make(x0, p)
+        exacting = [] if peer is None or error_of(peer(), exact) <= bound else STRICTER
+        for tol in exacting:
+            found = make(x0, p, tol)
+            if error_of(found(), exact) <= bound or tol == STRICTER[-1]:
+                programs[f"{name}, tolerance {tol:g}"] = found
+                break
+    return rows_of(programs, exact, repeats)
 
 
 def precision(n, tolerances, repeats):
@@ -137,22 +167,17 @@ def main():
     jk.set_precision("double")
     n, repeats = (160, 1) if options.quick else (10_000, 3)
     x0, p = problems(n, False)
-    gradients = {
-        "jaxkit, gradient": our_gradient(x0, p),
-        "diffrax Dopri8, tuple, jacfwd": diffrax_gradient(x0, p),
-        "torchdiffeq dopri8, backward": torch_gradient(x0, p),
-        "heyoka variational, batch 8": heyoka_gradient(x0, p),
-    }
-    gradient = rows_of(gradients, np.asarray(our_gradient(x0, p, tol=1e-12)()), repeats)
+    gradient = gradients(x0, p, repeats)
     one, q = x0[:1], tuple(v[:1] for v in p)
     singles = {"jaxkit, one solve": ours(one, q), "diffrax Dopri8, tuple, one solve": by_diffrax(one, q, scalars=True)}
     single = rows_of(singles, np.asarray(ours(one, q, rtol=1e-13, atol=1e-13)()), repeats)
     curves = precision(n, (1e-4, 1e-6, 1e-8, 1e-10), repeats)
     print(table(gradient), table(single), table(curves), sep="\n\n")
-    of = lambda rows, name: next((row["ratio"] for row in rows if row["solver"].startswith(name)), float("nan"))
+    # The last row of a peer is the one that is as exact as ours.
+    of = lambda rows, name: next((r["ratio"] for r in reversed(rows) if r["solver"].startswith(name)), float("nan"))
     goals = [
-        goal("gradient: diffrax / jaxkit", of(gradient, "diffrax"), 6),
-        goal("gradient: torchdiffeq / jaxkit", of(gradient, "torchdiffeq"), 30),
+        goal("gradient as exact: diffrax / jaxkit", of(gradient, "diffrax"), 6),
+        goal("gradient as exact: torchdiffeq / jaxkit", of(gradient, "torchdiffeq"), 30),
         goal("one solve: diffrax / jaxkit", of(single, "diffrax"), 2),
     ]
     print(table(goals))

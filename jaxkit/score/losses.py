@@ -5,6 +5,7 @@ Noisy data are `y = x + sigma n`. All of these are minimised by the same thing, 
 weights of the noise levels. Energies are trained without a second backward pass: see `jaxkit.learn.gradients`.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -82,12 +83,21 @@ def dde(
 
 
 def mdsm(
-    energy: Energy, params: PyTree, x: Float[Array, "n ..."], sigma: Float[Array, " n"], key: Array
+    energy: Energy,
+    params: PyTree,
+    x: Float[Array, "n ..."],
+    sigma: Float[Array, " n"],
+    key: Array,
+    *,
+    sd: float = math.inf,
 ) -> Float[Array, ""]:
-    """Multi-scale score matching, `1/2 E |grad E(y) - (y - x)|^2 / sigma^2`: *one* energy for all noise levels.
+    """Multi-scale score matching, `1/2 E w |grad E(y) - (y - x)|^2`: *one* energy for all noise levels.
+
+    The weight is `w = 1 / sigma^2 + 1 / sd^2`: by default the paper's, which hardly counts what loud levels show of the
+    data as a whole; with the data's standard deviation `sd` that of EDM, which counts all levels alike.
 
     Its optimum is `y - grad E(y) = E_w[x | y]`, a mean over `x` *and* over the noise levels with weights
-    `sigma^-2 N(y; x, sigma^2)`. In many dimensions `y` tells its own noise level, and this is the denoiser of that
+    `w N(y; x, sigma^2)`. In many dimensions `y` tells its own noise level, and this is the denoiser of that
     level; in few it is the score of no `p_sigma`. Do not read `-E` as a log density there: use the
     energy of `score.train(kind="energy")`.
 
@@ -97,13 +107,16 @@ def mdsm(
         x: Clean data.
         sigma: A noise level for each.
         key: Random key.
+        sd: Standard deviation of the data; infinite for the paper's weights.
 
     References:
         Li, Chen and Sommer (2019), Learning energy-based models in high-dimensional spaces with multi-scale denoising
         score matching, with the scale `sigma_0^2` moved into the energy.
     """
     y, n = noised(x, sigma, key)
-    return jnp.mean(half_square_gradient(lambda p, y: energy(p, y) / sigma, params, y, target=n))
+    root = jnp.sqrt(1 / sigma**2 + 1 / sd**2)
+    target = over(root * sigma, n) * n
+    return jnp.mean(half_square_gradient(lambda p, y: energy(p, y) * root, params, y, target=target))
 
 
 def _squares(x: Array) -> Float[Array, " n"]:

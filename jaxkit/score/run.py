@@ -21,13 +21,13 @@ from jaxkit.score.likelihood import bits_per_dimension, log_prob
 from jaxkit.score.mixture import ring
 from jaxkit.score.model import Model
 from jaxkit.score.samplers import sample
-from jaxkit.score.train import to_unit, train
+from jaxkit.score.train import PICTURES, to_unit, train
 
 # What must come out: largest error of a known mixture's likelihood, nats of a learned density, mean error of a DDE.
 LIKELIHOOD, NATS, ESTIMATOR = 1e-3, 0.03, 0.05
 QUICK_NATS, QUICK_ESTIMATOR = 0.3, 0.2
 SAMPLERS = {
-    "heun": {"steps": 18},
+    "heun": {"steps": 18, "churn": 8.0},
     "dpmpp_2m": {"steps": 18},
     "ddim": {"steps": 36},
     "predictor_corrector": {"steps": 36},
@@ -89,8 +89,8 @@ def _plane(out: Path, console: Any, files: list[Path], *, quick: bool) -> float:
         for name in ("pinwheel", "rings", "checkerboard"):
             law = datasets.toy(name)
             laws[name] = (law.sample, law.log_prob, law.box)
-    steps, rows, found = 1000 if quick else 12_000, [], {}
-    settings: dict[str, Any] = {"steps": steps, "rate": 5e-3}
+    steps, rows, found = 1000 if quick else 20_000, [], {}
+    settings: dict[str, Any] = {"steps": steps, "rate": 5e-3, "batch": 256 if quick else 1024}
     table = Table(title=f"Densities learned in {steps} steps: nats are those of KL(truth || learned), with their error")
     for column in ("law", "nats", "±", "solver's error bar", "training, CPU s"):
         table.add_column(column, justify="left" if column == "law" else "right")
@@ -143,12 +143,12 @@ def _pictures(out: Path, console: Any, files: list[Path], *, quick: bool) -> str
         return "no pictures (neither Fashion-MNIST nor scikit-learn's digits are here)"
     small = data.shape[1] < 16
     net = nets.image_net(data.shape[1:], (16, 24) if small else (64, 96), patch=1 if small else 2)
-    steps = 250 if quick else (3000 if small else 1200)
+    steps = 250 if quick else (3000 if small else 2000)
     start = time.process_time()
     with console.status(f"training a U-Net on {name}, {steps} steps ..."):
         done = train(data, jax.random.key(0), net=net, steps=steps, batch=64)
     model = done.checked().model
-    price = f"{steps} steps (`score.train` takes 5,000), {time.process_time() - start:.0f} CPU s"
+    price = f"{steps} steps (`score.train` takes {PICTURES['steps']:,}), {time.process_time() - start:.0f} CPU s"
     console.print(f"U-Net on {name}: {price}, loss {_late(done):.4f}")
     count, real = 64 if quick else 500, to_unit(jnp.asarray(test))
     flat = lambda x: np.asarray(x, np.float64).reshape(len(x), -1)
@@ -204,7 +204,7 @@ def _inpaint(model: Model, real: Array) -> dict[str, Array]:
     height = real.shape[1] // 2
     upper = lambda x: x[:, :height]
     hidden = real.at[:, height:].set(-1.0)
-    given = condition(model, upper, upper(real), noise=0.05)
+    given = condition(model, upper, upper(real), noise=0.05, damping=0.001, bounds=(-1.0, 1.0))
     rows = {"upper half": hidden}
     for i in range(3):
         drawn = sample(given, jax.random.key(10 + i), len(real), steps=24)

@@ -19,11 +19,10 @@ from jaxkit.score import losses, nets
 from jaxkit.score.model import Model
 
 KINDS = ("denoiser", "energy", "mdsm")
+POINTS: dict[str, Any] = {"steps": 3000, "batch": 256, "ema": 0.999, "levels": (0.1, 3.0)}
 # What reached the distances of `benchmarks/score_images.py` on Fashion-MNIST, each in under 15 minutes of two cores.
-PICTURES: dict[str, Any] = {"widths": (64, 96), "steps": 5000, "batch": 64, "rate": 2e-3, "ema": 0.999}
-MDSM: dict[str, Any] = {"widths": (48, 64), "steps": 3000, "batch": 64, "rate": 2e-3, "ema": 0.998} | {
-    "levels": (0.08, 12.0)
-}
+PICTURES: dict[str, Any] = {"widths": (64, 96), "steps": 10_000, "batch": 64, "ema": 0.999, "levels": (0.1, 3.0)}
+MDSM: dict[str, Any] = {"widths": (48, 64), "steps": 5000, "batch": 64, "ema": 0.998, "levels": (0.05, 12.0)}
 
 
 @struct
@@ -54,10 +53,10 @@ def train(
     steps: int | None = None,
     batch: int | None = None,
     rate: float | optax.Schedule = 2e-3,
-    ema: float = 0.999,
+    ema: float | None = None,
     center: float = -1.2,
     width: float = 1.2,
-    levels: tuple[float, float] = (0.1, 3.0),
+    levels: tuple[float, float] | None = None,
     **settings: Any,
 ) -> Trained:
     """Train a denoiser on data.
@@ -69,16 +68,16 @@ def train(
             level; `"mdsm"`, one energy for all noise levels (see `losses.mdsm` for what it learns).
         net: Network of `(y, level)` behind the denoiser: with an output of `y`'s shape, or one number a datum for
             `"energy"`; a perceptron or a U-Net by default. For images all defaults are the recipe measured in
-            `benchmarks/score_images.py` (`PICTURES`; `MDSM` is that of the energy).
-        steps: Steps of Adam: 3,000 for points or 5,000 for images by default.
+            `benchmarks/score_images.py`.
+        steps: Steps of Adam: 3,000 for points, 10,000 for images (5,000 for `"mdsm"`) by default.
         batch: Data a step: 256 points or 64 images by default.
         rate: Learning rate: for points at the start, from where it falls to zero as a cosine; for images after a rise
             of 100 steps, held until it falls to zero over the last 44 % of the steps; or any schedule of optax.
-        ema: Decay of the averaged weights.
+        ema: Decay of the averaged weights: 0.999 by default, 0.998 for `"mdsm"` on images.
         center: Mean of `ln(sigma / 2 sd)` in training (EDM's -1.2 is stated for data of standard deviation 1/2).
         width: Standard deviation of `ln sigma`.
-        levels: For `"mdsm"`: least and largest noise, in units of the data's standard deviation; levels cover the batch
-            geometrically.
+        levels: For `"mdsm"`: least and largest noise, in units of the data's standard deviation, (0.1, 3) for points
+            and (0.05, 12) for images by default; levels cover the batch geometrically.
         **settings: Of `jaxkit.fit`: `progress`, `log`, `checkpoint`, `resume`, `devices`, `chunk`.
 
     Returns:
@@ -100,11 +99,13 @@ def train(
     """
     data, mean, variance, network = _facts(data, kind, net)
     shape, dtype, sd = data.shape[1:], to_unit(data[:1]).dtype, float(np.sqrt(np.mean(variance)))
-    apply, loss = _job(kind, network, float(np.mean(mean)), sd, (center, width, levels))
+    recipe = _recipe(kind, shape)
+    apply, loss = _job(kind, network, float(np.mean(mean)), sd, (center, width, levels or recipe["levels"]))
     first, pick, noise = jax.random.split(key, 3)
     points = data.ndim == 2
-    count = (3000 if points else int(PICTURES["steps"])) if steps is None else steps
-    size = (256 if points else int(PICTURES["batch"])) if batch is None else batch
+    count = recipe["steps"] if steps is None else steps
+    size = recipe["batch"] if batch is None else batch
+    decay = recipe["ema"] if ema is None else ema
     schedule = rate if callable(rate) else _schedule(rate, count, images=not points)
     optimizer = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule, b2=0.99))
     done = fit(
@@ -114,7 +115,7 @@ def train(
         optimizer=optimizer,
         steps=count,
         key=noise,
-        ema=min(ema, 1 - 5 / (count + 5)),
+        ema=min(decay, 1 - 5 / (count + 5)),
         **settings,
     )
     model = Model(done.ema, jnp.asarray(mean, dtype), jnp.asarray(variance, dtype), apply, shape)
@@ -152,6 +153,10 @@ def _facts(data: Any, kind: str, net: Net | None) -> tuple[Array, np.ndarray, np
     return data, mean, variance, _default(kind, data.shape[1:], to_unit(data[:1]).dtype) if net is None else net
 
 
+def _recipe(kind: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    return POINTS if len(shape) == 1 else MDSM if kind == "mdsm" else PICTURES
+
+
 def to_unit(data: Array) -> Array:
     """Bytes as numbers in [-1, 1], in single precision; anything else as it is."""
     return data.astype(jnp.float32) / 127.5 - 1 if data.dtype == jnp.uint8 else data
@@ -176,7 +181,7 @@ def _moments(data: Array) -> tuple[np.ndarray, np.ndarray]:
 def _default(kind: str, shape: tuple[int, ...], dtype: Any) -> Net:
     if len(shape) == 3:
         checks.require(kind != "energy", "net", "be given for a noise-conditional energy of images", "is None")
-        return nets.image_net(shape, dtype=dtype)
+        return nets.image_net(shape, _recipe(kind, shape)["widths"], dtype=dtype)
     return (nets.scalar_net if kind == "energy" else nets.point_net)(shape[0], dtype=dtype)
 
 
@@ -191,7 +196,7 @@ def _job(
         def mdsm(params: Any, batch: Array, key: Array) -> Array:
             x = to_unit(batch)
             share = jnp.linspace(0.0, 1.0, x.shape[0], dtype=x.dtype)  # every batch covers the whole range
-            return losses.mdsm(energy, params, x, sd * low * (high / low) ** share, key)
+            return losses.mdsm(energy, params, x, sd * low * (high / low) ** share, key, sd=sd)
 
         return nets.Blind(energy), mdsm
     apply = (nets.Preconditioned if kind == "denoiser" else nets.Conservative)(net, mean, sd)

@@ -1,6 +1,7 @@
 """What is trained: losses against their optima, energies, small trained models, inverse problems."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +53,16 @@ def test_mdsm_learns_the_weighted_mean_not_a_score(key):
     assert abs(float(slope(1.0))) < 1e-12
     assert slope(1.2) > 0.1
     assert slope(0.8) < -0.1
+
+
+def test_mdsm_counts_the_levels_as_it_says(key):
+    x, sigma = batch()[0][:300], jnp.linspace(0.1, 4.0, 300)
+    energy = lambda a, y: 0.5 * a * jnp.sum(y**2, axis=1) + 0.1 * jnp.sum(y**4, axis=1)
+    y, n = losses.noised(x, sigma, key)
+    rest = jnp.sum((0.7 * y + 0.4 * y**3 - sigma[:, None] * n) ** 2, axis=1)
+    for sd, weight in ((math.inf, 1 / sigma**2), (1.4, (sigma**2 + 1.4**2) / (1.4 * sigma) ** 2)):
+        assert jnp.allclose(losses.mdsm(energy, 0.7, x, sigma, key, sd=sd), 0.5 * jnp.mean(weight * rest))
+    assert jnp.allclose(losses.mdsm(energy, 0.7, x, sigma, key), losses.mdsm(energy, 0.7, x, sigma, key, sd=math.inf))
 
 
 @functools.cache
@@ -154,8 +165,13 @@ def test_condition_is_exact_for_a_normal_law(key):
     assert abs(float(drawn[:, 0].mean()) - posterior * 2.0 / 0.25) < 0.05
     assert abs(float(drawn[:, 0].std()) - posterior**0.5) < 0.03
     assert abs(float(drawn[:, 1].std()) - 1.5) < 0.06
+    bounded = score.condition(normal, lambda x: x[:, :1], jnp.array([[2.0]]), noise=0.5, bounds=(-1.0, 1.0))
+    assert jnp.array_equal(bounded.denoise(drawn, 1.0), jnp.clip(given.denoise(drawn, 1.0), -1, 1))
+    assert jnp.max(given.denoise(drawn, 1.0)) > 1.5
     with pytest.raises(ValueError, match="Argument `observed` must have shape"):
         score.condition(normal, lambda x: x[:, :1], jnp.zeros((1, 2)))
+    with pytest.raises(ValueError, match="Argument `bounds` must be"):
+        score.condition(normal, lambda x: x[:, :1], jnp.zeros((1, 1)), bounds=(1.0, -1.0))
 
 
 def test_condition_chooses_among_modes(key):
