@@ -1,6 +1,7 @@
 """Claim: score models train on a CPU at PyTorch's speed and better: points >= 2.5x, MDSM >= 1x, a small U-Net >= 1/1.3.
 
-One thread of each (on Linux the process keeps to one core), float32, Adam, the same networks in both, CPU time a step (compile time apart):
+One thread of each (on Linux the process keeps to one core), float32, Adam, the same networks in both, CPU time a step
+(compile time apart):
 1. denoising of 2-D points by a perceptron (3 x 128, batch 256): steps in one compiled loop against torch's Python loop;
 2. MDSM: an energy of 28 x 28 pictures (residual convolutions), the gradient of a squared gradient, batch 64;
 3. a denoising U-Net of 28 x 28 pictures, batch 64;
