@@ -32,6 +32,7 @@ from jaxkit.core import checks
 
 Padding = str | int | Sequence[tuple[int, int]]
 Spread = int | Sequence[int]
+BLOCK = 8  # pictures of which a CPU takes the kernel's derivative at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,6 +248,22 @@ def _conv_transpose(y: Array, w: Array, *, geometry: Geometry) -> Array:
 
 
 def _correlation(x: Array, y: Array, *, geometry: Geometry) -> Array:
+    """A sum over a few pictures at a time: they stay in a CPU's cache while all windows are taken, up to twice as fast.
+
+    Each time one picture of each eighth of the batch: a batch that is shared out over devices stays where it is.
+    """
+    n = x.shape[0]
+    if jax.default_backend() != "cpu" or n % BLOCK or n < 4 * BLOCK or x.ndim < 4:
+        return _correlate(x, y, geometry)
+    rows = [v.reshape(BLOCK, n // BLOCK, *v.shape[1:]) for v in (x, y)]
+    part = lambda i: _correlate(*(jax.lax.dynamic_index_in_dim(v, i, 1, keepdims=False) for v in rows), geometry)
+    shape = jax.eval_shape(part, 0)
+    zero, along = jnp.zeros(shape.shape, shape.dtype), tuple(_varying(x) | _varying(y))
+    zero = jax.lax.pcast(zero, along, to="varying") if along else zero
+    return jax.lax.fori_loop(0, n // BLOCK, lambda i, w: w + part(i), zero)
+
+
+def _correlate(x: Array, y: Array, geometry: Geometry) -> Array:
     """A convolution in which batch and channels change places: `y` is the kernel, with holes where `stride > 1`.
 
     The places are changed by transposing, not by naming axes: inside a loop (`lax.scan`, `lax.while_loop`) XLA does

@@ -187,6 +187,24 @@ def test_sharded_batches_give_the_same_gradient():
     np.testing.assert_allclose(each(w, x[:, None])[0], want, atol=1e-11)
 
 
+@pytest.mark.parametrize("case", ["plain", "strided", "grouped"])
+def test_large_batches_are_summed_in_parts(case):
+    """32 pictures and more are taken eight at a time on a CPU; of devices, each takes its own."""
+    x, w, options = inputs(case, batch=128)
+    of = lambda convolve: jax.jit(jax.grad(lambda w, x: jnp.sum(jnp.tanh(convolve(x, w, **options)))))
+    want = of(native)(w, x)
+    np.testing.assert_allclose(of(conv)(w, x), want, atol=1e-10)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    split = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+    program = of(conv).lower(w, split).compile()
+    np.testing.assert_allclose(program(w, split), want, atol=1e-10)
+    if case != "grouped":  # XLA brings the pictures together for a grouped convolution, in one part as well
+        assert "all-gather" not in program.as_text()
+    each = (PartitionSpec(), PartitionSpec("data"))
+    mapped = jax.shard_map(of(conv), mesh=mesh, in_specs=each, out_specs=PartitionSpec())  # the sum over devices
+    np.testing.assert_allclose(jax.jit(mapped)(w, x), want, atol=1e-10)
+
+
 def test_remat_and_scan(key):
     x, w, _ = inputs("plain")
     w = w[..., :2]
