@@ -256,7 +256,8 @@ def _correlation(x: Array, y: Array, *, geometry: Geometry) -> Array:
     if jax.default_backend() != "cpu" or n % BLOCK or n < 4 * BLOCK or x.ndim < 4:
         return _correlate(x, y, geometry)
     rows = [v.reshape(BLOCK, n // BLOCK, *v.shape[1:]) for v in (x, y)]
-    part = lambda i: _correlate(*(jax.lax.dynamic_index_in_dim(v, i, 1, keepdims=False) for v in rows), geometry)
+    at = lambda v, i: jax.lax.dynamic_index_in_dim(v, i, 1, keepdims=False)
+    part = lambda i: _correlate(at(rows[0], i), at(rows[1], i), geometry)
     shape = jax.eval_shape(part, 0)
     zero, along = jnp.zeros(shape.shape, shape.dtype), tuple(_varying(x) | _varying(y))
     zero = jax.lax.pcast(zero, along, to="varying") if along else zero
