@@ -126,6 +126,15 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
 
 
+def one_core() -> None:
+    """Keep this process to one core (on Linux), so that numbers are per core: XLA's other threads would be counted too.
+
+    Call it before the first computation, when JAX makes as many threads as it sees cores.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser of the flag every benchmark has: `--quick` for a sanity run whose numbers are not saved."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)

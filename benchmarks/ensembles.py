@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxkit as jk
-from benchmarks._harness import arguments, goal, measure, optional, save, table
+from benchmarks._harness import arguments, goal, measure, one_core, optional, save, table
 
 END, TOL = 50.0, 1e-8
 
@@ -240,6 +240,7 @@ def motion(name, n, repeats, batch=16):
 
 def main():
     options = arguments(__doc__)
+    one_core()
     jk.set_precision("double")
     n, repeats = (640, 2) if options.quick else (10_000, 7)
     uniform, spread = compare(n, False, repeats), compare(n, True, repeats)

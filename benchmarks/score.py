@@ -14,8 +14,6 @@ import os
 from typing import Any
 
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
-if hasattr(os, "sched_setaffinity"):  # before JAX makes as many threads as there are cores
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 import jax
 import jax.numpy as jnp
@@ -240,6 +238,7 @@ def likelihood(*, quick: bool, repeats: int) -> list[dict]:
 
 def main() -> None:
     options = harness.arguments(__doc__)
+    harness.one_core()
     repeats = 2 if options.quick else 6
     rows, goals = likelihood(quick=options.quick, repeats=repeats), []
     torch = harness.optional("torch")

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxkit as jk
-from benchmarks._harness import RESULTS, arguments, goal, measure, optional, save, table
+from benchmarks._harness import RESULTS, arguments, goal, measure, one_core, optional, save, table
 from benchmarks.ensembles import END, TOL, by_diffrax, by_heyoka, field, ours, problems
 from jaxkit.report import figures
 
@@ -164,6 +164,7 @@ def plot(curves, path, n):
 
 def main():
     options = arguments(__doc__)
+    one_core()
     jk.set_precision("double")
     n, repeats = (160, 1) if options.quick else (10_000, 3)
     x0, p = problems(n, False)
