@@ -2,8 +2,8 @@
 
 10,000 competition problems, r = (1, 1.2), N = (100, 80), a = (.008, .01), each +-50%, x0 = (10, 10), t = 50,
 rtol = atol = 1e-8; the same with rates spread over 0.1..10; and Lorenz's equations and a pendulum. CPU time of one
-process, peers interleaved; the error is that against jaxkit at rtol = 1e-13. Peers that are not installed are left
-out: pip install -e '.[bench]'.
+process that keeps to one core (on Linux), peers interleaved; the error is that against jaxkit at rtol = 1e-13. Peers
+that are not installed are left out: pip install -e '.[bench]'.
 """
 
 import os

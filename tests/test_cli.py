@@ -10,6 +10,7 @@ def _double(monkeypatch):
     monkeypatch.setattr(cli, "_prepare", lambda *a, **k: None)  # the suite has its own precision and flags
 
 
+@pytest.mark.slow
 def test_run_competition(tmp_path, capsys):
     assert cli.main(["run", "competition", "--quick", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out

@@ -84,6 +84,7 @@ def test_traced_shadow_has_the_area_of_the_critical_curve():
     assert area == pytest.approx(float(gravity.critical_curve_kerr(0.9, 60.0).area), rel=0.03)
 
 
+@pytest.mark.slow
 def test_bounce_is_exact():
     universe = dict(cosmology.UNIVERSE)
     t = jnp.linspace(0.0, 13.3, 60)

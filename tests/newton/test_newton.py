@@ -113,6 +113,7 @@ def test_poles_edges_and_double_roots_are_never_proven():
     assert newton.all_roots("x^2 + 1 = 0", (-9, 9), certify=True).sentence.startswith("No roots")
 
 
+@pytest.mark.slow
 def test_wilkinsons_polynomial_is_reported_as_ill_conditioned():
     """Its expanded coefficients are not floats: roots move in the first digits, and nothing may hide that."""
     r = newton.polynomial_roots(np.poly(np.arange(1, 21))).checked()

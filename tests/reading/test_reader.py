@@ -30,6 +30,7 @@ def reader(data):
     return fit(data, 8)
 
 
+@pytest.mark.slow
 def test_training_stops_and_goes_on_to_the_same_reader(data, reader, tmp_path, monkeypatch):
     real, lines = train.segment, []
 

@@ -77,6 +77,7 @@ def test_portrait_marks_each_kind_once():
         plt.close(figure)
 
 
+@pytest.mark.slow
 def test_the_report_of_a_fit(tmp_path):
     found = comp.fit(comp.gause("paramecium"))
     files, _ = comp.report(found, tmp_path, quick=True)
