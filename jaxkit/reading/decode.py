@@ -12,7 +12,7 @@ from jaxkit.core import checks
 from jaxkit.reading.metrics import normalise
 
 VOTES = ("smoothed", "sum", "squares", "max")
-VOTE = "sum"  # what a reader does: in each of five readers it was ahead of the article's (`benchmarks/reading.py`)
+VOTE = "sum"  # what a reader does: in each of eight readers it was ahead of the article's (`benchmarks/reading.py`)
 
 
 @functools.partial(jax.jit, static_argnames=("longest", "count"))
