@@ -165,6 +165,7 @@ def test_derivatives_are_as_exact_as_the_tolerance():
         assert float(jnp.max(jnp.abs(found - exact) / size)) < 1e-6
 
 
+@pytest.mark.slow
 def test_many_parameters_by_going_back():
     """Four species with 24 directions, gone back; the same by the 16 directions of one parameter, gone forward."""
     rng = np.random.default_rng(0)

@@ -62,6 +62,7 @@ def test_log_z_of_a_pair_of_pits_against_quadrature(key):
     assert abs(float(found.value) - exact) < max(0.02, 3 * float(found.std_error))
 
 
+@pytest.mark.slow
 def test_states_may_be_pytrees_and_failures_are_told(key):
     energy = lambda x, _: 0.5 * (x["a"] ** 2 + jnp.sum(x["b"] ** 2))
     center = {"a": jnp.asarray(0.0), "b": jnp.zeros((2, 2))}

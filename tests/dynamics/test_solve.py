@@ -68,6 +68,7 @@ def test_gradients_of_order_two_in_both_modes():
     check_grads(lambda *a: final(*a, "direct"), (1.2, 1.5, 2.0), order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_adjoint_gives_the_closed_form():
     # x(t) = x0 cos(w t): d/dw = -x0 t sin(w t), d/dt = -x0 w sin(w t)
     truth = [np.cos(3.0), -1.2 * 2.0 * np.sin(3.0), -1.2 * 1.5 * np.sin(3.0)]

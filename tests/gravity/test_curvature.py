@@ -80,6 +80,7 @@ def berger(s):
     return g
 
 
+@pytest.mark.slow
 def test_cotton_of_berger_sphere_and_its_conformal_weight():
     s, x = 0.7, jnp.array([1.1, 0.4, 0.2])
     g = berger(s)

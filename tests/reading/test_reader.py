@@ -196,6 +196,7 @@ def test_command_line(data, reader, tmp_path, capsys, monkeypatch):
     assert "must be UTF-8 text, but" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_collapse_starts_again_once(data, monkeypatch):
     monkeypatch.setattr(train, "blind", lambda *a: True)
     with pytest.raises(ValueError, match="training collapsed twice"):
