@@ -126,6 +126,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
 
 
+def cache() -> Path:
+    """Where what is trained once is kept, for this user."""
+    return Path(os.environ.get("JAXKIT_CACHE") or Path.home() / ".cache" / "jaxkit")
+
+
 def one_core() -> None:
     """Keep this process to one core (on Linux), so that numbers are per core: XLA's other threads would be counted too.
 

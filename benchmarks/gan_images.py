@@ -10,7 +10,6 @@ scored again, not trained. The price is what the run's own log says, all parts o
 """
 
 import json
-import os
 from pathlib import Path
 
 import jax
@@ -23,14 +22,9 @@ from jaxkit.learn import datasets, features, metrics
 STACKED = {"steps": 16_000, "generator_channels": (64, 32), "critic_channels": (32, 64, 128)}
 
 
-def cache() -> Path:
-    """Where what is trained once is kept, for this user."""
-    return Path(os.environ.get("JAXKIT_CACHE") or Path.home() / ".cache" / "jaxkit")
-
-
 def eyes_for(name: str, *, quick: bool) -> features.Features:
     """The classifier of a data set, trained once and kept beside the data of this user."""
-    kept = cache() / f"{name}-features.safetensors"
+    kept = _harness.cache() / f"{name}-features.safetensors"
     if kept.is_file() and not quick:
         return features.load(kept)
     data, test = datasets.load(name, "train"), datasets.load(name, "test")

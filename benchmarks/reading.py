@@ -50,9 +50,8 @@ def templates(*, quick: bool) -> tuple[list[dict], list[dict]]:
 
 @functools.cache
 def corpora() -> tuple[Any, Any]:
-    """Training questions (WebQA's, which are few and short, twice) and dev questions."""
-    get = lambda name: reading.read(reading.corpus(name))
-    return get("cmrc-train") + reading.simplified(get("drcd-dev")) + get("webqa") + get("webqa"), get("cmrc-dev")
+    """Training questions and dev questions: those of `run reading`."""
+    return run.training_set(run.TRAINING, print), reading.read(reading.corpus("cmrc-dev"))
 
 
 def trained(steps: int, seed: int) -> reading.Reader:
@@ -60,7 +59,7 @@ def trained(steps: int, seed: int) -> reading.Reader:
     data, dev = corpora()
     recipe = dataclasses.replace(run.RECIPE, chunk=50)
     key = jax.random.key(seed)
-    return reading.Reader.fit(data, dev, key=key, steps=steps, recipe=recipe, dev_size=400, progress=True)
+    return reading.Reader.fit(data, dev, key=key, steps=steps, recipe=recipe, dev_size=run.LOOK, progress=True)
 
 
 def read_by(reader: reading.Reader, seed: int, limit: int | None) -> list[dict]:
@@ -91,8 +90,9 @@ def chinese(options: argparse.Namespace) -> tuple[list[dict], list[dict]]:
     for seed in options.seeds:
         given = None if options.model is None else options.model / str(seed)
         reader = trained(options.steps, seed) if given is None else reading.Reader.load(given)
-        rows += read_by(reader, seed, options.limit)
-        print(harness.table(rows[-len(decode.VOTES) - 7 :]), flush=True)
+        new = read_by(reader, seed, options.limit)
+        print(harness.table(new), flush=True)
+        rows += new
     mean = lambda what, name: float(np.mean([row[what] for row in rows if row["set"] == name]))
     spent = max(row["training CPU min"] for row in rows)
     goals = [harness.goal("training CPU minutes", spent, 30, at_least=False)]

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from benchmarks import _harness as harness
-from benchmarks.reading import RECIPE, corpora
+from benchmarks.reading import RECIPE
 from jaxkit import reading
 from jaxkit.reading import run, tokens
 from jaxkit.reading.reader import auc
@@ -47,7 +47,8 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def measured(name: str, steps: int, limit: int) -> dict[str, Any]:
     """Train and score one variant."""
     shape, changes = VARIANTS[name]
-    train, _ = corpora()
+    get = lambda name: reading.read(reading.corpus(name))
+    train = get("cmrc-train") + reading.simplified(get("drcd-dev")) + get("webqa")
     recipe = dataclasses.replace(RECIPE, **changes)
     reader = reading.Reader.fit(train, steps=steps, key=jax.random.key(0), recipe=recipe, **shape)
     row: dict[str, Any] = {"variant": name, "steps": steps, "training CPU min": reader.report["cpu"] / 60}

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import _harness as harness
-from benchmarks.gan_images import cache, eyes_for
+from benchmarks.gan_images import eyes_for
 from jaxkit import score
 from jaxkit.learn import datasets, metrics
 from jaxkit.report.figures import save
@@ -103,7 +103,7 @@ def judge(fake: np.ndarray, eyes: Any, real: np.ndarray, held: np.ndarray) -> di
 
 def main() -> None:
     parser = harness.parser(__doc__)
-    parser.add_argument("--models", type=Path, default=cache() / "score")
+    parser.add_argument("--models", type=Path, default=harness.cache() / "score")
     parser.add_argument("--count", type=int, default=2000, help="samples of each sampler")
     parser.add_argument("--best", type=int, default=10_000, help="samples of the best sampler")
     parser.add_argument("--kinds", nargs="+", default=list(SAMPLERS), help="which of denoiser, mdsm")

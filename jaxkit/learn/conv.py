@@ -259,8 +259,7 @@ def _correlation(x: Array, y: Array, *, geometry: Geometry) -> Array:
     at = lambda v, i: jax.lax.dynamic_index_in_dim(v, i, 1, keepdims=False)
     part = lambda i: _correlate(at(rows[0], i), at(rows[1], i), geometry)
     shape = jax.eval_shape(part, 0)
-    zero, along = jnp.zeros(shape.shape, shape.dtype), tuple(_varying(x) | _varying(y))
-    zero = jax.lax.pcast(zero, along, to="varying") if along else zero
+    zero = _vary(jnp.zeros(shape.shape, shape.dtype), _varying(x) | _varying(y))
     return jax.lax.fori_loop(0, n // BLOCK, lambda i, w: w + part(i), zero)
 
 
@@ -355,10 +354,15 @@ for _each_one in (conv_p, conv_transpose_p, correlation_p):
 
 def _bind(primitive: Any, a: Array, b: Array, geometry: Geometry) -> Array:
     """Call a primitive; inside `shard_map`, values that are equal on all devices are first said to differ."""
-    axes = [_varying(v) for v in (a, b)]
-    missing = [tuple((axes[0] | axes[1]) - own) for own in axes]
-    a, b = (jax.lax.pcast(v, m, to="varying") if m else v for v, m in zip((a, b), missing, strict=True))
+    along = _varying(a) | _varying(b)
+    a, b = _vary(a, along), _vary(b, along)
     return primitive.bind(a, b, geometry=geometry)
+
+
+def _vary(value: Array, along: frozenset) -> Array:
+    """A value that is said to differ along axes of `shard_map`."""
+    missing = tuple(along - _varying(value))
+    return jax.lax.pcast(value, missing, to="varying") if missing else value
 
 
 def _varying(value: Array) -> frozenset:

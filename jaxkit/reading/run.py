@@ -1,5 +1,6 @@
 """`python -m jaxkit run reading`: train a reader on what is at hand, score it, ask it."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ QUICK_STEPS = 150
 SYNTHETIC_GOAL = 95.0  # percent exact match
 # Windows shorn of their answer teach it to say no; too many of them cost exact matches.
 RECIPE = Recipe(shorn=0.08, hide=0.1)
+TRAINING = ("cmrc-train", "drcd-dev", "webqa")
+LOOK = 400  # questions of CMRC's dev set by which the best weights are chosen
 MINUTES = 8.0  # about 3,000 steps of a slow core; more gains nothing
 # Published without pretraining, for the table: exact match and F1.
 PUBLISHED = {
@@ -33,7 +36,7 @@ PUBLISHED = {
 
 def run(out: Path, *, quick: bool, console: Any) -> Verdict:
     """Train and show: on CMRC, DRCD and WebQA where they are at hand (and not `quick`), else on templates."""
-    there = [name for name in ("cmrc-train", "drcd-dev", "webqa") if files.corpus(name).is_file()]
+    there = [name for name in TRAINING if files.corpus(name).is_file()]
     if quick or not there:
         return _synthetic(out, console)
     return _real(out, there, console)
@@ -61,21 +64,27 @@ def _synthetic(out: Path, console: Any) -> Verdict:
     return Verdict("reading", good, sentence, tuple(written))
 
 
-def _real(out: Path, there: list[str], console: Any) -> Verdict:
-    parts = []
-    for name in there:
+def training_set(names: Sequence[str], say: Callable[[str], Any]) -> Dataset:
+    """The questions of some data sets together; `say` is told of each."""
+    parts: list[Dataset] = []
+    for name in names:
         try:
-            parts.append(_corpus(name))
-            console.print(f"{name}: {parts[-1]}")
-            parts += parts[-1:] if name == "webqa" else []  # few and short: twice
+            found = _corpus(name)
         except ValueError as error:  # traditional characters, and nothing installed that simplifies them
-            console.print(f"{name} is left out: {error}")
-    train = sum(parts[1:], parts[0])
+            say(f"{name} is left out: {error}")
+            continue
+        say(f"{name}: {found}")
+        parts += [found, found] if name == "webqa" else [found]  # few and short: twice
+    return sum(parts[1:], parts[0])
+
+
+def _real(out: Path, there: list[str], console: Any) -> Verdict:
+    train = training_set(there, console.print)
     dev = files.read(files.corpus("cmrc-dev")) if files.corpus("cmrc-dev").is_file() else None
     console.print(f"training for {MINUTES:.0f} minutes on {len(train)} questions ...")
     key = jax.random.key(0)
     reader = Reader.fit(
-        train, dev, minutes=MINUTES, recipe=RECIPE, dev_size=400, key=key, progress=True, checkpoint=out / "run"
+        train, dev, minutes=MINUTES, recipe=RECIPE, dev_size=LOOK, key=key, progress=True, checkpoint=out / "run"
     )
     folder = reader.save(out / "model").parent
     table, scores = evaluation(reader)
