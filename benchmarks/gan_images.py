@@ -17,7 +17,9 @@ import numpy as np
 
 from benchmarks import _harness
 from jaxkit import gan
-from jaxkit.learn import datasets, features, metrics
+from jaxkit.learn import data as datasets
+from jaxkit.learn import metrics
+from jaxkit.learn.metrics import features
 
 STACKED = {"steps": 16_000, "generator_channels": (64, 32), "critic_channels": (32, 64, 128)}
 

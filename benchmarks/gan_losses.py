@@ -14,8 +14,7 @@ import jax
 
 from benchmarks import _harness
 from benchmarks.gan import several
-from jaxkit import gan
-from jaxkit.learn import datasets
+from jaxkit import gan, models
 
 ABLATION = {
     "SGAN": {"loss": "sgan", "penalty": "none"},
@@ -39,7 +38,7 @@ def main() -> None:
     quick, kept = options.quick, options.rows
     steps, seeds = (100, 1) if quick else (2500, 3)
     rows = json.loads(kept.read_text()) if kept.is_file() and not quick else []
-    grid = datasets.toy("grid25")
+    grid = models.toy("grid25")
     for name, changes in list(ABLATION.items())[len(rows) :]:
         few = steps // (3 if changes.get("critic_steps") else 1)
         rows.append({"what": name} | several(grid, gan.Config(**{"steps": few, **changes}), seeds))

@@ -15,7 +15,7 @@ import numpy as np
 
 import jaxkit as jk
 from benchmarks._harness import arguments, goal, measure, optional, save, table
-from jaxkit.dynamics.sample.diagnostics import effective_sample_size
+from jaxkit.dynamics.mcmc.diagnostics import effective_sample_size
 
 DIMENSION, CHAINS, LEAPFROGS = 20, 200, 8
 

@@ -26,7 +26,8 @@ import numpy as np
 from benchmarks import _harness as harness
 from benchmarks.gan_images import eyes_for
 from jaxkit import score
-from jaxkit.learn import datasets, metrics
+from jaxkit.learn import data as datasets
+from jaxkit.learn import metrics
 from jaxkit.report.figures import save
 from jaxkit.score import nets, plots
 from jaxkit.score.train import to_unit

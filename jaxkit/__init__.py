@@ -11,51 +11,61 @@ __version__ = "0.1.0"
 
 # Public name -> the module that defines it. One line makes a name public.
 _HOME = {
-    "Branch": "jaxkit.dynamics.continuation",
-    "Ensemble": "jaxkit.dynamics.ensemble",
-    "Equilibria": "jaxkit.dynamics.stability",
+    "Branch": "jaxkit.dynamics.analysis.continuation",
+    "Ensemble": "jaxkit.dynamics.ode.ensemble",
+    "Equilibria": "jaxkit.dynamics.analysis.linearize",
     "Fit": "jaxkit.learn.fit",
-    "Kind": "jaxkit.dynamics.stability",
-    "LeastSquares": "jaxkit.learn.least_squares",
-    "Linearization": "jaxkit.dynamics.stability",
+    "Kind": "jaxkit.dynamics.analysis.linearize",
+    "LeastSquares": "jaxkit.dynamics.roots.least_squares",
+    "Linearization": "jaxkit.dynamics.analysis.linearize",
     "Play": "jaxkit.learn.play",
-    "Root": "jaxkit.dynamics.root",
-    "Samples": "jaxkit.dynamics.sample.chain",
-    "Sensitivity": "jaxkit.dynamics.sensitivity",
-    "Solution": "jaxkit.dynamics.solve",
+    "Root": "jaxkit.dynamics.roots.root",
+    "Samples": "jaxkit.dynamics.mcmc.sample",
+    "Sensitivity": "jaxkit.dynamics.ode.sensitivity",
+    "Solution": "jaxkit.dynamics.ode.solve",
     "SolverError": "jaxkit.core.status",
-    "Special": "jaxkit.dynamics.continuation",
+    "Special": "jaxkit.dynamics.analysis.continuation",
     "Status": "jaxkit.core.status",
-    "Unrolled": "jaxkit.dynamics.unroll",
+    "Unrolled": "jaxkit.dynamics.recurrence.unroll",
     "cite": "jaxkit.core.citation",
-    "classify": "jaxkit.dynamics.stability",
-    "continuation": "jaxkit.dynamics.continuation",
-    "divergence": "jaxkit.dynamics.stability",
-    "ensemble": "jaxkit.dynamics.ensemble",
-    "equilibria": "jaxkit.dynamics.stability",
+    "classify": "jaxkit.dynamics.analysis.linearize",
+    "continuation": "jaxkit.dynamics.analysis.continuation",
+    "divergence": "jaxkit.dynamics.analysis.linearize",
+    "ensemble": "jaxkit.dynamics.ode.ensemble",
+    "equilibria": "jaxkit.dynamics.analysis.linearize",
     "fit": "jaxkit.learn.fit",
-    "fixed_point": "jaxkit.dynamics.fixed_point",
-    "least_squares": "jaxkit.learn.least_squares",
-    "linearize": "jaxkit.dynamics.stability",
-    "multistart": "jaxkit.learn.least_squares",
-    "nullclines": "jaxkit.dynamics.stability",
+    "fixed_point": "jaxkit.dynamics.roots.fixed_point",
+    "least_squares": "jaxkit.dynamics.roots.least_squares",
+    "linearize": "jaxkit.dynamics.analysis.linearize",
+    "multistart": "jaxkit.dynamics.roots.least_squares",
+    "nullclines": "jaxkit.dynamics.analysis.linearize",
     "play": "jaxkit.learn.play",
-    "root": "jaxkit.dynamics.root",
-    "sample": "jaxkit.dynamics.sample.chain",
-    "sensitivity": "jaxkit.dynamics.sensitivity",
+    "root": "jaxkit.dynamics.roots.root",
+    "sample": "jaxkit.dynamics.mcmc.sample",
+    "sensitivity": "jaxkit.dynamics.ode.sensitivity",
     "set_precision": "jaxkit.core.environment",
-    "solve": "jaxkit.dynamics.solve",
-    "unroll": "jaxkit.dynamics.unroll",
+    "solve": "jaxkit.dynamics.ode.solve",
+    "unroll": "jaxkit.dynamics.recurrence.unroll",
+}
+# Rooms reachable after `import jaxkit as jk`: `jk.nets`, `jk.data`, ...
+_ROOMS = {
+    "data": "jaxkit.learn.data",
+    "learn": "jaxkit.learn",
+    "metrics": "jaxkit.learn.metrics",
+    "models": "jaxkit.models",
+    "nets": "jaxkit.learn.nets",
 }
 _SUBJECTS = ("competition", "energy", "gan", "gravity", "newton", "reading", "recurrent", "score")
 
-__all__ = [*sorted(_HOME), *sorted(_SUBJECTS)]  # noqa: PLE0604, RUF100
+__all__ = [*sorted(_HOME), *sorted(_ROOMS), *sorted(_SUBJECTS)]  # noqa: PLE0604, RUF100
 
 if TYPE_CHECKING:
     from jaxkit import competition as competition
     from jaxkit import energy as energy
     from jaxkit import gan as gan
     from jaxkit import gravity as gravity
+    from jaxkit import learn as learn
+    from jaxkit import models as models
     from jaxkit import newton as newton
     from jaxkit import reading as reading
     from jaxkit import recurrent as recurrent
@@ -64,40 +74,45 @@ if TYPE_CHECKING:
     from jaxkit.core.environment import set_precision as set_precision
     from jaxkit.core.status import SolverError as SolverError
     from jaxkit.core.status import Status as Status
-    from jaxkit.dynamics.continuation import Branch as Branch
-    from jaxkit.dynamics.continuation import Special as Special
-    from jaxkit.dynamics.continuation import continuation as continuation
-    from jaxkit.dynamics.ensemble import Ensemble as Ensemble
-    from jaxkit.dynamics.ensemble import ensemble as ensemble
-    from jaxkit.dynamics.fixed_point import fixed_point as fixed_point
-    from jaxkit.dynamics.root import Root as Root
-    from jaxkit.dynamics.root import root as root
-    from jaxkit.dynamics.sample.chain import Samples as Samples
-    from jaxkit.dynamics.sample.chain import sample as sample
-    from jaxkit.dynamics.sensitivity import Sensitivity as Sensitivity
-    from jaxkit.dynamics.sensitivity import sensitivity as sensitivity
-    from jaxkit.dynamics.solve import Solution as Solution
-    from jaxkit.dynamics.solve import solve as solve
-    from jaxkit.dynamics.stability import Equilibria as Equilibria
-    from jaxkit.dynamics.stability import Kind as Kind
-    from jaxkit.dynamics.stability import Linearization as Linearization
-    from jaxkit.dynamics.stability import classify as classify
-    from jaxkit.dynamics.stability import divergence as divergence
-    from jaxkit.dynamics.stability import equilibria as equilibria
-    from jaxkit.dynamics.stability import linearize as linearize
-    from jaxkit.dynamics.stability import nullclines as nullclines
-    from jaxkit.dynamics.unroll import Unrolled as Unrolled
-    from jaxkit.dynamics.unroll import unroll as unroll
+    from jaxkit.dynamics.analysis.continuation import Branch as Branch
+    from jaxkit.dynamics.analysis.continuation import Special as Special
+    from jaxkit.dynamics.analysis.continuation import continuation as continuation
+    from jaxkit.dynamics.analysis.linearize import Equilibria as Equilibria
+    from jaxkit.dynamics.analysis.linearize import Kind as Kind
+    from jaxkit.dynamics.analysis.linearize import Linearization as Linearization
+    from jaxkit.dynamics.analysis.linearize import classify as classify
+    from jaxkit.dynamics.analysis.linearize import divergence as divergence
+    from jaxkit.dynamics.analysis.linearize import equilibria as equilibria
+    from jaxkit.dynamics.analysis.linearize import linearize as linearize
+    from jaxkit.dynamics.analysis.linearize import nullclines as nullclines
+    from jaxkit.dynamics.mcmc.sample import Samples as Samples
+    from jaxkit.dynamics.mcmc.sample import sample as sample
+    from jaxkit.dynamics.ode.ensemble import Ensemble as Ensemble
+    from jaxkit.dynamics.ode.ensemble import ensemble as ensemble
+    from jaxkit.dynamics.ode.sensitivity import Sensitivity as Sensitivity
+    from jaxkit.dynamics.ode.sensitivity import sensitivity as sensitivity
+    from jaxkit.dynamics.ode.solve import Solution as Solution
+    from jaxkit.dynamics.ode.solve import solve as solve
+    from jaxkit.dynamics.recurrence.unroll import Unrolled as Unrolled
+    from jaxkit.dynamics.recurrence.unroll import unroll as unroll
+    from jaxkit.dynamics.roots.fixed_point import fixed_point as fixed_point
+    from jaxkit.dynamics.roots.least_squares import LeastSquares as LeastSquares
+    from jaxkit.dynamics.roots.least_squares import least_squares as least_squares
+    from jaxkit.dynamics.roots.least_squares import multistart as multistart
+    from jaxkit.dynamics.roots.root import Root as Root
+    from jaxkit.dynamics.roots.root import root as root
+    from jaxkit.learn import data as data
+    from jaxkit.learn import metrics as metrics
+    from jaxkit.learn import nets as nets
     from jaxkit.learn.fit import Fit as Fit
     from jaxkit.learn.fit import fit as fit
-    from jaxkit.learn.least_squares import LeastSquares as LeastSquares
-    from jaxkit.learn.least_squares import least_squares as least_squares
-    from jaxkit.learn.least_squares import multistart as multistart
     from jaxkit.learn.play import Play as Play
     from jaxkit.learn.play import play as play
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(_ROOMS[name])
     if name in _SUBJECTS:
         return importlib.import_module(f"jaxkit.{name}")
     if name in _HOME:

@@ -1,6 +1,6 @@
 """`python -m jaxkit`."""
 
-from jaxkit.cli import main
+from jaxkit.tools.cli import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -119,6 +119,6 @@ print(
 
 # %% [markdown]
 # ## Try this
-# - `scheme="dopri5"`, or your own `jaxkit.dynamics.schemes.tableau(...)`: `schemes.order_of` proves its order.
+# - `scheme="dopri5"`, or your own `jaxkit.dynamics.ode.schemes.tableau(...)`: `schemes.order_of` proves its order.
 # - `method="shooting"` in `infer`: one start is enough. Remove a point of the seven: which standard error explodes?
 # - `checkpoint_every=1000` in `unroll` before you differentiate through a million steps.

@@ -27,8 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxkit as jk
-from jaxkit import gan
-from jaxkit.learn import datasets, metrics
+from jaxkit import gan, models
+from jaxkit.learn import metrics
 
 QUICK = os.environ.get("QUICK") == "1"
 
@@ -63,7 +63,7 @@ assert abs(float(by_loss) - 0.4918017) < 3e-6
 # fake samples (R1 + R2), no momentum, a penalty that is annealed.
 
 # %%
-law = datasets.toy("grid25")
+law = models.toy("grid25")
 config = gan.Config(steps=1500 if QUICK else 12_000)
 trained = gan.train(config, law.sample, key=jax.random.key(0)).checked()
 samples = gan.generate(trained.model, jax.random.key(1), 10_000)

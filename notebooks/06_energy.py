@@ -32,7 +32,7 @@ import optax
 
 import jaxkit as jk
 from jaxkit import energy as en
-from jaxkit.learn import datasets
+from jaxkit import models
 
 jk.set_precision("double")
 QUICK = os.environ.get("QUICK") == "1"
@@ -67,7 +67,7 @@ for penalty, momentum in ((0.0, 0.0), (0.3, 0.0), (0.3, 0.9), (1.0, 0.9)):
 
 # %%
 angles = 2 * np.pi * np.arange(5) / 5
-law = datasets.mixture(np.stack([np.cos(angles), np.sin(angles)], 1), 0.1, box=2.0)
+law = models.mixture(np.stack([np.cos(angles), np.sin(angles)], 1), 0.1, box=2.0)
 frames = en.landscape(law, frames=6 if QUICK else 24, every=100, entropy=1.0)
 en.plot_landscape(frames)
 plt.show()

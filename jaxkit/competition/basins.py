@@ -14,8 +14,8 @@ from jaxkit.competition.theory import Regime, equilibria, regime
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome, Status, worst
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.ensemble import ensemble
-from jaxkit.dynamics.solve import solve
+from jaxkit.dynamics.ode.ensemble import ensemble
+from jaxkit.dynamics.ode.solve import solve
 
 
 @struct

@@ -6,7 +6,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from jaxkit.core import checks
 from jaxkit.core.struct import static, struct
-from jaxkit.learn.datasets.gause import counts
+from jaxkit.models.gause import counts
 
 # Time to which the first state of a fit refers: the mixture was first counted on the second day.
 STARTS = {"paramecium": 2.0}

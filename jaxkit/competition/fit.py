@@ -14,7 +14,7 @@ from jaxkit.competition.model import Params, Rates, simulate
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
-from jaxkit.learn.least_squares import LeastSquares, least_squares, multistart
+from jaxkit.dynamics.roots.least_squares import LeastSquares, least_squares, multistart
 
 Unknowns = dict[str, Array]  # "A" (n, n), "r" (n,), "x0" (n,): flattened in this order
 

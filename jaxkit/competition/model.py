@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Float
 from jaxkit.core import checks
 from jaxkit.core.numerics import safe_sqrt
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.solve import Solution, solve
+from jaxkit.dynamics.ode.solve import Solution, solve
 
 
 @struct

@@ -11,8 +11,8 @@ from jaxkit.competition.basins import basin, outcome_map, separatrix
 from jaxkit.competition.fit import CompetitionFit, band
 from jaxkit.competition.model import Params, as_rates, field, scalar_field, simulate
 from jaxkit.competition.theory import Regime, equilibria, outcome
-from jaxkit.dynamics.continuation import Branch, Special
-from jaxkit.dynamics.ensemble import ensemble
+from jaxkit.dynamics.analysis.continuation import Branch, Special
+from jaxkit.dynamics.ode.ensemble import ensemble
 from jaxkit.report.animation import animate
 from jaxkit.report.figures import axes_or_new
 from jaxkit.report.portrait import plot_equilibria, plot_field

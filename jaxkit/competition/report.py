@@ -11,8 +11,8 @@ from jaxkit.competition.fit import CompetitionFit
 from jaxkit.competition.model import Params, Rates, field
 from jaxkit.competition.theory import NAMES, Regime, dulac, equilibria, explain, invasion, lyapunov, outcome
 from jaxkit.core import checks
-from jaxkit.dynamics.continuation import Branch, continuation
-from jaxkit.dynamics.stability import Kind
+from jaxkit.dynamics.analysis.continuation import Branch, continuation
+from jaxkit.dynamics.analysis.linearize import Kind
 from jaxkit.report.figures import save, style
 from jaxkit.report.latex import Document, number
 

@@ -9,7 +9,7 @@ from jaxkit.competition.data import gause
 from jaxkit.competition.fit import CompetitionFit, fit
 from jaxkit.competition.report import report
 from jaxkit.competition.theory import NAMES, equilibria, explain, outcome
-from jaxkit.dynamics.stability import Kind
+from jaxkit.dynamics.analysis.linearize import Kind
 from jaxkit.report.verdict import Verdict
 
 # The published fit of the Paramecium mixture (vignette of gauseR, nls), in the form dn_j = n_j (r_j + sum_i n_i A_ij):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from jaxkit.core import checks
-from jaxkit.dynamics.sample.chain import sample
+from jaxkit.dynamics.mcmc.sample import sample
 
 
 class Negatives(NamedTuple):

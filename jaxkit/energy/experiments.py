@@ -14,8 +14,8 @@ from jaxkit.core.struct import struct
 from jaxkit.energy.contrastive import Negatives, contrastive, replay_buffer
 from jaxkit.energy.pits import game
 from jaxkit.learn import batches, nets
-from jaxkit.learn.datasets.toys import Toy
 from jaxkit.learn.play import play
+from jaxkit.models.plane_laws import Toy
 
 FLOAT = jnp.float32  # nets are trained in single precision, whatever the script's precision
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Float
 
-from jaxkit.dynamics.stability import Linearization, linearize
+from jaxkit.dynamics.analysis.linearize import Linearization, linearize
 from jaxkit.learn.fit import fit
 from jaxkit.learn.play import play
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxkit.energy.experiments import Entropic, Frames
 from jaxkit.energy.optimizers import double_pit
-from jaxkit.learn.datasets.toys import Toy
+from jaxkit.models.plane_laws import Toy
 from jaxkit.report.animation import animate
 from jaxkit.report.figures import axes_or_new
 

@@ -12,14 +12,14 @@ import numpy as np
 import optax
 from rich.table import Table
 
-from jaxkit.dynamics.sample.chain import sample
-from jaxkit.dynamics.sample.partition import LogPartition, log_partition
+from jaxkit.dynamics.mcmc.log_partition import LogPartition, log_partition
+from jaxkit.dynamics.mcmc.sample import sample
 from jaxkit.energy import channel, latent, plots
 from jaxkit.energy.bounds import BOUNDS
 from jaxkit.energy.experiments import by_momentum, by_replay, landscape, maximum_entropy
 from jaxkit.energy.optimizers import crossings, dirac
 from jaxkit.energy.pits import DIGGINGS
-from jaxkit.learn.datasets.toys import Toy, mixture, toy
+from jaxkit.models.plane_laws import Toy, mixture, toy
 from jaxkit.report.figures import save
 from jaxkit.report.verdict import Verdict
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkit.dynamics.stability import Kind, linearize
+from jaxkit.dynamics.analysis.linearize import Kind, linearize
 from jaxkit.gan.model import Model, generate
 from jaxkit.gan.theory import dirac_field
 from jaxkit.gan.train import Trained

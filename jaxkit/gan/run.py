@@ -9,13 +9,15 @@ import jax
 import numpy as np
 from rich.table import Table
 
+from jaxkit import models
 from jaxkit.core.environment import data_root
 from jaxkit.gan import plots
 from jaxkit.gan.config import Config, images
 from jaxkit.gan.model import generate, interpolate, save
 from jaxkit.gan.train import train
-from jaxkit.learn import datasets, metrics
-from jaxkit.learn.datasets.files import DataError
+from jaxkit.learn import data as datasets
+from jaxkit.learn import metrics
+from jaxkit.learn.data.files import DataError
 from jaxkit.report.figures import save as save_figure
 from jaxkit.report.verdict import Verdict
 
@@ -40,7 +42,7 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
 
 
 def _grid(out: Path, console: Any, *, quick: bool) -> tuple[bool, str, list[Path]]:
-    law = datasets.toy("grid25")
+    law = models.toy("grid25")
     config = Config(steps=4000 if quick else 16_000)
     console.print(
         f"25 modes: {config.steps} steps of RSGAN + R1 + R2, batch {config.batch}, perceptrons of {config.width}"

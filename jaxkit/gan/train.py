@@ -100,9 +100,9 @@ def train(
     Example:
         >>> import jax
         >>> from jaxkit import gan
-        >>> from jaxkit.learn import datasets
+        >>> from jaxkit import models
         >>> config = gan.Config(steps=200, batch=64, width=16)
-        >>> trained = gan.train(config, datasets.toy("ring8").sample, key=jax.random.key(0)).checked()
+        >>> trained = gan.train(config, models.toy("ring8").sample, key=jax.random.key(0)).checked()
         >>> gan.generate(trained.model, jax.random.key(1), 1000).shape
         (1000, 2)
 

@@ -17,7 +17,7 @@ from jaxkit.core.checks import double_precision, floating, require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import static as static_field
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.root import root
+from jaxkit.dynamics.roots.root import root
 from jaxkit.gravity.curvature import Curvature, assemble, slopes
 from jaxkit.gravity.metrics import Metric, Params, as_metric, static
 

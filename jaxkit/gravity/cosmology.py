@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxkit.core.checks import double_precision
-from jaxkit.dynamics.solve import Solution, solve
+from jaxkit.dynamics.ode.solve import Solution, solve
 from jaxkit.gravity.metrics import Params
 
 UNIVERSE: Mapping[str, float] = MappingProxyType({"lam": 1.0, "Lw": -1.0, "k": -1.0, "B": 0.2, "w": 1 / 3})

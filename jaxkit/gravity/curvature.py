@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxkit.compile.nodes import SHARED
+from jaxkit.compile.scalars import ScalarField
 from jaxkit.core.checks import require
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.nodes import SHARED
-from jaxkit.dynamics.scalars import ScalarField
 from jaxkit.gravity.metrics import Metric, Params, as_metric, inverse_of, lorentzian, matrix
 
 Field = Callable[[Array], Array]

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxkit.core.checks import double_precision, require
-from jaxkit.dynamics.sample.chain import Samples, sample
+from jaxkit.dynamics.mcmc.sample import Samples, sample
+from jaxkit.dynamics.roots.least_squares import LeastSquares, least_squares
 from jaxkit.gravity.bending import deflection, precession, shapiro
 from jaxkit.gravity.data import (
     AU,
@@ -29,7 +30,6 @@ from jaxkit.gravity.data import (
 from jaxkit.gravity.horava import kehagias_sfetsos
 from jaxkit.gravity.metrics import Metric
 from jaxkit.gravity.observables import shadow_radius
-from jaxkit.learn.least_squares import LeastSquares, least_squares
 
 _NO_BREAKING = 1e60  # omega M² at which the Kehagias-Sfetsos metric is Schwarzschild's to the last digit
 

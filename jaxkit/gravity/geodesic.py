@@ -16,9 +16,9 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from jaxkit.core.checks import floating, require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.ensemble import Ensemble, ensemble
-from jaxkit.dynamics.symplectic import HamiltonianMotion
-from jaxkit.dynamics.symplectic import hamiltonian as symplectic
+from jaxkit.dynamics.ode.ensemble import Ensemble, ensemble
+from jaxkit.dynamics.ode.symplectic import HamiltonianMotion
+from jaxkit.dynamics.ode.symplectic import hamiltonian as symplectic
 from jaxkit.gravity.horizons import horizon
 from jaxkit.gravity.metrics import CARTESIAN, Entries, Metric, Params, Point, as_metric, inverse_of, lorentzian
 
@@ -284,7 +284,7 @@ def long_run(
         step: Affine length of a step: about 1/50 of the shortest turn of the orbit.
         steps: How many.
         keep: Keep every so manieth point; must divide `steps`.
-        method: `"midpoint"` or `"tao4"`, see `jaxkit.dynamics.symplectic.hamiltonian`.
+        method: `"midpoint"` or `"tao4"`, see `jaxkit.dynamics.ode.symplectic.hamiltonian`.
 
     Returns:
         Points, momenta and `H` at regular affine parameters, with a status.

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from jaxkit.compile.nodes import Literal
+from jaxkit.compile.scalars import ScalarField
 from jaxkit.core.checks import double_precision, is_traced, require
-from jaxkit.dynamics.nodes import Literal
-from jaxkit.dynamics.scalars import ScalarField
 
 Params = Any
 Point = Sequence[Array] | Array  # coordinates one by one, each of any batch shape

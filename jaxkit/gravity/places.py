@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from jaxkit.core.checks import require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.root import root
+from jaxkit.dynamics.roots.root import root
 from jaxkit.gravity.metrics import Metric, Params, Radial
 
 SEARCH = (1e-2, 1e4)  # radii between which orbits and horizons are looked for, unless the caller says otherwise

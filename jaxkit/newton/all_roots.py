@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from jaxkit.core.checks import require
 from jaxkit.core.status import Status
-from jaxkit.dynamics.root import root
+from jaxkit.dynamics.roots.root import root
 from jaxkit.newton.certify import search
 from jaxkit.newton.equations import Equations, parameter_names, read, residual_function
 

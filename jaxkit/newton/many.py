@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxkit.core.checks import require
-from jaxkit.dynamics.root import Root, explained, found
+from jaxkit.dynamics.roots.root import Root, explained, found
 
 
 def solve_many(

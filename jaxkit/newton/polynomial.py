@@ -9,8 +9,8 @@ from jaxtyping import Array, ArrayLike, Bool, Complex, Float, Int
 from jaxkit.core.checks import require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.implicit import implicit
-from jaxkit.dynamics.loop import iterate
+from jaxkit.dynamics.iterate import iterate
+from jaxkit.dynamics.linear.implicit import implicit
 
 
 @struct

@@ -11,9 +11,9 @@ from jaxtyping import Array, Float, Int
 from jaxkit.core.checks import is_traced, require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import static, struct
-from jaxkit.dynamics.root import Root, root
-from jaxkit.dynamics.rootfinders.deflation import deflated
-from jaxkit.dynamics.rootfinders.history import History, history
+from jaxkit.dynamics.roots.history import History, history
+from jaxkit.dynamics.roots.methods.deflation import deflated
+from jaxkit.dynamics.roots.root import Root, root
 from jaxkit.newton.certify import certify as prove
 from jaxkit.newton.certify import search
 from jaxkit.newton.equations import Equations, parameter_names, read, residual_function

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from jaxkit.learn.datasets.gause import counts
+from jaxkit.models.gause import counts
 from jaxkit.recurrent.inference import Observations
 
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PyTree
 
 from jaxkit.core import checks
-from jaxkit.dynamics import schemes
-from jaxkit.dynamics.field import Field
+from jaxkit.dynamics.ode import schemes
+from jaxkit.dynamics.ode.field import Field
 
 X = TypeVar("X")
 
@@ -60,7 +60,7 @@ def from_field(
 
     Args:
         field: Velocity of the state: `field(t, x, args)`; the cell's parameters are its `args`.
-        scheme: A name in `jaxkit.dynamics.schemes.TABLEAUS`, a `Tableau`, or a diffrax Runge-Kutta solver.
+        scheme: A name in `jaxkit.dynamics.ode.schemes.TABLEAUS`, a `Tableau`, or a diffrax Runge-Kutta solver.
         dt: Step, in units of time.
         t0: Time before the first step.
         driven: The cell takes an input besides the number of the step: see `FieldCell.__call__`.

@@ -14,10 +14,10 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import static, struct
-from jaxkit.dynamics.field import Field
-from jaxkit.dynamics.unroll import unroll
+from jaxkit.dynamics.ode.field import Field
+from jaxkit.dynamics.recurrence.unroll import unroll
+from jaxkit.dynamics.roots.least_squares import LeastSquares, least_squares, multistart
 from jaxkit.learn.fit import fit
-from jaxkit.learn.least_squares import LeastSquares, least_squares, multistart
 from jaxkit.recurrent.fields import FieldCell, from_field
 
 P = TypeVar("P")

@@ -5,15 +5,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.table import Table
 
-from jaxkit.dynamics import schemes
-from jaxkit.dynamics.solve import solve
-from jaxkit.dynamics.unroll import unroll
+from jaxkit.dynamics.ode import schemes
+from jaxkit.dynamics.ode.solve import solve
+from jaxkit.dynamics.recurrence.unroll import unroll
 from jaxkit.recurrent import plots
 from jaxkit.recurrent.cells import GRU
 from jaxkit.recurrent.data import ARTICLE, paramecium, two_species
@@ -22,17 +21,8 @@ from jaxkit.recurrent.inference import Inference, Observations, infer
 from jaxkit.report.figures import save
 from jaxkit.report.verdict import Verdict
 
-# diffrax's solver of the same scheme, run with the same fixed step.
-PEERS = {
-    "euler": diffrax.Euler,
-    "midpoint": diffrax.Midpoint,
-    "heun": diffrax.Heun,
-    "ralston": diffrax.Ralston,
-    "bosh3": diffrax.Bosh3,
-    "tsit5": diffrax.Tsit5,
-    "dopri5": diffrax.Dopri5,
-    "dopri8": diffrax.Dopri8,
-}
+# Schemes that diffrax has too; `solve` runs them with the same fixed step.
+PEERS = ("euler", "midpoint", "heun", "ralston", "bosh3", "tsit5", "dopri5", "dopri8")
 QUICK = ("euler", "heun", "rk4", "tsit5", "backward_euler", "implicit_midpoint", "trapezoid", "gauss4")
 # The published fit of Gause's mixture (gauseR's vignette) in this model: estimate and standard error.
 PUBLISHED = {
@@ -154,7 +144,7 @@ def _diffrax_gap(name: str, start: Any, params: Any, end: float) -> float:
     cell, length = from_field(lotka_volterra, scheme=name, dt=0.125), round(8 * end)
     ys = jax.jit(lambda p: unroll(cell, p, start, length=length, mode="scan").ys)(params)
     ts = jnp.arange(length + 1.0) / 8
-    theirs = solve(lotka_volterra, start, ts, params, method=PEERS[name](), dt=0.125).checked()
+    theirs = solve(lotka_volterra, start, ts, params, method=name, dt=0.125).checked()
     return float(jnp.max(jnp.abs(ys / theirs.xs[1:] - 1)))
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkit.dynamics.stability import Kind, nullclines
+from jaxkit.dynamics.analysis.linearize import Kind, nullclines
 from jaxkit.report.figures import axes_or_new
 
 if TYPE_CHECKING:

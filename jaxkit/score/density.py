@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import static, struct
-from jaxkit.dynamics.sample.partition import log_partition
+from jaxkit.dynamics.mcmc.log_partition import log_partition
 from jaxkit.learn.batches import minibatches
 from jaxkit.learn.fit import fit
 from jaxkit.learn.nets import MLP, Net, plain

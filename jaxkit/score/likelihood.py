@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome, worst
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.solve import solve
+from jaxkit.dynamics.ode.solve import solve
 from jaxkit.score.model import Model
 from jaxkit.score.noise import VE, Noise
 

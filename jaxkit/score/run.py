@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Array
 from rich.table import Table
 
-from jaxkit.learn import datasets, metrics
+from jaxkit import models
+from jaxkit.learn import data as datasets
+from jaxkit.learn import metrics
 from jaxkit.report.figures import save, style
 from jaxkit.report.verdict import Verdict
 from jaxkit.score import nets, plots
@@ -87,7 +89,7 @@ def _plane(out: Path, console: Any, files: list[Path], *, quick: bool) -> float:
     }
     if not quick:
         for name in ("pinwheel", "rings", "checkerboard"):
-            law = datasets.toy(name)
+            law = models.toy(name)
             laws[name] = (law.sample, law.log_prob, law.box)
     steps, rows, found = 1000 if quick else 20_000, [], {}
     settings: dict[str, Any] = {"steps": steps, "rate": 5e-3, "batch": 256 if quick else 1024}

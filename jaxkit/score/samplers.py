@@ -16,8 +16,8 @@ from jaxtyping import Array, Float, Int
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.sample import chain
-from jaxkit.dynamics.solve import solve
+from jaxkit.dynamics.mcmc import sample as chain
+from jaxkit.dynamics.ode.solve import solve
 from jaxkit.score.model import Model
 from jaxkit.score.noise import geometric, karras
 

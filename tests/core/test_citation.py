@@ -5,8 +5,8 @@ import re
 import pytest
 
 import jaxkit as jk
-from jaxkit import cli
 from jaxkit.core.citation import TOPICS, references
+from jaxkit.tools import cli
 
 
 def test_every_subject_is_a_topic_and_every_entry_belongs_to_one():

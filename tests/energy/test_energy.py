@@ -9,7 +9,7 @@ import pytest
 import jaxkit as jk
 from jaxkit import energy as en
 from jaxkit.energy import latent
-from jaxkit.learn.datasets.toys import mixture
+from jaxkit.models.plane_laws import mixture
 
 WRONG = {0.0: (0.0, 0.0), 0.5: (0.0, 0.0), 0.8: (0.01, 0.02), 0.9: (0.16, 0.20)}
 

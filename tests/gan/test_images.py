@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxkit import gan
-from jaxkit.learn import datasets, metrics
+from jaxkit import gan, models
+from jaxkit.learn import metrics
 from jaxkit.report.figures import save
 
 TINY = gan.images(
@@ -58,7 +58,7 @@ def test_figures(trained, tmp_path):
 
 @pytest.mark.slow
 def test_the_plane_and_the_smallest_game_are_drawn(tmp_path):
-    law = datasets.toy("ring8")
+    law = models.toy("ring8")
     config = gan.Config(steps=5, batch=32, width=8, depth=1)
     done = gan.train(config, law.sample, key=jax.random.key(0))
     real = law.sample(jax.random.key(1), 500)
@@ -69,7 +69,7 @@ def test_the_plane_and_the_smallest_game_are_drawn(tmp_path):
 
 @pytest.mark.slow
 def test_all_modes_of_the_ring_are_found():
-    law = datasets.toy("ring8")
+    law = models.toy("ring8")
     sample = lambda key, n: law.sample(key, n, "float32")
     done = gan.train(gan.Config(steps=2500), sample, key=jax.random.key(0)).checked()
     found = metrics.modes(gan.generate(done.model, jax.random.key(1), 2500), law.centers, law.width)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxkit import SolverError, gravity
-from jaxkit.dynamics.symplectic import hamiltonian
+from jaxkit.dynamics.ode.symplectic import hamiltonian
 from jaxkit.gravity import cosmology
 
 KERR = gravity.kerr(a=0.9)

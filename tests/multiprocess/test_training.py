@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxkit.learn import checkpoint
-from jaxkit.learn.launch import free_port
+from jaxkit.tools.launch import free_port
 
 pytestmark = pytest.mark.slow
 

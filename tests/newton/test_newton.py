@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxkit import Status, newton
-from jaxkit.cli import main
+from jaxkit.tools.cli import main
 
 HARD = "sin(x^2) + sin(x)^2 = exp(-(x-5)^2/10)"
 

@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxkit import cli, reading
+from jaxkit import reading
 from jaxkit.learn import checkpoint
 from jaxkit.reading import run, train, windows
+from jaxkit.tools import cli
 
 TINY = {"width": 16, "question_dilations": (1,), "passage_dilations": (1, 2)}
 RECIPE = reading.Recipe(rate=3e-3, window=64, batch=8, chunk=4, average=0.9)

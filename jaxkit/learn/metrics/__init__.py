@@ -1,8 +1,8 @@
 """How alike two sets of samples are, and whether one copies the other.
 
 All take arrays `(n, d)` of features or points and compute in double precision on the host, whatever precision is in
-force. For pictures the features come from `jaxkit.learn.features`: print its accuracy and digest beside every number,
-and never compare with distances on other features (Inception's, say).
+force. For pictures the features come from `jaxkit.learn.metrics.features`: print its accuracy and digest beside every
+number, and never compare with distances on other features (Inception's, say).
 """
 
 from jaxkit.learn.metrics.answers import exact_match as exact_match

@@ -47,8 +47,9 @@ def modes(
 
     Example:
         >>> import jax
-        >>> from jaxkit.learn import datasets, metrics
-        >>> law = datasets.toy("ring8")
+        >>> from jaxkit import models
+        >>> from jaxkit.learn import metrics
+        >>> law = models.toy("ring8")
         >>> found = metrics.modes(law.sample(jax.random.key(0), 2500), law.centers, law.width)
         >>> found.found, found.good > 0.98, found.kl < 0.01
         (8, True, True)

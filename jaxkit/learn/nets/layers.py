@@ -14,8 +14,8 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from jaxkit.compile.convolution import Padding, Spread, conv, conv_transpose
 from jaxkit.core import checks
-from jaxkit.learn.conv import Padding, Spread, conv, conv_transpose
 from jaxkit.learn.nets.mlp import activate, spectral_norm
 from jaxkit.learn.nets.plain import parameter
 
@@ -30,7 +30,7 @@ class Conv(nn.Module):
     Attributes:
         features: Channels of the output.
         window: Size of the kernel; one number means a square.
-        stride: As for `jaxkit.learn.conv.conv`, like the next three.
+        stride: As for `jaxkit.compile.convolution.conv`, like the next three.
         padding: Of the pictures.
         dilation: Of the kernel.
         groups: Of channels.

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from jaxkit.compile.convolution import conv
 from jaxkit.core import checks
-from jaxkit.learn.conv import conv
 from jaxkit.learn.nets.layers import Conv, GroupNorm, avg_pool, upsample
 from jaxkit.learn.nets.mlp import Dense, activate
 from jaxkit.learn.nets.plain import parameter

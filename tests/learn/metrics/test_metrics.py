@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from scipy import linalg, spatial, stats
 
-from jaxkit.learn import datasets, metrics
+from jaxkit import models
+from jaxkit.learn import metrics
 
 
 def normal(n, d, seed=0):
@@ -153,7 +154,7 @@ def test_sliced_wasserstein():
 
 
 def test_modes_of_mixtures():
-    law = datasets.toy("grid25")
+    law = models.toy("grid25")
     x = np.asarray(law.sample(jax.random.key(0), 2500))
     whole = metrics.modes(x, law.centers, law.width)
     assert (whole.found, whole.total) == (25, 25)

@@ -1,0 +1,1 @@
+"""How a formula becomes a fast program; every workaround of a compiler lives here, with its reason."""

@@ -1,0 +1,1 @@
+"""Continuous motion: `solve`, `ensemble`, `sensitivity`."""

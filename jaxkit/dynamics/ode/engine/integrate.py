@@ -1,0 +1,214 @@
+"""The lean loop: many lanes step side by side, each with its own step size, the method as data.
+
+A `Method` knows how lanes take one step; `march` repeats it over a chunk of lanes until each has arrived, failed or
+met an event. A finished lane takes steps of length zero, so that the loop needs no branches.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, cast
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxkit.compile.rows import Constants, Lanes, Row, State, Step, pack, unpack, where
+from jaxkit.compile.scalars import ScalarField
+from jaxkit.core.status import Status
+from jaxkit.dynamics.ode.engine import events as watch
+from jaxkit.dynamics.ode.engine.stiffness import limited_by_stability
+
+
+class Method(Protocol):
+    """How lanes move. All functions are pure, and work on a row of lanes."""
+
+    field: ScalarField  # the velocity, one output a state entry, then the event functions
+    roots: list[Any]  # the field's nodes that it uses: what constants are needed
+    directions: Sequence[Any]  # of the tangents, in each parameter that differs among lanes: see `Row`
+
+    def start(self, t: Array, x: State, left: Array, row: Row) -> State:
+        """The memory before the first step."""
+        ...
+
+    def length(self, t: Array, x: State, left: Array, row: Row) -> Array:
+        """The length that the first step would have."""
+        ...
+
+    def step(self, t: Array, x: State, left: Array, memory: State, row: Row) -> Step:
+        """A step of at most `left` (signed)."""
+        ...
+
+    def within(self, t: Array, x: State, s: Array, row: Row) -> State:
+        """The state a time `s` after `(t, x)`, for `s` up to the length of the step from there."""
+        ...
+
+
+class Arrived(NamedTuple):
+    """Where each lane of a row ended."""
+
+    x: State
+    t: Float[Array, " w"]
+    saved: State  # each (n_ts, w)
+    status: Int[Array, " w"]
+    steps: Int[Array, " w"]
+    rejected: Int[Array, " w"]
+    event: Int[Array, " w"]
+
+
+class _Carry(NamedTuple):
+    """The state of the loop over a row of lanes."""
+
+    numbers: tuple[Array, ...]  # see `begin`, packed
+    count: Int[Array, ""]
+    event: Any  # whether an event was met, the length of that step, the event functions' values
+    saved: Any  # states; and the number of the next time to be saved
+
+
+def march(
+    method: Method,
+    lanes: Lanes,
+    constants: Constants,
+    *,
+    max_steps: int,
+    ts: Array | None = None,
+    events: int = 0,
+) -> Arrived:
+    """Move a row of lanes from `t0` to `t1`.
+
+    Args:
+        method: How a lane steps.
+        lanes: The row.
+        constants: Values that all lanes share.
+        max_steps: Most steps of a lane, rejected ones included.
+        ts: Times at which states are kept, shared by the lanes.
+        events: How many of the field's last outputs are event functions; a lane stops where one of them changes sign.
+    """
+    row = Row(method.field, method.roots, lanes, constants, method.directions)
+    k, n = len(lanes.x), len(method.field.x)  # rows with and without the tangents
+    packed = pack if k == n else tuple  # tangents are kept apart, which costs less
+    measure = lambda t, x: row(t, x[:n], method.field.outputs[n:])
+    save = lambda t, x, saved, until, moved: watch.save(
+        lambda s: method.within(t, x, s, row), saved, t, until, moved, cast(Array, ts), lanes.t1 - lanes.t0
+    )
+
+    def running(c: _Carry) -> Array:
+        still = under_way(lanes, unpack(c.numbers))
+        return still & ~c.event[0] if events else still
+
+    def body(c: _Carry) -> _Carry:
+        old, run = unpack(c.numbers), running(c)
+        x, t = old[:k], old[k]
+        numbers, event, saved = packed(advance(method, row, lanes, old, run)), c.event, c.saved
+        if events or ts is not None:
+            new = unpack(numbers)
+            moved = run & (new[k] != t)
+            if events:
+                after = measure(new[k], new[:k])
+                changed = jnp.stack([watch.crossed(a, b) for a, b in zip(event[2], after, strict=True)])
+                hit = moved & jnp.any(changed, axis=0)
+                event = (event[0] | hit, jnp.where(hit, new[k] - t, event[1]), after)
+                new = (*where(hit, old[: k + 1], new[: k + 1]), *new[k + 1 :])
+                numbers = packed(new)
+            if ts is not None:
+                saved = save(t, x, saved, new[k], moved)
+        return _Carry(numbers, c.count + 1, event, saved)
+
+    # Two steps a turn: the second writes where the first has read, and the condition is looked at half as often.
+    double = not events and ts is None and k <= 3
+    turn = (lambda c: body(body(c))) if double else body
+    zero = jnp.zeros_like(lanes.t0)
+    c = _Carry(
+        packed(begin(method, row, lanes)),
+        jnp.asarray(0, jnp.int32),
+        (zero != 0, zero, measure(lanes.t0, lanes.x)) if events else (),
+        () if ts is None else watch.nothing_saved(ts, lanes.t0, lanes.t1, lanes.x),
+    )
+    c = jax.lax.while_loop(lambda c: jnp.any(running(c)) & (c.count < max_steps), turn, c)
+    numbers, late, saved = unpack(c.numbers), running(c), c.saved
+    x, t, event = numbers[:k], numbers[k], jnp.full(row.size, -1, jnp.int32)
+    if events:
+        hit, length, _ = c.event
+        inside = lambda s: method.within(t, x, s, row)
+        look = lambda: watch.locate(inside, measure, t, length, hit, x)
+        stopped, length, event = jax.lax.cond(jnp.any(hit), look, lambda: (x, jnp.zeros_like(t), event))
+        saved = saved if ts is None else save(t, x, saved, t + length, hit)
+        x, t = stopped, jnp.where(hit, t + length, t)
+    status, steps = outcome(method, row, lanes, (*x, t, *numbers[k + 1 :]), late)
+    return Arrived(x, t, saved[0] if saved else (), status, steps, numbers[k + 2].astype(jnp.int32), event)
+
+
+def begin(method: Method, row: Row, lanes: Lanes) -> State:
+    """What the loop carries of each lane: its state, time, steps (see `_failed`), steps rejected, the memory."""
+    first = method.start(lanes.t0, lanes.x, lanes.t1 - lanes.t0, row)
+    bad = jnp.where(_finite(lanes.x), 0, -1.5).astype(lanes.t0.dtype)
+    return (*lanes.x, lanes.t0, bad, jnp.zeros_like(lanes.t0), *first)
+
+
+def under_way(lanes: Lanes, numbers: State) -> Array:
+    """Which lanes have neither arrived nor failed."""
+    k = len(lanes.x)
+    return (numbers[k] != lanes.t1) & (numbers[k + 1] >= 0)
+
+
+def advance(method: Method, row: Row, lanes: Lanes, numbers: State, run: Array) -> State:
+    """One step; a lane that has stopped takes one of length zero, one into nowhere stays where it is.
+
+    The new state and time are kept in memory before they are looked at: what looks at them does not compute them again.
+    """
+    k, n = len(lanes.x), len(method.field.x)
+    x, t, steps, rejected, memory = numbers[:k], numbers[k], numbers[k + 1], numbers[k + 2], numbers[k + 3 :]
+    left = jnp.where(run, lanes.t1 - t, 0)
+
+    def move() -> tuple[State, State]:
+        taken = method.step(t, x, left, memory, row)
+        return (*taken.x, jnp.where(run & (taken.length == left), lanes.t1, t + taken.length)), taken.memory
+
+    new, memory = move() if memory else (unpack(row.apart(lambda: pack(move()[0]))), ())
+    good = _finite(new[:n])
+    x, later = where(good, new[:k], x), jnp.where(good, new[k], t)
+    moved = later != t
+    stuck = ~moved & (t + memory[0] == t) if memory else ~moved
+    counted = jnp.where(moved, steps + 1, jnp.where(stuck, _failed(steps, good), steps))
+    failed = rejected + jnp.where(run & ~moved, 1, 0).astype(t.dtype) if memory else rejected
+    return (*x, later, jnp.where(run, counted, steps), failed, *memory)
+
+
+def _failed(steps: Array, good: Array) -> Array:
+    """The count of steps of a lane that is stuck: below zero, not a whole number if the next state is not finite."""
+    return -1 - steps - jnp.where(good, 0.0, 0.5).astype(steps.dtype)
+
+
+def outcome(method: Method, row: Row, lanes: Lanes, numbers: State, late: Array) -> tuple[Array, Array]:
+    """Status and number of steps of each lane, from the loop's last numbers and which lanes it left under way."""
+    k = len(lanes.x)
+    x, t, steps, memory, t1 = numbers[:k], numbers[k], numbers[k + 1], numbers[k + 3 :], lanes.t1
+    stuck, whole = steps < 0, jnp.trunc(steps)
+    code = lambda status: jnp.asarray(int(status), jnp.int32)
+    why = jnp.where(whole == steps, code(Status.step_too_small), code(Status.not_finite))
+    velocity, state = method.field.outputs[: len(method.field.x)], x[: len(method.field.x)]
+
+    def limited() -> Array:
+        ahead = memory[0] if memory else method.length(t, x, t1 - t, row)
+        return limited_by_stability(lambda v: row(t, v, velocity), state, ahead)
+
+    stiff = jax.lax.cond(jnp.any(late), limited, lambda: jnp.zeros_like(stuck))
+    out = jnp.where(stiff, code(Status.stiff), code(Status.max_steps))
+    tangents, arrived = x[len(state) :], code(Status.ok)
+    if tangents:
+        arrived = jnp.where(_finite(tangents), arrived, code(Status.not_finite))
+    status = jnp.where(late, out, jnp.where(stuck, why, arrived))
+    return status, jnp.where(stuck, -1 - whole, steps).astype(jnp.int32)
+
+
+def work(method: Method, lanes: Lanes, constants: Constants) -> Float[Array, " w"]:
+    """How many first steps each lane's time span holds: what lanes are sorted by."""
+    span = lanes.t1 - lanes.t0
+    x = lanes.x[: len(method.field.x)]
+    lengths = method.length(lanes.t0, x, span, Row(method.field, method.roots, lanes._replace(x=x), constants))
+    return jnp.abs(span) / jnp.where(lengths > 0, lengths, jnp.inf)
+
+
+def _finite(x: State) -> Array:
+    """Whether all numbers of a lane are finite."""
+    spread = [jnp.sum(v - v, axis=tuple(range(v.ndim - 1))) if v.ndim > 1 else v - v for v in x]
+    return functools.reduce(jnp.add, spread) == 0  # infinities and NaN make NaN

@@ -1,0 +1,1 @@
+"""Discrete motion: `unroll`, by scan or in parallel over time."""

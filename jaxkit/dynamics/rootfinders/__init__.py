@@ -1,4 +1,0 @@
-"""The methods behind `root`, one family a file, each a start and a step for the one loop."""
-
-from jaxkit.dynamics.rootfinders.registry import METHODS as METHODS
-from jaxkit.dynamics.rootfinders.registry import choose as choose

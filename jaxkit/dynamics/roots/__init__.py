@@ -1,0 +1,1 @@
+"""Rest points, zeros, best fits: `root`, `fixed_point`, `least_squares`."""

@@ -1,0 +1,71 @@
+"""Fixed points: the `fixed_point` verb."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+from jaxtyping import PyTree
+
+from jaxkit.core.checks import one_of, require
+from jaxkit.dynamics.roots.methods.anderson import PICARD, anderson
+from jaxkit.dynamics.roots.methods.registry import METHODS
+from jaxkit.dynamics.roots.root import Root, root
+
+X = TypeVar("X")
+
+
+def fixed_point(
+    fn: Callable[[X, Any], X],
+    x0: X,
+    args: PyTree = None,
+    *,
+    method: str = "anderson",
+    memory: int = 5,
+    rtol: float | None = None,
+    atol: float | None = None,
+    max_steps: int = 200,
+) -> Root[X]:
+    """Find `x` with `x = fn(x, args)`, differentiable in `args` through the implicit function theorem.
+
+    Coming from jaxopt, which is no longer maintained: `FixedPointIteration(T).run(x0, theta).params` is
+    `fixed_point(T, x0, theta, method="picard").value`, `AndersonAcceleration(T, history_size=5)` is the default here,
+    a solver decorated with `implicit_diff.custom_fixed_point(T)` (or `custom_root(F)`) becomes `fixed_point(T, ...)`
+    (or `jk.root(F, ...)`), and `error` and `iter_num` of its state are `.residual` and `.steps`; where jaxopt
+    returned its last iterate silently, `.checked()` raises.
+
+    Args:
+        fn: Maps `x` and `args` to a pytree of `x`'s structure.
+        x0: First guess: a scalar, an array, or a pytree of such.
+        args: Parameters; differentiable.
+        method: `"anderson"` (mixes the last `memory` iterates), `"picard"` (plain iteration), or a method of `root`
+            for `fn(x) - x`, e.g. `"newton"`.
+        memory: Differences that Anderson's method keeps.
+        rtol: The answer moves by less than `atol + rtol * |x|`.
+        atol: See `rtol`.
+        max_steps: Most iterations.
+
+    Returns:
+        A `Root`; its residual is the largest `|fn(x) - x|`.
+
+    Raises:
+        ValueError: `fn` does not keep the structure of `x0`, or there is no such method.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxkit as jk
+        >>> r = jk.fixed_point(lambda x, a: jnp.cos(a * x), 1.0, 1.0).checked()
+        >>> round(float(r.value), 6)
+        0.739085
+    """
+    finders = {"anderson": anderson(memory), "picard": PICARD}
+    open_methods = [name for name, finder in METHODS.items() if not finder.bracketing]
+    one_of("method", method, (*finders, *open_methods))
+
+    def residual(x: X, args: Any) -> Any:
+        image = fn(x, args)
+        want, have = jax.tree.structure(x), jax.tree.structure(image)
+        require(have == want, "fn", f"return the structure of `x0`, {want}", f"returns {have}")
+        return jax.tree.map(lambda new, old: new - old, image, x)
+
+    finder = finders.get(method, method)
+    return root(residual, x0, args, method=finder, rtol=rtol, atol=atol, max_steps=max_steps)

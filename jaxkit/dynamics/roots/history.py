@@ -1,0 +1,65 @@
+"""Every iterate of a root finder, for tables, figures and the observed order."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from jaxkit.core.struct import struct
+from jaxkit.dynamics.iterate import record
+from jaxkit.dynamics.roots.methods.method import Method, Problem, running
+from jaxkit.dynamics.roots.methods.registry import choose
+from jaxkit.dynamics.roots.unknowns import flat_residual, flatten, guess, tolerances
+
+
+@struct
+class History:
+    """The way to a root; entry 0 is the start, and after the last step the entries repeat.
+
+    Attributes:
+        x: Iterates, each leaf with a leading axis of `max_steps + 1`.
+        residual: Largest absolute residual at each.
+        step: Largest absolute change that led to each (infinite at the start).
+        steps: How many steps were taken.
+    """
+
+    x: PyTree
+    residual: Float[Array, " k"]
+    step: Float[Array, " k"]
+    steps: Array
+
+
+def history(
+    fn: Callable[[Any, Any], Any],
+    x0: Any = None,
+    args: Any = None,
+    *,
+    method: str | Method | None = None,
+    bracket: tuple[Any, Any] | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    max_steps: int = 100,
+) -> History:
+    """The iterates that `root` runs through, with the same arguments (without its fallbacks).
+
+    Example:
+        >>> from jaxkit.dynamics.roots.history import history
+        >>> h = history(lambda x, a: x**2 - a, 1.0, 2.0, max_steps=6)
+        >>> [round(float(x), 6) for x in h.x[:5]]
+        [1.0, 1.5, 1.416667, 1.414216, 1.414214]
+    """
+    solver = choose(method, bracket)
+    x0, ends = guess(x0, bracket, solver)
+    start, unravel = flatten(x0, flat=solver.flat)
+    residual, start = flat_residual(fn, start, unravel, args)
+    real = jnp.finfo(start.dtype).dtype
+    ends = None if ends is None else (jnp.asarray(ends[0], real), jnp.asarray(ends[1], real))
+    problem = Problem(residual, *tolerances(real, rtol, atol))
+    first = solver.start(problem, start, ends)
+    step, going = (lambda s: solver.step(problem, s)), (lambda s: running(problem, s))
+    states, steps = record(step, first, running=going, max_steps=max_steps)
+    largest = lambda v: jnp.max(jnp.abs(v.reshape(v.shape[0], -1)), axis=1)
+    change = jnp.concatenate([jnp.full((1,), jnp.inf, real), largest(jnp.diff(states.x, axis=0))])
+    return History(jax.vmap(unravel)(states.x), largest(jax.vmap(residual)(states.x)), change, steps)

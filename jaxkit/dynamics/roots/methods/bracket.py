@@ -1,0 +1,192 @@
+"""Bracketing methods, for one real unknown: two ends with values of opposite sign, and the root stays between them."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxkit.core.status import Status
+from jaxkit.dynamics.roots.methods.method import Ends, Iterate, Method, Problem, code, linearize
+
+
+class Bracket(NamedTuple):
+    """Two ends, their values, and what the method adds.
+
+    Attributes:
+        a, b: The ends; `a` is the newer one in Chandrupatla's method, else `a < b`.
+        fa, fb: Their values, of opposite sign.
+        more: What the method keeps besides.
+    """
+
+    a: Array
+    b: Array
+    fa: Array
+    fb: Array
+    more: tuple[Array, ...] = ()
+
+
+def _opened(problem: Problem, ends: Ends) -> tuple[Bracket, Iterate]:
+    """Evaluate the ends: the bracket, and its better end with its width (0 where an end is a root) as the error.
+
+    Without a sign change, or where a value is not finite, the error is NaN: the loop does not start, and `checked`
+    finds the reason.
+    """
+    if ends is None:
+        raise ValueError("Argument `bracket` must be given for a bracketing method, but is None.")
+    a, b = ends
+    fa, fb = problem.fn(a), problem.fn(b)
+    best = jnp.where(jnp.abs(fa) <= jnp.abs(fb), a, b)
+    usable = jnp.isfinite(fa) & jnp.isfinite(fb) & (jnp.sign(fa) * jnp.sign(fb) <= 0)
+    width = jnp.where((fa == 0) | (fb == 0), 0, jnp.abs(b - a))
+    return Bracket(a, b, fa, fb), Iterate(best, jnp.where(usable, width, jnp.nan), code(Status.ok))
+
+
+def _narrowed(bracket: Bracket, x: Array, fx: Array) -> Bracket:
+    """Put `x` in place of the end whose value has its sign."""
+    left = jnp.sign(fx) == jnp.sign(bracket.fa)
+    keep = lambda new, old, where: jnp.where(where, new, old)
+    return bracket._replace(
+        a=keep(x, bracket.a, left),
+        fa=keep(fx, bracket.fa, left),
+        b=keep(x, bracket.b, ~left),
+        fb=keep(fx, bracket.fb, ~left),
+    )
+
+
+def _reached(state: Iterate, bracket: Bracket, fx: Array, x: Array) -> Iterate:
+    """The better end, and the width of the bracket as its error (a rigorous one where `fn` is continuous)."""
+    best = jnp.where(jnp.abs(bracket.fa) <= jnp.abs(bracket.fb), bracket.a, bracket.b)
+    best = jnp.where(fx == 0, x, best)
+    error = jnp.where(fx == 0, 0, 0.5 * jnp.abs(bracket.b - bracket.a))
+    error = jnp.where(_touching(bracket), 0, error)
+    return state._replace(x=best, error=jnp.where(jnp.isfinite(fx), error, jnp.nan), memory=bracket)
+
+
+def _touching(bracket: Bracket) -> Array:
+    """Whether no float lies between the ends."""
+    middle = bracket.a + 0.5 * (bracket.b - bracket.a)
+    return (middle == bracket.a) | (middle == bracket.b)
+
+
+def _bisect_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
+    del x0
+    bracket, first = _opened(problem, ends)
+    return first._replace(memory=bracket)
+
+
+def _bisect(problem: Problem, state: Iterate) -> Iterate:
+    bracket = state.memory
+    x = bracket.a + 0.5 * (bracket.b - bracket.a)
+    fx = problem.fn(x)
+    return _reached(state, _narrowed(bracket, x, fx), fx, x)
+
+
+def _safeguarded_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
+    """The first point is `x0` where it lies inside, else the middle."""
+    bracket, at = _opened(problem, ends)
+    inside = (x0 > bracket.a) & (x0 < bracket.b)
+    first = jnp.where(inside, x0, bracket.a + 0.5 * (bracket.b - bracket.a))
+    return at._replace(memory=bracket._replace(more=(first, at.error, at.error)))
+
+
+def _safeguarded(problem: Problem, state: Iterate) -> Iterate:
+    """Newton's step where it stays strictly inside and halves every second step, else the middle.
+
+    Once the Newton step is below the tolerance it is lengthened to it, so that the next point lies behind the root
+    and the bracket closes around it.
+    """
+    bracket, (x, last, older) = state.memory, state.memory.more
+    fx, slope = linearize(problem.fn, x)
+    bracket = _narrowed(bracket, x, fx)
+    width = bracket.b - bracket.a
+    middle = bracket.a + 0.5 * width
+    dx = -fx / slope
+    least = problem.tolerance(x)
+    dx = jnp.where(jnp.abs(dx) < least, jnp.sign(-fx * jnp.sign(slope)) * least, dx)
+    good = (x + dx > bracket.a) & (x + dx < bracket.b) & (2 * jnp.abs(dx) <= older)
+    following = jnp.where(good, x + dx, middle)
+    step = jnp.abs(following - x)
+    more = (following, jnp.where(good, step, width), jnp.where(good, last, width))
+    return _reached(state, bracket._replace(more=more), fx, x)
+
+
+def _itp_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
+    del x0
+    bracket, first = _opened(problem, ends)
+    width = bracket.b - bracket.a
+    nearest = jnp.where(bracket.a * bracket.b <= 0, 0, jnp.minimum(jnp.abs(bracket.a), jnp.abs(bracket.b)))
+    least = jnp.maximum(problem.tolerance(nearest), jnp.finfo(width.dtype).eps * width * 1e-3)
+    halvings = jnp.ceil(jnp.log2(jnp.maximum(width / (2 * least), 1))) + 1
+    more = (least * 2.0**halvings, 0.2 / jnp.maximum(width, jnp.finfo(width.dtype).tiny))
+    return first._replace(memory=bracket._replace(more=more))
+
+
+def _itp(problem: Problem, state: Iterate) -> Iterate:
+    """Interpolate, truncate, project (Oliveira and Takahashi, ACM TOMS 47, 2020; kappa2 = 2, n0 = 1)."""
+    bracket, (radius, kappa) = state.memory, state.memory.more
+    a, b, fa, fb = bracket.a, bracket.b, bracket.fa, bracket.fb
+    width, middle = b - a, a + 0.5 * (b - a)
+    secant = (fb * a - fa * b) / (fb - fa)
+    secant = jnp.where(jnp.isfinite(secant), secant, middle)
+    toward = jnp.sign(middle - secant)
+    delta = kappa * width**2
+    truncated = jnp.where(delta <= jnp.abs(middle - secant), secant + toward * delta, middle)
+    room = jnp.maximum(radius - 0.5 * width, 0)
+    x = jnp.where(jnp.abs(truncated - middle) <= room, truncated, middle - toward * room)
+    x = jnp.where((x > a) & (x < b), x, middle)
+    fx = problem.fn(x)
+    return _reached(state, _narrowed(bracket, x, fx)._replace(more=(0.5 * radius, kappa)), fx, x)
+
+
+def _chandrupatla_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
+    first = _bisect_start(problem, x0, ends)
+    return first._replace(memory=first.memory._replace(more=(jnp.full_like(first.x, 0.5),)))
+
+
+def _chandrupatla(problem: Problem, state: Iterate) -> Iterate:
+    """Inverse quadratic interpolation where it is safe, else the middle (Chandrupatla, Adv. Eng. Softw. 28, 1997)."""
+    a, b, fa, fb, (t,) = state.memory
+    x = a + t * (b - a)
+    fx = problem.fn(x)
+    same = jnp.sign(fx) == jnp.sign(fa)
+    c, fc = jnp.where(same, a, b), jnp.where(same, fa, fb)  # the point given up
+    b, fb = jnp.where(same, b, a), jnp.where(same, fb, fa)
+    a, fa = x, fx
+    xi, phi = (a - b) / (c - b), (fa - fb) / (fc - fb)
+    safe = (phi**2 < xi) & ((1 - phi) ** 2 < 1 - xi)
+    curved = fa / (fb - fa) * fc / (fb - fc) + (c - a) / (b - a) * fa / (fc - fa) * fb / (fc - fb)
+    best = jnp.where(jnp.abs(fa) < jnp.abs(fb), a, b)
+    least = problem.tolerance(best) / jnp.abs(b - a)  # of the width: never step closer to an end than the tolerance
+    least = jnp.minimum(jnp.where(jnp.isfinite(least), least, 0.5), 0.5)
+    t = jnp.clip(jnp.where(safe & jnp.isfinite(curved), curved, 0.5), least, 1 - least)
+    return _reached(state, Bracket(a, b, fa, fb, (t,)), fx, x)
+
+
+def checked(problem: Problem, state: Iterate) -> Iterate:
+    """A last Newton step within the bracket, and the status.
+
+    It is `not_continuous` where the sign changes without a zero.
+
+    At a root the Newton step from the better end is short and points into the bracket; at a jump it is long, at a
+    pole it points out.
+    """
+    bracket, x = state.memory, state.x
+    fx, slope = linearize(problem.fn, x)
+    dx = -fx / slope
+    other = jnp.where(x == bracket.a, bracket.b, bracket.a)
+    inward = dx * (other - x) >= 0
+    tolerance = problem.tolerance(x) + 4 * jnp.finfo(fx.dtype).eps * jnp.abs(x)
+    zero = (fx == 0) | ((jnp.abs(dx) <= 1e3 * tolerance) & inward)
+    same = jnp.isnan(state.error) & (jnp.sign(bracket.fa) * jnp.sign(bracket.fb) > 0)
+    status = jnp.where(same, code(Status.no_sign_change), state.status)
+    status = jnp.where(jnp.isnan(state.error) & ~same, code(Status.not_finite), status)
+    ok = status == int(Status.ok)
+    inside = (x + dx >= jnp.minimum(bracket.a, bracket.b)) & (x + dx <= jnp.maximum(bracket.a, bracket.b))
+    polished = jnp.where(ok & zero & inside & (fx != 0), x + dx, x)
+    return state._replace(x=polished, status=jnp.where(ok & ~zero, code(Status.not_continuous), status))
+
+
+BISECT = Method("bisect", _bisect_start, _bisect, bracketing=True)
+SAFEGUARDED = Method("safeguarded", _safeguarded_start, _safeguarded, bracketing=True)
+ITP = Method("itp", _itp_start, _itp, bracketing=True)
+CHANDRUPATLA = Method("chandrupatla", _chandrupatla_start, _chandrupatla, bracketing=True)

@@ -1,0 +1,40 @@
+"""Deflation: make the roots already found repel, so that the same start leads to another one."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def deflated(fn: Callable[[Any, Any], Any], roots: Sequence[Any], *, power: int = 2, shift: float = 1.0) -> Callable:
+    """The residual times `prod(1 / |x - r|^power + shift)` over known roots `r`: zero only at the others.
+
+    Farrell, Birkisson, Funke: Deflation techniques for finding distinct solutions, SIAM J. Sci. Comput. 37 (2015).
+
+    Args:
+        fn: Residual of `(x, args)`.
+        roots: Roots of `x`'s structure.
+        power: How strongly they repel.
+        shift: What is left of the factor far away.
+
+    Returns:
+        The new residual.
+
+    Example:
+        >>> import jaxkit as jk
+        >>> from jaxkit.dynamics.roots.methods.deflation import deflated
+        >>> fn = lambda x, _: x**2 - 1
+        >>> first = jk.root(fn, 2.0).value
+        >>> round(float(jk.root(deflated(fn, [first]), 2.0, method="damped").value), 6)
+        -1.0
+    """
+
+    def repelled(x: Any, args: Any) -> Any:
+        factor: Any = 1.0
+        for known in roots:
+            gaps = jax.tree.map(lambda u, v: jnp.sum(jnp.real(u - v) ** 2 + jnp.imag(u - v) ** 2), x, known)
+            factor = factor * (sum(jax.tree.leaves(gaps)) ** (-power / 2) + shift)
+        return jax.tree.map(lambda v: v * factor, fn(x, args))
+
+    return repelled

@@ -1,0 +1,105 @@
+"""Open methods, for scalars and systems, real and complex: they need one guess and promise nothing far from a root."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.jet import jet
+from jaxtyping import Array
+
+from jaxkit.core.status import Status
+from jaxkit.dynamics.roots.methods.method import (
+    Ends,
+    Iterate,
+    Method,
+    Problem,
+    code,
+    linearize,
+    moved,
+    newton_step,
+    solve_linear,
+    unknown_error,
+)
+
+
+def _start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
+    del problem, ends
+    return Iterate(x0, unknown_error(x0), code(Status.ok))
+
+
+def _newton(problem: Problem, state: Iterate) -> Iterate:
+    return moved(state, newton_step(problem.fn, state.x)[2])
+
+
+def _halley(problem: Problem, state: Iterate) -> Iterate:
+    """Halley's step `-(J + H[dx]/2)^-1 f` with the Newton step `dx`.
+
+    Newton's instead where Halley's is a thousand times shorter: it vanishes where the derivative does, root or not.
+    """
+    x = state.x
+    if x.ndim == 0:
+        return moved(state, _scalar_halley(problem, x))
+    value, slope, dx = newton_step(problem.fn, x)
+    bent = jax.jvp(lambda x: linearize(problem.fn, x)[1], (x,), (dx,))[1]
+    better = solve_linear(slope + 0.5 * bent, -value)
+    usable = jnp.max(jnp.abs(better)) >= 1e-3 * jnp.max(jnp.abs(dx))  # not for NaN
+    return moved(state, jnp.where(usable, better, dx))
+
+
+def _scalar_halley(problem: Problem, x: Array) -> Array:
+    """One quotient of selected terms: two quotients to select from would compute the residual twice on a CPU."""
+    (value, slope), (_, bent) = jax.jvp(lambda x: linearize(problem.fn, x), (x,), (jnp.ones_like(x),))
+    full = 2 * slope * slope - value * bent
+    usable = 2 * jnp.abs(slope * slope) > 1e-3 * jnp.abs(full)  # not for NaN, nor where squares overflow
+    return -jnp.where(usable, 2 * value * slope, value) / jnp.where(usable, full, slope)
+
+
+def _chord_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
+    first = _start(problem, x0, ends)
+    return first._replace(memory=(linearize(problem.fn, x0)[1], first.error))
+
+
+def _chord(problem: Problem, state: Iterate) -> Iterate:
+    """Newton's step with the first derivative for ever; the error counts in how slowly the steps shrink."""
+    slope, before = state.memory
+    value = problem.fn(state.x)
+    dx = solve_linear(slope, -value)
+    size = jnp.linalg.norm(dx) if dx.ndim else jnp.abs(dx)
+    last = jnp.linalg.norm(before) if before.ndim else before
+    rate = jnp.where(last > 0, size / last, 0)
+    rate = jnp.where(jnp.isfinite(last), rate, 1)  # the first step tells nothing about the rate
+    far = jnp.where(rate < 1, 1 / jnp.maximum(1 - rate, 1e-12), jnp.inf)
+    error = jnp.where(value == 0, 0, jnp.abs(dx) * far)
+    return moved(state, dx, error, (slope, jnp.abs(dx)))
+
+
+def householder(order: int) -> Method:
+    """Householder's method of the given order (1 Newton, 2 Halley), for scalars.
+
+    The step is `order * (1/f)^(order-1) / (1/f)^(order)`, from one Taylor series of `f`; it converges with
+    order `order + 1` (Householder, The Numerical Treatment of a Single Nonlinear Equation, 1970).
+    """
+    if not 1 <= order <= 8:
+        raise ValueError(f"Argument `order` must be between 1 and 8, but is {order}.")
+
+    def step(problem: Problem, state: Iterate) -> Iterate:
+        x = state.x
+        if x.ndim:
+            raise ValueError(f"Method 'householder{order}' must have a scalar unknown, but `x0` has shape {x.shape}.")
+        one, zero = jnp.ones_like(x), jnp.zeros_like(x)
+        value, derivatives = jet(problem.fn, (x,), ([one] + [zero] * (order - 1),))
+        scale = derivatives[0]  # the series of f / f', so that nothing over- or underflows
+        taylor = [value / scale, *(d / scale / math.factorial(k + 1) for k, d in enumerate(derivatives))]
+        reciprocal = [1 / taylor[0]]
+        for k in range(1, order + 1):
+            reciprocal.append(-sum(taylor[j] * reciprocal[k - j] for j in range(1, k + 1)) / taylor[0])
+        dx = jnp.where(value == 0, 0 * value, reciprocal[order - 1] / reciprocal[order])
+        dx = jnp.where(jnp.isfinite(dx), dx, -taylor[0])
+        return moved(state, dx)
+
+    return Method(f"householder{order}", _start, step)
+
+
+NEWTON = Method("newton", _start, _newton)
+HALLEY = Method("halley", _start, _halley)
+CHORD = Method("chord", _chord_start, _chord)

@@ -1,0 +1,121 @@
+"""linearize -> classify, equilibria, divergence, continuation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jaxkit as jk
+from jaxkit.dynamics.analysis.linearize import eigenvalues
+
+number = st.floats(-5, 5, allow_nan=False)
+small_eigenvalues = jax.jit(eigenvalues)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "kind"),
+    [
+        ([[-1.0, 0.0], [0.0, -2.0]], jk.Kind.stable_node),
+        ([[1.0, 0.0], [0.0, 2.0]], jk.Kind.unstable_node),
+        ([[1.0, 0.0], [0.0, -2.0]], jk.Kind.saddle),
+        ([[-0.1, 1.0], [-1.0, -0.1]], jk.Kind.stable_focus),
+        ([[0.1, 1.0], [-1.0, 0.1]], jk.Kind.unstable_focus),
+        ([[0.0, 1.0], [-1.0, 0.0]], jk.Kind.center),
+        ([[0.0, 1.0], [0.0, -1.0]], jk.Kind.degenerate),
+        ([[-1.0, 0.0, 0.0], [0.0, -2.0, 3.0], [0.0, -3.0, -2.0]], jk.Kind.stable_focus),
+        ([[1.0, 0.0, 0.0], [0.0, -2.0, 3.0], [0.0, -3.0, -2.0]], jk.Kind.saddle),
+    ],
+)
+def test_kinds(matrix, kind):
+    matrix = jnp.array(matrix)
+    linear = jk.linearize(lambda t, x, a: a @ x, jnp.zeros(len(matrix)), matrix)
+    assert jk.Kind(int(linear.kind)) is kind
+    assert bool(linear.stable) == (kind in (jk.Kind.stable_node, jk.Kind.stable_focus))
+    np.testing.assert_array_equal(linear.jacobian, matrix)
+
+
+@given(number, number, number, number)
+def test_closed_form_eigenvalues_agree_with_lapack(a, b, c, d):
+    matrix = np.array([[a, b], [c, d]])
+    ours = np.sort_complex(np.asarray(small_eigenvalues(jnp.asarray(matrix))))
+    theirs = np.sort_complex(np.linalg.eigvals(matrix))
+    # A double eigenvalue moves by the square root of the rounding.
+    np.testing.assert_allclose(ours, theirs, atol=3e-7)
+    np.testing.assert_allclose(ours.sum(), a + d, atol=1e-12)
+    np.testing.assert_allclose(ours.prod(), a * d - b * c, atol=1e-11)
+
+
+def test_a_game_circles_and_a_penalty_lets_it_settle():
+    # The Dirac-GAN: critic slope c, generator position g; eigenvalues -gamma/2 +- sqrt(gamma^2/4 - 1/4).
+    game = lambda t, x, gamma: jnp.stack([0.5 * x[1] - gamma * x[0], -0.5 * x[0]])
+    assert jk.Kind(int(jk.linearize(game, jnp.zeros(2), 0.0).kind)) is jk.Kind.center
+    damped = jk.linearize(game, jnp.zeros(2), 0.4)
+    assert jk.Kind(int(damped.kind)) is jk.Kind.stable_focus
+    np.testing.assert_allclose(damped.eigenvalues[0], -0.2 + 1j * np.sqrt(0.25 - 0.04), rtol=1e-12)
+
+
+def test_equilibria_keep_each_point_once_and_differentiate():
+    field = lambda t, x, a: x * (a - x**2)
+    starts = jnp.array([-3.0, -0.1, 0.1, 0.2, 2.5])
+    eq = jk.equilibria(field, starts, 4.0)
+    np.testing.assert_allclose(np.sort(eq.x[eq.found]), [-2, 0, 2], atol=1e-9)
+    slope = jax.jacfwd(lambda a: jk.equilibria(field, starts, a).x)(4.0)
+    np.testing.assert_allclose(slope[-1], 0.25, rtol=1e-8)  # d sqrt(a) / da
+    assert jk.Kind(int(eq.linearization.kind[-1])) is jk.Kind.stable_node
+    assert int((eq.linearization.kind == jk.Kind.none).sum()) == 2
+
+
+def test_divergence_of_a_weighted_field():
+    field = lambda t, x, a: jnp.stack([x[0] ** 2, a * x[1]])
+    ours = jk.divergence(field, lambda x: 1 / x[0])(jnp.array([2.0, 3.0]), 5.0)
+    np.testing.assert_allclose(ours, 1 + 5 / 2, rtol=1e-14)
+
+
+def test_nullclines_cross_where_the_motion_rests():
+    field = lambda t, x, a: jnp.stack([x[0] * (a - x[1]), x[1] * (x[0] - 2.0)])
+    first, second = jk.nullclines(field, (0.5, 4.0, 0.5, 3.0), 1.5)
+    np.testing.assert_allclose(first[0][:, 1], 1.5, atol=1e-12)
+    np.testing.assert_allclose(second[0][:, 0], 2.0, atol=1e-12)
+
+
+class TestContinuation:
+    def test_goes_round_a_fold_and_locates_it(self):
+        # x^3 - 3 x + p = 0 folds at x = +-1, p = +-2.
+        field = lambda t, x, p: -(x**3) + 3 * x - p
+        branch = jk.continuation(field, jnp.array([-2.5]), 2.5**3 - 7.5, step=0.2, steps=120, backward=True)
+        folds = np.flatnonzero(branch.special == jk.Special.fold)
+        assert folds.size == 2
+        np.testing.assert_allclose(branch.special_parameter[folds], [-2, 2], atol=1e-8)
+        np.testing.assert_allclose(branch.special_x[folds, 0], [-1, 1], atol=1e-6)
+        branch.checked()
+        middle = (branch.x[:, 0] > -0.99) & (branch.x[:, 0] < 0.99)
+        assert not branch.stable[middle].any()
+        assert branch.stable[jnp.abs(branch.x[:, 0]) > 1.01].all()
+
+    @pytest.mark.parametrize(
+        ("field", "x0", "p0"),
+        [
+            (lambda t, x, p: x * (p - x), 1.0, 1.0),  # transcritical at 0
+            (lambda t, x, p: x * (p - x**2), 0.0, -1.0),  # pitchfork at 0, along the trivial branch
+        ],
+    )
+    def test_locates_a_branch_point(self, field, x0, p0):
+        branch = jk.continuation(field, jnp.array([x0]), p0, step=0.07, steps=40, backward=p0 > 0)
+        at = np.flatnonzero(branch.special)
+        assert at.size == 1
+        assert int(branch.special[at[0]]) == jk.Special.branch_point
+        assert abs(float(branch.special_parameter[at[0]])) < 1e-8
+        assert bool(branch.stable[at[0] - 1]) != bool(branch.stable[at[0]])
+
+    def test_locates_a_hopf_point(self):
+        field = lambda t, x, p: jnp.stack([p * x[0] - x[1] - x[0] ** 3, x[0] + p * x[1]])
+        branch = jk.continuation(field, jnp.zeros(2), -0.5, step=0.06, steps=20)
+        at = np.flatnonzero(branch.special == jk.Special.hopf)
+        assert at.size == 1
+        assert abs(float(branch.special_parameter[at[0]])) < 1e-8
+
+    def test_bad_input(self):
+        with pytest.raises(ValueError, match="`step` must be positive"):
+            jk.continuation(lambda t, x, p: p - x, jnp.zeros(1), 0.0, step=-1.0)

@@ -1,0 +1,254 @@
+"""The `sample` verb against laws: variances, acceptance, reversibility, detailed balance, weights of a mixture."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxkit as jk
+from jaxkit.dynamics.mcmc import langevin
+from jaxkit.dynamics.mcmc.diagnostics import autocovariance, effective_sample_size, split_rhat
+from jaxkit.dynamics.mcmc.hmc import leapfrog
+from jaxkit.dynamics.mcmc.kernel import start
+from jaxkit.dynamics.mcmc.sample import METHODS
+
+CORRELATED = np.array([[1.0, 0.6], [0.6, 2.0]])
+
+
+def normal(x, precision):
+    return 0.5 * x @ precision @ x
+
+
+@functools.partial(jax.jit, static_argnames=("method", "steps", "warmup", "chains", "leapfrogs", "thin"))
+def gaussian(key, precision, step, *, method, steps, warmup=200, chains=500, leapfrogs=5, thin=1):
+    x0 = jax.random.normal(jax.random.fold_in(key, 7), (chains, precision.shape[0]))
+    return jk.sample(
+        normal, x0, precision, method=method, step=step, steps=steps, warmup=warmup, thin=thin, key=key,
+        leapfrogs=leapfrogs, friction=1.5,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("step", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("covariance", [np.eye(1), CORRELATED], ids=["N(0, 1)", "correlated"])
+def test_mala_has_the_right_variance_at_any_step(key, step, covariance):
+    run = gaussian(key, jnp.linalg.inv(jnp.asarray(covariance)), step, method="mala", steps=5000, thin=10).checked()
+    found = np.cov(np.asarray(run.xs).reshape(-1, len(covariance)).T).reshape(covariance.shape)
+    assert np.abs(found / covariance - 1).max() < 0.02
+    assert float(jnp.max(run.rhat)) < 1.02
+
+
+@pytest.mark.parametrize("step", [0.1, 0.5, 1.0])
+def test_ula_has_the_variance_its_theory_says(key, step):
+    run = gaussian(key, jnp.eye(1), step, method="ula", steps=5000, thin=10).checked()
+    assert float(jnp.var(run.xs)) == pytest.approx(1 / (1 - step / 4), rel=0.01)
+    assert np.all(np.asarray(run.acceptance) == 1)
+
+
+@pytest.mark.parametrize("step", [0.5, 1.0])
+def test_underdamped_motion_has_the_variance_its_theory_says(key, step):
+    run = gaussian(key, jnp.eye(1), step, method="underdamped", steps=1000, thin=10).checked()
+    assert float(jnp.var(run.xs)) == pytest.approx(1 / (1 - step**2 / 4), rel=0.02)
+
+
+def test_hmc_has_the_right_covariance(key):
+    run = gaussian(key, jnp.linalg.inv(jnp.asarray(CORRELATED)), 0.4, method="hmc", steps=1000, thin=10).checked()
+    found = np.cov(np.asarray(run.xs).reshape(-1, 2).T)
+    assert np.abs(found / CORRELATED - 1).max() < 0.02
+
+
+def test_mala_without_its_proposal_ratio_is_wrong(key, monkeypatch):
+    """Detailed balance needs the drift in the test: the energies alone give another variance."""
+
+    def careless(evaluate, key, state, step, tuning):
+        draw, test = jax.random.split(key)
+        x, _ = langevin.propose(draw, state, step)
+        energy, gradient = evaluate(x)
+        moved = state._replace(x=x, energy=energy, gradient=gradient)
+        return langevin.metropolis(test, state.energy - energy, moved, state)
+
+    run = lambda: jk.sample(normal, jnp.zeros((1000, 1)), jnp.eye(1), step=1.0, steps=500, warmup=100, key=key)
+    right = float(jnp.var(run().xs))
+    monkeypatch.setattr("jaxkit.dynamics.mcmc.sample.METHODS", {"mala": METHODS["mala"]._replace(move=careless)})
+    wrong = float(jnp.var(run().xs))
+    assert abs(right - 1) < 0.02
+    assert abs(wrong - 1) > 0.05
+
+
+def test_the_log_density_of_a_proposal_is_the_gaussian_it_is_drawn_from(key):
+    """Up to a constant, log q(to|at) = log N(to; at - step/2 grad, step)."""
+    at, to, gradient = jax.random.normal(key, (3, 6, 4))
+    constant = jnp.sum(jax.scipy.stats.norm.logpdf(to, at - 0.15 * gradient, jnp.sqrt(0.3)), axis=-1)
+    difference = constant - langevin.log_proposal(to, at, gradient, jnp.asarray(0.3))
+    np.testing.assert_allclose(difference, difference[0], rtol=1e-12)
+
+
+def test_the_leapfrog_is_reversible_and_keeps_volume(key):
+    evaluate = jax.vmap(jax.value_and_grad(lambda x: jnp.sum(x**4) / 4 + x[0] * x[1] ** 2))
+    x, v = jax.random.normal(key, (2, 5, 2))
+    go = lambda s: leapfrog(evaluate, s, jnp.asarray(0.07), 9)
+    there = go(start(evaluate, x, v))
+    back = go(there._replace(velocity=-there.velocity))
+    assert float(jnp.max(jnp.abs(there.x - x))) > 0.1
+    np.testing.assert_allclose(back.x, x, atol=1e-13)
+    np.testing.assert_allclose(-back.velocity, v, atol=1e-13)
+
+    def flat(z):
+        end = go(start(evaluate, z[None, :2], z[None, 2:]))
+        return jnp.concatenate([end.x[0], end.velocity[0]])
+
+    jacobian = jax.jacobian(flat)(jnp.concatenate([x[0], v[0]]))
+    assert float(jnp.linalg.det(jacobian)) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize(("method", "target"), [("mala", 0.574), ("hmc", 0.8)])
+def test_the_warm_up_finds_the_step_of_the_wanted_acceptance(key, method, target):
+    run = jax.jit(
+        lambda key: jk.sample(
+            normal, jnp.zeros((200, 8)), jnp.eye(8), method=method, step=0.01, steps=300, warmup=300, adapt=target,
+            leapfrogs=4, key=key,
+        )
+    )(key).checked()  # fmt: skip
+    assert float(jnp.mean(run.acceptance)) == pytest.approx(target, abs=0.03)
+    assert float(run.step) > 0.05
+
+
+MEANS, WEIGHTS, SPREAD = np.array([[-4.0, 0.0], [4.0, 0.0], [0.0, 5.0]]), np.array([0.6, 0.3, 0.1]), 0.5
+
+
+def blurred_mixture(x, args, sigma):
+    """Energy of the mixture after noise of size sigma was added."""
+    variance = SPREAD**2 + sigma**2
+    squares = jnp.sum(jnp.square(x[None, :] - jnp.asarray(MEANS)), axis=-1)
+    return -jax.nn.logsumexp(jnp.log(jnp.asarray(WEIGHTS)) - 0.5 * squares / variance) + jnp.log(variance)
+
+
+def shares(x):
+    nearest = np.argmin(np.linalg.norm(np.asarray(x)[:, None] - MEANS[None], axis=-1), axis=1)
+    return np.bincount(nearest, minlength=3) / len(nearest)
+
+
+def test_annealing_recovers_unequal_weights_and_plain_langevin_does_not(key):
+    x0 = 8.0 * jax.random.normal(key, (4000, 2))
+    sigmas = jnp.asarray(8.0 * 0.7 ** np.arange(14))
+    annealed = jax.jit(
+        lambda x0: jk.sample(
+            blurred_mixture, x0, method="annealed", levels=sigmas, step=0.1 * sigmas**2 + 0.02, steps=60, thin=60,
+            key=key,
+        )
+    )(x0).checked()  # fmt: skip
+    assert np.abs(shares(annealed.final) - WEIGHTS).max() < 0.03
+    sharp = lambda x, args: blurred_mixture(x, args, 0.0)
+    plain = jax.jit(lambda x0: jk.sample(sharp, x0, method="ula", step=0.03, steps=840, thin=840, key=key))(x0)
+    assert np.abs(shares(plain.final) - WEIGHTS).max() > 0.1
+
+
+def test_a_score_does_instead_of_an_energy(key):
+    precision = jnp.linalg.inv(jnp.asarray(CORRELATED))
+    options = {"method": "ula", "step": 0.1, "steps": 50, "key": key}
+    x0 = jax.random.normal(key, (10, 2))
+    by_energy = jk.sample(normal, x0, precision, **options)
+    by_score = jk.sample(None, x0, precision, score=lambda x, p: -p @ x, **options)
+    np.testing.assert_allclose(by_score.xs, by_energy.xs, rtol=1e-12)
+    levels = jnp.array([2.0, 1.0, 0.5])
+    run = jk.sample(
+        None, x0, method="annealed", score=lambda x, _, s: -x / s**2, levels=levels, step=0.05, steps=20, key=key
+    )
+    assert run.checked().step == 0.05  # the last level's; above, step * (sigma / last)^2
+    assert run.xs.shape == (20, 10, 2)
+
+
+def test_a_state_may_be_a_pytree_and_chains_can_go_on(key):
+    energy = lambda x, _: 0.5 * jnp.sum(x["a"] ** 2) + 0.5 * jnp.sum((x["b"] - 1) ** 2)
+    x0 = {"a": jnp.zeros((20, 2, 3)), "b": jnp.zeros(20)}
+    first = jk.sample(energy, x0, step=0.5, steps=200, thin=10, key=key).checked()
+    assert first.xs["a"].shape == (20, 20, 2, 3)
+    assert first.xs["b"].shape == (20, 20)
+    assert jax.tree.map(jnp.shape, first.final) == jax.tree.map(jnp.shape, x0)
+    np.testing.assert_array_equal(first.final["a"], first.xs["a"][-1])
+    more = jk.sample(energy, first.final, step=0.5, steps=400, thin=10, key=jax.random.key(1)).checked()
+    assert float(jnp.mean(more.xs["b"])) == pytest.approx(1, abs=0.15)
+    assert set(more.ess) == {"a", "b"}
+
+
+def test_thinning_keeps_every_nth_state(key):
+    options = {"method": "hmc", "step": 0.3, "steps": 12, "key": key}
+    every = jk.sample(normal, jnp.ones((3, 2)), jnp.eye(2), **options)
+    third = jk.sample(normal, jnp.ones((3, 2)), jnp.eye(2), thin=3, **options)
+    np.testing.assert_allclose(third.xs, every.xs[2::3], rtol=1e-12)
+    np.testing.assert_allclose(third.acceptance, every.acceptance, rtol=1e-12)
+
+
+def test_failures_are_told_chain_by_chain(key):
+    hole = lambda x, _: jnp.where(x[0] > 5, jnp.nan, 0.5 * jnp.sum(x**2))
+    x0 = jnp.array([[0.0], [9.0]])
+    run = jk.sample(hole, x0, step=0.1, steps=20, key=key)
+    assert list(run.status) == [int(jk.Status.ok), int(jk.Status.not_finite)]
+    with pytest.raises(jk.SolverError, match="sample: not_finite"):
+        run.checked()
+    wall = lambda x, _: jnp.where(jnp.abs(x[0]) > 1e-3, jnp.inf, 0.0)
+    stuck = jk.sample(wall, jnp.zeros((2, 1)), step=100.0, steps=20, key=key)
+    assert list(stuck.status) == [int(jk.Status.stuck)] * 2
+    assert np.all(np.isfinite(np.asarray(stuck.xs)))
+
+
+@pytest.mark.parametrize("rho", [-0.5, 0.0, 0.6, 0.95])
+def test_diagnostics_on_an_autoregression(key, rho):
+    """AR(1): draws are worth (1 - rho)/(1 + rho) each; the autocovariance falls as rho^lag."""
+    noise = jax.random.normal(key, (8000, 8))
+    first = noise[0] / jnp.sqrt(1 - rho**2)
+    _, xs = jax.lax.scan(lambda x, e: (rho * x + e, rho * x + e), first, noise)
+    expected = xs.size * (1 - rho) / (1 + rho)
+    assert float(effective_sample_size(xs)) == pytest.approx(min(expected, xs.size * np.log10(xs.size)), rel=0.1)
+    assert float(split_rhat(xs)) == pytest.approx(1, abs=0.01)
+    covariance = jnp.mean(autocovariance(xs), axis=1)
+    np.testing.assert_allclose(covariance[:4] * (1 - rho**2), rho ** np.arange(4), atol=0.05)
+
+
+def test_diagnostics_see_chains_that_disagree(key):
+    xs = jax.random.normal(key, (500, 4)) + jnp.array([[0.0, 0.0, 0.0, 3.0]])
+    assert float(split_rhat(xs)) > 1.5
+    assert float(effective_sample_size(xs)) < 20
+    drifting = jax.random.normal(key, (500, 1)) + jnp.linspace(0.0, 4.0, 500)[:, None]
+    assert float(split_rhat(drifting)) > 1.5  # one chain suffices: it is split
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_method_leaves_a_callback_in_its_program(key, method):
+    extra = {"levels": jnp.array([1.0, 0.5])} if method == "annealed" else {}
+    energy = (lambda x, a, s: jnp.sum(x**2) / s) if extra else lambda x, a: jnp.sum(x**2)
+    run = lambda x0, step: jk.sample(energy, x0, method=method, step=step, steps=3, key=key, **extra)
+    text = str(jax.make_jaxpr(run)(jnp.ones((4, 3)), 0.1))
+    assert "callback" not in text
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("method", ["ula", "mala", "hmc", "underdamped"])
+def test_precision_is_that_of_the_states(key, method, dtype):
+    energy = lambda x, _: jnp.sum(x**2)
+    run = jk.sample(energy, jnp.ones((4, 3), dtype), method=method, step=0.1, steps=3, key=key)
+    assert {run.xs.dtype, run.energy.dtype, run.acceptance.dtype} == {jnp.dtype(dtype)}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"method": "nuts"}, "`method` must be one of"),
+        ({"steps": 0}, "`steps` must be positive"),
+        ({"thin": 3}, "`thin` must divide `steps`"),
+        ({"adapt": 0.6}, "`adapt` must come with `warmup`"),
+        ({"adapt": 0.6, "warmup": 5, "method": "ula"}, "`adapt` must go with a method that has a test"),
+        ({"levels": np.ones(3)}, "`levels` must go with method 'annealed' alone"),
+        ({"method": "annealed"}, "`levels` must go with method 'annealed' alone"),
+        ({"score": lambda x, a: x}, "`energy` must be None"),
+        ({"step": np.ones(2)}, "`step` must be one number"),
+        ({"energy": None}, "`energy` must be a function"),
+        ({"energy": lambda x, a: x}, "`energy` must return a scalar"),
+    ],
+)
+def test_unusable_arguments_get_one_sentence(key, change, sentence):
+    given = {"energy": lambda x, a: jnp.sum(x**2), "step": 0.1, "steps": 10} | change
+    energy = given.pop("energy")
+    with pytest.raises(ValueError, match=sentence):
+        jk.sample(energy, jnp.ones((2, 2)), key=key, **given)

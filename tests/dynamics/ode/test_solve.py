@@ -1,0 +1,147 @@
+"""solve: closed forms, orders, gradients in both modes, events, noise, status, bad input."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+import jaxkit as jk
+from jaxkit.dynamics.ode.solve import METHODS
+
+oscillator = lambda t, x, w: (x[1], -(w**2) * x[0])
+TS = jnp.array([0.0, 0.4, 1.7, 3.0])
+
+
+def exact(ts, w):
+    return np.cos(w * ts), -w * np.sin(w * ts)
+
+
+@pytest.mark.parametrize("method", ["tsit5", "dopri5", "dopri8", "kvaerno5"])
+def test_oscillator_against_its_closed_form(method):
+    sol = jk.solve(oscillator, (1.0, 0.0), TS, 2.0, method=method, rtol=1e-8, atol=1e-10).checked()
+    for ours, truth in zip(sol.xs, exact(TS, 2.0), strict=True):
+        np.testing.assert_allclose(ours, truth, atol=2e-6)
+    np.testing.assert_allclose(sol.final[0], sol.xs[0][-1])
+    assert float(sol.end) == 3.0
+
+
+@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("heun", 2), ("midpoint", 2), ("bosh3", 3)])
+def test_fixed_steps_show_the_order(method, order):
+    run = jax.jit(
+        lambda dt: jk.solve(lambda t, x, _: -x * jnp.cos(t), 1.0, TS[::3], method=method, dt=dt, max_steps=4096).final,
+        static_argnums=0,
+    )
+    steps = np.array([0.02, 0.01, 0.005])
+    errors = [abs(float(run(float(dt))) - np.exp(-np.sin(3.0))) for dt in steps]
+    slope = np.polyfit(np.log(steps), np.log(errors), 1)[0]
+    assert abs(slope - order) < 0.2, errors
+
+
+@pytest.mark.parametrize("rtol", [1e-4, 1e-6, 1e-8])
+def test_error_follows_the_tolerance(rtol):
+    sol = jk.solve(oscillator, (1.0, 0.0), TS, 2.0, rtol=rtol, atol=rtol)
+    assert abs(float(sol.final[0]) - np.cos(6.0)) <= 50 * rtol
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def final(x0, w, end, adjoint):
+    ts = jnp.stack([jnp.zeros_like(end), end])
+    sol = jk.solve(
+        oscillator,
+        (x0, jnp.zeros_like(x0)),
+        ts,
+        w,
+        adjoint=adjoint,
+        method="dopri8",
+        rtol=1e-12,
+        atol=1e-13,
+        max_steps=256,
+    )
+    return sol.final[0]
+
+
+@pytest.mark.slow
+def test_gradients_of_order_two_in_both_modes():
+    check_grads(lambda *a: final(*a, "direct"), (1.2, 1.5, 2.0), order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_every_adjoint_gives_the_closed_form():
+    # x(t) = x0 cos(w t): d/dw = -x0 t sin(w t), d/dt = -x0 w sin(w t)
+    truth = [np.cos(3.0), -1.2 * 2.0 * np.sin(3.0), -1.2 * 1.5 * np.sin(3.0)]
+    for adjoint, derive in (("checkpointed", jax.grad), ("direct", jax.grad), ("forward", jax.jacfwd)):
+        ours = derive(lambda *a, adjoint=adjoint: final(*a, adjoint), argnums=(0, 1, 2))(1.2, 1.5, 2.0)
+        np.testing.assert_allclose(ours, truth, rtol=1e-7)
+
+
+def test_vmap_is_the_loop():
+    one = lambda w: jk.solve(oscillator, (1.0, 0.0), TS, w).xs[0]
+    ws = jnp.array([0.5, 1.0, 3.0])
+    np.testing.assert_allclose(jax.vmap(one)(ws), jnp.stack([one(w) for w in ws]), rtol=1e-12, atol=1e-12)
+
+
+def test_event_stops_at_the_crossing():
+    fall = lambda t, x, g: (x[1], -g)
+    sol = jk.solve(fall, (10.0, 0.0), jnp.array([0.0, 5.0]), 9.81, event=lambda t, x, g: x[0]).checked()
+    assert abs(float(sol.end) - np.sqrt(2 * 10 / 9.81)) < 1e-6
+    assert abs(float(sol.final[0])) < 1e-6
+
+
+def test_a_lane_that_blows_up_does_not_stop_the_others():
+    explode = lambda t, x, _: x**2  # x = x0 / (1 - x0 t)
+    sols = jax.vmap(lambda x0: jk.solve(explode, x0, jnp.array([0.0, 1.0]), max_steps=512))(jnp.array([0.5, 2.0, 0.25]))
+    assert sols.ok.tolist() == [True, False, True]
+    np.testing.assert_allclose(sols.final[::2], [1.0, 1 / 3], rtol=1e-6)
+    with pytest.raises(jk.SolverError, match="1 of 3 lanes failed, the first at index 1"):
+        sols.checked()
+
+
+def test_too_few_steps_is_a_status():
+    sol = jk.solve(oscillator, (1.0, 0.0), jnp.array([0.0, 100.0]), 2.0, max_steps=10)
+    assert int(sol.status) == jk.Status.max_steps
+
+
+def test_noise_has_the_law_of_an_ornstein_uhlenbeck_process():
+    run = lambda key: jk.solve(
+        lambda t, x, _: -x, 2.0, jnp.array([0.0, 1.0]), method="euler", dt=0.01,
+        noise=lambda t, x, _: 0.5 * jnp.ones_like(x), key=key,
+    ).final  # fmt: skip
+    ends = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(1), 2000))
+    assert abs(float(ends.mean()) - 2 * np.exp(-1)) < 0.03
+    assert abs(float(ends.var()) - 0.125 * (1 - np.exp(-2))) < 0.012
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"ts": jnp.array([0.0, 2.0, 1.0])}, r"`ts` must increase strictly"),
+        ({"ts": jnp.array([0.0])}, r"`ts` must have shape \(n,\), n >= 2, but has shape \(1,\)"),
+        ({"x0": (1.0, jnp.nan)}, "`x0` must be finite"),
+        ({"x0": (1.0,)}, "return the structure of the state|index"),
+        ({"method": "rk99"}, "`method` must be one of 'euler'"),
+        ({"adjoint": "backsolve"}, "`adjoint` must be one of 'direct'"),
+        ({"noise": oscillator}, "`key` must come with `noise`"),
+        ({"field": 3}, "`field` must be a function"),
+        ({"field": lambda t, x, w: x[0]}, "`field` must return the structure of the state"),
+        ({"field": lambda t, x, w: (x[0][None], x[1])}, "`field` must return the shapes of the state"),
+    ],
+)
+def test_bad_input_is_one_sentence(change, sentence):
+    arguments = {"field": oscillator, "x0": (1.0, 0.0), "ts": TS, "args": 2.0} | change
+    with pytest.raises((ValueError, IndexError), match=sentence):
+        jk.solve(arguments.pop("field"), arguments.pop("x0"), arguments.pop("ts"), arguments.pop("args"), **arguments)
+
+
+def test_a_tolerance_below_the_dtype_is_said():
+    with pytest.warns(UserWarning, match="below what float32 can resolve"):
+        jk.solve(lambda t, x, _: -x, jnp.float32(1.0), jnp.array([0.0, 1.0], jnp.float32), rtol=1e-8)
+
+
+def test_every_named_method_runs():
+    assert len(METHODS) >= 10
+    for name in ("implicit_euler", "kvaerno3"):
+        sol = jk.solve(lambda t, x, _: -50 * x, 1.0, jnp.array([0.0, 0.2]), method=name, rtol=1e-4, atol=1e-6).checked()
+        assert abs(float(sol.final) - np.exp(-10)) < 1e-3
