@@ -1,8 +1,9 @@
-"""The public names, as a file: a name that appears, vanishes or changes its arguments shows in the diff.
+"""The public names, as a file: a name that appears, vanishes, or changes its arguments or defaults shows in the diff.
 
 `python tests/test_public_api.py` writes the file anew.
 """
 
+import dataclasses
 import inspect
 import types
 from pathlib import Path
@@ -14,18 +15,33 @@ SNAPSHOT = Path(__file__).with_name("public_api.txt")
 
 def signature(value):
     if inspect.isclass(value):
-        fields = getattr(value, "__dataclass_fields__", None) or getattr(value, "_fields", None)
+        if dataclasses.is_dataclass(value):
+            of_flax = ("parent", "name") if hasattr(value, "apply") else ()
+            shown = [p for n, p in inspect.signature(value).parameters.items() if n not in of_flax]
+            return "(" + ", ".join(map(_shown, shown)) + ")"
+        fields = getattr(value, "_fields", None)
         return f"({', '.join(fields)})" if fields else ""
     if callable(value):
-        return "(" + ", ".join(_shown(p) for p in inspect.signature(value).parameters.values()) + ")"
+        return "(" + ", ".join(map(_shown, inspect.signature(value).parameters.values())) + ")"
     return ""
 
 
 def _shown(parameter):
     mark = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
-    optional = "" if parameter.default is parameter.empty else "="
-    keyword = "!" if parameter.kind is parameter.KEYWORD_ONLY and not optional else ""
-    return f"{mark}{parameter.name}{optional}{keyword}"
+    required = parameter.default is parameter.empty
+    if required:
+        return f"{mark}{parameter.name}{'!' if parameter.kind is parameter.KEYWORD_ONLY else ''}"
+    return f"{parameter.name}={_default(parameter.default)}"
+
+
+def _default(value):
+    """A default as it reads in code; of an object only its class and fields, of a function its name: no addresses."""
+    if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, type)):
+        return value.__qualname__
+    if dataclasses.is_dataclass(value):
+        return repr(value) if " at 0x" not in repr(value) else type(value).__qualname__
+    shown = repr(value)
+    return type(value).__qualname__ if " at 0x" in shown or "Array(" in shown or "\n" in shown else shown
 
 
 def public(module):
@@ -36,8 +52,8 @@ def public(module):
 
 def listing():
     lines = [f"jaxkit.{name}{signature(value)}" for name, value in public(jk).items()]
-    for subject in (n for n in jk.__all__ if isinstance(getattr(jk, n), types.ModuleType)):
-        lines += [f"jaxkit.{subject}.{name}{signature(v)}" for name, v in public(getattr(jk, subject)).items()]
+    for room in (n for n in jk.__all__ if isinstance(getattr(jk, n), types.ModuleType)):
+        lines += [f"jaxkit.{room}.{name}{signature(v)}" for name, v in public(getattr(jk, room)).items()]
     return sorted(lines)
 
 
