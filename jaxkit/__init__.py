@@ -20,6 +20,7 @@ _HOME = {
     "Linearization": "jaxkit.dynamics.analysis.linearize",
     "Play": "jaxkit.learn.play",
     "Root": "jaxkit.dynamics.roots.root",
+    "Run": "jaxkit.core.run",
     "Samples": "jaxkit.dynamics.mcmc.sample",
     "Sensitivity": "jaxkit.dynamics.ode.sensitivity",
     "Solution": "jaxkit.dynamics.ode.solve",
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from jaxkit import score as score
     from jaxkit.core.citation import cite as cite
     from jaxkit.core.environment import set_precision as set_precision
+    from jaxkit.core.run import Run as Run
     from jaxkit.core.status import SolverError as SolverError
     from jaxkit.core.status import Status as Status
     from jaxkit.dynamics.analysis.continuation import Branch as Branch

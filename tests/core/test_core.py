@@ -145,3 +145,20 @@ class TestEnvironment:
     def test_diagnosis_names_backend_and_versions(self):
         assert "cpu" in diagnose()[0]
         assert versions()["jax"] == jax.__version__
+
+
+def test_run_checks_its_values():
+    run = jk.Run(chunk=50, callback=[lambda *_: None, lambda *_: True], devices=[0])
+    assert run.chunk == 50
+    assert len(run.callbacks) == 2
+    assert run.asked() == ["devices", "callback"]
+    assert jk.Run().asked() == []
+    for bad, sentence in (
+        ({"chunk": 0}, "`chunk` must be a positive integer, but is 0"),
+        ({"keep": 1.5}, "`keep` must be a positive integer, but is 1.5"),
+        ({"resume": True}, "`checkpoint` must be a folder to resume from, but is None"),
+        ({"devices": []}, "`devices` must not be empty"),
+        ({"callback": 3}, "`callback` must be callable"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            jk.Run(**bad)
