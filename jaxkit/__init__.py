@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Branch": "jaxkit.dynamics.analysis.continuation",
     "Ensemble": "jaxkit.dynamics.ode.ensemble",
-    "Equilibria": "jaxkit.dynamics.analysis.linearize",
+    "Equilibria": "jaxkit.dynamics.analysis.equilibria",
     "Fit": "jaxkit.learn.fit",
     "Kind": "jaxkit.dynamics.analysis.linearize",
     "LeastSquares": "jaxkit.dynamics.roots.least_squares",
@@ -31,15 +31,15 @@ _HOME = {
     "cite": "jaxkit.core.citation",
     "classify": "jaxkit.dynamics.analysis.linearize",
     "continuation": "jaxkit.dynamics.analysis.continuation",
-    "divergence": "jaxkit.dynamics.analysis.linearize",
+    "divergence": "jaxkit.dynamics.analysis.divergence",
     "ensemble": "jaxkit.dynamics.ode.ensemble",
-    "equilibria": "jaxkit.dynamics.analysis.linearize",
+    "equilibria": "jaxkit.dynamics.analysis.equilibria",
     "fit": "jaxkit.learn.fit",
     "fixed_point": "jaxkit.dynamics.roots.fixed_point",
     "least_squares": "jaxkit.dynamics.roots.least_squares",
     "linearize": "jaxkit.dynamics.analysis.linearize",
     "multistart": "jaxkit.dynamics.roots.least_squares",
-    "nullclines": "jaxkit.dynamics.analysis.linearize",
+    "nullclines": "jaxkit.dynamics.analysis.nullclines",
     "play": "jaxkit.learn.play",
     "root": "jaxkit.dynamics.roots.root",
     "sample": "jaxkit.dynamics.mcmc.sample",
@@ -79,14 +79,14 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.analysis.continuation import Branch as Branch
     from jaxkit.dynamics.analysis.continuation import Special as Special
     from jaxkit.dynamics.analysis.continuation import continuation as continuation
-    from jaxkit.dynamics.analysis.linearize import Equilibria as Equilibria
+    from jaxkit.dynamics.analysis.divergence import divergence as divergence
+    from jaxkit.dynamics.analysis.equilibria import Equilibria as Equilibria
+    from jaxkit.dynamics.analysis.equilibria import equilibria as equilibria
     from jaxkit.dynamics.analysis.linearize import Kind as Kind
     from jaxkit.dynamics.analysis.linearize import Linearization as Linearization
     from jaxkit.dynamics.analysis.linearize import classify as classify
-    from jaxkit.dynamics.analysis.linearize import divergence as divergence
-    from jaxkit.dynamics.analysis.linearize import equilibria as equilibria
     from jaxkit.dynamics.analysis.linearize import linearize as linearize
-    from jaxkit.dynamics.analysis.linearize import nullclines as nullclines
+    from jaxkit.dynamics.analysis.nullclines import nullclines as nullclines
     from jaxkit.dynamics.mcmc.sample import Samples as Samples
     from jaxkit.dynamics.mcmc.sample import sample as sample
     from jaxkit.dynamics.ode.ensemble import Ensemble as Ensemble

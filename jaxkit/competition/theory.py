@@ -11,7 +11,8 @@ from jaxkit.competition.model import Params, field
 from jaxkit.core import checks
 from jaxkit.core.numerics import safe_divide
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.analysis.linearize import Kind, divergence, linearize
+from jaxkit.dynamics.analysis.divergence import divergence
+from jaxkit.dynamics.analysis.linearize import Kind, linearize
 
 NAMES = ("both extinct", "species 2 alone", "species 1 alone", "coexistence")
 

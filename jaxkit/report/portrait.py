@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkit.dynamics.analysis.linearize import Kind, nullclines
+from jaxkit.dynamics.analysis.linearize import Kind
+from jaxkit.dynamics.analysis.nullclines import nullclines
 from jaxkit.report.figures import axes_or_new
 
 if TYPE_CHECKING:

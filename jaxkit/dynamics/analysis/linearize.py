@@ -1,21 +1,16 @@
-"""linearize -> classify: read a motion off the eigenvalues of its Jacobian."""
+"""`linearize` and `classify`: what a motion does near a point, read off the eigenvalues of its Jacobian."""
 
 import enum
-from collections.abc import Callable
-from typing import Any, ClassVar
 
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Complex, Float, Int, PyTree
 
 from jaxkit.core import checks
 from jaxkit.core.numerics import safe_sqrt
-from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.ode.field import Field
-from jaxkit.dynamics.roots.root import root
 
 
 class Kind(enum.IntEnum):
@@ -138,113 +133,3 @@ def classify(values: Complex[Array, "... n"], *, atol: float | None = None) -> I
     code = jnp.where(any_up & any_down, int(Kind.saddle), code)
     code = jnp.where(pure & ~any_up, int(Kind.center), code)
     return jnp.where(zero, int(Kind.degenerate), code)
-
-
-@struct
-class Equilibria(Outcome):
-    """Rest points of a field, padded to a fixed capacity.
-
-    Attributes:
-        x: Points: the state's structure, leading axis `capacity`.
-        found: Which entries are rest points (the others are padding).
-        linearization: At each point.
-        status: `Status` code of the search from each start.
-    """
-
-    verb: ClassVar[str] = "equilibria"
-
-    x: Any
-    found: Bool[Array, " capacity"]
-    linearization: Linearization
-    status: Int[Array, " capacity"]
-
-
-def equilibria(
-    field: Field, starts: PyTree, args: PyTree = None, *, rtol: float = 1e-8, atol: float = 1e-10, apart: float = 1e-5
-) -> Equilibria:
-    """Rest points of a field, by Newton from many starts; each distinct point is kept once.
-
-    Args:
-        field: `field(t, x, args)`, taken at `t = 0`.
-        starts: Guesses, stacked along a leading axis of every leaf (the capacity of the result).
-        args: Parameters; the points are differentiable in them.
-        rtol: See `root`.
-        atol: See `root`.
-        apart: Points nearer than `apart * (1 + |x|)` are one point.
-
-    Returns:
-        `Equilibria`, with `found` marking the distinct ones in the order of the starts.
-
-    Example:
-        >>> import jax.numpy as jnp, jaxkit as jk
-        >>> eq = jk.equilibria(lambda t, x, a: x * (a - x**2), jnp.array([-2.0, 0.1, 0.2, 3.0]), 4.0)
-        >>> [round(float(x), 6) for x in eq.x[eq.found]]
-        [-2.0, 0.0, 2.0]
-    """
-    zero = jnp.zeros((), jnp.result_type(float))
-    residual = lambda x, a: field(zero, x, a)
-    found = jax.vmap(lambda start: root(residual, start, args, rtol=rtol, atol=atol))(starts)
-    flat = jax.vmap(lambda x: jax.flatten_util.ravel_pytree(x)[0])(found.value)
-    gap = jnp.linalg.norm(flat[:, None, :] - flat[None, :, :], axis=-1)
-    same = gap <= apart * (1 + jnp.linalg.norm(flat, axis=-1))[:, None]
-    before = jnp.tril(jnp.ones_like(same), -1) & same & found.ok[None, :]
-    keep = found.ok & ~jnp.any(before, axis=1)
-    linear = jax.vmap(lambda x: linearize(field, x, args))(found.value)
-    linear = Linearization(linear.jacobian, linear.eigenvalues, jnp.where(keep, linear.kind, int(Kind.none)))
-    return Equilibria(found.value, keep, linear, found.status)
-
-
-def nullclines(
-    field: Field, window: tuple[float, float, float, float], args: PyTree = None, *, points: int = 200
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The curves on which each component of a field of two variables vanishes; on the host.
-
-    Args:
-        field: `field(t, x, args)`, taken at `t = 0`, with `x` of shape `(2,)`.
-        window: `(x_low, x_high, y_low, y_high)`.
-        args: Parameters.
-        points: Grid points an axis; the curves are as exact as a linear interpolation between them.
-
-    Returns:
-        Polylines of shape `(k, 2)`: those where the first component vanishes, and those where the second does. Where
-        they cross, the motion rests.
-
-    Example:
-        >>> import jax.numpy as jnp, jaxkit as jk
-        >>> circle = lambda t, x, r: jnp.stack([x @ x - r**2, x[0]])
-        >>> (ring,), (axis,) = jk.nullclines(circle, (-2.1, 2.0, -2.0, 2.0), 1.0)
-        >>> bool(abs((ring**2).sum(axis=1) - 1).max() < 1e-3), bool(abs(axis[:, 0]).max() < 1e-12)
-        (True, True)
-    """
-    import contourpy  # comes with matplotlib, and is not needed elsewhere in this layer
-
-    x, y = np.linspace(*window[:2], points), np.linspace(*window[2:], points)
-    grid = jnp.asarray(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2))
-    velocity = np.asarray(jax.vmap(lambda p: field(jnp.zeros((), grid.dtype), p, args))(grid)).reshape(
-        points, points, 2
-    )
-    first, second = (contourpy.contour_generator(x, y, velocity[..., i]).lines(0.0) for i in range(2))
-    return [np.asarray(line) for line in first], [np.asarray(line) for line in second]
-
-
-def divergence(field: Field, weight: Callable[[Any], Array] | None = None) -> Callable[[Any, Any], Array]:
-    """Divergence of `weight * field` by automatic differentiation: `(x, args) -> number`.
-
-    With a positive `weight` (a Dulac function) a divergence of one sign excludes cycles (Bendixson-Dulac).
-
-    Example:
-        >>> import jax.numpy as jnp, jaxkit as jk
-        >>> float(jk.divergence(lambda t, x, a: a * x)(jnp.ones(3), 2.0))
-        6.0
-    """
-
-    def of(x: Any, args: Any) -> Array:
-        flat, unravel = jax.flatten_util.ravel_pytree(x)
-
-        def flow(flat: Array) -> Array:
-            velocity = jax.flatten_util.ravel_pytree(field(jnp.zeros((), flat.dtype), unravel(flat), args))[0]
-            return velocity if weight is None else weight(unravel(flat)) * velocity
-
-        return jnp.trace(jax.jacfwd(flow)(flat))
-
-    return of

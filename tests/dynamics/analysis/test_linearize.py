@@ -36,6 +36,16 @@ def test_kinds(matrix, kind):
     np.testing.assert_array_equal(linear.jacobian, matrix)
 
 
+def test_only_rounding_counts_as_zero():
+    """The default tolerance is about 1e-14 of the largest eigenvalue: slow directions are directions still."""
+    slow = np.array([[-1.0, -1e-11], [-1.0, 1e-11], [-1.0, 1e-15], [-1e6, -1e-5]], complex)
+    kinds = [jk.Kind(int(code)) for code in jk.classify(slow)]
+    assert kinds == [jk.Kind.stable_node, jk.Kind.saddle, jk.Kind.degenerate, jk.Kind.stable_node]
+    turning = np.array([[-1.0 + 1e-11j, -1.0 - 1e-11j], [1e-11 + 1j, 1e-11 - 1j], [1e-15 + 1j, 1e-15 - 1j]])
+    kinds = [jk.Kind(int(code)) for code in jk.classify(turning)]
+    assert kinds == [jk.Kind.stable_focus, jk.Kind.unstable_focus, jk.Kind.center]
+
+
 @given(number, number, number, number)
 def test_closed_form_eigenvalues_agree_with_lapack(a, b, c, d):
     matrix = np.array([[a, b], [c, d]])

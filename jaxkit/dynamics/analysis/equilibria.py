@@ -1,0 +1,68 @@
+"""`equilibria`: the rest points of a field, from many starts."""
+
+from typing import Any, ClassVar
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, PyTree
+
+from jaxkit.core.status import Outcome
+from jaxkit.core.struct import struct
+from jaxkit.dynamics.analysis.linearize import Kind, Linearization, linearize
+from jaxkit.dynamics.ode.field import Field
+from jaxkit.dynamics.roots.root import root
+
+
+@struct
+class Equilibria(Outcome):
+    """Rest points of a field, padded to a fixed capacity.
+
+    Attributes:
+        x: Points: the state's structure, leading axis `capacity`.
+        found: Which entries are rest points (the others are padding).
+        linearization: At each point.
+        status: `Status` code of the search from each start.
+    """
+
+    verb: ClassVar[str] = "equilibria"
+
+    x: Any
+    found: Bool[Array, " capacity"]
+    linearization: Linearization
+    status: Int[Array, " capacity"]
+
+
+def equilibria(
+    field: Field, starts: PyTree, args: PyTree = None, *, rtol: float = 1e-8, atol: float = 1e-10, apart: float = 1e-5
+) -> Equilibria:
+    """Rest points of a field, by Newton from many starts; each distinct point is kept once.
+
+    Args:
+        field: `field(t, x, args)`, taken at `t = 0`.
+        starts: Guesses, stacked along a leading axis of every leaf (the capacity of the result).
+        args: Parameters; the points are differentiable in them.
+        rtol: See `root`.
+        atol: See `root`.
+        apart: Points nearer than `apart * (1 + |x|)` are one point.
+
+    Returns:
+        `Equilibria`, with `found` marking the distinct ones in the order of the starts.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxkit as jk
+        >>> eq = jk.equilibria(lambda t, x, a: x * (a - x**2), jnp.array([-2.0, 0.1, 0.2, 3.0]), 4.0)
+        >>> [round(float(x), 6) for x in eq.x[eq.found]]
+        [-2.0, 0.0, 2.0]
+    """
+    zero = jnp.zeros((), jnp.result_type(float))
+    residual = lambda x, a: field(zero, x, a)
+    found = jax.vmap(lambda start: root(residual, start, args, rtol=rtol, atol=atol))(starts)
+    flat = jax.vmap(lambda x: jax.flatten_util.ravel_pytree(x)[0])(found.value)
+    gap = jnp.linalg.norm(flat[:, None, :] - flat[None, :, :], axis=-1)
+    same = gap <= apart * (1 + jnp.linalg.norm(flat, axis=-1))[:, None]
+    before = jnp.tril(jnp.ones_like(same), -1) & same & found.ok[None, :]
+    keep = found.ok & ~jnp.any(before, axis=1)
+    linear = jax.vmap(lambda x: linearize(field, x, args))(found.value)
+    linear = Linearization(linear.jacobian, linear.eigenvalues, jnp.where(keep, linear.kind, int(Kind.none)))
+    return Equilibria(found.value, keep, linear, found.status)
