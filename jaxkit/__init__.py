@@ -56,9 +56,10 @@ _ROOMS = {
     "models": "jaxkit.models",
     "nets": "jaxkit.learn.nets",
 }
-_SUBJECTS = ("competition", "energy", "gan", "gravity", "newton", "reading", "recurrent", "score")
+# The subjects, in the order in which `python -m jaxkit run all` runs them: each is a package with a module `run`.
+SUBJECTS = ("competition", "newton", "recurrent", "gravity", "reading", "gan", "energy", "score")
 
-__all__ = [*sorted(_HOME), *sorted(_ROOMS), *sorted(_SUBJECTS)]  # noqa: PLE0604, RUF100
+__all__ = [*sorted(_HOME), *sorted(_ROOMS), *sorted(SUBJECTS)]  # noqa: PLE0604, RUF100
 
 if TYPE_CHECKING:
     from jaxkit import competition as competition
@@ -115,7 +116,7 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return importlib.import_module(_ROOMS[name])
-    if name in _SUBJECTS:
+    if name in SUBJECTS:
         return importlib.import_module(f"jaxkit.{name}")
     if name in _HOME:
         value = getattr(importlib.import_module(_HOME[name]), name)

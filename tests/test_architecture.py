@@ -5,6 +5,7 @@ import inspect
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,10 @@ def test_matplotlib_only_in_report_and_in_functions_that_plot():
 def test_no_module_grows_beyond_reason():
     sizes = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in ROOT.rglob("*.py")}
     assert max(sizes.values()) <= 450, {k: v for k, v in sizes.items() if v > 400}
+
+
+def test_every_subject_has_a_run_and_a_place_in_the_layers():
+    contracts = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layer = next(row for row in contracts[0]["layers"] if "jaxkit.gan" in row)
+    assert {part.strip(" ()") for part in layer.split("|")} == {f"jaxkit.{name}" for name in jk.SUBJECTS}
+    assert all((ROOT / name / "run.py").is_file() for name in jk.SUBJECTS)

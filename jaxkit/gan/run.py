@@ -19,7 +19,7 @@ from jaxkit.learn import data as datasets
 from jaxkit.learn import metrics
 from jaxkit.learn.data.files import DataError
 from jaxkit.report.figures import save as save_figure
-from jaxkit.report.verdict import Verdict
+from jaxkit.report.verdict import Claim, Verdict, judge
 
 CAPTIONS = {
     "dirac": "Both players' gradient flow in the smallest game (data at 0, generator at theta, critic T(x) = psi x).",
@@ -33,15 +33,12 @@ CAPTIONS = {
 def run(out: Path, *, quick: bool, console: Any) -> Verdict:
     """Train on the grid, then on Fashion-MNIST (on the digits of scikit-learn where it is absent)."""
     files = [save_figure(plots.plot_dirac(), out / "dirac.png", caption=CAPTIONS["dirac"])]
-    good, said, more = _grid(out, console, quick=quick)
-    files += more
-    fine, also, more = _images(out, console, quick=quick)
-    files += more
-    sentence = f"{said}; {also}"
-    return Verdict("gan", good and fine, sentence if good and fine else f"{sentence}: NOT as it must be", tuple(files))
+    claims, said, more = _grid(out, console, quick=quick)
+    others, also, images = _images(out, console, quick=quick)
+    return judge("gan", [*claims, *others], f"{said}; {also}", [*files, *more, *images])
 
 
-def _grid(out: Path, console: Any, *, quick: bool) -> tuple[bool, str, list[Path]]:
+def _grid(out: Path, console: Any, *, quick: bool) -> tuple[list[Claim], str, list[Path]]:
     law = models.toy("grid25")
     config = Config(steps=4000 if quick else 16_000)
     console.print(
@@ -64,19 +61,23 @@ def _grid(out: Path, console: Any, *, quick: bool) -> tuple[bool, str, list[Path
         save_figure(cast(Any, figure), out / f"{name}.png", caption=CAPTIONS[name]) for name, figure in figures.items()
     ]
     files.append(save(done.model, out / "grid.safetensors"))
-    enough = (found.found == 25, found.good >= (0.2 if quick else 0.8), found.kl <= (0.15 if quick else 0.03))
+    claims = [
+        Claim("modes of the grid found", found.found, at_least=25),
+        Claim("share of samples within 3 sd of a mode", found.good, at_least=0.2 if quick else 0.8),
+        Claim("KL of the modes' shares (nats)", found.kl, at_most=0.15 if quick else 0.03),
+    ]
     sentence = f"grid: {found.found} of 25 modes, {found.good:.1%} within 3 sd, KL {found.kl:.4f} ({seconds:.0f} CPU-s)"
-    return all(enough), sentence, files
+    return claims, sentence, files
 
 
-def _images(out: Path, console: Any, *, quick: bool) -> tuple[bool, str, list[Path]]:
+def _images(out: Path, console: Any, *, quick: bool) -> tuple[list[Claim], str, list[Path]]:
     for name in ("digits", "fashion-mnist") if quick else ("fashion-mnist", "digits"):
         with contextlib.suppress(DataError):
             data = datasets.load(name, "train").x
             break
         console.print(f"{name}: not here (data folder {data_root()})")
     else:
-        return True, "no images to train on", []
+        return [], "no images to train on", []
     steps = (800 if name == "digits" else 200) if quick else 6000
     config = images(steps=steps)
     console.print(f"{name}: {config.steps} steps, batch {config.batch}")
@@ -97,4 +98,9 @@ def _images(out: Path, console: Any, *, quick: bool) -> tuple[bool, str, list[Pa
     files = [save_figure(cast(Any, axes.figure), out / f"{n}.png", caption=CAPTIONS[n]) for n, axes in figures.items()]
     files.append(save(done.model, out / "images.safetensors"))
     sentence = f"{name}: sliced Wasserstein {distance:.3f} (data {floor:.3f}) after {seconds:.0f} CPU-s"
-    return distance < (0.8 if quick else 0.3) * blank, sentence, files
+    share = distance / blank
+    return (
+        [Claim(f"{name}: distance as a share of blank images'", share, at_most=0.8 if quick else 0.3)],
+        sentence,
+        files,
+    )

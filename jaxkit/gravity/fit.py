@@ -193,7 +193,7 @@ def balance_left(omega: ArrayLike) -> Array:
     return 2 / 3 * COSMOLOGICAL_CONSTANT / jnp.asarray(omega, float)
 
 
-class Claim(NamedTuple):
+class PublishedBound(NamedTuple):
     """A published bound and what the same formula gives when it is computed again."""
 
     source: str
@@ -202,7 +202,7 @@ class Claim(NamedTuple):
     verdict: str
 
 
-def published_bounds() -> list[Claim]:
+def published_bounds() -> list[PublishedBound]:
     """Published bounds on `omega M²`, recomputed; some do not survive."""
     sun = SUN / SUN_RADIUS
 
@@ -219,24 +219,28 @@ def published_bounds() -> list[Claim]:
     needed = {row.name: row.omega0 for row in bounds()}
     nothing = float("nan")
     return [
-        Claim(f"{liu}, Sun", 8.27650e-15, light(sun, 0.0017), "agrees"),
-        Claim(f"{liu}, 'Jupiter'", 8.27649e-17, light(jupiter, 0.17), "the Sun's M/R was used"),
-        Claim(f"{liu}, 'Earth'", 1.1725e-16, light(earth, 0.12), "the Sun's M/R was used"),
-        Claim(
+        PublishedBound(f"{liu}, Sun", 8.27650e-15, light(sun, 0.0017), "agrees"),
+        PublishedBound(f"{liu}, 'Jupiter'", 8.27649e-17, light(jupiter, 0.17), "the Sun's M/R was used"),
+        PublishedBound(f"{liu}, 'Earth'", 1.1725e-16, light(earth, 0.12), "the Sun's M/R was used"),
+        PublishedBound(
             f"{harko}, perihelion",
             perihelion,
             -reference * 1e-12 / 0.24,
             f'at that omega0 Mercury would go backwards, {shift("mercury", perihelion) + 42.98060:.2f}"/century',
         ),
-        Claim(
+        PublishedBound(
             f"{harko}, limb", limb, needed["limb"], f"light would be bent {-50 * shift('limb', limb):.2g}% less there"
         ),
-        Claim(
+        PublishedBound(
             f"{harko}, radar", radar, needed["cassini"], f"gamma - 1 would be {shift('cassini', radar):.1e} to Cassini"
         ),
-        Claim("Iorio, Ruggiero, arXiv 0909.2562, Mercury", 1e-12, -reference * 1e-12 / 0.0036, "order of magnitude"),
-        Claim("Iorio, Ruggiero, arXiv 1012.2822, range of Mercury", 7.2e-10, nothing, "from ranging: not recomputed"),
-        Claim("Iorio, Ruggiero, arXiv 0909.5355, HD 209458 b", 1.4e-18, nothing, "weaker: not recomputed"),
+        PublishedBound(
+            "Iorio, Ruggiero, arXiv 0909.2562, Mercury", 1e-12, -reference * 1e-12 / 0.0036, "order of magnitude"
+        ),
+        PublishedBound(
+            "Iorio, Ruggiero, arXiv 1012.2822, range of Mercury", 7.2e-10, nothing, "from ranging: not recomputed"
+        ),
+        PublishedBound("Iorio, Ruggiero, arXiv 0909.5355, HD 209458 b", 1.4e-18, nothing, "weaker: not recomputed"),
     ]
 
 

@@ -12,7 +12,7 @@ from jaxkit.gravity import cosmology, plots
 from jaxkit.gravity.action import field_residual, solve_static
 from jaxkit.gravity.bending import deflection, precession, shapiro
 from jaxkit.gravity.catalogue import kerr, schwarzschild
-from jaxkit.gravity.fit import Bound, Claim, Posterior
+from jaxkit.gravity.fit import Bound, Posterior, PublishedBound
 from jaxkit.gravity.horava import kehagias_sfetsos, lu_mei_pope, solutions
 from jaxkit.gravity.horizons import hawking_temperature, horizon
 from jaxkit.gravity.metrics import Metric
@@ -108,7 +108,7 @@ def write(
     table: Sequence[dict],
     checks: Sequence[Residual],
     limits: Sequence[Bound],
-    claims: Sequence[Claim],
+    claims: Sequence[PublishedBound],
     found: Posterior,
     *,
     quick: bool,
@@ -146,7 +146,7 @@ def write(
 
 
 def _document(
-    table: Sequence[dict], checks: Sequence[Residual], limits: Sequence[Bound], claims: Sequence[Claim]
+    table: Sequence[dict], checks: Sequence[Residual], limits: Sequence[Bound], claims: Sequence[PublishedBound]
 ) -> Document:
     show = lambda v: (
         f"${number(v, 6)}$" if isinstance(v, float) and np.isfinite(v) else ("none" if isinstance(v, float) else v)

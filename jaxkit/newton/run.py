@@ -14,7 +14,7 @@ from jaxkit.newton.many import solve_many
 from jaxkit.newton.polynomial import polynomial_roots
 from jaxkit.newton.solve import plot_solution, solve
 from jaxkit.report.figures import save, style
-from jaxkit.report.verdict import Verdict
+from jaxkit.report.verdict import Claim, Verdict, judge
 
 HARD = "sin(x^2) + sin(x)^2 = exp(-(x-5)^2/10)"
 SESSION: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -60,15 +60,26 @@ def _verdict(
     expected = [True, True, False, True, True, True]
     right = [bool(solution.ok) for solution in solutions] == expected
     shown = all(solutions[k].enclosure for k in (0, 1, 4)) and "proven" in solutions[2].remark
-    wallis = abs(float(solutions[1].value) - 2.0945514815423265) < 1e-14
+    wallis = abs(float(solutions[1].value) - 2.0945514815423265)
     complete = proven.complete and len(proven.values) == 32
-    ok = right and shown and wallis and complete and error < 1e-12 and doubtful > 0
+    claims = [
+        Claim("typed equations solved", f"{sum(bool(s.ok) for s in solutions)} of 6, all but the third", ok=right),
+        Claim(
+            "enclosures, and a proof that there is no root",
+            f"{sum(s.enclosure is not None for s in solutions)}",
+            ok=shown,
+        ),
+        Claim("Wallis's root: error", wallis, at_most=1e-14),
+        Claim("roots of the hard equation", f"{len(proven.values)} of 32", ok=bool(complete)),
+        Claim("Kepler's equation: largest residual", error, at_most=1e-12),
+        Claim("ill-conditioned roots of Wilkinson's polynomial that are flagged", doubtful, at_least=1),
+    ]
     sentence = (
         f"{sum(expected)} of 6 typed equations solved and the one without real roots proven to have none, "
         f"{len(proven.values)} roots of the hard one {'all proven' if complete else 'NOT all proven'}, "
         f"{count} Kepler equations to {error:.0e}"
     )
-    return Verdict("newton", bool(ok), sentence, files)
+    return judge("newton", claims, sentence, files)
 
 
 def kepler(count: int) -> tuple[float, int]:

@@ -15,7 +15,7 @@ from jaxkit import models
 from jaxkit.learn import data as datasets
 from jaxkit.learn import metrics
 from jaxkit.report.figures import save, style
-from jaxkit.report.verdict import Verdict
+from jaxkit.report.verdict import Claim, Verdict, judge
 from jaxkit.score import nets, plots
 from jaxkit.score.density import density
 from jaxkit.score.inverse import condition
@@ -43,13 +43,17 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
     nats = _plane(out, console, files, quick=quick)
     off = _estimator(console, quick=quick)
     pictures = _pictures(out, console, files, quick=quick)
-    good = worst <= LIKELIHOOD and nats <= (QUICK_NATS if quick else NATS) and pictures is not None
-    good &= off <= (QUICK_ESTIMATOR if quick else ESTIMATOR)
+    claims = [
+        Claim("likelihood of a known mixture: largest error (nats)", worst, at_most=LIKELIHOOD),
+        Claim("learned density of the plane: divergence (nats)", nats, at_most=QUICK_NATS if quick else NATS),
+        Claim("density estimator: mean error (nats)", off, at_most=QUICK_ESTIMATOR if quick else ESTIMATOR),
+        Claim("pictures", pictures or "no finite pictures", ok=pictures is not None),
+    ]
     sentence = (
         f"likelihood of a known mixture within {worst:.1e} nats (wanted {LIKELIHOOD:g}); learned density of the plane "
         f"{nats:.3f} nats off, density estimator {off:.3f} on average; {pictures or 'no finite pictures'}"
     )
-    return Verdict("score", good, sentence, tuple(files))
+    return judge("score", claims, sentence, files)
 
 
 def _known(out: Path, console: Any, files: list[Path], *, quick: bool) -> float:

@@ -8,25 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jaxkit import __version__
+from jaxkit import SUBJECTS, __version__
 
 # Subjects whose programs run for milliseconds: there the compiler's time is all the time (measured: 3.5 s -> 1.7 s).
-LIGHT = (
-    "competition",
-    "newton",
-    "recurrent",
-)
-# Each has a module `jaxkit.<subject>.run` with `run(out, *, quick, console) -> Verdict`.
-SUBJECTS = (
-    "competition",
-    "newton",
-    "recurrent",
-    "gravity",
-    "reading",
-    "gan",
-    "energy",
-    "score",
-)
+LIGHT = ("competition", "newton", "recurrent")
 CANARY_TOLERANCE = 1e-10  # in double precision
 
 
@@ -68,6 +53,8 @@ def _run(options: argparse.Namespace) -> int:
     _prepare(light=options.subject in LIGHT)
     from rich.console import Console
 
+    from jaxkit.report.verdict import claims_table
+
     console = Console()
     verdicts = []
     for subject in SUBJECTS if options.subject == "all" else (options.subject,):
@@ -75,6 +62,7 @@ def _run(options: argparse.Namespace) -> int:
         console.rule(subject)
         run = importlib.import_module(f"jaxkit.{subject}.run").run
         verdict = run(options.out / subject, quick=options.quick, console=console)
+        console.print(claims_table(verdict.claims))
         console.print(f"{len(verdict.files)} files in {options.out / subject}, {time.perf_counter() - start:.1f} s")
         verdicts.append(verdict)
     console.rule("verdicts")

@@ -10,8 +10,7 @@ from jaxkit.tools import cli
 
 
 def test_every_subject_is_a_topic_and_every_entry_belongs_to_one():
-    subjects = {"competition", "newton", "recurrent", "gravity", "reading", "gan", "energy", "score"}
-    assert subjects <= set(TOPICS)
+    assert set(jk.SUBJECTS) <= set(TOPICS)
     used = {key for keys in TOPICS.values() for key in keys}
     assert used == set(references())
 

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from jaxkit.report.animation import animate
 from jaxkit.report.figures import save, style
 from jaxkit.report.latex import Document, escape, number
 from jaxkit.report.portrait import plot_equilibria, plot_field
+from jaxkit.report.verdict import Claim, claims_table, judge
 
 
 def test_special_characters_are_escaped():
@@ -88,3 +90,23 @@ def test_the_report_of_a_fit(tmp_path):
     assert "coexistence attracts every start" in source
     with pytest.raises(ValueError, match="must be a fit of two species"):
         comp.report(comp.fit(comp.gause("saccharomyces")), tmp_path)
+
+
+def test_one_claim_that_fails_is_named_and_what_is_for_the_record_cannot_fail():
+    held, record = Claim("a", 1.0, at_least=1.0, at_most=1.0), Claim("b", "whatever")
+    good = judge("s", [held, record], "done", [Path("x")])
+    assert (good.ok, good.sentence, good.files) == (True, "done", (Path("x"),))
+    bad = [Claim("c", 2, at_most=1), Claim("d", float("nan"), at_least=0), Claim("e", "no", ok=False)]
+    for claim in bad:
+        verdict = judge("s", [held, claim, record], "done")
+        assert not verdict.ok
+        assert verdict.sentence == f"done; NOT as it must be: {claim}"
+    assert str(bad[0]) == "c 2 (wanted ≤ 1)"
+    assert [claims_table([c]).row_count for c in bad] == [1, 1, 1]
+
+
+def test_a_verdict_needs_a_claim_that_can_fail():
+    with pytest.raises(ValueError, match="Argument `claims` must hold one that can fail"):
+        judge("s", [Claim("b", 1.0)], "done")
+    with pytest.raises(ValueError, match="Argument `value` must be a number where it has a bound"):
+        Claim("b", "1.0", at_most=1)
