@@ -38,7 +38,6 @@ _HOME = {
     "fixed_point": "jaxkit.dynamics.roots.fixed_point",
     "least_squares": "jaxkit.dynamics.roots.least_squares",
     "linearize": "jaxkit.dynamics.analysis.linearize",
-    "multistart": "jaxkit.dynamics.roots.least_squares",
     "nullclines": "jaxkit.dynamics.analysis.nullclines",
     "play": "jaxkit.learn.play",
     "root": "jaxkit.dynamics.roots.root",
@@ -51,6 +50,7 @@ _HOME = {
 # Rooms reachable after `import jaxkit as jk`: `jk.nets`, `jk.data`, ...
 _ROOMS = {
     "data": "jaxkit.learn.data",
+    "inverse": "jaxkit.inverse",
     "learn": "jaxkit.learn",
     "metrics": "jaxkit.learn.metrics",
     "models": "jaxkit.models",
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from jaxkit import energy as energy
     from jaxkit import gan as gan
     from jaxkit import gravity as gravity
+    from jaxkit import inverse as inverse
     from jaxkit import learn as learn
     from jaxkit import models as models
     from jaxkit import newton as newton
@@ -101,7 +102,6 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.roots.fixed_point import fixed_point as fixed_point
     from jaxkit.dynamics.roots.least_squares import LeastSquares as LeastSquares
     from jaxkit.dynamics.roots.least_squares import least_squares as least_squares
-    from jaxkit.dynamics.roots.least_squares import multistart as multistart
     from jaxkit.dynamics.roots.root import Root as Root
     from jaxkit.dynamics.roots.root import root as root
     from jaxkit.learn import data as data

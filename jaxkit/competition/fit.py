@@ -1,7 +1,7 @@
 """Parameters from data, through the solver, with standard errors, profiles and bands."""
 
 import functools
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.flatten_util
@@ -14,7 +14,12 @@ from jaxkit.competition.model import Params, Rates, simulate
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.roots.least_squares import LeastSquares, least_squares, multistart
+from jaxkit.dynamics.roots.least_squares import LeastSquares
+from jaxkit.inverse.estimate import multistart
+from jaxkit.inverse.predict import predict
+from jaxkit.inverse.problem import Unknowns as Coordinates
+from jaxkit.inverse.profile import Profile
+from jaxkit.inverse.profile import profile as profile_of
 
 Unknowns = dict[str, Array]  # "A" (n, n), "r" (n,), "x0" (n,): flattened in this order
 
@@ -62,17 +67,12 @@ class CompetitionFit(Outcome):
     @property
     def params_errors(self) -> Params:
         """Standard errors of `params`, by the delta method."""
-        form = lambda u: jax.tree.leaves(Rates(u["r"], u["A"]).params)
-        rows = jnp.concatenate([_flat_jacobian(lambda u, i=i: form(u)[i], self.unknowns) for i in range(3)])
-        errors = jnp.sqrt(jnp.einsum("ij,jk,ik->i", rows, self.covariance, rows))
-        return Params(errors[:2], errors[2:4], errors[4:])
+        return predict(lambda u: Rates(u["r"], u["A"]).params, self.unknowns, self.covariance)[1]
 
     @property
     def capacities(self) -> tuple[Array, Array]:
         """What each species reaches alone, `r_i / A_ii`, and its standard error; shapes `(n,)`."""
-        ratio = lambda u: u["r"] / jnp.diagonal(u["A"])
-        rows = _flat_jacobian(ratio, self.unknowns)
-        return ratio(self.unknowns), jnp.sqrt(jnp.einsum("ij,jk,ik->i", rows, self.covariance, rows))
+        return predict(lambda u: u["r"] / jnp.diagonal(u["A"]), self.unknowns, self.covariance)
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -123,11 +123,9 @@ def fit(data: Data, *, starts: int = 12, key: Array | None = None, rtol: float =
     seen = np.unique(np.asarray(data.species))
     checks.require(seen.size == species, "data", "observe every species", f"observes {seen.size} of {species}")
     checks.require(starts >= 1, "starts", "be at least 1", f"is {starts}")
-    guess = first_guess(data)
-    scatter = jax.random.normal(jax.random.key(0) if key is None else key, (starts, unknown), data.volume.dtype)
-    flat, unravel = jax.flatten_util.ravel_pytree(guess)
-    stacked = jax.vmap(unravel)(flat[None] * jnp.exp(0.3 * scatter.at[0].set(0)))
-    best, every = _search(stacked, _sampling(data), rtol)
+    guess = Coordinates(first_guess(data))
+    scattered = guess.scatter(starts, jax.random.key(0) if key is None else key, spread=0.3, normal=True)
+    best, every = _search(jax.vmap(guess.tree)(scattered), _sampling(data), rtol)
     return _as_fit(best, every.sse, data)
 
 
@@ -159,7 +157,7 @@ def first_guess(data: Data) -> Unknowns:
 
 def profile(
     found: CompetitionFit, name: str, index: int | tuple[int, ...], *, span: float = 3.0, points: int = 21
-) -> Any:
+) -> Profile:
     """Profile of the sum of squares: one number held fixed at values about its estimate, all others refitted.
 
     Args:
@@ -170,24 +168,19 @@ def profile(
         points: Number of values.
 
     Returns:
-        The values, shape `(points,)`, and the least sum of squares at each.
+        The values, the least sum of squares at each, and a status each.
     """
     checks.one_of("name", name, ("A", "r", "x0"))
-    centre, error = found.unknowns[name][index], found.standard_errors[name][index]
-    values = centre + error * jnp.linspace(-span, span, points, dtype=centre.dtype)
-    mask = jax.tree.map(lambda v: jnp.ones_like(v), found.unknowns)
-    mask[name] = mask[name].at[index].set(0)
-    sampling = _sampling(found.data)
-    blend = lambda m, v, f: m * v + (1 - m) * f
+    mark = jax.tree.map(jnp.zeros_like, found.unknowns)
+    mark[name] = mark[name].at[index].set(1)
+    place = int(jnp.argmax(jax.flatten_util.ravel_pytree(mark)[0]))
 
-    def least(value: Array) -> Array:
-        fixed = dict(found.unknowns)
-        fixed[name] = fixed[name].at[index].set(value)
-        # The column of the held entry is zero, so it never moves.
-        held = lambda u, _: _misfit(jax.tree.map(blend, mask, u, fixed), sampling, 1e-8)
-        return least_squares(held, fixed, rtol=1e-9, max_steps=60).sse
+    def least(u: Unknowns, covariance: Array, sampling: _Sampling) -> Profile:
+        misfit = lambda u, sampling: _misfit(u, sampling, 1e-8)
+        options = {"span": span, "points": points, "rtol": 1e-9, "max_steps": 60}
+        return profile_of(misfit, u, covariance, place, sampling, **options)
 
-    return values, jax.jit(jax.vmap(least))(values)
+    return jax.jit(least)(found.unknowns, found.covariance, _sampling(found.data))
 
 
 def band(found: CompetitionFit, ts: ArrayLike) -> tuple[Float[Array, "m n"], Float[Array, "m n"]]:
@@ -198,14 +191,7 @@ def band(found: CompetitionFit, ts: ArrayLike) -> tuple[Float[Array, "m n"], Flo
 @jax.jit
 def _band(found: CompetitionFit, ts: Array) -> tuple[Array, Array]:
     path = lambda u: simulate(Rates(u["r"], u["A"]), u["x0"], ts, adjoint="forward").xs
-    flat, unravel = jax.flatten_util.ravel_pytree(found.unknowns)
-
-    def twice(v: Array) -> tuple[Array, Array]:
-        mean = path(unravel(v))
-        return mean.ravel(), mean
-
-    rows, mean = jax.jacfwd(twice, has_aux=True)(flat)
-    return mean, jnp.sqrt(jnp.einsum("ij,jk,ik->i", rows, found.covariance, rows)).reshape(mean.shape)
+    return predict(path, found.unknowns, found.covariance)
 
 
 @struct
@@ -273,8 +259,3 @@ def _as_fit(best: LeastSquares, every: Array, data: Data) -> CompetitionFit:
         steps=best.steps,
         data=data,
     )
-
-
-def _flat_jacobian(fn: Any, unknowns: Unknowns) -> Float[Array, "m k"]:
-    flat, unravel = jax.flatten_util.ravel_pytree(unknowns)
-    return jax.jacfwd(lambda v: fn(unravel(v)))(flat)

@@ -1,18 +1,16 @@
 """Couplings from data: what measurements say of `omega`, one by one and together, and a fit of any metric to rays."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxkit.core.checks import double_precision, require
-from jaxkit.dynamics.mcmc.sample import Samples, sample
+from jaxkit.dynamics.mcmc.sample import Samples
 from jaxkit.dynamics.roots.least_squares import LeastSquares, least_squares
 from jaxkit.gravity.bending import deflection, precession, shapiro
 from jaxkit.gravity.data import (
@@ -30,6 +28,7 @@ from jaxkit.gravity.data import (
 from jaxkit.gravity.horava import kehagias_sfetsos
 from jaxkit.gravity.metrics import Metric
 from jaxkit.gravity.observables import shadow_radius
+from jaxkit.inverse.posterior import sample_posterior
 
 _NO_BREAKING = 1e60  # omega M² at which the Kehagias-Sfetsos metric is Schwarzschild's to the last digit
 
@@ -268,10 +267,8 @@ def fit_metric(
     Raises:
         ValueError: Shapes differ.
     """
-    double_precision("gravity.fit_metric")
-    require(jnp.shape(values) == jnp.shape(at), "values", f"have shape {jnp.shape(at)}", f"has {jnp.shape(values)}")
-    predict = lambda p: jax.vmap(lambda x: observable(metric, p, x))(at)
-    return least_squares(lambda p, _: (predict(p) - values) / errors, params0, rtol=1e-8, gtol=1e-8)
+    residuals = _residuals(metric, observable, at, values, errors)
+    return least_squares(residuals, params0, rtol=1e-8, gtol=1e-8)
 
 
 def posterior_metric(
@@ -289,8 +286,8 @@ def posterior_metric(
 ) -> Samples[dict[str, Array]]:
     """Draw couplings of any metric from their posterior, given measurements with Gaussian errors (and a flat prior).
 
-    `fit_metric` finds the mode and the shape about it; MALA, whose gradients run through the observable, does the rest.
-    Draws for which the observable does not exist are as unlikely as a thousand standard deviations.
+    `fit_metric` and `jk.inverse.sample_posterior`. Draws for which the observable does not exist are as unlikely as a
+    thousand standard deviations.
 
     Args:
         metric: The metric.
@@ -311,17 +308,14 @@ def posterior_metric(
         ValueError: Shapes differ.
     """
     best = fit_metric(metric, observable, at, values, errors, params0)
-    mode, unravel = jax.flatten_util.ravel_pytree(best.params)
-    spread = jnp.linalg.cholesky(best.covariance * (len(at) - mode.size) / best.sse)  # the errors are known
-    expand = lambda z: unravel(mode + spread @ z)
+    residuals = _residuals(metric, observable, at, values, errors)
+    return sample_posterior(residuals, best, key=key, chains=chains, steps=steps, warmup=warmup)
 
-    def energy(z: Array, _: Any) -> Array:
-        p = expand(z)
-        gap = (jax.vmap(lambda x: observable(metric, p, x))(at) - values) / errors
-        return 0.5 * jnp.sum(jnp.where(jnp.isfinite(gap), gap, 1e3) ** 2)
 
-    start, walk = jax.random.split(key)
-    z0 = jax.random.normal(start, (chains, mode.size))
-    found: Any = sample(energy, z0, step=0.8, steps=steps, warmup=warmup, adapt=0.57, key=walk)
-    push = lambda z: jax.tree.map(lambda v: v.reshape(z.shape[:-1]), jax.vmap(expand)(z.reshape(-1, mode.size)))
-    return dataclasses.replace(found, xs=push(found.xs), final=push(found.final))
+def _residuals(
+    metric: Metric, observable: Callable[[Metric, Any, Array], Array], at: Array, values: Array, errors: Array
+) -> Callable[[Any, Any], Array]:
+    """Prediction less measurement in units of the errors, as a function of the parameters."""
+    double_precision("gravity.fit_metric")
+    require(jnp.shape(values) == jnp.shape(at), "values", f"have shape {jnp.shape(at)}", f"has {jnp.shape(values)}")
+    return lambda p, _: (jax.vmap(lambda x: observable(metric, p, x))(at) - values) / errors

@@ -16,7 +16,9 @@ from jaxkit.core.status import Outcome
 from jaxkit.core.struct import static, struct
 from jaxkit.dynamics.ode.field import Field
 from jaxkit.dynamics.recurrence.unroll import unroll
-from jaxkit.dynamics.roots.least_squares import LeastSquares, least_squares, multistart
+from jaxkit.dynamics.roots.least_squares import LeastSquares, least_squares
+from jaxkit.inverse.estimate import multistart
+from jaxkit.inverse.problem import Unknowns
 from jaxkit.learn.fit import fit
 from jaxkit.recurrent.fields import FieldCell, from_field
 
@@ -163,14 +165,14 @@ def infer(
     )
     history = jnp.zeros(0)
     if method == "multistart":
-        draws = _draws(problem, starts, spread, jax.random.key(0) if key is None else key)
+        draws = problem.unknowns.scatter(starts, jax.random.key(0) if key is None else key, spread=spread)
         best, every = jax.jit(lambda z: multistart(problem.residuals, z, max_steps=max_steps))(draws)
     elif method == "adam":
         draws = problem.base[None]
         best, history = _descend(problem, learning_rate, steps)
         every = jax.tree.map(lambda v: v[None], best)
     else:
-        first = problem.guess if method == "lm" else _shoot(problem, max_steps)
+        first = problem.unknowns.guess if method == "lm" else _shoot(problem, max_steps)
         best = jax.jit(lambda z: least_squares(problem.residuals, z, max_steps=max_steps))(first)
         draws, every = first[None], jax.tree.map(lambda v: v[None], best)
     return _collect(problem, best, every, draws, history, method)
@@ -212,28 +214,14 @@ class _Problem:
         mask = np.ones(values.shape, bool) if checks.is_traced(values) else np.isfinite(np.asarray(values))
         mask &= estimate_start | (self.index > 0)[:, None]
         self.rows, self.columns = np.nonzero(mask)
-        unknown = jax.tree.map(lambda v: checks.floating("params0", v), {"params": params0})
-        unknown = unknown | ({"start": start} if estimate_start else {})
-        self.base, self.unravel = jax.flatten_util.ravel_pytree(unknown)
-        self.positive = positive
-        if positive and not checks.is_traced(self.base):
-            nonzero = bool(np.all(np.asarray(self.base) != 0))
-            checks.require(nonzero, "params0", "not contain 0 where signs are kept (`positive=True`)", "does")
+        self.unknowns = Unknowns({"params": params0} | ({"start": start} if estimate_start else {}), positive=positive)
+        self.base = self.unknowns.base
         count, unknowns = len(self.rows), self.base.size
         checks.require(count >= unknowns, "observations", f"hold at least {unknowns} values to fit", f"holds {count}")
 
-    @property
-    def guess(self) -> Float[Array, " n"]:
-        """The first guess in the coordinates of the fit: logarithms of ratios to it, or the unknowns themselves."""
-        return jnp.zeros_like(self.base) if self.positive else self.base
-
-    def natural(self, z: Float[Array, " n"]) -> Float[Array, " n"]:
-        """The unknowns in their own units."""
-        return self.base * jnp.exp(z) if self.positive else z
-
-    def unpack(self, unknowns: Float[Array, " n"]) -> tuple[Any, Any]:
+    def unpack(self, natural: Float[Array, " n"]) -> tuple[Any, Any]:
         """Parameters and start."""
-        unknown = self.unravel(unknowns)
+        unknown = self.unknowns.unravel(natural)
         return unknown["params"], unknown.get("start", self.start)
 
     def run(self, params: Any, start: Any) -> Any:
@@ -253,7 +241,7 @@ class _Problem:
     def residuals(self, z: Float[Array, " n"], args: Any = None) -> Float[Array, " k"]:
         """The same in the coordinates of the fit."""
         del args
-        return self.misfit(self.natural(z))
+        return self.misfit(self.unknowns.natural(z))
 
 
 def _whole_steps(times: np.ndarray, t0: float, dt: float) -> np.ndarray:
@@ -264,19 +252,6 @@ def _whole_steps(times: np.ndarray, t0: float, dt: float) -> np.ndarray:
     shown = f"times[{off[0]}] = {times[off[0]]:g} does not with dt = {dt:g}" if off.size else ""
     checks.require(not off.size, "times", "lie a whole number of steps after the first", shown)
     return index
-
-
-def _draws(problem: _Problem, starts: int, spread: float | None, key: Array) -> Float[Array, "k n"]:
-    """First guesses: the user's, and others around it."""
-    first = problem.guess
-    shape = (starts - 1, first.size)
-    if problem.positive:
-        reach = float(np.log(10.0)) if spread is None else spread
-        others = jax.random.uniform(key, shape, first.dtype, -reach, reach)
-    else:
-        size = jnp.where(first == 0, 1, jnp.abs(first)) * (1.0 if spread is None else spread)
-        others = first[None] + size[None] * jax.random.normal(key, shape, first.dtype)
-    return jnp.concatenate([first[None], others])
 
 
 def _descend(problem: _Problem, learning_rate: float, steps: int) -> tuple[LeastSquares, Array]:
@@ -305,7 +280,7 @@ def _shoot(problem: _Problem, max_steps: int) -> Float[Array, " n"]:
 
     def residuals(unknowns: Array, weight: Array) -> tuple[Array, Array]:
         z, states = unknowns[:size], unknowns[size:].reshape(firsts.shape)
-        params, first = problem.unpack(problem.natural(z))
+        params, first = problem.unpack(problem.unknowns.natural(z))
         first = jax.flatten_util.ravel_pytree(first)[0]
 
         def step(given: tuple[Any, Array], state: Array, x: Any) -> tuple[Array, Array]:
@@ -318,7 +293,7 @@ def _shoot(problem: _Problem, max_steps: int) -> Float[Array, " n"]:
         arrived = jnp.concatenate([first[None], unroll(step, (params, padded), first, inputs, mode="scan").ys])
         return problem.against(arrived.at[nodes].set(states)[problem.index]), weight * (arrived[nodes] - states)
 
-    unknowns = jnp.concatenate([problem.guess, firsts.ravel()])
+    unknowns = jnp.concatenate([problem.unknowns.guess, firsts.ravel()])
     relax = jax.jit(lambda u, weight: least_squares(residuals, u, weight, max_steps=max_steps).params)
     for weight in (1.0, 10.0):
         unknowns = relax(unknowns, jnp.asarray(weight, start.dtype))
@@ -340,13 +315,12 @@ def _collect(
     problem: _Problem, best: LeastSquares, every: LeastSquares, draws: Array, history: Array, method: str
 ) -> Inference:
     """The result in the unknowns' own units."""
-    natural = best.params if method == "adam" else problem.natural(best.params)
-    logarithmic = problem.positive and method != "adam"
-    scale = natural if logarithmic else jnp.ones_like(natural)
-    covariance = best.covariance * jnp.outer(scale, scale)
-    errors = problem.unravel(jnp.sqrt(jnp.diagonal(covariance)))
+    # Gradient descent works on the unknowns themselves, whatever coordinates the others take.
+    unknowns = Unknowns(problem.unknowns.first, positive=problem.unknowns.positive and method != "adam")
+    natural, covariance = unknowns.natural(best.params), unknowns.covariance(best.params, best.covariance)
+    errors = unknowns.unravel(jnp.sqrt(jnp.diagonal(covariance)))
     params, start = problem.unpack(natural)
-    lanes = lambda z: jax.vmap(lambda v: problem.unpack(v)[0])(jax.vmap(problem.natural)(z) if logarithmic else z)
+    lanes = lambda z: jax.vmap(lambda v: unknowns.tree(v)["params"])(z)
     nothing = jax.tree.map(jnp.zeros_like, start)
     steps = jnp.arange(problem.length + 1)
     return Inference(

@@ -259,7 +259,8 @@ class TestGause:
 
     @pytest.mark.slow
     def test_profile_has_its_minimum_at_the_estimate(self, mixture):
-        values, sums = comp.profile(mixture, "A", (0, 1), points=5, span=1.0)
+        found = comp.profile(mixture, "A", (0, 1), points=5, span=1.0).checked()
+        values, sums = found.values, found.sse
         np.testing.assert_allclose(sums[2], mixture.sse, rtol=1e-6)
         # One standard error away the sum rises by s^2 to first order.
         rise = (sums[jnp.array([1, 3])] - mixture.sse) / mixture.residual_standard_error**2

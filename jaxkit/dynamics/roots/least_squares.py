@@ -137,34 +137,6 @@ def least_squares(
     return LeastSquares(unravel(p), r, sse, _covariance(jac, sse), status, steps)
 
 
-def multistart(
-    residuals: Residuals[P], starts: P, args: PyTree = None, **options: Any
-) -> tuple[LeastSquares, LeastSquares]:
-    """Fit from many starts at once and pick the best.
-
-    Args:
-        residuals: As for `least_squares`.
-        starts: First guesses, stacked along a leading axis of every leaf, shape `(k, ...)`.
-        args: Data.
-        **options: Passed to `least_squares`.
-
-    Returns:
-        The fit with the least finite sum of squares (its own status says whether it converged), and all fits with a
-        leading axis `k`.
-
-    Example:
-        >>> import jax.numpy as jnp, jaxkit as jk
-        >>> t = jnp.linspace(0.0, 3.0, 20)
-        >>> wave = lambda w, _: jnp.sin(w * t) - jnp.sin(5.0 * t)
-        >>> best, every = jk.multistart(wave, jnp.linspace(1.0, 9.0, 16))
-        >>> round(float(best.params), 6), every.sse.shape
-        (5.0, (16,))
-    """
-    every = jax.vmap(lambda start: least_squares(residuals, start, args, **options))(starts)
-    index = jnp.argmin(jnp.where(jnp.isfinite(every.sse), every.sse, jnp.inf))
-    return jax.tree.map(lambda v: v[index], every), every
-
-
 def _covariance(jac: Float[Array, "m n"], sse: Float[Array, ""]) -> Float[Array, "n n"]:
     """`sse / (m - n) inv(J'J)`, through the singular values of the column-scaled Jacobian."""
     m, n = jac.shape

@@ -74,16 +74,6 @@ def test_statuses():
         jk.least_squares(lambda p, _: p[:1], jnp.zeros(2))
 
 
-def test_standard_errors_keep_the_structure_under_vmap():
-    x = jnp.linspace(0.0, 1.0, 6)
-    model = lambda p, _: p["slope"] * x + p["shift"][0] + p["shift"][1] * x**2 - jnp.sin(x)
-    starts = {"shift": jnp.ones((3, 2)), "slope": jnp.arange(3.0)}
-    best, every = jk.multistart(model, starts)
-    assert best.standard_errors["shift"].shape == (2,)
-    assert every.standard_errors["shift"].shape == (3, 2)
-    np.testing.assert_allclose(every.standard_errors["slope"][0], best.standard_errors["slope"], rtol=1e-6)
-
-
 class TestFit:
     def test_reaches_the_minimum(self):
         found = jk.fit(lambda p, a: (p["x"] - a) ** 2, {"x": 0.0}, 3.0, optimizer=optax.adam(0.1), steps=400).checked()

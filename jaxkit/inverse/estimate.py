@@ -1,0 +1,48 @@
+"""Fits from many starts at once."""
+
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from jaxkit.dynamics.roots.least_squares import LeastSquares, Residuals, least_squares
+
+P = TypeVar("P")
+
+
+def multistart(
+    residuals: Residuals[P],
+    starts: P,
+    args: PyTree = None,
+    *,
+    rtol: float = 1e-10,
+    gtol: float = 1e-10,
+    max_steps: int = 200,
+) -> tuple[LeastSquares[P], LeastSquares[P]]:
+    """Fit by least squares from many starts at once, and pick the best.
+
+    Args:
+        residuals: Maps parameters and `args` to a pytree of residuals.
+        starts: First guesses, stacked along a leading axis of every leaf, shape `(k, ...)`.
+        args: Data.
+        rtol: As in `least_squares`.
+        gtol: As in `least_squares`.
+        max_steps: Most iterations of each fit.
+
+    Returns:
+        The fit with the least finite sum of squares (its own status says whether it converged), and all fits with a
+        leading axis `k`.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxkit as jk
+        >>> t = jnp.linspace(0.0, 3.0, 20)
+        >>> wave = lambda w, _: jnp.sin(w * t) - jnp.sin(5.0 * t)
+        >>> best, every = jk.inverse.multistart(wave, jnp.linspace(1.0, 9.0, 16))
+        >>> round(float(best.params), 6), every.sse.shape
+        (5.0, (16,))
+    """
+    fit = lambda start: least_squares(residuals, start, args, rtol=rtol, gtol=gtol, max_steps=max_steps)
+    every = jax.vmap(fit)(starts)
+    index = jnp.argmin(jnp.where(jnp.isfinite(every.sse), every.sse, jnp.inf))
+    return jax.tree.map(lambda v: v[index], every), every
