@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+import jaxkit as jk
 from benchmarks import _harness
 from jaxkit import gan
 from jaxkit.learn import data as datasets
@@ -42,10 +43,10 @@ def trained(config: gan.Config, data: jax.Array, folder: Path) -> tuple[gan.Mode
     file, log = folder / "model.safetensors", folder / "log"
     if not file.is_file():
         devices = jax.devices() if len(jax.devices()) > 1 else None
-        kept = folder / "checkpoints"
-        done = gan.train(
-            config, data, key=jax.random.key(0), devices=devices, log=log, checkpoint=kept, resume=True, progress=True
+        run = jk.Run(
+            chunk=config.chunk, devices=devices, log=log, checkpoint=folder / "checkpoints", resume=True, progress=True
         )
+        done = gan.train(config, data, key=jax.random.key(0), run=run)
         gan.save(done.checked().model, file)
     model, rows = gan.load(file), [json.loads(line) for line in (log / "metrics.jsonl").read_text().splitlines()]
     changed = {n: v for n, v in vars(config).items() if v != getattr(model.config, n)}

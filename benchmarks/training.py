@@ -82,7 +82,7 @@ def one_size(name: str, quick: bool) -> dict[str, float]:
         return here
 
     # Each call of `fit` traces and compiles: two lengths of the same call, whose difference has only steps in it.
-    call = lambda n: _cpu(lambda: jk.fit(loss, params, batches, steps=n, chunk=min(200, count)))
+    call = lambda n: _cpu(lambda: jk.fit(loss, params, batches, steps=n, run=jk.Run(chunk=min(200, count))))
     programs = {"scan": lambda: scan(carry), "inside": lambda: inside(params), "loop": loop}
     times = _harness.measure(programs, repeats=2 if quick else 7)
     short, long = (min(call(n) for _ in range(2 if quick else 5)) for n in (count, 3 * count))
@@ -111,7 +111,7 @@ batches = minibatches(jax.random.normal(jax.random.key(1), (2048, 256)), 512, ja
 steps, best = int(sys.argv[1]), {}
 def call(n, devices):
     wall, cpu = time.perf_counter(), time.process_time()
-    jk.fit(loss, params, batches, steps=n, devices=devices)
+    jk.fit(loss, params, batches, steps=n, run=jk.Run(devices=devices))
     return time.perf_counter() - wall, time.process_time() - cpu
 for name, devices in 3 * (("one device", None), ("two devices", jax.devices()[:2])):
     short, long = call(steps, devices), call(3 * steps, devices)

@@ -63,7 +63,7 @@ def positive(name: str, value: Any, *, strict: bool = True) -> None:
     """Check that every number is finite and positive (or not negative, with `strict=False`)."""
     finite(name, value)
     if not is_traced(value):
-        least = float(np.min(np.asarray(value), initial=np.inf))
+        least = float(np.min(np.asarray(value, float), initial=np.inf))
         require(
             least > 0 or (not strict and least == 0),
             name,

@@ -85,11 +85,8 @@ def corrected(joint: Joint, marginal: Array, mean: Scalar) -> Scalar:
 
 
 def moving_mean(mean: Scalar, marginal: Array, *, decay: float = 0.99) -> Scalar:
-    """A loss in `mean` one unit step of gradient descent down which is MINE's moving average of `E' exp(T)`.
-
-    So the average is one more player of a `jk.play`, with `optax.sgd(1.0)`.
-    """
-    return 0.5 * (1 - decay) * jnp.square(mean - jax.lax.stop_gradient(jnp.mean(jnp.exp(marginal))))
+    """MINE's moving average of `E' exp(T)` after one more batch: the carry of a `jk.fit`."""
+    return decay * mean + (1 - decay) * jnp.mean(jnp.exp(marginal))
 
 
 def _sum_bound(joint: Joint, marginal: Array) -> Scalar:

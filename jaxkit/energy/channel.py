@@ -9,9 +9,10 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxkit.core import checks
+from jaxkit.core.run import Run
 from jaxkit.energy.bounds import BOUNDS, Critic, corrected, gaussian_decoder, moving_mean
 from jaxkit.learn import nets
-from jaxkit.learn.play import play
+from jaxkit.learn.fit import fit
 
 
 def transmit(key: Array, matrix: Float[Array, "d k"], noise: float, n: int) -> tuple[Array, Array]:
@@ -83,32 +84,26 @@ def measure(
     rule, (d, k) = BOUNDS[bound], matrix.shape
     init, critic = _critic(bound, d, k, width, matrix.dtype)
     start, train, test = jax.random.split(key, 3)
-    average = moving_mean if corrected_gradient else lambda mean, marginal: 0.0 * mean
 
     def scores(params: Any, key: Array, n: int) -> tuple[Array, Array]:
         pairs, partner = jax.random.split(key)
         x, z = transmit(pairs, matrix, noise, n)
         return rule.scores(lambda x, z: critic(params, x, z), x, z, partner)
 
-    def climb(players: Any, _: None, key: Array) -> Array:
-        joint, marginal = scores(players["critic"], key, batch)
-        return -(corrected(joint, marginal, players["mean"]) if corrected_gradient else rule.objective(joint, marginal))
-
-    def follow(players: Any, _: None, key: Array) -> Array:
-        return average(players["mean"], scores(players["critic"], key, batch)[1])
+    def climb(params: Any, _: None, key: Array, mean: Array) -> tuple[Array, dict, Array]:
+        joint, marginal = scores(params, key, batch)
+        if not corrected_gradient:
+            return -rule.objective(joint, marginal), {}, mean
+        mean = moving_mean(mean, marginal)
+        return -corrected(joint, marginal, mean), {}, mean
 
     rate = optax.cosine_decay_schedule(2e-3, steps)
-    done = play(
-        {"mean": follow, "critic": climb} if corrected_gradient else {"critic": climb},
-        {"critic": init(start)} | ({"mean": jnp.ones((), matrix.dtype)} if corrected_gradient else {}),
-        optimizers={"critic": optax.adam(rate)} | ({"mean": optax.sgd(1.0)} if corrected_gradient else {}),
-        steps=steps,
-        key=train,
-        chunk=steps,
-    ).checked()
+    one = jnp.ones((), matrix.dtype)
+    run = Run(chunk=steps)
+    done = fit(climb, init(start), optimizer=optax.adam(rate), steps=steps, key=train, carry=one, run=run).checked()
     size = batch if bound == "infonce" else 8 * batch
-    one = lambda key: rule.estimate(*scores(done.players["critic"], key, size))
-    values = jax.jit(lambda key: jax.lax.map(one, jax.random.split(key, evaluations)))(test)
+    estimate = lambda key: rule.estimate(*scores(done.params, key, size))
+    values = jax.jit(lambda key: jax.lax.map(estimate, jax.random.split(key, evaluations)))(test)
     exact, error = information(matrix, noise), jnp.std(values) / evaluations**0.5
     return {"exact": float(exact), "estimate": float(jnp.mean(values)), "error": float(error)}
 

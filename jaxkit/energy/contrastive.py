@@ -1,6 +1,6 @@
 """Article III: an energy trained without a generator. Langevin chains with a replay buffer give the fakes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -56,7 +56,8 @@ def _langevin(
 ) -> Array:
     """Where Langevin chains are after some moves under the energy `one` of a datum; what leaves the box is put back."""
     weights = jax.lax.stop_gradient(weights)
-    return jnp.clip(sample(one, start, weights, method="ula", step=step, steps=moves, thin=moves, key=key).final, *box)
+    run = sample(one, start, weights, method="ula", step=step, steps=moves, thin=moves, key=key)
+    return jax.lax.stop_gradient(jnp.clip(run.final, *box))
 
 
 def contrastive(
@@ -69,12 +70,11 @@ def contrastive(
     box: tuple[float, float] = (-1.0, 1.0),
     regulariser: float = 0.1,
     noise: float = 1.0,
-) -> dict[str, Callable[..., Any]]:
-    """The two losses of contrastive training, for `jk.play`: players `"chains"` and `"energy"`.
+) -> Callable[..., Any]:
+    """The loss of contrastive training, for `jk.fit(loss, params, batches, key=..., carry=replay_buffer(...))`.
 
-    The replay buffer is a player too: its move is a Langevin run. A loss whose gradient is old minus new, descended by
-    `optax.sgd(1.0)`, puts the new states in the old ones' place; so the buffer is checkpointed and carried like any
-    weights. Let `"chains"` be `replay_buffer(...)`.
+    The replay buffer is the carry: in each step some of its states make a Langevin run under the energy as it is, are
+    where the energy is pushed up, and are put back.
 
     Args:
         energy: `energy(params, x) -> (batch,)`. Divide its kernels by their spectral norm (`nets.MLP(spectral=True)`)
@@ -90,7 +90,7 @@ def contrastive(
             models take far less noise than that, a tempered motion: say so if you do.
 
     Returns:
-        Player -> loss, where a batch is an array of real points.
+        `loss(params, real, key, buffer) -> (value, metrics, buffer)`, where `real` is an array of real points.
 
     References:
         Su, An energy view of GAN III, kexue.fm/archives/6612. Du and Mordatch (2019), Implicit generation and modeling
@@ -102,39 +102,28 @@ def contrastive(
     checks.require(batch > 0 and moves > 0, "batch", "be positive, as `moves`", f"is {batch}, with moves={moves}")
     one = lambda x, params: energy(params, x[None])[0] / noise**2
 
-    def chains(players: Mapping[str, PyTree], real: Array, key: Array) -> Array:
-        del real
-        old = jax.tree.map(jax.lax.stop_gradient, players["chains"])
-        pick, renew, place, run = jax.random.split(key, 4)
-        size = old["buffer"].shape[0]
-        which = jax.random.choice(pick, size, (batch,), replace=False)
-        start = old["buffer"][which]
+    def chains(params: PyTree, buffer: Array, key: Array) -> tuple[Array, Array]:
+        checks.require(batch <= len(buffer), "batch", f"be at most the buffer's size, {len(buffer)}", f"is {batch}")
+        pick, renew, place, move = jax.random.split(key, 4)
+        which = jax.random.choice(pick, len(buffer), (batch,), replace=False)
+        start = buffer[which]
         anew = jax.random.uniform(place, start.shape, start.dtype, *box)
         mask = jax.random.bernoulli(renew, fresh, (batch,)).reshape((batch,) + (1,) * (start.ndim - 1))
         start = jnp.where(mask, anew, start)
         # With less noise the motion is the true one at a lower temperature and a shorter step.
-        end = _langevin(one, start, players["energy"], step=step * noise**2, moves=moves, box=box, key=run)
-        new = {"buffer": old["buffer"].at[which].set(end), "last": end}
-        gap = jax.tree.map(lambda now, then: 0.5 * jnp.sum(jnp.square(now - then)), players["chains"], new)
-        return sum(jax.tree.leaves(gap), start=jnp.zeros((), start.dtype))
+        end = _langevin(one, start, params, step=step * noise**2, moves=moves, box=box, key=move)
+        return end, buffer.at[which].set(end)
 
-    def dig(players: Mapping[str, PyTree], real: Array, key: Array) -> tuple[Array, dict[str, Array]]:
-        del key
-        fake = jax.lax.stop_gradient(players["chains"]["last"])
-        at_real, at_fake = energy(players["energy"], real), energy(players["energy"], fake)
+    def loss(params: PyTree, real: Array, key: Array, buffer: Array) -> tuple[Array, dict[str, Array], Array]:
+        fake, buffer = chains(params, buffer, key)
+        at_real, at_fake = energy(params, real), energy(params, fake)
         squares = jnp.mean(jnp.square(at_real)) + jnp.mean(jnp.square(at_fake))
-        return jnp.mean(at_real) - jnp.mean(at_fake) + regulariser * squares, {
-            "real": jnp.mean(at_real),
-            "fake": jnp.mean(at_fake),
-        }
+        value = jnp.mean(at_real) - jnp.mean(at_fake) + regulariser * squares
+        return value, {"real": jnp.mean(at_real), "fake": jnp.mean(at_fake)}, buffer
 
-    return {"chains": chains, "energy": dig}
+    return loss
 
 
-def replay_buffer(
-    key: Array, size: int, shape: tuple[int, ...], *, batch: int, box: tuple[float, float] = (-1.0, 1.0)
-) -> dict[str, Array]:
-    """A buffer of `size` states of the given shape, uniform in `box`, for the player `"chains"` of `contrastive`."""
-    checks.require(0 < batch <= size, "batch", f"be at most the buffer's size, {size}", f"is {batch}")
-    buffer = jax.random.uniform(key, (size, *shape), minval=box[0], maxval=box[1])
-    return {"buffer": buffer, "last": buffer[:batch]}
+def replay_buffer(key: Array, size: int, shape: tuple[int, ...], *, box: tuple[float, float] = (-1.0, 1.0)) -> Array:
+    """A buffer of `size` states of the given shape, uniform in `box`: the carry of `contrastive`."""
+    return jax.random.uniform(key, (size, *shape), minval=box[0], maxval=box[1])

@@ -10,10 +10,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from jaxkit.core.run import Run
 from jaxkit.core.struct import struct
 from jaxkit.energy.contrastive import Negatives, contrastive, replay_buffer
 from jaxkit.energy.pits import game
 from jaxkit.learn import batches, nets
+from jaxkit.learn.fit import fit
 from jaxkit.learn.play import play
 from jaxkit.models.plane_laws import Toy
 
@@ -254,7 +256,7 @@ def maximum_entropy(
         ema={"energy": average, "generator": average},
         steps=steps,
         key=noise,
-        chunk=500,
+        run=Run(chunk=500),
     ).checked()
     own = done.ema["generator"]["net"] if bound else done.ema["generator"]
     landscape_of = jax.jit(lambda x: energy.apply(done.ema["energy"], x))
@@ -297,16 +299,16 @@ def by_replay(
     # Kernels of spectral norm 1 alone would keep the energy all but flat: a learned scale makes it as steep as needed.
     energy = lambda p, x: jnp.exp(p["log_scale"]) * net.apply(p["net"], x)
     box = (-1.25 * toy.box, 1.25 * toy.box)
-    chains = jax.tree.map(lambda v: v.astype(FLOAT), replay_buffer(fill, buffer, (2,), batch=batch, box=box))
-    done = play(
+    done = fit(
         contrastive(energy, batch=batch, step=step, moves=moves, box=box, regulariser=0.01),
-        {"chains": chains, "energy": {"net": net.init(seed), "log_scale": jnp.asarray(1.0, FLOAT)}},
+        {"net": net.init(seed), "log_scale": jnp.asarray(1.0, FLOAT)},
         lambda i: toy.sample(jax.random.fold_in(data, i), batch, FLOAT),
-        optimizers={"chains": optax.sgd(1.0), "energy": optax.adam(optax.cosine_decay_schedule(2e-3, steps, 0.05))},
-        ema={"energy": 0.99},
+        optimizer=optax.adam(optax.cosine_decay_schedule(2e-3, steps, 0.05)),
         steps=steps,
         key=noise,
-        chunk=500,
+        carry=replay_buffer(fill, buffer, (2,), box=box).astype(FLOAT),
+        ema=0.99,
+        run=Run(chunk=500),
     ).checked()
-    learned = jax.jit(lambda x: energy(done.ema["energy"], x))
-    return learned, done.players["chains"]["buffer"], agreement(learned, toy, judge)
+    learned = jax.jit(lambda x: energy(done.ema, x))
+    return learned, done.carry, agreement(learned, toy, judge)

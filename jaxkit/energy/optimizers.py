@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Float
 
+from jaxkit.core.run import Run
 from jaxkit.dynamics.analysis.linearize import Linearization, linearize
 from jaxkit.learn.fit import fit
 from jaxkit.learn.play import play
@@ -101,8 +102,8 @@ def dirac(gamma: float, momentum: float, *, rate: float = 0.1, steps: int = 2000
         optimizers={"generator": sgd, "energy": sgd},
         steps=steps,
         key=jax.random.key(0),
-        simultaneous=True,
-        chunk=steps,
+        turns="simultaneous",
+        run=Run(chunk=steps),
     )
     distance = jnp.hypot(end.players["generator"], end.players["energy"])
     distance = jnp.where(end.ok & (distance < 1e6), distance, jnp.inf)

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from jaxkit import models
 from jaxkit.core.environment import data_root
+from jaxkit.core.run import Run
 from jaxkit.gan import plots
 from jaxkit.gan.config import Config, images
 from jaxkit.gan.model import generate, interpolate, save
@@ -45,7 +46,12 @@ def _grid(out: Path, console: Any, *, quick: bool) -> tuple[list[Claim], str, li
         f"25 modes: {config.steps} steps of RSGAN + R1 + R2, batch {config.batch}, perceptrons of {config.width}"
     )
     start = time.process_time()
-    done = train(config, lambda key, n: law.sample(key, n, "float32"), key=jax.random.key(0), progress=True).checked()
+    done = train(
+        config,
+        lambda key, n: law.sample(key, n, "float32"),
+        key=jax.random.key(0),
+        run=Run(chunk=config.chunk, progress=True),
+    ).checked()
     seconds = time.process_time() - start
     x = generate(done.model, jax.random.key(1), 10_000)
     found = metrics.modes(x, np.asarray(law.centers), law.width)
@@ -82,7 +88,7 @@ def _images(out: Path, console: Any, *, quick: bool) -> tuple[list[Claim], str, 
     config = images(steps=steps)
     console.print(f"{name}: {config.steps} steps, batch {config.batch}")
     start = time.process_time()
-    done = train(config, data, key=jax.random.key(0), progress=True).checked()
+    done = train(config, data, key=jax.random.key(0), run=Run(chunk=config.chunk, progress=True)).checked()
     seconds = time.process_time() - start
     samples = generate(done.model, jax.random.key(1), 500)
     flat = lambda x: np.asarray(x, float).reshape(len(x), -1) / 127.5 - 1

@@ -1,7 +1,6 @@
 """Training: two players, each with its own loss, moved in turn by `jaxkit.play`."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias, cast
 
 import jax
@@ -10,6 +9,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from jaxkit.core import checks
+from jaxkit.core.run import Run
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import static, struct
 from jaxkit.gan import losses, nets, penalties
@@ -72,11 +72,7 @@ def train(
     data: Any,
     *,
     key: Array,
-    devices: Sequence[Any] | None = None,
-    progress: bool = False,
-    log: str | Path | None = None,
-    checkpoint: str | Path | None = None,
-    resume: bool = False,
+    run: Run | None = None,
 ) -> Trained:
     """Train a generator against a critic.
 
@@ -85,11 +81,7 @@ def train(
         data: Samples, shape `(N, size)` (points) or `(N, height, width, channels)` (images; bytes stay bytes on the
             device); or a function `(key, n) -> samples` that draws new ones.
         key: Random key: of the first parameters, the noise and the batches.
-        devices: Cut every batch over these devices.
-        progress: Show a bar.
-        log: Folder of the run's log.
-        checkpoint: Folder of checkpoints.
-        resume: Go on from the newest of them.
+        run: What the host does meanwhile; chunks of `config.chunk` steps by default.
 
     Returns:
         A `Trained`; it vmaps over `key`. It does not raise: call `.checked()`, or look at `.status`.
@@ -126,14 +118,9 @@ def train(
         optimizers={name: _adam(config, config.critic_steps if name == "critic" else 1) for name in start},
         steps=config.steps,
         key=noise,
-        repeats={"critic": config.critic_steps},
-        chunk=config.chunk,
+        turns={"critic": config.critic_steps},
         ema={"generator": config.decay},
-        devices=devices,
-        progress=progress,
-        log=log,
-        checkpoint=checkpoint,
-        resume=resume,
+        run=Run(chunk=config.chunk) if run is None else run,
     )
     model = Model(done.ema["generator"], done.players["critic"], config, shape, bool(dtype == jnp.uint8))
     return Trained(model, done.players, done.opt_states, done.history, done.metrics, done.status, done.steps)

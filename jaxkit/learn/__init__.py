@@ -1,1 +1,60 @@
-"""Descent: parameters from data."""
+"""Learning: what `jk.fit` and `jk.play` need around them. Names are loaded when first used."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# Public name -> the module of this folder that defines it.
+_HOME = {
+    "Folder": "runlog",
+    "KeepBest": "callbacks",
+    "Minibatches": "batches",
+    "RunLog": "runlog",
+    "TensorBoard": "runlog",
+    "TimeBudget": "callbacks",
+    "TrainState": "descent",
+    "WandB": "runlog",
+    "data_parallel": "scale",
+    "half_square_gradient": "gradients",
+    "mean": "scale",
+    "mesh": "scale",
+    "minibatches": "batches",
+    "noise": "batches",
+    "pmapped": "scale",
+    "seeds": "scale",
+    "spread": "scale",
+    "start": "scale",
+    "value_and_half_square_gradient": "gradients",
+}
+
+__all__ = sorted(_HOME)
+
+if TYPE_CHECKING:
+    from jaxkit.learn.batches import Minibatches as Minibatches
+    from jaxkit.learn.batches import minibatches as minibatches
+    from jaxkit.learn.batches import noise as noise
+    from jaxkit.learn.callbacks import KeepBest as KeepBest
+    from jaxkit.learn.callbacks import TimeBudget as TimeBudget
+    from jaxkit.learn.descent import TrainState as TrainState
+    from jaxkit.learn.gradients import half_square_gradient as half_square_gradient
+    from jaxkit.learn.gradients import value_and_half_square_gradient as value_and_half_square_gradient
+    from jaxkit.learn.runlog import Folder as Folder
+    from jaxkit.learn.runlog import RunLog as RunLog
+    from jaxkit.learn.runlog import TensorBoard as TensorBoard
+    from jaxkit.learn.runlog import WandB as WandB
+    from jaxkit.learn.scale import data_parallel as data_parallel
+    from jaxkit.learn.scale import mean as mean
+    from jaxkit.learn.scale import mesh as mesh
+    from jaxkit.learn.scale import pmapped as pmapped
+    from jaxkit.learn.scale import seeds as seeds
+    from jaxkit.learn.scale import spread as spread
+    from jaxkit.learn.scale import start as start
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

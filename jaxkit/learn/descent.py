@@ -20,12 +20,13 @@ Decay = float | Callable[[Array], Any]
 
 
 @struct
-class State:
-    """What a training run carries from step to step.
+class TrainState:
+    """What a training run takes from step to step, and what callbacks see.
 
     Attributes:
-        params: What moves.
-        ema: Averaged copy, or None.
+        params: What moves: the parameters of `fit`, the players of `play`.
+        ema: Averaged copies: None, or a pytree for `fit`, a dictionary of the players that have one for `play`.
+        carry: State that is no parameter.
         opt_state: The optimizer's (or optimizers') state.
         alive: False once a loss or a gradient was not finite: nothing moves any more.
         steps: Steps that moved the parameters.
@@ -33,26 +34,34 @@ class State:
 
     params: Any
     ema: Any
+    carry: Any
     opt_state: Any
     alive: Bool[Array, ""]
     steps: Int[Array, ""]
+
+    @property
+    def averaged(self) -> Any:
+        """The parameters, averaged where an average is kept."""
+        if isinstance(self.params, dict) and isinstance(self.ema, dict):
+            return self.params | self.ema
+        return self.params if self.ema is None else self.ema
 
 
 class Update(Protocol):
     """One step; a state that is not alive stays as it is. `careful` looks at gradients too, not at losses alone."""
 
-    def __call__(self, state: State, i: Array, data: Any, *, careful: bool) -> tuple[State, Logs]:
+    def __call__(self, state: TrainState, i: Array, data: Any, *, careful: bool) -> tuple[TrainState, Logs]:
         """The next state, and what to log."""
         ...
 
 
-def begin(params: PyTree, ema: PyTree, opt_state: PyTree) -> State:
+def begin(params: PyTree, ema: PyTree, carry: PyTree, opt_state: PyTree) -> TrainState:
     """The state before the first step, every array of a definite dtype."""
-    params, ema, opt_state = jax.tree.map(_definite, (params, ema, opt_state))
-    return State(params, ema, opt_state, jnp.ones((), bool), jnp.zeros((), int))
+    params, ema, carry, opt_state = jax.tree.map(_definite, (params, ema, carry, opt_state))
+    return TrainState(params, ema, carry, opt_state, jnp.ones((), bool), jnp.zeros((), int))
 
 
-def status(state: State) -> Int[Array, ""]:
+def status(state: TrainState) -> Int[Array, ""]:
     """`Status` code of a run."""
     return jnp.where(state.alive, int(Status.ok), int(Status.not_finite))
 
@@ -81,34 +90,58 @@ def source(batches: Any, parts: int = 1) -> tuple[PyTree, Callable[[PyTree, Arra
 
 
 def gradient(
-    loss: Callable[[PyTree, PyTree, Any], Any],
+    loss: Callable[..., Any],
     params: PyTree,
     batch_of: Callable[[Array], PyTree],
     key: Any,
+    carry: PyTree,
     index: Int[Array, ""],
     accumulate: int,
-) -> tuple[Logs, PyTree]:
-    """What to log (the value as `loss`, and the metrics) and the gradient, averaged over `accumulate` batches."""
+) -> tuple[Logs, PyTree, PyTree]:
+    """One gradient, averaged over `accumulate` batches, each with a key of its own; the carry goes through them all.
 
-    def call(params: PyTree, batch: PyTree, key: Any) -> tuple[Array, Logs]:
-        value = loss(params, batch, key)
-        value, metrics = value if isinstance(value, tuple) else (value, {})
-        checks.require(jnp.shape(value) == (), "loss", "return a scalar", f"returns shape {jnp.shape(value)}")
-        return value, dict(metrics)
+    Returns:
+        What to log (the value as `loss`, and the metrics), the gradient, and the new carry.
+    """
 
-    def one(part: Array | int) -> tuple[tuple[Array, Logs], PyTree]:
+    def call(params: PyTree, batch: PyTree, key: Any, carry: PyTree) -> tuple[Array, tuple[Logs, PyTree]]:
+        value, metrics, new = _told(loss(params, batch, key, carry), carry)
+        return value, ({"loss": value, **metrics}, new)
+
+    def one(carry: PyTree, part: Array | int) -> tuple[PyTree, tuple[Logs, PyTree]]:
         batch = scale.spread(batch_of(index * accumulate + part))
         inner = key if key is None or accumulate == 1 else jax.random.fold_in(key, part)
-        return jax.value_and_grad(call, has_aux=True)(params, batch, inner)
+        (_, (logs, carry)), slope = jax.value_and_grad(call, has_aux=True)(params, batch, inner, carry)
+        return carry, (logs, slope)
 
     if accumulate == 1:
-        (value, metrics), slope = one(0)
-    else:
-        zeros = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), jax.eval_shape(one, 0))
-        add = lambda total, part: (jax.tree.map(jnp.add, total, one(part)), None)
-        total, _ = jax.lax.scan(add, zeros, jnp.arange(accumulate))
-        (value, metrics), slope = jax.tree.map(lambda v: v / jnp.asarray(accumulate, v.dtype), total)
-    return {"loss": value, **metrics}, slope
+        carry, (logs, slope) = one(carry, 0)
+        return logs, slope, carry
+
+    def add(so_far: tuple[PyTree, PyTree], part: Array) -> tuple[tuple[PyTree, PyTree], None]:
+        carry, new = one(so_far[0], part)
+        return (carry, jax.tree.map(jnp.add, so_far[1], new)), None
+
+    zeros = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), jax.eval_shape(one, carry, 0)[1])
+    (carry, total), _ = jax.lax.scan(add, (carry, zeros), jnp.arange(accumulate))
+    logs, slope = jax.tree.map(lambda v: v / jnp.asarray(accumulate, v.dtype), total)
+    return logs, slope, carry
+
+
+def _told(value: Any, carry: PyTree) -> tuple[Array, Logs, PyTree]:
+    """What a loss returned as value, metrics and carry; a carry that is not returned stays as it is."""
+    value, metrics, *rest = value if isinstance(value, tuple) else (value, {})
+    checks.require(jnp.shape(value) == (), "loss", "return a scalar", f"returns shape {jnp.shape(value)}")
+    checks.require(len(rest) < 2, "loss", "return a value, metrics and a carry", f"returns {2 + len(rest)} things")
+    if not rest:
+        return value, dict(metrics), carry
+    new = jax.tree.map(_definite, rest[0])
+    forms = [
+        (jax.tree.structure(v), [f"{leaf.dtype}{leaf.shape}" for leaf in jax.tree.leaves(v)]) for v in (new, carry)
+    ]
+    same = forms[0] == forms[1]
+    checks.require(same, "loss", f"return a carry like the one it is given, {forms[1]}", f"returns {forms[0]}")
+    return value, dict(metrics), new
 
 
 def finite(loss: Array, slope: PyTree, *, careful: bool) -> Bool[Array, ""]:
@@ -132,6 +165,11 @@ def descend(
 
     # A branch: selecting old or new values entry by entry (which it is under vmap) costs up to a fifth of a step.
     return jax.lax.cond(alive, move, lambda _, opt_state, params: (params, opt_state), slope, opt_state, params)
+
+
+def kept(alive: Array, new: PyTree, old: PyTree) -> PyTree:
+    """The new carry; the old one unless `alive`."""
+    return jax.lax.cond(alive, lambda new, _: new, lambda _, old: old, new, old) if jax.tree.leaves(old) else old
 
 
 def average(ema: PyTree, params: PyTree, decay: Decay, i: Array, alive: Array) -> PyTree:

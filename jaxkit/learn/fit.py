@@ -1,7 +1,6 @@
 """Descent of one loss with optax: the `fit` verb."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
 import jax
@@ -9,11 +8,11 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxkit.core import checks
+from jaxkit.core.run import Run
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
-from jaxkit.learn import descent, train
-from jaxkit.learn.descent import Decay, State
-from jaxkit.learn.runlog import RunLog
+from jaxkit.learn import chunks, descent
+from jaxkit.learn.descent import Decay, TrainState
 
 P = TypeVar("P")
 
@@ -25,6 +24,7 @@ class Fit(Outcome, Generic[P]):
     Attributes:
         params: Parameters after the last step (the last finite ones, if the loss stopped being finite).
         ema: Their exponential moving average, or None.
+        carry: What the loss handed on last (of the last step that did not fail), or None.
         opt_state: State of the optimizer: pass it back to go on.
         history: Loss before each step, shape `(steps,)`; not a number after a step that failed.
         metrics: What else the loss returned, each with a leading axis `steps`.
@@ -36,6 +36,7 @@ class Fit(Outcome, Generic[P]):
 
     params: P
     ema: Any
+    carry: Any
     opt_state: Any
     history: Float[Array, " steps"]
     metrics: dict[str, Array]
@@ -51,45 +52,36 @@ def fit(
     optimizer: optax.GradientTransformation | None = None,
     steps: int = 1000,
     key: PRNGKeyArray | None = None,
-    chunk: int = 200,
+    carry: Any = None,
     ema: Decay | None = None,
     accumulate: int = 1,
     opt_state: Any = None,
-    devices: Sequence[Any] | None = None,
-    progress: bool = False,
-    log: str | Path | RunLog | None = None,
-    checkpoint: str | Path | None = None,
-    keep: int = 2,
-    resume: bool = False,
-    watch: Callable[[int, State], Any] | None = None,
+    run: Run | None = None,
 ) -> Fit[P]:
     """Minimise a loss by a gradient method.
 
     The steps run in chunks of one compiled program; between chunks the host shows, logs and saves. Inside a trace
-    (`vmap` over seeds, `jit`) all steps are one pure program.
+    (`vmap` over seeds, `jit`) all steps are one pure program, and `run` may ask nothing of the host.
 
     Args:
-        loss: `loss(params, batch)`, or with a `key` `loss(params, batch, key)`: a scalar, or a scalar and a dictionary
-            of scalars to record.
+        loss: `loss(params, batch)`, with a `key` `loss(params, batch, key)`, with a `carry`
+            `loss(params, batch, key, carry)` (where the key is None if none is given). It returns a scalar; or a scalar
+            and a dictionary of scalars to record; or these two and the next carry.
         params: Where to start: a pytree of arrays.
         batches: A pytree of arrays (the same data every step), or a callable `batches(i)` traced inside the loop, such
-            as `minibatches` returns; step i sees `batches(i)`.
+            as `jk.learn.minibatches` returns; step i sees `batches(i)`.
         optimizer: Any optax optimizer; `optax.adam(1e-3)` by default.
         steps: Number of steps.
         key: Key of the loss's own noise; step i gets `fold_in(key, i)`.
-        chunk: Steps a dispatch.
+        carry: State that is no parameter (a replay buffer, a moving mean): a pytree of arrays, handed from step to step
+            through the loss. No gradient flows through it, checkpoints hold it, and a step that fails keeps the old.
         ema: Decay of an averaged copy of the parameters, such as 0.999, or a function of the step's index.
         accumulate: Average the gradient over so many batches a step (`batches(i * accumulate + j)`; fixed arrays are
-            cut along their first axis).
+            cut along their first axis). The j-th part gets the key `fold_in(fold_in(key, i), j)`, and the carry of the
+            part before it.
         opt_state: To go on from an earlier fit; None starts afresh.
-        devices: Cut every batch over these devices.
-        progress: Show a bar, where the output is a terminal.
-        log: Folder for `run.json` and `metrics.jsonl`, or a `runlog.RunLog`.
-        checkpoint: Folder for checkpoints, one a chunk.
-        keep: Checkpoints that are kept.
-        resume: Go on from the newest good checkpoint in that folder, if there is one.
-        watch: Called between chunks with the steps done and the state (`params`, `ema`, `opt_state`): to validate, or
-            keep the best. If it returns something true, the run ends, and the rest of `history` is not a number.
+        run: What the host does meanwhile: see `jaxkit.Run`. Callbacks get the number of steps done and a
+            `jk.learn.TrainState`; after one that ends the run, the rest of `history` is not a number.
 
     Returns:
         A `Fit`. It does not raise: call `.checked()`, or look at `.status`.
@@ -110,20 +102,21 @@ def fit(
     with jax.numpy_dtype_promotion("standard"):
         opt_state = method.init(start) if opt_state is None else opt_state
     data, batch_of = descent.source(batches, accumulate)
-    keyed = loss if key is not None else lambda params, batch, _: loss(params, batch)
+    given = 4 if carry is not None else 3 if key is not None else 2
+    of_four = lambda *arguments: loss(*arguments[:given])
 
-    def update(state: State, i: Array, data: Any, *, careful: bool) -> tuple[State, descent.Logs]:
+    def update(state: TrainState, i: Array, data: Any, *, careful: bool) -> tuple[TrainState, descent.Logs]:
         inner = None if key is None else jax.random.fold_in(key, i)
-        logs, slope = descent.gradient(keyed, state.params, lambda j: batch_of(data, j), inner, i, accumulate)
+        at = lambda j: batch_of(data, j)
+        logs, slope, carry = descent.gradient(of_four, state.params, at, inner, state.carry, i, accumulate)
         alive = state.alive & descent.finite(logs["loss"], slope, careful=careful)
         new, moved = descent.descend(method, slope, state.opt_state, state.params, alive)
         averaged = None if ema is None else descent.average(state.ema, new, ema, i, alive)
-        return State(new, averaged, moved, alive, state.steps + alive.astype(state.steps.dtype)), logs
+        carry = descent.kept(alive, carry, state.carry)
+        return TrainState(new, averaged, carry, moved, alive, state.steps + alive.astype(state.steps.dtype)), logs
 
-    config = {"ema": ema, "accumulate": accumulate, **descent.described(start, key)}
-    host = train.Host("fit", chunk, progress, log, checkpoint, keep, resume, devices, watch, config)
-    state, logs = train.run(
-        update, descent.begin(start, start if ema is not None else None, opt_state), data, steps, host
-    )
+    about = {"verb": "fit", "ema": ema, "accumulate": accumulate, **descent.described(start, key)}
+    first = descent.begin(start, None if ema is None else start, carry, opt_state)
+    end, logs = chunks.loop(update, first, data, steps, run, about)
     history = logs.pop("loss")
-    return Fit(state.params, state.ema, state.opt_state, history, logs, descent.status(state), state.steps)
+    return Fit(end.params, end.ema, end.carry, end.opt_state, history, logs, descent.status(end), end.steps)

@@ -39,7 +39,7 @@ class Folder:
     Example:
         >>> import json, pathlib, tempfile, jax.numpy as jnp, jaxkit as jk
         >>> folder = pathlib.Path(tempfile.mkdtemp())
-        >>> _ = jk.fit(lambda p, _: jnp.sum(p**2), jnp.ones(2), steps=400, chunk=200, log=folder)
+        >>> _ = jk.fit(lambda p, _: jnp.sum(p**2), jnp.ones(2), steps=400, run=jk.Run(log=folder))
         >>> [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
         [200, 400]
         >>> json.loads((folder / "run.json").read_text())["config"]["steps"]

@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxkit.core import checks
+from jaxkit.core.run import Run
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import static, struct
 from jaxkit.dynamics.mcmc.log_partition import log_partition
@@ -68,7 +69,7 @@ def density(
     batch: int = 512,
     rate: float = 3e-3,
     ema: float = 0.998,
-    **settings: Any,
+    run: Run | None = None,
 ) -> Density:
     """Learn the log density of data with noise `sigma`, by how the noise is best removed; then normalise it.
 
@@ -84,7 +85,7 @@ def density(
         batch: Points a step.
         rate: Learning rate at the start.
         ema: Decay of the averaged weights.
-        **settings: Of `jaxkit.fit`.
+        run: What the host does meanwhile.
 
     Returns:
         A `Density`.
@@ -124,7 +125,7 @@ def density(
         steps=steps,
         key=noise,
         ema=min(ema, 1 - 5 / (steps + 5)),
-        **settings,
+        run=run,
     )
     reach = jnp.max(jnp.abs(data - mean[None]), axis=0) + 6 * sigma
     log_z, error = log_normalizer(apply, done.ema, reach, scale=spread, key=last)
@@ -251,7 +252,7 @@ def generator(
         {"density": follow, "generator": approach},
         {"density": own.net.init(one), "generator": maker.init(two)},
         optimizers={"density": optax.adam(3 * rate, b2=0.99), "generator": falling(rate)},
-        repeats={"density": updates},
+        turns={"density": updates},
         steps=steps,
         key=rest,
         ema={"generator": min(ema, 1 - 5 / (steps + 5))},

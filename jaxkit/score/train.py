@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from jaxkit.core import checks
+from jaxkit.core.run import Run
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
 from jaxkit.learn.batches import minibatches
@@ -57,7 +58,7 @@ def train(
     center: float = -1.2,
     width: float = 1.2,
     levels: tuple[float, float] | None = None,
-    **settings: Any,
+    run: Run | None = None,
 ) -> Trained:
     """Train a denoiser on data.
 
@@ -78,7 +79,7 @@ def train(
         width: Standard deviation of `ln sigma`.
         levels: For `"mdsm"`: least and largest noise, in units of the data's standard deviation, (0.1, 3) for points
             and (0.05, 12) for images by default; levels cover the batch geometrically.
-        **settings: Of `jaxkit.fit`: `progress`, `log`, `checkpoint`, `resume`, `devices`, `chunk`.
+        run: What the host does meanwhile.
 
     Returns:
         A `Trained`.
@@ -116,7 +117,7 @@ def train(
         steps=count,
         key=noise,
         ema=min(decay, 1 - 5 / (count + 5)),
-        **settings,
+        run=run,
     )
     model = Model(done.ema, jnp.asarray(mean, dtype), jnp.asarray(variance, dtype), apply, shape)
     return Trained(model, done.history, done.status, done.steps)

@@ -147,6 +147,12 @@ class TestEnvironment:
         assert versions()["jax"] == jax.__version__
 
 
+def test_positive_takes_integers():
+    checks.positive("n", 3)
+    with pytest.raises(ValueError, match="Argument `n` must be positive, but contains -2"):
+        checks.positive("n", [1, -2])
+
+
 def test_run_checks_its_values():
     run = jk.Run(chunk=50, callback=[lambda *_: None, lambda *_: True], devices=[0])
     assert run.chunk == 50

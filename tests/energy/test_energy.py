@@ -106,36 +106,36 @@ def test_information_keeps_a_generator_from_falling_into_one_point(key):
 def test_contrastive_training_finds_the_precision_of_a_gaussian(key):
     """U = w/2 x^2 with chains that have time: w -> 1/var of the data, less what the regulariser costs."""
     bowl = lambda w, x: 0.5 * w * jnp.sum(x**2, axis=1)
-    losses = en.contrastive(bowl, batch=200, step=0.02, moves=20, box=(-3.0, 3.0), regulariser=0.0)
-    chains = en.replay_buffer(key, 1000, (1,), batch=200, box=(-3.0, 3.0))
+    loss = en.contrastive(bowl, batch=200, step=0.02, moves=20, box=(-3.0, 3.0), regulariser=0.0)
+    chains = en.replay_buffer(key, 1000, (1,), box=(-3.0, 3.0))
     data = 0.5 * jax.random.normal(jax.random.key(1), (4000, 1))
-    optimizers = {"chains": optax.sgd(1.0), "energy": optax.adam(optax.cosine_decay_schedule(0.1, 400))}
-    start = {"chains": chains, "energy": jnp.asarray(1.0)}
-    end = jk.play(losses, start, data, optimizers=optimizers, steps=400, key=key, ema={"energy": 0.95}).checked()
-    assert float(end.ema["energy"]) == pytest.approx(4.0, rel=0.15)
-    buffer = end.players["chains"]["buffer"]
-    assert buffer.shape == (1000, 1)
-    assert float(jnp.max(jnp.abs(buffer))) <= 3
+    adam = optax.adam(optax.cosine_decay_schedule(0.1, 400))
+    end = jk.fit(loss, 1.0, data, optimizer=adam, steps=400, key=key, carry=chains, ema=0.95).checked()
+    assert float(end.ema) == pytest.approx(4.0, rel=0.15)
+    assert end.carry.shape == (1000, 1)
+    assert float(jnp.max(jnp.abs(end.carry))) <= 3
 
 
 def test_the_regulariser_has_a_plus_sign(key):
     """With a minus the loss would fall without end as the fakes' energy grows."""
-    losses = en.contrastive(lambda w, x: w + 0 * x[:, 0], batch=2, step=0.1, regulariser=0.5)
-    players = lambda w: {"energy": jnp.asarray(w), "chains": {"buffer": jnp.zeros((4, 1)), "last": jnp.zeros((2, 1))}}
-    loss = lambda w: float(losses["energy"](players(w), jnp.zeros((2, 1)), key)[0])
+    own = en.contrastive(lambda w, x: w + 0 * x[:, 0], batch=2, step=0.1, regulariser=0.5)
+    loss = lambda w: float(own(jnp.asarray(w), jnp.zeros((2, 1)), key, jnp.zeros((4, 1)))[0])
     assert loss(2.0) == pytest.approx(0.5 * (4 + 4))
 
 
 def test_the_buffer_replaces_what_it_moved_and_keeps_the_rest(key):
     flat = lambda w, x: 0 * w * x[:, 0]
-    losses = en.contrastive(flat, batch=3, step=1e-12, moves=1, fresh=0.0)
-    chains = en.replay_buffer(key, 10, (1,), batch=3)
-    sgd = {"chains": optax.sgd(1.0), "energy": optax.sgd(0.0)}
-    start = {"chains": chains, "energy": jnp.asarray(1.0)}
-    end = jk.play(losses, start, jnp.zeros((2, 1)), optimizers=sgd, steps=1, key=key).players["chains"]
-    np.testing.assert_allclose(end["buffer"], chains["buffer"], atol=1e-4)
-    assert np.sum(np.asarray(end["buffer"] != chains["buffer"])) == 3
-    assert np.all(np.isclose(end["last"], end["buffer"].T, atol=1e-12).any(axis=1))
+    seen = []
+    spied = lambda w, x: (jax.debug.callback(lambda v: seen.append(np.asarray(v)), x), flat(w, x))[1]
+    loss = en.contrastive(spied, batch=3, step=1e-12, moves=1, fresh=0.0)
+    chains = en.replay_buffer(key, 10, (1,))
+    end = jk.fit(loss, 1.0, jnp.zeros((2, 1)), optimizer=optax.sgd(0.0), steps=1, key=key, carry=chains).carry
+    np.testing.assert_allclose(end, chains, atol=1e-4)
+    assert np.sum(np.asarray(end != chains)) == 3
+    jax.effects_barrier()
+    pushed = [x for x in seen if x.shape == (3, 1)]
+    assert pushed, "the fakes were judged"
+    assert np.all(np.isclose(pushed[-1], end.T, atol=1e-12).any(axis=1))
 
 
 def moments(kind, generator, key):

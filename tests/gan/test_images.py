@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxkit as jk
 from jaxkit import gan, models
 from jaxkit.learn import metrics
 from jaxkit.report.figures import save
@@ -38,7 +39,7 @@ def test_several_devices_play_the_same_game(trained):
     devices = jax.devices()[:2]
     if len(devices) < 2:
         pytest.skip("one device only")
-    spread = gan.train(TINY, pictures(), key=jax.random.key(0), devices=devices).checked()
+    spread = gan.train(TINY, pictures(), key=jax.random.key(0), run=jk.Run(devices=devices)).checked()
     np.testing.assert_allclose(spread.history["critic"], trained.history["critic"], rtol=1e-4)
     np.testing.assert_allclose(spread.history["generator"], trained.history["generator"], rtol=1e-4)
 

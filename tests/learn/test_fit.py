@@ -50,7 +50,7 @@ class TestFit:
     def test_equals_a_loop_written_by_hand(self):
         method, batches = optax.adam(0.05), minibatches((X, Y), 8, KEY)
         params, state, history = by_hand(lambda p, b, _: loss(p, b)[0], PARAMS, batches, method, 25)
-        found = jk.fit(loss, PARAMS, batches, optimizer=method, steps=25, chunk=10).checked()
+        found = jk.fit(loss, PARAMS, batches, optimizer=method, steps=25, run=jk.Run(chunk=10)).checked()
         close((found.params, found.opt_state, found.history), (params, state, history))
         assert found.metrics["worst"].shape == (25,)
         assert int(found.steps) == 25
@@ -59,11 +59,11 @@ class TestFit:
         method = optax.sgd(0.1)
         value = lambda p, b, i: noisy(p, b, jax.random.fold_in(KEY, i))
         params, _, history = by_hand(value, PARAMS, lambda i: (X, Y), method, 12)
-        found = jk.fit(noisy, PARAMS, (X, Y), optimizer=method, steps=12, key=KEY, chunk=5)
+        found = jk.fit(noisy, PARAMS, (X, Y), optimizer=method, steps=12, key=KEY, run=jk.Run(chunk=5))
         close((found.params, found.history), (params, history))
 
     def test_one_pure_program_inside_a_trace(self):
-        run = lambda key: jk.fit(noisy, PARAMS, minibatches((X, Y), 8, key), steps=6, key=key, chunk=4)
+        run = lambda key: jk.fit(noisy, PARAMS, minibatches((X, Y), 8, key), steps=6, key=key, run=jk.Run(chunk=4))
         keys = jax.random.split(KEY, 3)
         together = jax.jit(jax.vmap(run))(keys)
         for lane in range(3):
@@ -71,8 +71,10 @@ class TestFit:
         # Descent of a quadratic: the derivative of where it ends with respect to where it starts.
         end = lambda p: jk.fit(lambda p, _: p**2, p, optimizer=optax.sgd(0.1), steps=5).params
         np.testing.assert_allclose(jax.grad(end)(1.0), 0.8**5, rtol=1e-12)
-        with pytest.raises(ValueError, match="Argument `progress` must not be used inside a trace"):
-            jax.jit(lambda p: jk.fit(lambda p, _: p**2, p, progress=True).params)(1.0)
+        with pytest.raises(
+            ValueError, match="Argument `run` must ask nothing of the host inside a trace, but asks for progress"
+        ):
+            jax.jit(lambda p: jk.fit(lambda p, _: p**2, p, run=jk.Run(progress=True)).params)(1.0)
 
     def test_the_callers_arrays_are_not_donated(self):
         params = jnp.ones(3)
@@ -102,7 +104,7 @@ class TestFit:
 
     def test_a_loss_that_stops_being_finite_is_a_status_with_the_step(self):
         falling = lambda p, _: (jnp.where(p < -2.5, jnp.nan, p), {"at": p})
-        found = jk.fit(falling, 0.0, optimizer=optax.sgd(1.0), steps=20, chunk=4)
+        found = jk.fit(falling, 0.0, optimizer=optax.sgd(1.0), steps=20, run=jk.Run(chunk=4))
         assert (int(found.status), int(found.steps), float(found.params)) == (jk.Status.not_finite, 3, -3.0)
         np.testing.assert_array_equal(found.history[:4], [0.0, -1.0, -2.0, np.nan])
         assert np.isnan(found.history[4:]).all()
@@ -115,7 +117,7 @@ class TestFit:
     def test_on_several_devices(self):
         batches = minibatches((X, Y), 8, KEY)
         one, two = (
-            jk.fit(loss, PARAMS, batches, optimizer=optax.adam(0.05), steps=9, chunk=4, devices=d)
+            jk.fit(loss, PARAMS, batches, optimizer=optax.adam(0.05), steps=9, run=jk.Run(chunk=4, devices=d))
             for d in (None, jax.devices()[:2])
         )
         close((two.params, two.history), (one.params, one.history), rtol=1e-10)
@@ -134,14 +136,91 @@ START = {"x": jnp.array(1.0), "y": jnp.array(0.0)}
 SGD = {"x": optax.sgd(0.1), "y": optax.sgd(0.1)}
 
 
+class TestCarry:
+    """State that is no parameter goes from step to step through the loss."""
+
+    def test_goes_from_step_to_step_and_is_no_parameter(self):
+        def loss(p, _, key, carry):
+            assert key is None
+            return p * carry["mean"], {"seen": carry["n"]}, {"mean": 0.5 * (carry["mean"] + p), "n": carry["n"] + 1}
+
+        start = {"mean": 3.0, "n": 0}
+        found = jk.fit(loss, 1.0, optimizer=optax.sgd(0.1), steps=5, carry=start, run=jk.Run(chunk=2)).checked()
+        p, mean = 1.0, 3.0
+        for _ in range(5):
+            p, mean = p - 0.1 * mean, 0.5 * (mean + p)  # the slope is the carry itself: nothing flows through it
+        close((found.params, found.carry["mean"]), (p, mean))
+        assert int(found.carry["n"]) == 5
+        np.testing.assert_array_equal(found.metrics["seen"], range(5))
+
+    def test_goes_through_the_parts_of_a_step_each_with_its_own_key(self):
+        """Each accumulated part draws with a key of its own; the carry collects what they drew."""
+
+        def loss(p, batch, key, carry):
+            drawn = jax.random.normal(key)
+            return p * batch[0] * drawn, {"drawn": drawn}, jnp.roll(carry, 1).at[0].set(drawn)
+
+        batches = jnp.arange(1.0, 4.0)
+        options = {"optimizer": optax.sgd(1.0), "steps": 2, "key": KEY, "accumulate": 3, "carry": jnp.zeros(6)}
+        found = jk.fit(loss, 0.0, batches, **options).checked()
+        keys = [jax.random.fold_in(jax.random.fold_in(KEY, i), j) for i in range(2) for j in range(3)]
+        drawn = np.array([jax.random.normal(k) for k in keys])
+        np.testing.assert_allclose(found.carry, drawn[::-1], rtol=1e-12)
+        np.testing.assert_allclose(found.params, -np.mean(drawn.reshape(2, 3) * np.arange(1, 4), 1).sum(), rtol=1e-12)
+        np.testing.assert_allclose(found.metrics["drawn"], drawn.reshape(2, 3).mean(1), rtol=1e-12)
+
+    @pytest.mark.parametrize("mapped", [False, True])
+    def test_a_step_that_fails_keeps_the_old_one(self, mapped):
+        loss = lambda p, _, key, n: (jnp.where(n == 3, jnp.nan, p), {}, n + 1)
+        run = lambda p: jk.fit(loss, p, optimizer=optax.sgd(1.0), steps=8, carry=0)
+        found = jax.tree.map(lambda v: v[0], jax.vmap(run)(jnp.zeros(1))) if mapped else run(0.0)
+        assert int(found.status) == jk.Status.not_finite
+        assert (int(found.steps), int(found.carry), float(found.params)) == (3, 3, -3.0)
+        root = lambda p, _, key, n: (jnp.sqrt(jnp.abs(p)), {}, n + 1)  # finite at 0, where its slope is not
+        assert int(jk.fit(root, 0.0, optimizer=optax.sgd(1.0), steps=3, carry=0).carry) == 0
+
+    def test_players_hand_it_on(self):
+        losses = {
+            "a": lambda p, _, key, seen: (p["a"], {"seen": seen}, 10 * seen + 1),
+            "b": lambda p, _, key, seen: (p["b"], {"seen": seen}, 10 * seen + 2),
+            "c": lambda p, _, key, seen: (p["c"], {"seen": seen}),  # only looks
+        }
+        start = dict.fromkeys(losses, 0.0)
+        methods = dict.fromkeys(losses, optax.sgd(1.0))
+        run = lambda **k: jk.play(losses, start, optimizers=methods, steps=2, key=KEY, carry=0, **k).checked()
+        found = run(turns={"a": 2})
+        assert int(found.carry) == 112112
+        assert [int(found.metrics[name]["seen"][1]) for name in losses] == [1121, 11211, 112112]
+        assert int(run(turns="simultaneous").carry) == 1212
+        falls = losses | {"b": lambda p, _, key, seen: (jnp.where(seen > 100, jnp.nan, p["b"]), {}, 10 * seen + 2)}
+        end = jk.play(falls, start, optimizers=methods, steps=4, key=KEY, carry=0)
+        assert (int(end.carry), int(end.steps), float(end.players["a"]), float(end.players["b"])) == (
+            121,
+            1,
+            -2.0,
+            -1.0,
+        )
+
+    def test_must_come_back_as_it_went(self):
+        for carry, message in (((0.0, 1.0), "return a carry like the one"), (jnp.zeros(2), "return a carry like the")):
+            with pytest.raises(ValueError, match=message):
+                jk.fit(lambda p, _, key, c, new=carry: (p, {}, new), 0.0, steps=1, carry=0.0)
+        with pytest.raises(ValueError, match="return a carry like the one it is given"):
+            jk.fit(lambda p, _: (p, {}, 1.0), 0.0, steps=1)
+
+
 class TestPlay:
     def test_at_once_is_one_matrix(self):
-        end = jk.play(DUEL, START, optimizers=SGD, steps=7, key=KEY, simultaneous=True, chunk=3).checked()
+        end = jk.play(
+            DUEL, START, optimizers=SGD, steps=7, key=KEY, turns="simultaneous", run=jk.Run(chunk=3)
+        ).checked()
         wanted = np.linalg.matrix_power(np.array([[1, -0.1], [0.1, 1]]), 7) @ [1.0, 0.0]
         close((end.players["x"], end.players["y"]), tuple(wanted))
 
     def test_in_turn_with_repeats(self):
-        end = jk.play(DUEL, START, optimizers=SGD, steps=5, key=KEY, repeats={"y": 3}, ema={"y": 0.8}, chunk=2)
+        end = jk.play(
+            DUEL, START, optimizers=SGD, steps=5, key=KEY, turns={"y": 3}, ema={"y": 0.8}, run=jk.Run(chunk=2)
+        )
         first, second = np.array([[1, -0.1], [0, 1]]), np.array([[1, 0], [0.3, 1]])
         wanted, average = np.array([1.0, 0.0]), 0.0
         for _ in range(5):
@@ -154,7 +233,7 @@ class TestPlay:
         both = {"a": jnp.array(0.0), "b": jnp.array(0.0)}
         method = {"a": optax.sgd(1.0), "b": optax.sgd(1.0)}
         run = lambda **k: jk.play({"a": watch, "b": watch}, both, lambda i: i, optimizers=method, steps=3, key=KEY, **k)
-        turns, once = run(repeats={"a": 2}).metrics, run(simultaneous=True).metrics
+        turns, once = run(turns={"a": 2}).metrics, run(turns="simultaneous").metrics
         np.testing.assert_array_equal(turns["a"]["batch"], [1, 4, 7])
         np.testing.assert_array_equal(turns["b"]["batch"], [2, 5, 8])
         np.testing.assert_array_equal(once["b"]["batch"], [0, 1, 2])
@@ -172,8 +251,13 @@ class TestPlay:
     def test_arguments(self):
         with pytest.raises(ValueError, match=r"Argument `optimizers` must have the keys \['x', 'y'\], but has \['x'\]"):
             jk.play(DUEL, START, optimizers={"x": optax.sgd(0.1)}, steps=1, key=KEY)
-        with pytest.raises(ValueError, match="Argument `repeats` must be 1 for players that move at once"):
-            jk.play(DUEL, START, optimizers=SGD, steps=1, key=KEY, repeats={"x": 2}, simultaneous=True)
+        for turns, sentence in (
+            ("together", "must be 'alternating', 'simultaneous' or updates by player, but is 'together'"),
+            ({"x": 0}, "must be positive, but contains 0"),
+            ({"z": 2}, r"must have keys of \['x', 'y'\], but has"),
+        ):
+            with pytest.raises(ValueError, match="Argument `turns` " + sentence):
+                jk.play(DUEL, START, optimizers=SGD, steps=1, key=KEY, turns=turns)
 
 
 class TestMinibatches:

@@ -4,6 +4,7 @@ import io
 import json
 import signal
 import sys
+import time
 import types
 
 import jax
@@ -16,6 +17,7 @@ from rich.console import Console
 import jaxkit as jk
 from jaxkit.learn import checkpoint, progress, runlog
 from jaxkit.learn.batches import minibatches
+from jaxkit.learn.callbacks import KeepBest, TimeBudget
 
 KEY = jax.random.key(0)
 DATA = jax.random.normal(KEY, (32, 4))
@@ -27,7 +29,7 @@ def loss(params, batch, key):
     return jnp.mean((jnp.tanh((batch + 0.1 * noise) @ params["w"]) - batch) ** 2), {"size": jnp.sum(params["w"] ** 2)}
 
 
-def train(steps, **options):
+def train(steps, ema=0.9, **run):
     method = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-2))
     return jk.fit(
         loss,
@@ -36,7 +38,8 @@ def train(steps, **options):
         optimizer=method,
         steps=steps,
         key=KEY,
-        **({"ema": 0.9, "chunk": 7} | options),
+        ema=ema,
+        run=jk.Run(**({"chunk": 7} | run)),
     )
 
 
@@ -66,11 +69,23 @@ class TestResume:
         losses = {"a": lambda p, _, key: jnp.sum(p["a"] * p["b"]) + jax.random.normal(key) * jnp.sum(p["a"])}
         losses["b"] = lambda p, *_: -jnp.sum(p["a"] * p["b"])
         run = lambda steps, **options: jk.play(
-            losses, {"a": jnp.ones(3), "b": jnp.zeros(3)}, steps=steps, key=KEY, chunk=4, ema={"a": 0.5},
-            optimizers={"a": optax.adam(0.1), "b": optax.sgd(0.1)}, repeats={"b": 2}, **options,
+            losses, {"a": jnp.ones(3), "b": jnp.zeros(3)}, steps=steps, key=KEY, ema={"a": 0.5},
+            optimizers={"a": optax.adam(0.1), "b": optax.sgd(0.1)}, turns={"b": 2}, run=jk.Run(chunk=4, **options),
         )  # fmt: skip
         run(8, checkpoint=tmp_path)
         same(run(18, checkpoint=tmp_path, resume=True), run(18))
+
+    def test_the_carry_too(self, tmp_path):
+        def draw(p, _, key, carry):
+            return p * carry["sum"], {}, {"sum": carry["sum"] + jax.random.normal(carry["key"]), "key": key}
+
+        start = {"sum": jnp.ones(()), "key": KEY}
+        run = lambda steps, **options: jk.fit(
+            draw, 1.0, steps=steps, key=jax.random.key(1), carry=start, run=jk.Run(chunk=3, **options)
+        )
+        bits = lambda done: (done.params, done.carry["sum"], jax.random.key_data(done.carry["key"]))
+        run(6, checkpoint=tmp_path)
+        same(bits(run(11, checkpoint=tmp_path, resume=True)), bits(run(11)))
 
     def test_sentences(self, tmp_path):
         train(14, checkpoint=tmp_path)
@@ -83,7 +98,7 @@ class TestResume:
 
     def test_a_state_that_is_not_finite_is_not_saved(self, tmp_path):
         falling = lambda p, _: jnp.where(p < -5.5, jnp.nan, p)
-        found = jk.fit(falling, 0.0, optimizer=optax.sgd(1.0), steps=20, chunk=4, checkpoint=tmp_path)
+        found = jk.fit(falling, 0.0, optimizer=optax.sgd(1.0), steps=20, run=jk.Run(chunk=4, checkpoint=tmp_path))
         assert int(found.status) == jk.Status.not_finite
         assert checkpoint.meta(checkpoint.steps(tmp_path)[0]) == {"step": 4}
 
@@ -103,21 +118,87 @@ class TestResume:
         same(train(40, checkpoint=tmp_path / "c", resume=True), train(40))
 
 
-class TestWatch:
+class TestCallback:
     def test_sees_every_chunk_and_may_end_the_run(self, tmp_path):
         seen = []
 
-        def watch(step, state):
+        def callback(step, state):
             seen.append((step, float(jnp.sum(state.params["w"])), float(jnp.sum(state.ema["w"]))))
             return step >= 14
 
-        found, whole = train(40, watch=watch, checkpoint=tmp_path).checked(), train(14)
+        found, whole = train(40, callback=callback, checkpoint=tmp_path).checked(), train(14)
         assert [step for step, *_ in seen] == [7, 14]
         assert seen[1][1:] == (float(jnp.sum(whole.params["w"])), float(jnp.sum(whole.ema["w"])))
         assert int(found.steps) == 14
         assert np.isnan(found.history[14:]).all()
         np.testing.assert_array_equal(found.history[:14], whole.history)
         assert checkpoint.meta(checkpoint.steps(tmp_path)[0]) == {"step": 14}
+
+
+def falling(steps, **run):
+    """One unit a step, from 0."""
+    return jk.fit(lambda p, _: p, 0.0, optimizer=optax.sgd(1.0), steps=steps, run=jk.Run(chunk=1, **run))
+
+
+class TestKeepBest:
+    score = staticmethod(lambda p: -((float(p) + 4.0) ** 2))
+
+    def test_keeps_the_first_of_the_best_and_ends_without_patience(self):
+        best = KeepBest(self.score, patience=3)
+        assert int(falling(20, callback=best).steps) == 7
+        assert (float(best.params), best.value, best.step) == (-4.0, 0.0, 4)
+        assert best.looks[:2] == [(1, -9.0), (2, -4.0)]
+        flat = KeepBest(lambda p: 0.0)
+        falling(3, callback=flat)
+        assert flat.step == 1
+
+    def test_numbers_that_are_none_are_never_best(self):
+        best = KeepBest(lambda p: float("nan") if p > -3 else float(p))
+        falling(5, callback=best)
+        assert best.step == 3
+
+    def test_looks_every_so_often_at_the_average_where_there_is_one(self):
+        seen = []
+        best = KeepBest(lambda p: seen.append(jax.tree.map(float, p)) or 0.0, every=2)
+        jk.fit(lambda p, _: p, 0.0, optimizer=optax.sgd(1.0), steps=4, ema=0.5, run=jk.Run(chunk=1, callback=best))
+        assert seen == [-1.25, -3.0625]
+        seen.clear()
+        both, sgd = {"a": 0.0, "b": 0.0}, optax.sgd(1.0)
+        losses = {name: lambda p, *_, name=name: p[name] for name in both}
+        run = jk.Run(chunk=2, callback=KeepBest(best.score))
+        jk.play(losses, both, optimizers=dict.fromkeys(both, sgd), steps=2, key=KEY, ema={"b": 0.5}, run=run)
+        assert seen == [{"a": -2.0, "b": -1.25}]
+
+    def test_is_part_of_the_checkpoint(self, tmp_path):
+        falling(6, callback=KeepBest(self.score, patience=4), checkpoint=tmp_path)
+        again = KeepBest(self.score, patience=4)
+        assert int(falling(20, callback=again, checkpoint=tmp_path, resume=True).steps) == 8
+        assert (float(again.params), again.value, again.step) == (-4.0, 0.0, 4)
+        assert again.looks == [(7, -9.0), (8, -16.0)]
+        early = KeepBest(lambda p: float("nan"))
+        falling(2, callback=early, checkpoint=tmp_path / "early")
+        fresh = KeepBest(self.score)
+        falling(3, callback=fresh, checkpoint=tmp_path / "early", resume=True)
+        assert fresh.step == 3
+
+
+class TestTimeBudget:
+    def test_ends_the_run_and_measures_a_step(self, monkeypatch):
+        clock = iter(range(100))
+        monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
+        budget = TimeBudget(minutes=0.1)
+        state = types.SimpleNamespace()
+        ended = [budget(step, state) for step in (10, 20, 30, 40, 50)]
+        assert ended == [False, False, False, False, False]
+        assert budget.seconds_per_step == pytest.approx(0.1)
+        assert budget(60, state)  # six of six seconds are spent, and another chunk needs one
+
+    def test_goes_on_with_what_is_left(self, tmp_path):
+        slow = lambda *_: time.sleep(0.05)
+        first = TimeBudget(minutes=1)
+        falling(2, callback=[slow, first], checkpoint=tmp_path)
+        second = TimeBudget(minutes=first.spent / 60 + 0.001)
+        assert int(falling(100, callback=[slow, second], checkpoint=tmp_path, resume=True).steps) < 10
 
 
 class TestLog:
@@ -148,7 +229,13 @@ class TestLog:
         assert json.loads((tmp_path / "run.json").read_text())["resumed_at"] == 14
 
     def test_numbers_json_does_not_know(self, tmp_path):
-        jk.fit(lambda p, _: jnp.where(p < -1.5, jnp.nan, p), 0.0, optimizer=optax.sgd(1.0), steps=4, log=tmp_path)
+        jk.fit(
+            lambda p, _: jnp.where(p < -1.5, jnp.nan, p),
+            0.0,
+            optimizer=optax.sgd(1.0),
+            steps=4,
+            run=jk.Run(log=tmp_path),
+        )
         assert json.loads((tmp_path / "metrics.jsonl").read_text()) | {"step": 3, "loss": None} == json.loads(
             (tmp_path / "metrics.jsonl").read_text()
         )

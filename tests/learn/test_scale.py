@@ -50,7 +50,9 @@ def test_fit_cuts_batches_and_what_the_loss_spreads():
         jax.debug.inspect_array_sharding(batch, callback=lambda s: seen.__setitem__("batch", s))
         return jnp.mean((jnp.tanh((batch + noise) @ params) - batch) ** 2)
 
-    one, two = (jk.fit(loss, W, X, steps=5, key=KEY, devices=devices) for devices in (None, jax.devices()[:2]))
+    one, two = (
+        jk.fit(loss, W, X, steps=5, key=KEY, run=jk.Run(devices=devices)) for devices in (None, jax.devices()[:2])
+    )
     np.testing.assert_allclose(two.params, one.params, rtol=1e-12)
     for name in ("noise", "batch"):
         assert seen[name].shard_shape((16, 3)) == (8, 3), name
@@ -64,7 +66,7 @@ def test_drawn_and_fixed_batches_are_cut_alike():
         return jnp.mean((jnp.tanh(batch @ params) - batch) ** 2)
 
     for batches, rows in ((minibatches(X, 8, KEY), 4), (X, 8)):
-        found = jk.fit(loss, W, batches, steps=3, devices=jax.devices()[:2])
+        found = jk.fit(loss, W, batches, steps=3, run=jk.Run(devices=jax.devices()[:2]))
         assert seen["batch"].shard_shape((2 * rows, 3)) == (rows, 3)
         np.testing.assert_allclose(found.params, jk.fit(loss, W, batches, steps=3).params, rtol=1e-12)
 

@@ -60,11 +60,13 @@ found = jk.fit(
     steps=options.steps,
     key=key,
     ema=0.99,
-    chunk=options.chunk,
-    devices=jax.devices() if several else None,
-    log=Log(options.folder),
-    checkpoint=options.folder / "checkpoints",
-    resume=True,
+    run=jk.Run(
+        chunk=options.chunk,
+        devices=jax.devices() if several else None,
+        log=Log(options.folder),
+        checkpoint=options.folder / "checkpoints",
+        resume=True,
+    ),
 ).checked()
 if jax.process_index() == 0:
     leaves = jax.tree.leaves((found.params, found.ema, found.opt_state, found.history))

@@ -17,6 +17,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from jaxkit.core import checks
+from jaxkit.core.run import Run
 from jaxkit.core.struct import static, struct
 from jaxkit.learn import checkpoint
 from jaxkit.learn.batches import minibatches
@@ -104,11 +105,11 @@ def train(
     test: Images,
     *,
     epochs: float = 3,
-    batch: int = 128,
-    rate: float = 2e-3,
+    batch_size: int = 128,
+    learning_rate: float = 2e-3,
     shift: int = 0,
     key: PRNGKeyArray | None = None,
-    progress: bool = False,
+    run: Run | None = None,
 ) -> tuple[Features, Fit]:
     """Train the classifier on labelled pictures: Adam, a cosine to zero.
 
@@ -116,11 +117,11 @@ def train(
         data: Training split.
         test: Test split, on which the accuracy is measured.
         epochs: Passes through the training split.
-        batch: Pictures a step.
-        rate: First learning rate.
+        batch_size: Pictures a step.
+        learning_rate: At the first step.
         shift: Shift each batch by up to so many pixels along both axes, around the edge (an even ground hides that).
         key: Random key of the weights and the order; `jax.random.key(0)` if None.
-        progress: Show a bar.
+        run: What the host does meanwhile.
 
     Returns:
         The features, and the fit that led to them.
@@ -129,7 +130,7 @@ def train(
         >>> from jaxkit.learn import data as datasets
         >>> from jaxkit.learn.metrics import features
         >>> digits, test = datasets.load("digits"), datasets.load("digits", "test")
-        >>> eyes, _ = features.train(digits, test, epochs=5, batch=64)
+        >>> eyes, _ = features.train(digits, test, epochs=5, batch_size=64)
         >>> eyes.accuracy > 0.85, eyes(test.x).shape
         (True, (360, 128))
     """
@@ -137,7 +138,7 @@ def train(
     first, second, third = jax.random.split(jax.random.key(0) if key is None else key, 3)
     classes = int(jnp.max(data.y)) + 1
     net = plain(Classifier(classes), jax.ShapeDtypeStruct((1, *data.x.shape[1:]), jnp.float32))
-    steps = max(1, round(epochs * len(data) / batch))
+    steps = max(1, round(epochs * len(data) / batch_size))
 
     def loss(params: PyTree, rows: Images, key: Array) -> Array:
         by = jax.random.randint(key, (2,), -shift, shift + 1)
@@ -146,9 +147,9 @@ def train(
         labels = jax.nn.one_hot(rows.y, classes, dtype=logits.dtype)
         return -jnp.mean(jnp.sum(labels * jax.nn.log_softmax(logits), axis=1))
 
-    optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
-    batches = minibatches(data, batch, second)
-    done = fit(loss, net.init(first), batches, optimizer=optimizer, steps=steps, key=third, progress=progress)
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
+    batches = minibatches(data, batch_size, second)
+    done = fit(loss, net.init(first), batches, optimizer=optimizer, steps=steps, key=third, run=run)
     height, width, colours = map(int, data.x.shape[1:])
     shape = (height, width, colours)
     found = Features(done.params, shape, classes, data.name)

@@ -24,7 +24,7 @@ def stripes():
 
 @pytest.fixture(scope="module")
 def eyes(stripes):
-    return features.train(*stripes, epochs=6, batch=32)
+    return features.train(*stripes, epochs=6, batch_size=32)
 
 
 def test_it_learns(eyes, stripes):

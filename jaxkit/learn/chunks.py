@@ -1,13 +1,11 @@
 """The trainer under `fit` and `play`: chunks of one compiled loop; the host works between them, never inside."""
 
 import contextlib
-import dataclasses
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -17,47 +15,39 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from jaxkit.core import checks
+from jaxkit.core.run import Run
 from jaxkit.learn import checkpoint, runlog, scale
-from jaxkit.learn.descent import Logs, State, Update
+from jaxkit.learn.callbacks import Stateful
+from jaxkit.learn.descent import Logs, TrainState, Update
 from jaxkit.learn.progress import bar
 
 TERMINATED = 128 + signal.SIGTERM  # what a shell reports for a process that SIGTERM ended
 
 
-@dataclasses.dataclass(frozen=True)
-class Host:
-    """What the host does between chunks (see `fit` for each)."""
-
-    verb: str
-    chunk: int = 200
-    progress: bool = False
-    log: Any = None
-    checkpoint: str | Path | None = None
-    keep: int = 2
-    resume: bool = False
-    devices: Sequence[Any] | None = None
-    watch: Callable[[int, State], Any] | None = None
-    config: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-
-def run(update: Update, state: State, data: PyTree, steps: int, host: Host) -> tuple[State, Logs]:
+def loop(
+    update: Update, state: TrainState, data: PyTree, steps: int, run: Run | None, about: Mapping[str, Any]
+) -> tuple[TrainState, Logs]:
     """Move `steps` times; inside a trace as one scan, else in chunks.
+
+    Args:
+        update: One step.
+        state: Where to start.
+        data: Passed to `update`.
+        steps: Number of steps.
+        run: What the host does.
+        about: What the log says of the run; its `"verb"` is shown.
 
     Returns:
         The last state, and what was logged with a leading axis `steps`.
     """
     checks.require(steps > 0, "steps", "be positive", f"is {steps}")
-    checks.require(host.chunk > 0, "chunk", "be positive", f"is {host.chunk}")
-    checks.require(
-        not host.resume or host.checkpoint is not None, "checkpoint", "be a folder to resume from", "is None"
-    )
+    run = Run() if run is None else run
+    checks.require(isinstance(run, Run), "run", "be a `jaxkit.Run`", f"is {run!r}")
     if inside_a_trace():
-        asked = [
-            name for name in ("progress", "log", "checkpoint", "resume", "devices", "watch") if getattr(host, name)
-        ]
-        checks.require(not asked, (asked or [""])[0], "not be used inside a trace", "is, and needs the host")
+        asked = ", ".join(run.asked())
+        checks.require(not asked, "run", "ask nothing of the host inside a trace", f"asks for {asked}")
         return jax.lax.scan(lambda s, i: update(s, i, data, careful=True), state, jnp.arange(steps))
-    return _chunked(update, state, data, steps, host)
+    return _chunked(update, state, data, steps, run, about)
 
 
 def inside_a_trace() -> bool:
@@ -67,24 +57,26 @@ def inside_a_trace() -> bool:
         return here is not top
 
 
-def _chunked(update: Update, state: State, data: PyTree, steps: int, host: Host) -> tuple[State, Logs]:
+def _chunked(
+    update: Update, state: TrainState, data: PyTree, steps: int, run: Run, about: Mapping[str, Any]
+) -> tuple[TrainState, Logs]:
     """Chunks of one compiled loop; a run whose loss is not finite ends early."""
-    layout = scale.layout(host.devices)
+    layout = scale.layout(run.devices)
     with layout.spreading():
         shapes = jax.eval_shape(lambda s, d: update(s, jnp.asarray(0), d, careful=False)[1], state, data)
     history = jax.tree.map(lambda v: _unset((steps, *v.shape), v.dtype), shapes)
-    state, start = _resumed(state, history, host, steps)
+    state, start = _resumed(state, history, run, steps)
     # Batches are cut; a data set from which rows are drawn is whole everywhere, or every draw would be communicated.
     # NumPy arrays go to the device now, not once a chunk.
     data = layout.place(jax.tree.map(jnp.asarray, data), spread=not callable(data))
     state = layout.place(state)
-    program = _program(update, shapes, min(host.chunk, steps), layout)
+    program = _program(update, shapes, min(run.chunk, steps), layout)
     with contextlib.ExitStack() as stack:
         stack.enter_context(layout.spreading())
-        terminated = stack.enter_context(_termination()) if host.checkpoint else list[bool]()
-        show = _shown(stack, host, steps, start)
+        terminated = stack.enter_context(_termination()) if run.checkpoint else list[bool]()
+        show = _shown(stack, run, about, steps, start)
         while start < steps:
-            stop = min(start + host.chunk, steps)
+            stop = min(start + run.chunk, steps)
             clock, cpu = time.perf_counter(), time.process_time()
             state, rows = program(state, data, start, stop)
             scale.pulse()
@@ -99,12 +91,14 @@ def _chunked(update: Update, state: State, data: PyTree, steps: int, host: Host)
             if not alive:
                 break
             start = stop
-            if host.checkpoint and jax.process_index() == 0:
+            ends = [bool(each(stop, state)) for each in run.callbacks]  # before the checkpoint, which holds their state
+            if run.checkpoint and jax.process_index() == 0:
                 so_far = jax.tree.map(lambda v, stop=stop: v[:stop], history)
-                checkpoint.store(host.checkpoint, stop, {"state": state, "history": so_far}, keep=host.keep)
-            if host.checkpoint and _anywhere(bool(terminated)) and start < steps:
+                tree = {"state": state, "history": so_far, "callbacks": _states(run, state)}
+                checkpoint.store(run.checkpoint, stop, tree, keep=run.keep)
+            if run.checkpoint and _anywhere(bool(terminated)) and start < steps:
                 raise SystemExit(TERMINATED)
-            if host.watch is not None and host.watch(stop, state):
+            if ends and _anywhere(any(ends)):
                 break
     return state, jax.tree.map(jnp.asarray, history)
 
@@ -118,7 +112,9 @@ def _program(update: Update, shapes: Logs, size: int, layout: scale.Layout) -> A
     state is not donated for that reason: it is copied once a chunk, and two states are held.)
     """
 
-    def loop(state: State, data: PyTree, start: Array, stop: Array, *, careful: bool) -> tuple[State, Logs, Array]:
+    def chunk(
+        state: TrainState, data: PyTree, start: Array, stop: Array, *, careful: bool
+    ) -> tuple[TrainState, Logs, Array]:
         def body(carry: Any) -> Any:
             i, state, logs = carry
             state, new = update(state, i, data, careful=careful)
@@ -129,9 +125,9 @@ def _program(update: Update, shapes: Logs, size: int, layout: scale.Layout) -> A
         _, state, rows = jax.lax.while_loop(going, body, (start, state, rows))
         return state, rows, jnp.all(jnp.stack([jnp.all(jnp.isfinite(v)) for v in jax.tree.leaves(state.params)]))
 
-    compiled = jax.jit(loop, static_argnames="careful", out_shardings=layout.whole)
+    compiled = jax.jit(chunk, static_argnames="careful", out_shardings=layout.whole)
 
-    def program(state: State, data: PyTree, start: int, stop: int) -> tuple[State, Logs]:
+    def program(state: TrainState, data: PyTree, start: int, stop: int) -> tuple[TrainState, Logs]:
         bounds = jnp.asarray(start), jnp.asarray(stop)
         moved, rows, whole = compiled(state, data, *bounds, careful=False)
         if not whole:
@@ -141,33 +137,40 @@ def _program(update: Update, shapes: Logs, size: int, layout: scale.Layout) -> A
     return program
 
 
-def _resumed(state: State, history: Logs, host: Host, steps: int) -> tuple[State, int]:
+def _resumed(state: TrainState, history: Logs, run: Run, steps: int) -> tuple[TrainState, int]:
     """The state to start from and its step; what was logged before is put into `history`."""
-    if not host.resume:
+    if not run.resume or run.checkpoint is None:
         return state, 0
-    assert host.checkpoint is not None  # noqa: S101  (checked by `run`)
-    like = lambda meta: {"state": state, "history": jax.tree.map(lambda v: _like(v, meta["step"]), history)}
-    found, meta, refused = checkpoint.newest(host.checkpoint, like)
+    rows = lambda meta: jax.tree.map(lambda v: _like(v, meta["step"]), history)
+    like = lambda meta: {"state": state, "history": rows(meta), "callbacks": _states(run, state)}
+    found, meta, refused = checkpoint.newest(run.checkpoint, like)
     for sentence in refused:
         print(sentence, "The one before it is used." if found else "", file=sys.stderr)  # noqa: T201
     if found is None:
         return state, 0
     checks.require(meta["step"] <= steps, "steps", f"be at least the checkpoint's {meta['step']}", f"is {steps}")
     jax.tree.map(lambda whole, part: whole.__setitem__(slice(len(part)), part), history, found["history"])
+    for name, tree in found["callbacks"].items():
+        run.callbacks[int(name)].restore(tree)  # pyright: ignore[reportFunctionMemberAccess]
     return found["state"], meta["step"]
 
 
-def _shown(stack: contextlib.ExitStack, host: Host, steps: int, start: int) -> list[Any]:
+def _states(run: Run, state: TrainState) -> dict[str, PyTree]:
+    """What the callbacks remember, of those that do (see `callbacks.Stateful`)."""
+    return {str(i): each.state(state) for i, each in enumerate(run.callbacks) if isinstance(each, Stateful)}
+
+
+def _shown(stack: contextlib.ExitStack, run: Run, about: Mapping[str, Any], steps: int, start: int) -> list[Any]:
     """Functions of (steps done, logs of the chunk, steps a second, CPU-seconds) that show and log, in process 0."""
     show = []
     if jax.process_index() > 0:
         return show
-    if host.progress:
-        move = stack.enter_context(bar(host.verb, steps, start))
+    if run.progress:
+        move = stack.enter_context(bar(about["verb"], steps, start))
         show.append(lambda done, rows, rate, _: move(done, jax.tree.map(lambda v: v[-1], rows), rate))
-    if host.log is not None:
-        log = runlog.opened(host.log)
-        log.start({"verb": host.verb, "steps": steps, "chunk": host.chunk, **host.config}, start)
+    if run.log is not None:
+        log = runlog.opened(run.log)
+        log.start({"steps": steps, "chunk": run.chunk, **about}, start)
         stack.callback(log.close)
         price = lambda rate, cpu: {"steps_per_second": rate, "cpu_seconds": cpu}
         show.append(lambda done, rows, *speed: log.row(done, runlog.scalars(rows) | price(*speed)))
