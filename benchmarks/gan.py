@@ -21,7 +21,7 @@ from jaxkit.learn.play import play
 SEEDS = 5
 
 
-def train(law: models.Toy, config: gan.Config, seed: int) -> dict:
+def train(law: models.PlaneLaw, config: gan.Config, seed: int) -> dict:
     """One run and its measures on 10,000 samples."""
     start = time.process_time()
     done = gan.train(config, law.sample, key=jax.random.key(seed))
@@ -33,7 +33,7 @@ def train(law: models.Toy, config: gan.Config, seed: int) -> dict:
     return {"modes": found.found, "good": found.good, "kl": found.kl, "cpu_s": seconds}
 
 
-def several(law: models.Toy, config: gan.Config, seeds: int) -> dict:
+def several(law: models.PlaneLaw, config: gan.Config, seeds: int) -> dict:
     """Worst and mean over seeds."""
     each = [train(law, config, seed) for seed in range(seeds)]
     column = lambda name: np.array([row[name] for row in each], float)
@@ -52,7 +52,7 @@ def several(law: models.Toy, config: gan.Config, seeds: int) -> dict:
 def speed(penalty: str, steps: int) -> dict[str, _harness.Timing]:
     """A training step of a 3 x 128 perceptron, ours and PyTorch's, seconds."""
     config = gan.Config(width=128, depth=3, batch=256, penalty=penalty, steps=steps, chunk=steps, frequencies=())
-    law = models.toy("grid25")
+    law = models.plane_law("grid25")
     data = law.sample(jax.random.key(0), 10_000)
     first = gan.train(dataclasses.replace(config, steps=1), data, key=jax.random.key(0))
     adam = optax.adam(1e-3, b1=0.0, b2=0.99)
@@ -126,7 +126,7 @@ def torch_steps(torch, real, penalised: bool, steps: int):
 def main() -> None:
     quick = _harness.arguments(__doc__).quick
     seeds, budget = (1, 300) if quick else (SEEDS, 10_000)
-    ring, grid = models.toy("ring8"), models.toy("grid25")
+    ring, grid = models.plane_law("ring8"), models.plane_law("grid25")
     rows = []
     for law, steps in ((ring, budget // 4), (grid, budget)):
         row = several(law, gan.Config(steps=steps), seeds)

@@ -38,7 +38,7 @@ def main() -> None:
     quick, kept = options.quick, options.rows
     steps, seeds = (100, 1) if quick else (2500, 3)
     rows = json.loads(kept.read_text()) if kept.is_file() and not quick else []
-    grid = models.toy("grid25")
+    grid = models.plane_law("grid25")
     for name, changes in list(ABLATION.items())[len(rows) :]:
         few = steps // (3 if changes.get("critic_steps") else 1)
         rows.append({"what": name} | several(grid, gan.Config(**{"steps": few, **changes}), seeds))

@@ -23,7 +23,7 @@ from flax import linen as nn
 
 import jaxkit as jk
 from benchmarks import _harness as harness
-from jaxkit import score
+from jaxkit import models, score
 from jaxkit.learn import nets as networks
 from jaxkit.learn.nets import layers
 from jaxkit.score import losses, nets
@@ -34,7 +34,7 @@ LEVEL = (-1.2, 1.2)
 def points(torch: Any, *, quick: bool, repeats: int) -> tuple[list[dict], list[dict]]:
     """Steps of DSM on points."""
     steps, batch = (20, 64) if quick else (200, 256)
-    x = np.asarray(score.ring(8).sample(jax.random.key(0), batch), np.float32)
+    x = np.asarray(models.ring(8).sample(jax.random.key(0), batch), np.float32)
     net = networks.plain(networks.MLP((128, 128, 128, 2)), jnp.zeros((1, 3)))
     apply = lambda params, y, s: net.apply(params, jnp.concatenate([y, jnp.log(s)[:, None]], axis=1)) / s[:, None]
 
@@ -225,10 +225,10 @@ def likelihood(*, quick: bool, repeats: int) -> list[dict]:
     """Time and error of 500 likelihoods over the tolerance, in double precision."""
     rows = []
     with jax.enable_x64(True):
-        mixture = score.ring(8)
+        mixture = models.ring(8)
         x = mixture.sample(jax.random.key(0), 50 if quick else 500)
         for rtol in (1e-3,) if quick else (1e-3, 1e-5, 1e-7):
-            run = jax.jit(lambda x, rtol=rtol: score.log_prob(mixture.model(), x, rtol=rtol, error_bars=False))
+            run = jax.jit(lambda x, rtol=rtol: score.log_prob(score.exact(mixture), x, rtol=rtol, error_bars=False))
             found = run(x)
             timing = harness.measure({"ours": functools.partial(run, x)}, repeats=repeats)["ours"]
             error = float(jnp.max(jnp.abs(found.value - mixture.log_prob(x))))

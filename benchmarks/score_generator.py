@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import _harness as harness
-from jaxkit import score
+from jaxkit import models, score
 from jaxkit.learn import metrics
 
 SIGMA, COUNT = 0.2, 4000
@@ -22,7 +22,7 @@ SIGMA, COUNT = 0.2, 4000
 
 def ring(*, quick: bool) -> dict[str, Any]:
     """Train both and judge the samples."""
-    law = score.ring(8)
+    law = models.ring(8)
     real = lambda seed: law.sample(jax.random.key(seed), COUNT).astype(jnp.float32)
     data = law.sample(jax.random.key(0), 100_000).astype(jnp.float32)
     start = time.process_time()

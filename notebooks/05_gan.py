@@ -39,9 +39,9 @@ QUICK = os.environ.get("QUICK") == "1"
 
 # %%
 for gamma in (0.0, 0.3, 1.5):
-    found = jk.linearize(gan.dirac_field, jnp.zeros(2), {"loss": "rsgan", "gamma": gamma})
+    found = jk.linearize(gan.dirac_game("rsgan").field, jnp.zeros(2), gamma)
     print(f"gamma {gamma}: {jk.Kind(int(found.kind)).label}, eigenvalues {np.round(np.asarray(found.eigenvalues), 4)}")
-    np.testing.assert_allclose(found.eigenvalues, gan.dirac_eigenvalues(gamma), atol=1e-6)
+    np.testing.assert_allclose(found.eigenvalues, models.dirac_eigenvalues(gamma), atol=1e-6)
 gan.plot_dirac()
 
 # %% [markdown]
@@ -63,7 +63,7 @@ assert abs(float(by_loss) - 0.4918017) < 3e-6
 # fake samples (R1 + R2), no momentum, a penalty that is annealed.
 
 # %%
-law = models.toy("grid25")
+law = models.plane_law("grid25")
 config = gan.Config(steps=1500 if QUICK else 12_000)
 trained = gan.train(config, law.sample, key=jax.random.key(0)).checked()
 samples = gan.generate(trained.model, jax.random.key(1), 10_000)

@@ -27,7 +27,6 @@ import os
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
-import numpy as np
 import optax
 
 import jaxkit as jk
@@ -57,17 +56,16 @@ plt.show()
 
 # %%
 for penalty, momentum in ((0.0, 0.0), (0.3, 0.0), (0.3, 0.9), (1.0, 0.9)):
-    modulus, distance, flow = en.dirac(penalty, momentum)
-    kind = jk.Kind(int(flow.kind)).label
-    print(f"penalty {penalty}, momentum {momentum}: flow {kind}; modulus {modulus:.4f}; distance {distance:.1e}")
+    run = models.DiracGame().descend(penalty, momentum)
+    kind = jk.Kind(int(run.flow.kind)).label
+    print(f"penalty {penalty}, momentum {momentum}: flow {kind}; growth {run.growth:.4f}; distance {run.distance:.1e}")
 
 # %% [markdown]
 # ## 2. The landscape, dug
 # With an entropy term, so that the generator does not sit in one pit alone.
 
 # %%
-angles = 2 * np.pi * np.arange(5) / 5
-law = models.mixture(np.stack([np.cos(angles), np.sin(angles)], 1), 0.1, box=2.0)
+law = models.PlaneLaw.of(models.ring(5, 1.0, 0.1), box=2.0)
 frames = en.landscape(law, frames=6 if QUICK else 24, every=100, entropy=1.0)
 en.plot_landscape(frames)
 plt.show()

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 
 import jaxkit as jk
-from jaxkit import score
+from jaxkit import models, score
 from jaxkit.score.plots import on_grid, plot_density
 
 QUICK = os.environ.get("QUICK") == "1"
@@ -40,8 +40,8 @@ jk.set_precision("double")
 # Of a mixture of Gaussians everything is known. The posterior mean needs no derivative; the right side is one.
 
 # %%
-mixture = score.ring(8)
-model = mixture.model()  # the exact denoiser
+mixture = models.ring(8)
+model = score.exact(mixture)  # the exact denoiser
 y = mixture.sample(jax.random.key(0), 5) + 0.3 * jax.random.normal(jax.random.key(1), (5, 2))
 gradient = jax.grad(lambda y: jnp.sum(mixture.log_prob(y, 0.3)))(y)
 print("largest difference:", float(jnp.max(jnp.abs(score.denoise(model, y, 0.3) - (y + 0.3**2 * gradient)))))
@@ -82,15 +82,15 @@ plt.show()
 # whatever it started with.
 
 # %%
-unequal = score.Mixture.of([0.8, 0.2], [[-2.0, 0.0], [2.0, 0.0]], [0.5, 0.5])
+unequal = models.mixture([[-2.0, 0.0], [2.0, 0.0]], [0.5, 0.5], [0.8, 0.2])
 ladder = {"steps": 120, "high": 8.0, "low": 0.05, "schedule": "geometric"}
 runs = {"heun": {}, "dpmpp_2m": {}, "langevin": ladder}
 for sampler, options in runs.items() if not QUICK else [("langevin", ladder)]:
-    drawn = score.sample(unequal.model(), jax.random.key(6), 2000, sampler=sampler, **options).checked()
+    drawn = score.sample(score.exact(unequal), jax.random.key(6), 2000, sampler=sampler, **options).checked()
     print(f"{sampler:9s} share of the left mode {float(jnp.mean(drawn.x[:, 0] < 0)):.3f}")
 start = unequal.means[jnp.arange(2000) % 2]
 options = {"steps": 60, "low": 0.0499, "high": 0.05, "start": start}
-stuck = score.sample(unequal.model(), jax.random.key(6), 2000, sampler="langevin", **options)
+stuck = score.sample(score.exact(unequal), jax.random.key(6), 2000, sampler="langevin", **options)
 print(f"no ladder share of the left mode {float(jnp.mean(stuck.x[:, 0] < 0)):.3f} (it started with half)")
 
 # %% [markdown]

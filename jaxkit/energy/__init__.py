@@ -16,8 +16,6 @@ from jaxkit.energy.experiments import by_replay as by_replay
 from jaxkit.energy.experiments import landscape as landscape
 from jaxkit.energy.experiments import maximum_entropy as maximum_entropy
 from jaxkit.energy.optimizers import crossings as crossings
-from jaxkit.energy.optimizers import dirac as dirac
-from jaxkit.energy.optimizers import dirac_field as dirac_field
 from jaxkit.energy.optimizers import double_pit as double_pit
 from jaxkit.energy.pits import DIGGINGS as DIGGINGS
 from jaxkit.energy.pits import game as game

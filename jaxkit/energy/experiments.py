@@ -14,10 +14,10 @@ from jaxkit.core.run import Run
 from jaxkit.core.struct import struct
 from jaxkit.energy.contrastive import Negatives, contrastive, replay_buffer
 from jaxkit.energy.pits import game
-from jaxkit.learn import batches, nets
+from jaxkit.learn import batches, metrics, nets
 from jaxkit.learn.fit import fit
 from jaxkit.learn.play import play
-from jaxkit.models.plane_laws import Toy
+from jaxkit.models.plane_laws import PlaneLaw
 
 FLOAT = jnp.float32  # nets are trained in single precision, whatever the script's precision
 
@@ -42,7 +42,7 @@ class Frames:
 
 
 def landscape(
-    toy: Toy,
+    toy: PlaneLaw,
     *,
     frames: int = 40,
     every: int = 25,
@@ -101,7 +101,7 @@ def landscape(
 
 
 def by_momentum(
-    toy: Toy,
+    toy: PlaneLaw,
     momenta: Sequence[float],
     *,
     digging: str = "linear",
@@ -120,7 +120,7 @@ def by_momentum(
         key: Random key.
 
     Returns:
-        Modes found and share of good points (see `count_modes`), each of shape `(len(momenta), seeds)`.
+        Modes found and share of good points (see `jaxkit.metrics.modes`), each of shape `(len(momenta), seeds)`.
     """
     keys = jax.random.split(jax.random.key(0) if key is None else key, seeds)
     found = []
@@ -129,9 +129,9 @@ def by_momentum(
             landscape, toy, frames=8, every=steps // 7, momentum=momentum, digging=digging, points=2
         )
         fakes = np.asarray(jax.vmap(lambda k, go=play_out: go(key=k).fakes)(keys))[:, -1]
-        found.append([count_modes(points, toy)[:2] for points in fakes])
-    modes, good = np.moveaxis(np.asarray(found), -1, 0)
-    return modes.astype(int), good
+        found.append([_modes(points, toy) for points in fakes])
+    table = lambda name: np.array([[getattr(one, name) for one in row] for row in found])
+    return table("found"), table("good")
 
 
 @struct
@@ -140,9 +140,7 @@ class Entropic:
 
     Attributes:
         fakes: Generated points, shape `(m, 2)`.
-        modes: How many of the law's components got at least a fifth of their share of good points.
-        quality: Share of points within four standard deviations of a component.
-        divergence: KL of the good points' components from the law's weights, in nats.
+        modes: Modes found, good points, evenness: see `jaxkit.metrics.modes`.
         correlations: Of minus the learned energy with the true log density: at real points; at real points moved by
             noise of half a standard deviation to a few of them, see `NOISES`; on a grid over the law's square.
         information: The bound's last value, in nats.
@@ -150,9 +148,7 @@ class Entropic:
     """
 
     fakes: Any
-    modes: int
-    quality: float
-    divergence: float
+    modes: metrics.Modes
     correlations: dict[str, float]
     information: float
     energy: Any
@@ -179,7 +175,7 @@ def _players(key: Array, energy: nets.Net, generator: nets.Net, critic: nets.Net
 NOISES = (0.0, 0.05, 0.1, 0.2)
 
 
-def agreement(energy: Callable[[Array], Array], toy: Toy, key: Array, *, n: int = 5000) -> dict[str, float]:
+def agreement(energy: Callable[[Array], Array], toy: PlaneLaw, key: Array, *, n: int = 5000) -> dict[str, float]:
     """Correlation of `-energy` with a law's true log density, where the law is and around it.
 
     Args:
@@ -203,7 +199,7 @@ def agreement(energy: Callable[[Array], Array], toy: Toy, key: Array, *, n: int 
 
 
 def maximum_entropy(
-    toy: Toy,
+    toy: PlaneLaw,
     *,
     steps: int,
     bound: str | None = "jsd",
@@ -261,25 +257,19 @@ def maximum_entropy(
     own = done.ema["generator"]["net"] if bound else done.ema["generator"]
     landscape_of = jax.jit(lambda x: energy.apply(done.ema["energy"], x))
     fakes = generator.apply(own, batches.noise("uniform", judge, points, 2, FLOAT))
-    modes, quality, divergence = count_modes(np.asarray(fakes), toy)
+    found = _modes(fakes, toy)
     said = float(done.metrics["generator"]["information"][-1]) if bound else 0.0
-    return Entropic(fakes, modes, quality, divergence, agreement(landscape_of, toy, judge), said, landscape_of)
+    return Entropic(fakes, found, agreement(landscape_of, toy, judge), said, landscape_of)
 
 
-def count_modes(points: np.ndarray, toy: Toy) -> tuple[int, float, float]:
-    """Components found, share of points within four deviations of one, and KL of their shares from the weights."""
-    centers, weights = np.asarray(toy.centers), np.asarray(toy.weights)
-    distance = np.linalg.norm(points[:, None] - centers[None], axis=-1)
-    good = distance.min(axis=1) < 4 * toy.width
-    counts = np.bincount(distance.argmin(axis=1)[good], minlength=len(centers))
-    shares = counts / max(counts.sum(), 1)
-    found = shares > 0.2 * weights
-    divergence = float(np.sum(np.where(shares > 0, shares * np.log(np.maximum(shares, 1e-300) / weights), 0.0)))
-    return int(found.sum()), float(good.mean()), divergence
+def _modes(points: Any, law: PlaneLaw) -> metrics.Modes:
+    if law.mixture is None:
+        raise ValueError(f"Argument `toy` must have components, but {law.name!r} has none.")
+    return metrics.modes(points, law.mixture.means, law.width, law.mixture.weights)
 
 
 def by_replay(
-    toy: Toy,
+    toy: PlaneLaw,
     *,
     steps: int,
     width: int = 64,

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxkit.energy.experiments import Entropic, Frames
 from jaxkit.energy.optimizers import double_pit
-from jaxkit.models.plane_laws import Toy
+from jaxkit.models.plane_laws import PlaneLaw
 from jaxkit.report.animation import animate
 from jaxkit.report.figures import axes_or_new
 
@@ -93,7 +93,7 @@ def plot_bounds(rows: list[dict[str, Any]], *, axes: "Axes | None" = None) -> "A
     return axes
 
 
-def plot_entropic(found: Entropic, toy: Toy, *, axes: "Axes | None" = None, points: int = 141) -> "Axes":
+def plot_entropic(found: Entropic, toy: PlaneLaw, *, axes: "Axes | None" = None, points: int = 141) -> "Axes":
     """The learned energy with the generator's points on it."""
     axis = np.linspace(-1.25 * toy.box, 1.25 * toy.box, points)
     grid = jnp.asarray(np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2), jnp.float32)
@@ -103,6 +103,8 @@ def plot_entropic(found: Entropic, toy: Toy, *, axes: "Axes | None" = None, poin
         image = axes.pcolormesh(axis, axis, heights, cmap="viridis", vmin=low, vmax=high, rasterized=True)
         axes.figure.colorbar(image, ax=axes, label="learned energy")
         axes.plot(*np.asarray(found.fakes)[:2000].T, ".", color="black", markersize=1.5)
-        axes.set(xlabel="x1", ylabel="x2", title=f"Generated points: {found.modes} modes, {found.quality:.0%} good")
+        axes.set(
+            xlabel="x1", ylabel="x2", title=f"Generated points: {found.modes.found} modes, {found.modes.good:.0%} good"
+        )
         axes.grid(visible=False)
     return axes

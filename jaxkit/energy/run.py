@@ -15,9 +15,11 @@ from jaxkit.dynamics.mcmc.sample import sample
 from jaxkit.energy import channel, latent, plots
 from jaxkit.energy.bounds import BOUNDS
 from jaxkit.energy.experiments import by_momentum, by_replay, landscape, maximum_entropy
-from jaxkit.energy.optimizers import crossings, dirac
+from jaxkit.energy.optimizers import crossings
 from jaxkit.energy.pits import DIGGINGS
-from jaxkit.models.plane_laws import Toy, mixture, toy
+from jaxkit.models.dirac import DiracGame
+from jaxkit.models.mixtures import mixture, ring
+from jaxkit.models.plane_laws import PlaneLaw, plane_law
 from jaxkit.report.figures import save
 from jaxkit.report.verdict import Claim, Verdict, judge
 
@@ -70,7 +72,8 @@ def _optimizers(figures: dict[str, Any], *, quick: bool) -> list[Claim]:
     ]
     for gamma in (0.0, 0.3, 1.0):
         for momentum in (0.0, 0.9) if quick else (0.0, 0.5, 0.9):
-            modulus, distance, _ = dirac(gamma, momentum)
+            descent = DiracGame().descend(gamma, momentum)
+            modulus, distance = float(descent.growth), float(descent.distance)
             # Linear theory is local: with modulus > 1 the game must not come to rest; below, it must.
             ok = distance < 1e-6 if modulus < 1 else distance > 1e-3
             text = f"Dirac game, penalty {gamma:g}, momentum {momentum:g}: modulus, distance after 2000 steps"
@@ -123,15 +126,12 @@ def _partition(key: jax.Array, precision: jax.Array, chains: int) -> LogPartitio
 
 def _weights(key: jax.Array) -> list[Claim]:
     """Unequal weights of a mixture: by annealing, and by plain Langevin from the same starts."""
-    means, weights = jnp.array([[-4.0, 0.0], [4.0, 0.0], [0.0, 5.0]]), jnp.array([0.6, 0.3, 0.1])
-
-    def blurred(x: jax.Array, _: Any, sigma: Any) -> jax.Array:
-        variance = 0.25 + sigma**2
-        return -jax.nn.logsumexp(jnp.log(weights) - 0.5 * jnp.sum((x - means) ** 2, 1) / variance) + jnp.log(variance)
+    law = mixture([[-4.0, 0.0], [4.0, 0.0], [0.0, 5.0]], 0.5, [0.6, 0.3, 0.1])
+    blurred = lambda x, _, sigma: -law.log_prob(x, sigma)
 
     def worst(x: jax.Array) -> float:
-        nearest = jnp.argmin(jnp.linalg.norm(x[:, None] - means[None], axis=-1), axis=1)
-        return float(jnp.max(jnp.abs(jnp.bincount(nearest, length=3) / len(x) - weights)))
+        nearest = jnp.argmin(jnp.linalg.norm(x[:, None] - law.means[None], axis=-1), axis=1)
+        return float(jnp.max(jnp.abs(jnp.bincount(nearest, length=3) / len(x) - law.weights)))
 
     x0, sigmas = 8.0 * jax.random.normal(key, (4000, 2)), 8.0 * 0.7 ** jnp.arange(14)
     steps = {"steps": 60, "thin": 60, "key": key}
@@ -184,9 +184,8 @@ def _bounds(figures: dict[str, Any], *, quick: bool) -> list[Claim]:
     return claims
 
 
-def _five_pits() -> Toy:
-    angles = 2 * np.pi * np.arange(5) / 5
-    return mixture(np.stack([np.cos(angles), np.sin(angles)], 1), 0.1, name="five pits", box=2.0)
+def _five_pits() -> PlaneLaw:
+    return PlaneLaw.of(ring(5, 1.0, 0.1), name="five pits", box=2.0)
 
 
 def _landscape(figures: dict[str, Any], out: Path, *, quick: bool) -> list[Claim]:
@@ -221,21 +220,21 @@ def _momentum(figures: dict[str, Any]) -> list[Claim]:
         ok = None if free else bool(good[2].max() < good[0].min())
         claims.append(Claim(text, f"{mean[1]:.0%}, {mean[2]:.0%}", ok=ok))
     axes = plots.plot_momentum(momenta, shares)
-    caption = "Momentum in the game of digging and jumping: share of generated points within four deviations of a mode."
+    caption = "Momentum in the game of digging and jumping: generated points within three deviations of a mode."
     figures["momentum"] = (axes.figure, caption)
     return claims
 
 
 def _entropy(figures: dict[str, Any], *, quick: bool) -> list[Claim]:
     """Articles II and III: MEG on the grid, its control without entropy, and training by replay."""
-    law = toy("grid25")
+    law = plane_law("grid25")
     if quick:
         found = maximum_entropy(law, steps=1500)
-        ok = found.quality > 0.05 and found.modes >= 20
-        claims = [Claim("MEG, 25 modes", f"{found.modes} of 25 modes after 1500 steps (quick)", ok=ok)]
+        ok = found.modes.good > 0.05 and found.modes.found >= 20
+        claims = [Claim("MEG, 25 modes", f"{found.modes.found} of 25 modes after 1500 steps (quick)", ok=ok)]
     else:
         runs = [maximum_entropy(law, key=jax.random.key(seed), **GRID) for seed in range(3)]
-        found, modes = runs[0], [run.modes for run in runs]
+        found, modes = runs[0], [run.modes.found for run in runs]
         least = min(run.correlations["square"] for run in runs)
         each = lambda of: ", ".join(of(run) for run in runs)
         claims = [
@@ -246,16 +245,16 @@ def _entropy(figures: dict[str, Any], *, quick: bool) -> list[Claim]:
             f"{where} {value:.2f}" for where, value in found.correlations.items() if where != "square"
         )
         claims.append(Claim("MEG: the same elsewhere", elsewhere))
-        measured = each(lambda run: f"{run.quality:.1%} ({run.divergence:.3f})")
+        measured = each(lambda run: f"{run.modes.good:.1%} ({run.modes.kl:.3f})")
         claims.append(Claim("MEG: good points (KL of the modes)", measured))
         bare = maximum_entropy(law, bound=None, **GRID)
-        measured = f"{bare.modes}, {bare.quality:.1%} ({bare.divergence:.3f})"
+        measured = f"{bare.modes.found}, {bare.modes.good:.1%} ({bare.modes.kl:.3f})"
         claims.append(Claim("the same without entropy: modes, good points", measured))
         plain = maximum_entropy(law, negatives=None, **GRID)
-        measured = f"{plain.modes}, {plain.quality:.1%}, {plain.correlations['square']:.3f}"
+        measured = f"{plain.modes.found}, {plain.modes.good:.1%}, {plain.correlations['square']:.3f}"
         text = "the generator's points alone as negatives: modes, good points, correlation"
         claims.append(Claim(text, measured))
-        _, _, agreed = by_replay(toy("rings"), steps=1500)
+        _, _, agreed = by_replay(plane_law("rings"), steps=1500)
         text = "trained by replay (rings): correlation with the true log density"
         claims.append(Claim(text, agreed["square"], at_least=0.8))
     axes = plots.plot_entropic(found, law)

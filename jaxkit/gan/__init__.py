@@ -21,10 +21,7 @@ from jaxkit.gan.plots import plot_history as plot_history
 from jaxkit.gan.plots import plot_images as plot_images
 from jaxkit.gan.plots import plot_interpolation as plot_interpolation
 from jaxkit.gan.plots import plot_plane as plot_plane
-from jaxkit.gan.theory import dirac_eigenvalues as dirac_eigenvalues
-from jaxkit.gan.theory import dirac_field as dirac_field
-from jaxkit.gan.theory import dirac_losses as dirac_losses
-from jaxkit.gan.theory import growth as growth
+from jaxkit.gan.theory import dirac_game as dirac_game
 from jaxkit.gan.theory import jensen_shannon as jensen_shannon
 from jaxkit.gan.theory import optimal_value as optimal_value
 from jaxkit.gan.theory import swap_divergence as swap_divergence

@@ -1,5 +1,6 @@
 """Pictures of a game: samples, ways between them, losses, the plane with its critic, the smallest game."""
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -8,8 +9,9 @@ import numpy as np
 
 from jaxkit.dynamics.analysis.linearize import Kind, linearize
 from jaxkit.gan.model import Model, generate
-from jaxkit.gan.theory import dirac_field
+from jaxkit.gan.theory import dirac_game
 from jaxkit.gan.train import Trained
+from jaxkit.models.dirac import DiracGame
 from jaxkit.report.figures import axes_or_new, style
 from jaxkit.report.portrait import plot_equilibria, plot_field
 
@@ -113,10 +115,13 @@ def plot_dirac(loss: str = "rsgan", gammas: tuple[float, ...] = (0.0, 0.3, 1.5),
     with style() as plt:
         figure, panels = plt.subplots(1, len(gammas), figsize=(4.2 * len(gammas), 3.9), squeeze=False)
         for axes, gamma in zip(panels[0], gammas, strict=True):
-            args = {"loss": loss, "gamma": gamma}
-            field = lambda t, x, _, args=args: dirac_field(t, x, args)
+            field = functools.partial(_flow, dirac_game(loss), gamma)
             plot_field(field, (-span, span, -span, span), axes=axes, colorbar=None)
             kind = linearize(field, jnp.zeros(2)).kind
             plot_equilibria(np.zeros((1, 2)), np.asarray([int(kind)]), axes=axes, legend=False)
             axes.set(xlabel="generator theta", ylabel="critic psi", title=f"R1 x {gamma:g}: {Kind(int(kind)).label}")
     return figure
+
+
+def _flow(game: DiracGame, gamma: float, t: Any, state: Any, args: Any) -> Any:
+    return game.field(t, state, gamma)

@@ -40,7 +40,7 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
 
 
 def _grid(out: Path, console: Any, *, quick: bool) -> tuple[list[Claim], str, list[Path]]:
-    law = models.toy("grid25")
+    law = models.plane_law("grid25")
     config = Config(steps=4000 if quick else 16_000)
     console.print(
         f"25 modes: {config.steps} steps of RSGAN + R1 + R2, batch {config.batch}, perceptrons of {config.width}"

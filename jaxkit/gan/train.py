@@ -94,7 +94,7 @@ def train(
         >>> from jaxkit import gan
         >>> from jaxkit import models
         >>> config = gan.Config(steps=200, batch=64, width=16)
-        >>> trained = gan.train(config, models.toy("ring8").sample, key=jax.random.key(0)).checked()
+        >>> trained = gan.train(config, models.plane_law("ring8").sample, key=jax.random.key(0)).checked()
         >>> gan.generate(trained.model, jax.random.key(1), 1000).shape
         (1000, 2)
 

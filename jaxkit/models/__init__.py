@@ -1,5 +1,12 @@
 """Systems that several subjects speak of, each written once."""
 
-from jaxkit.models.plane_laws import Toy as Toy
-from jaxkit.models.plane_laws import mixture as mixture
-from jaxkit.models.plane_laws import toy as toy
+from jaxkit.models.dirac import DiracGame as DiracGame
+from jaxkit.models.dirac import DiracRun as DiracRun
+from jaxkit.models.dirac import dirac_eigenvalues as dirac_eigenvalues
+from jaxkit.models.dirac import growth as growth
+from jaxkit.models.mixtures import Mixture as Mixture
+from jaxkit.models.mixtures import mixture as mixture
+from jaxkit.models.mixtures import ring as ring
+from jaxkit.models.plane_laws import PLANE_LAWS as PLANE_LAWS
+from jaxkit.models.plane_laws import PlaneLaw as PlaneLaw
+from jaxkit.models.plane_laws import plane_law as plane_law

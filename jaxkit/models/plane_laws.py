@@ -2,7 +2,7 @@
 
 Three kinds: mixtures of Gaussians; curves blurred by Gaussian noise, whose densities are integrals along the curve by
 Gauss-Legendre quadrature with several nodes a standard deviation (exact to rounding); and closed forms. A new law is
-one entry of `TOYS`, and the one test of them all covers it.
+one entry of `PLANE_LAWS`, and the one test of them all covers it.
 """
 
 import dataclasses
@@ -14,23 +14,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, DTypeLike, Float
+from jaxtyping import Array, DTypeLike, Float
 
 from jaxkit.core import checks
+from jaxkit.models.mixtures import Mixture, mixture, ring
 
 
-@dataclasses.dataclass(frozen=True)
-class Toy:
+@dataclasses.dataclass(frozen=True, eq=False)
+class PlaneLaw:
     """A law in the plane.
 
     Attributes:
         name: Its name.
         sample: `sample(key, n, dtype=None) -> x`, shape `(n, 2)`.
-        log_prob: Log-density in nats, shapes `(..., 2) -> (...)`; it computes in the type of its argument.
+        log_prob: Log density in nats, shapes `(..., 2) -> (...)`; it computes in the type of its argument.
         box: The square `[-box, box]^2` holds practically all of it: for figures and quadrature.
         width: Smallest length over which the density changes.
-        centers: Means of the components, shape `(k, 2)`, or None where there are none.
-        weights: Their weights, shape `(k,)`.
+        mixture: The mixture that the law is, or None.
     """
 
     name: str
@@ -38,30 +38,48 @@ class Toy:
     log_prob: Callable[[Float[Array, "... 2"]], Float[Array, "..."]]
     box: float
     width: float
-    centers: np.ndarray | None = None
-    weights: np.ndarray | None = None
+    mixture: Mixture | None = None
+
+    @classmethod
+    def of(cls, law: Mixture, *, name: str = "mixture", box: float | None = None) -> "PlaneLaw":
+        """The law of a mixture in the plane; by default its box reaches six standard deviations beyond the means."""
+        checks.shape("law.means", law.means, ("k", 2))
+        sd = np.asarray(law.sd, float)
+        box = float(np.abs(np.asarray(law.means)).max() + 6 * sd.max()) if box is None else box
+        return cls(name, law.sample, law.log_prob, box, float(sd.min()), law)
+
+    @property
+    def centers(self) -> Float[Array, "k 2"] | None:
+        """Means of the components, or None where there are none."""
+        return None if self.mixture is None else self.mixture.means
+
+    @property
+    def weights(self) -> Float[Array, " k"] | None:
+        """Weights of the components, or None where there are none."""
+        return None if self.mixture is None else self.mixture.weights
 
     @property
     def modes(self) -> int:
-        """How many components there are; 0 where the law has none."""
-        return 0 if self.centers is None else len(self.centers)
+        """Number of components; 0 where the law has none."""
+        return 0 if self.mixture is None else len(self.mixture.means)
 
 
-def toy(name: str, **options: Any) -> Toy:
-    """One of the laws by name.
+def plane_law(name: str) -> PlaneLaw:
+    """One of the laws by name, with its usual settings; the functions of `jaxkit.models.plane_laws` take others.
 
     Args:
         name: `"ring8"`, `"grid25"` (the scaled mixtures of maximum entropy generators), `"rings"`, `"checkerboard"`,
             `"funnel"`, `"moons"`, `"swissroll"`, `"pinwheel"` or `"spirals"`.
-        **options: Of that law, see its function.
 
     Returns:
-        A `Toy`.
+        A `PlaneLaw`.
+
+    Raises:
+        ValueError: The name is unknown.
 
     Example:
-        >>> import jax
-        >>> from jaxkit import models
-        >>> grid = models.toy("grid25")
+        >>> import jax, jaxkit as jk
+        >>> grid = jk.models.plane_law("grid25")
         >>> x = grid.sample(jax.random.key(0), 1000)
         >>> x.shape, grid.log_prob(x).shape, grid.modes
         ((1000, 2), (1000,), 25)
@@ -70,53 +88,24 @@ def toy(name: str, **options: Any) -> Toy:
         Kumar et al. (2019), Maximum entropy generators for energy-based models (scaling of the mixtures);
         Grathwohl et al. (2019), FFJORD (spirals, pinwheel); Neal (2003), Slice sampling (funnel).
     """
-    checks.one_of("name", name, TOYS)
-    return TOYS[name](**options)
+    checks.one_of("name", name, PLANE_LAWS)
+    return PLANE_LAWS[name]()
 
 
-def mixture(
-    centers: ArrayLike, sd: float, weights: ArrayLike | None = None, *, name: str = "mixture", box: float | None = None
-) -> Toy:
-    """A mixture of round Gaussians.
-
-    Args:
-        centers: Means, shape `(k, 2)`.
-        sd: Standard deviation of each.
-        weights: Weights, shape `(k,)`; equal if None. They are divided by their sum.
-        name: Name of the law.
-        box: Half-width of the square that holds it.
-    """
-    means = np.asarray(centers, float)
-    checks.shape("centers", means, ("k", 2))
-    checks.positive("sd", sd)
-    shares = np.ones(len(means)) if weights is None else np.asarray(weights, float)
-    checks.shape("weights", shares, (len(means),))
-    checks.positive("weights", shares)
-    shares = shares / shares.sum()
-
-    def sample(key: Array, n: int, dtype: DTypeLike | None = None) -> Array:
-        dtype = jnp.result_type(float) if dtype is None else dtype
-        pick, noise = jax.random.split(key)
-        which = jax.random.choice(pick, len(means), (n,), p=jnp.asarray(shares, dtype))
-        return jnp.asarray(means, dtype)[which] + sd * jax.random.normal(noise, (n, 2), dtype)
-
-    box = float(np.abs(means).max() + 6 * sd) if box is None else box
-    return Toy(name, sample, _blurred(means, shares, sd), box, sd, means, shares)
-
-
-def ring8(radius: float = 2 / math.sqrt(2), sd: float = 0.02 / math.sqrt(2), weights: ArrayLike | None = None) -> Toy:
+def ring8(radius: float = 2 / math.sqrt(2), sd: float = 0.02 / math.sqrt(2)) -> PlaneLaw:
     """Eight Gaussians on a circle."""
-    angles = np.arange(8) * np.pi / 4
-    return mixture(radius * np.stack([np.cos(angles), np.sin(angles)], 1), sd, weights, name="ring8")
+    return PlaneLaw.of(ring(8, radius, sd), name="ring8")
 
 
-def grid25(spacing: float = 2 / 2.828, sd: float = 0.05 / 2.828, weights: ArrayLike | None = None) -> Toy:
+def grid25(spacing: float = 2 / 2.828, sd: float = 0.05 / 2.828) -> PlaneLaw:
     """Twenty-five Gaussians on a square grid; the width is a fortieth of the spacing: hard."""
     ticks = spacing * np.arange(-2, 3)
-    return mixture(np.stack(np.meshgrid(ticks, ticks, indexing="ij"), -1).reshape(-1, 2), sd, weights, name="grid25")
+    return PlaneLaw.of(
+        mixture(np.stack(np.meshgrid(ticks, ticks, indexing="ij"), -1).reshape(-1, 2), sd), name="grid25"
+    )
 
 
-def rings(radii: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0), sd: float = 0.06) -> Toy:
+def rings(radii: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0), sd: float = 0.06) -> PlaneLaw:
     """Concentric circles of equal weight, blurred: radii follow the law of Rice."""
 
     def sample(key: Array, n: int, dtype: DTypeLike | None = None) -> Array:
@@ -134,10 +123,10 @@ def rings(radii: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0), sd: float = 0.06) -> 
         each = bessel - 0.5 * ((r - radius) / sd) ** 2
         return jax.nn.logsumexp(each) - math.log(2 * math.pi * sd**2 * len(radii))
 
-    return Toy("rings", sample, log_prob, max(radii) + 6 * sd, sd)
+    return PlaneLaw("rings", sample, log_prob, max(radii) + 6 * sd, sd)
 
 
-def checkerboard(squares: int = 4, side: float = 1.0) -> Toy:
+def checkerboard(squares: int = 4, side: float = 1.0) -> PlaneLaw:
     """Uniform on the dark squares of a board of `squares` by `squares`, each of the given side."""
     checks.require(squares % 2 == 0, "squares", "be even", f"is {squares}")
     half = squares * side / 2
@@ -157,10 +146,10 @@ def checkerboard(squares: int = 4, side: float = 1.0) -> Toy:
         dark = (jnp.sum(cell) % 2 == 0) & jnp.all((cell >= 0) & (cell < squares))
         return jnp.where(dark, -math.log(squares * squares / 2 * side**2), -jnp.inf).astype(x.dtype)
 
-    return Toy("checkerboard", sample, log_prob, half, side)
+    return PlaneLaw("checkerboard", sample, log_prob, half, side)
 
 
-def funnel(sd: float = 3.0) -> Toy:
+def funnel(sd: float = 3.0) -> PlaneLaw:
     """Neal's funnel: `v ~ N(0, sd^2)` along the second axis, `N(0, e^v)` along the first."""
 
     def sample(key: Array, n: int, dtype: DTypeLike | None = None) -> Array:
@@ -174,30 +163,30 @@ def funnel(sd: float = 3.0) -> Toy:
         v = x[1]
         return -0.5 * (x[0] ** 2 * jnp.exp(-v) + v + (v / sd) ** 2) - math.log(2 * math.pi * sd)
 
-    return Toy("funnel", sample, log_prob, 4 * sd, 0.1)
+    return PlaneLaw("funnel", sample, log_prob, 4 * sd, 0.1)
 
 
-def moons(sd: float = 0.1) -> Toy:
+def moons(sd: float = 0.1) -> PlaneLaw:
     """Two interleaving half circles of radius 1, blurred."""
     upper = lambda m, t: (m.cos(t) - 0.5, m.sin(t) - 0.25)
     lower = lambda m, t: (0.5 - m.cos(t), 0.25 - m.sin(t))
     return _curves("moons", (upper, lower), (0.0, math.pi), sd, box=1.5 + 6 * sd, nodes=160)
 
 
-def swissroll(sd: float = 0.25 / 7.5) -> Toy:
+def swissroll(sd: float = 0.25 / 7.5) -> PlaneLaw:
     """The spiral `t (cos t, sin t) / 7.5`, `t` uniform on `[1.5 pi, 4.5 pi]`, blurred."""
     roll = lambda m, t: (t * m.cos(t) / 7.5, t * m.sin(t) / 7.5)
     return _curves("swissroll", (roll,), (1.5 * math.pi, 4.5 * math.pi), sd, box=1.9 + 6 * sd, nodes=768)
 
 
-def spirals(sd: float = 0.1) -> Toy:
+def spirals(sd: float = 0.1) -> PlaneLaw:
     """Two spirals of one and a half turns, denser outside: the angle is `3 pi sqrt(u)`, `u` uniform; blurred."""
     one = lambda m, t: (-t * m.cos(t) / 3, t * m.sin(t) / 3)
     two = lambda m, t: (t * m.cos(t) / 3, -t * m.sin(t) / 3)
     return _curves("spirals", (one, two), (0.0, 3 * math.pi), sd, box=math.pi + 6 * sd, nodes=384, growing=True)
 
 
-def pinwheel(arms: int = 5, radial: float = 0.3, tangential: float = 0.1, rate: float = 0.25) -> Toy:
+def pinwheel(arms: int = 5, radial: float = 0.3, tangential: float = 0.1, rate: float = 0.25) -> PlaneLaw:
     """Elongated Gaussians around the origin, twisted by the angle `rate * exp(radius)`.
 
     The twist keeps areas, so that the density is exact (the usual pinwheel twists by the first coordinate, and has no
@@ -223,10 +212,10 @@ def pinwheel(arms: int = 5, radial: float = 0.3, tangential: float = 0.1, rate: 
         each = -0.5 * (((a - 1) / radial) ** 2 + (b / tangential) ** 2)
         return jax.nn.logsumexp(each) - math.log(4 * 2 * math.pi * radial * tangential * arms)
 
-    return Toy("pinwheel", sample, log_prob, 2 * (1 + 6 * radial), tangential)
+    return PlaneLaw("pinwheel", sample, log_prob, 2 * (1 + 6 * radial), tangential)
 
 
-TOYS: dict[str, Callable[..., Toy]] = {
+PLANE_LAWS: dict[str, Callable[..., PlaneLaw]] = {
     "ring8": ring8,
     "grid25": grid25,
     "rings": rings,
@@ -245,18 +234,6 @@ def _pointwise(log_prob: Callable[[Array], Array]) -> Callable[[Array], Array]:
     return functools.wraps(log_prob)(jnp.vectorize(log_prob, signature="(d)->()"))
 
 
-def _blurred(points: np.ndarray, weights: np.ndarray, sd: float) -> Callable[[Array], Array]:
-    """Log-density of weighted points blurred by round Gaussian noise."""
-
-    @_pointwise
-    def log_prob(x: Array) -> Array:
-        squares = jnp.sum((x[None, :] - jnp.asarray(points, x.dtype)) ** 2, axis=1)
-        each = jnp.asarray(np.log(weights), x.dtype) - squares / (2 * sd**2)
-        return jax.nn.logsumexp(each) - math.log(2 * math.pi * sd**2)
-
-    return log_prob
-
-
 def _curves(
     name: str,
     curves: tuple[Callable[[Any, Any], tuple[Any, Any]], ...],
@@ -266,7 +243,7 @@ def _curves(
     box: float,
     nodes: int,
     growing: bool = False,
-) -> Toy:
+) -> PlaneLaw:
     """Curves of equal weight, blurred; the parameter is uniform on `span`, or (`growing`) has a density like itself.
 
     `curve(m, t)` computes with the module `m`: numpy in double precision for the nodes, jax.numpy for samples.
@@ -287,4 +264,4 @@ def _curves(
         which = jax.random.randint(pick, (n,), 0, len(curves))
         return every[which, jnp.arange(n)] + sd * jax.random.normal(noise, (n, 2), dtype)
 
-    return Toy(name, sample, _blurred(points, weights, sd), box, sd)
+    return PlaneLaw(name, sample, mixture(points, sd, weights).log_prob, box, sd)

@@ -15,10 +15,9 @@ from jaxkit.score.likelihood import bits_per_dimension as bits_per_dimension
 from jaxkit.score.likelihood import decode as decode
 from jaxkit.score.likelihood import encode as encode
 from jaxkit.score.likelihood import log_prob as log_prob
-from jaxkit.score.mixture import Mixture as Mixture
-from jaxkit.score.mixture import ring as ring
 from jaxkit.score.model import Model as Model
 from jaxkit.score.model import denoise as denoise
+from jaxkit.score.model import exact as exact
 from jaxkit.score.model import load as load
 from jaxkit.score.model import save as save
 from jaxkit.score.noise import EDM as EDM

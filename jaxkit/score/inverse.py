@@ -97,9 +97,9 @@ def condition(
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from jaxkit import score
-        >>> ring = score.ring(8)
-        >>> above = score.condition(ring.model(), lambda x: x[:, 1:], jnp.array([[2.0]]), noise=0.1)
+        >>> from jaxkit import models, score
+        >>> ring = models.ring(8)
+        >>> above = score.condition(score.exact(ring), lambda x: x[:, 1:], jnp.array([[2.0]]), noise=0.1)
         >>> drawn = score.sample(above, jax.random.key(0), 200, steps=30, high=20.0).checked()
         >>> bool(jnp.all(drawn.x[:, 1] > 0.9))  # the three upper modes of eight
         True

@@ -86,10 +86,10 @@ def log_prob(
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from jaxkit import score
-        >>> mixture = score.ring(8)
+        >>> from jaxkit import models, score
+        >>> mixture = models.ring(8)
         >>> x = jnp.array([[2.0, 0.0], [0.0, 1.5]])
-        >>> found = score.log_prob(mixture.model(), x).checked()
+        >>> found = score.log_prob(score.exact(mixture), x).checked()
         >>> bool(jnp.all(jnp.abs(found.value - mixture.log_prob(x)) < 1e-3))
         True
 
@@ -132,7 +132,7 @@ def bits_per_dimension(log_prob: Float[Array, " n"], dimensions: int, *, bin_wid
         bin_width: Distance of neighbouring values after scaling: 1/256 for bytes in [0, 1], 2/256 in [-1, 1].
 
     Example:
-        >>> from jaxkit import score
+        >>> from jaxkit import models, score
         >>> float(score.bits_per_dimension(jax.numpy.zeros(1), 2, bin_width=1 / 256)[0])  # uniform on [0, 1]
         8.0
     """
@@ -154,8 +154,8 @@ def encode(model: Model, x: Float[Array, "n ..."], *, noise: Noise | None = None
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from jaxkit import score
-        >>> model, x = score.ring(8).model(), jnp.array([[2.0, 0.1]])
+        >>> from jaxkit import models, score
+        >>> model, x = score.exact(models.ring(8)), jnp.array([[2.0, 0.1]])
         >>> codes = score.encode(model, x).checked()
         >>> back = score.decode(model, codes.values).checked()
         >>> bool(jnp.max(jnp.abs(back.values - x)) < 1e-3)

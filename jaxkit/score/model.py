@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from jaxkit.core import checks
 from jaxkit.core.struct import static, struct
+from jaxkit.models.mixtures import Mixture
 
 
 @struct
@@ -62,8 +63,8 @@ def denoise(model: Model, y: Float[Array, "n ..."], sigma: ArrayLike) -> Float[A
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from jaxkit import score
-        >>> normal = score.Mixture.of([1.0], [[0.0, 0.0]], [1.0]).model()
+        >>> from jaxkit import models, score
+        >>> normal = score.exact(models.mixture([[0.0, 0.0]], 1.0))
         >>> score.denoise(normal, jnp.array([[2.0, -4.0]]), 1.0).tolist()  # y / (1 + sigma^2)
         [[1.0, -2.0]]
 
@@ -73,6 +74,18 @@ def denoise(model: Model, y: Float[Array, "n ..."], sigma: ArrayLike) -> Float[A
     checks.shape("y", y, ("n", *model.shape))
     levels = jnp.broadcast_to(jnp.asarray(sigma, y.dtype), y.shape[:1])
     return model.apply(model.params, y, levels)
+
+
+def exact(law: Mixture) -> Model:
+    """The exact denoiser of a mixture of Gaussians, for everything that takes a model.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxkit as jk
+        >>> normal = jk.score.exact(jk.models.mixture([[0.0, 0.0]], 1.0))
+        >>> normal.denoise(jnp.array([[2.0, -4.0]]), 1.0).tolist()  # y / (1 + sigma^2)
+        [[1.0, -2.0]]
+    """
+    return Model(law, *law.moments(), Mixture.denoise, (law.means.shape[1],))
 
 
 def save(path: str | Path, model: Model) -> Path:

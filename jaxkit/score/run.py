@@ -14,14 +14,15 @@ from rich.table import Table
 from jaxkit import models
 from jaxkit.learn import data as datasets
 from jaxkit.learn import metrics
+from jaxkit.models.mixtures import ring
 from jaxkit.report.figures import save, style
 from jaxkit.report.verdict import Claim, Verdict, judge
 from jaxkit.score import nets, plots
 from jaxkit.score.density import density
 from jaxkit.score.inverse import condition
 from jaxkit.score.likelihood import bits_per_dimension, log_prob
-from jaxkit.score.mixture import ring
 from jaxkit.score.model import Model
+from jaxkit.score.model import exact as exact_model
 from jaxkit.score.samplers import sample
 from jaxkit.score.train import PICTURES, to_unit, train
 
@@ -67,7 +68,7 @@ def _known(out: Path, console: Any, files: list[Path], *, quick: bool) -> float:
     tolerances, rows = (1e-5,) if quick else (1e-3, 1e-4, 1e-5, 1e-6, 1e-7), []
     for rtol in tolerances:
         with console.status(f"solving at rtol {rtol:g} ..."):
-            found = jax.jit(lambda x, rtol=rtol: log_prob(mixture.model(), x, rtol=rtol, error_bars=not quick))(
+            found = jax.jit(lambda x, rtol=rtol: log_prob(exact_model(mixture), x, rtol=rtol, error_bars=not quick))(
                 x
             ).checked()
         error = float(jnp.max(jnp.abs(found.value - exact)))
@@ -93,7 +94,7 @@ def _plane(out: Path, console: Any, files: list[Path], *, quick: bool) -> float:
     }
     if not quick:
         for name in ("pinwheel", "rings", "checkerboard"):
-            law = models.toy(name)
+            law = models.plane_law(name)
             laws[name] = (law.sample, law.log_prob, law.box)
     steps, rows, found = 1000 if quick else 20_000, [], {}
     settings: dict[str, Any] = {"steps": steps, "rate": 5e-3, "batch": 256 if quick else 1024}

@@ -76,9 +76,9 @@ def sample(
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from jaxkit import score
-        >>> mixture = score.ring(8)
-        >>> drawn = score.sample(mixture.model(), jax.random.key(0), 500, steps=12).checked()
+        >>> from jaxkit import models, score
+        >>> mixture = models.ring(8)
+        >>> drawn = score.sample(score.exact(mixture), jax.random.key(0), 500, steps=12).checked()
         >>> bool(-jnp.mean(mixture.log_prob(drawn.x)) < 2.0), int(drawn.evaluations)  # the entropy is 1.70
         (True, 23)
 

@@ -89,8 +89,8 @@ def train(
 
     Example:
         >>> import jax
-        >>> from jaxkit import score
-        >>> x = score.ring(8).sample(jax.random.key(0), 2000)
+        >>> from jaxkit import models, score
+        >>> x = models.ring(8).sample(jax.random.key(0), 2000)
         >>> done = score.train(x, jax.random.key(1), steps=20, batch=64).checked()
         >>> score.sample(done.model, jax.random.key(2), 5).x.shape
         (5, 2)
@@ -134,8 +134,8 @@ def untrained(data: Any, key: Array, *, kind: str = "denoiser", net: Net | None 
 
     Example:
         >>> import jax
-        >>> from jaxkit import score
-        >>> x = score.ring(8).sample(jax.random.key(0), 100)
+        >>> from jaxkit import models, score
+        >>> x = models.ring(8).sample(jax.random.key(0), 100)
         >>> score.untrained(x, jax.random.key(1)).denoise(x, 0.5).shape
         (100, 2)
     """

@@ -8,8 +8,8 @@ import pytest
 
 import jaxkit as jk
 from jaxkit import energy as en
+from jaxkit import models
 from jaxkit.energy import latent
-from jaxkit.models.plane_laws import mixture
 
 WRONG = {0.0: (0.0, 0.0), 0.5: (0.0, 0.0), 0.8: (0.01, 0.02), 0.9: (0.16, 0.20)}
 
@@ -27,25 +27,6 @@ def test_adam_crosses_only_with_extreme_momentum():
     wrong = lambda b1: float(jnp.mean(en.crossings(optax.adam(0.05, b1=b1), starts=200, steps=2500)[1] < 0))
     assert wrong(0.9) == 0
     assert wrong(0.99) > 0.05
-
-
-@pytest.mark.parametrize("gamma", [0.3, 1.0, 2.0])
-def test_the_dirac_flow_has_the_eigenvalues_of_the_theory(gamma):
-    values = jk.linearize(en.dirac_field, jnp.zeros(2), gamma).eigenvalues
-    root = np.emath.sqrt(gamma**2 / 4 - 1 / 4)
-    np.testing.assert_allclose(values, [-gamma / 2 + root, -gamma / 2 - root], atol=1e-12)
-
-
-def test_without_a_penalty_the_dirac_flow_only_circles():
-    kind = jk.Kind(int(jk.linearize(en.dirac_field, jnp.zeros(2), 0.0).kind))
-    assert kind is jk.Kind.center
-
-
-@pytest.mark.parametrize(("gamma", "momentum", "converges"), [(0.3, 0.0, True), (1.0, 0.9, True), (0.3, 0.9, False)])
-def test_dirac_under_momentum_by_eigenvalues_and_by_simulation(gamma, momentum, converges):
-    modulus, distance, _ = en.dirac(gamma, momentum)
-    assert (modulus < 1) is converges
-    assert (distance < 1e-6) is converges
 
 
 def test_the_losses_of_digging():
@@ -174,8 +155,7 @@ def test_the_game_with_negatives_also_counts_their_gradients(key):
 
 @pytest.mark.slow
 def test_momentum_spoils_the_game_of_digging():
-    angles = 2 * np.pi * np.arange(5) / 5
-    law = mixture(np.stack([np.cos(angles), np.sin(angles)], 1), 0.1, name="five pits", box=2.0)
+    law = models.PlaneLaw.of(models.ring(5, 1.0, 0.1), name="five pits", box=2.0)
     modes, good = en.by_momentum(law, (0.0, 0.9), steps=1400, seeds=2)
     assert modes.shape == good.shape == (2, 2)
     assert modes[0].min() == 5

@@ -59,7 +59,7 @@ def test_figures(trained, tmp_path):
 
 @pytest.mark.slow
 def test_the_plane_and_the_smallest_game_are_drawn(tmp_path):
-    law = models.toy("ring8")
+    law = models.plane_law("ring8")
     config = gan.Config(steps=5, batch=32, width=8, depth=1)
     done = gan.train(config, law.sample, key=jax.random.key(0))
     real = law.sample(jax.random.key(1), 500)
@@ -70,7 +70,7 @@ def test_the_plane_and_the_smallest_game_are_drawn(tmp_path):
 
 @pytest.mark.slow
 def test_all_modes_of_the_ring_are_found():
-    law = models.toy("ring8")
+    law = models.plane_law("ring8")
     sample = lambda key, n: law.sample(key, n, "float32")
     done = gan.train(gan.Config(steps=2500), sample, key=jax.random.key(0)).checked()
     found = metrics.modes(gan.generate(done.model, jax.random.key(1), 2500), law.centers, law.width)

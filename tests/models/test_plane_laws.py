@@ -1,4 +1,4 @@
-"""Toy laws: one test over all says that densities integrate to one and that the samples follow them."""
+"""PlaneLaw laws: one test over all says that densities integrate to one and that the samples follow them."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,8 @@ import pytest
 from scipy import special
 
 from jaxkit import models
-from jaxkit.models.plane_laws import TOYS, mixture
+from jaxkit.models import plane_laws
+from jaxkit.models.plane_laws import PLANE_LAWS
 
 QUESTIONS = {
     "x": lambda x: np.tanh(x[:, 0]),
@@ -40,9 +41,9 @@ def density(law, x):
     return np.concatenate([np.asarray(log_prob(part)) for part in padded.reshape(-1, size, 2)])[: len(x)]
 
 
-@pytest.mark.parametrize("name", sorted(TOYS))
+@pytest.mark.parametrize("name", sorted(PLANE_LAWS))
 def test_density_integrates_to_one_and_samples_follow_it(name):
-    law = models.toy(name)
+    law = models.plane_law(name)
     x, w = quadrature(law)
     logs = density(law, x)
     mass = w * np.exp(logs)
@@ -64,7 +65,7 @@ def test_density_integrates_to_one_and_samples_follow_it(name):
 
 @pytest.mark.parametrize("name", ["ring8", "grid25"])
 def test_mixtures_are_scaled_as_in_the_literature(name):
-    law = models.toy(name)
+    law = models.plane_law(name)
     assert law.modes == {"ring8": 8, "grid25": 25}[name]
     gaps = np.linalg.norm(law.centers[:, None] - law.centers[None], axis=-1)
     nearest = np.min(gaps + 1e9 * np.eye(law.modes), axis=1)
@@ -77,7 +78,7 @@ def test_mixtures_are_scaled_as_in_the_literature(name):
 
 
 def test_weights_are_respected(key):
-    law = mixture([[0.0, 0.0], [1.0, 0.0]], 0.1, [3.0, 1.0])
+    law = models.mixture([[0.0, 0.0], [1.0, 0.0]], 0.1, [3.0, 1.0])
     share = float(jnp.mean(law.sample(key, 20000)[:, 0] < 0.5))
     assert abs(share - 0.75) < 0.015
     ratio = law.log_prob(jnp.array([0.0, 0.0])) - law.log_prob(jnp.array([1.0, 0.0]))
@@ -85,21 +86,21 @@ def test_weights_are_respected(key):
 
 
 def test_closed_forms():
-    rings = models.toy("rings", radii=(1.0,), sd=0.3)
+    rings = plane_laws.rings(radii=(1.0,), sd=0.3)
     x = jnp.array([0.4, 0.5])
     r = np.hypot(0.4, 0.5)
     by_hand = np.exp(-(r**2 + 1) / (2 * 0.09)) * special.iv(0, r / 0.09) / (2 * np.pi * 0.09)
     np.testing.assert_allclose(jnp.exp(rings.log_prob(x)), by_hand, rtol=1e-9)
-    board = models.toy("checkerboard")
+    board = models.plane_law("checkerboard")
     np.testing.assert_allclose(
         board.log_prob(jnp.array([[0.5, 0.5], [0.5, 1.5], [9.0, 9.0]])), [-np.log(8), -np.inf, -np.inf]
     )
     assert np.isfinite(jax.grad(rings.log_prob)(jnp.zeros(2))).all()
 
 
-@pytest.mark.parametrize("name", sorted(TOYS))
+@pytest.mark.parametrize("name", sorted(PLANE_LAWS))
 def test_types_batches_and_scores(name, key):
-    law = models.toy(name)
+    law = models.plane_law(name)
 
     @jax.jit
     def both(key):
@@ -118,4 +119,4 @@ def test_types_batches_and_scores(name, key):
 
 def test_unknown_names_list_what_there_is():
     with pytest.raises(ValueError, match="`name` must be one of 'ring8', 'grid25'"):
-        models.toy("grid")
+        models.plane_law("grid")

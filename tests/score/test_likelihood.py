@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import pytest
 
 import jaxkit as jk
-from jaxkit import score
+from jaxkit import models, score
 
-RING = score.ring(8)
+RING = models.ring(8)
 PLAIN = {"error_bars": False}
 
 
@@ -21,7 +21,7 @@ def points():
 @functools.cache
 def density(rtol=1e-5, trace="exact", **settings):
     key = None if trace == "exact" else jax.random.key(5)
-    return jax.jit(lambda x: score.log_prob(RING.model(), x, rtol=rtol, trace=trace, key=key, **settings))
+    return jax.jit(lambda x: score.log_prob(score.exact(RING), x, rtol=rtol, trace=trace, key=key, **settings))
 
 
 def test_known_mixture():
@@ -52,7 +52,7 @@ def test_every_process_gives_the_same_density(name):
 def test_single_precision():
     mixture = jax.tree.map(lambda v: v.astype(jnp.float32), RING)
     x = points().astype(jnp.float32)
-    value = score.log_prob(mixture.model(), x, error_bars=False).checked().value
+    value = score.log_prob(score.exact(mixture), x, error_bars=False).checked().value
     assert value.dtype == jnp.float32
     assert jnp.max(jnp.abs(value.astype(float) - RING.log_prob(points()))) < 5e-3
 
@@ -84,8 +84,8 @@ def test_gradient_through_the_solver_is_the_score():
     x = points()[:8]
 
     def total(x, shift):
-        moved = score.Mixture(RING.log_weights, RING.means + shift, RING.sd)
-        return jnp.sum(score.log_prob(moved.model(), x, rtol=1e-4, max_steps=64, error_bars=False).value)
+        moved = models.Mixture(RING.log_weights, RING.means + shift, RING.sd)
+        return jnp.sum(score.log_prob(score.exact(moved), x, rtol=1e-4, max_steps=64, error_bars=False).value)
 
     by_x, by_shift = jax.jit(jax.grad(total, argnums=(0, 1)))(x, 0.0)
     assert jnp.allclose(by_x, RING.score(x), atol=0.1, rtol=1e-2)
@@ -93,7 +93,7 @@ def test_gradient_through_the_solver_is_the_score():
 
 
 def test_round_trip():
-    model = RING.model()
+    model = score.exact(RING)
     codes = score.encode(model, points(), rtol=1e-7).checked()
     assert jnp.allclose(codes.values.var(0), 1.0, atol=0.25)
     back = score.decode(model, codes.values, rtol=1e-7).checked()
@@ -102,7 +102,7 @@ def test_round_trip():
 
 
 def test_failures_are_a_status():
-    found = score.log_prob(RING.model(), points()[:3], max_steps=4, error_bars=False)
+    found = score.log_prob(score.exact(RING), points()[:3], max_steps=4, error_bars=False)
     assert found.status.tolist() == [int(jk.Status.max_steps)] * 3
     with pytest.raises(jk.SolverError, match=r"score.log_prob: max_steps \(3 of 3 lanes failed"):
         found.checked()
@@ -111,11 +111,11 @@ def test_failures_are_a_status():
 def test_unusable_arguments():
     for trace in (0, "hutchinson"):
         with pytest.raises(ValueError, match="Argument `trace` must be 'exact' or a positive number"):
-            score.log_prob(RING.model(), points(), trace=trace)
+            score.log_prob(score.exact(RING), points(), trace=trace)
     with pytest.raises(ValueError, match="Argument `key` must be given with random probes"):
-        score.log_prob(RING.model(), points(), trace=2)
+        score.log_prob(score.exact(RING), points(), trace=2)
     with pytest.raises(ValueError, match=r"Argument `x` must have shape \(n, 2\)"):
-        score.log_prob(RING.model(), jnp.zeros(2))
+        score.log_prob(score.exact(RING), jnp.zeros(2))
 
 
 def test_bits():

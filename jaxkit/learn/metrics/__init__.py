@@ -13,6 +13,7 @@ from jaxkit.learn.metrics.frechet import fid_infinity as fid_infinity
 from jaxkit.learn.metrics.frechet import frechet as frechet
 from jaxkit.learn.metrics.kernel import kid as kid
 from jaxkit.learn.metrics.kernel import mmd as mmd
+from jaxkit.learn.metrics.modes import Modes as Modes
 from jaxkit.learn.metrics.modes import modes as modes
 from jaxkit.learn.metrics.modes import stacked_modes as stacked_modes
 from jaxkit.learn.metrics.neighbours import copying as copying

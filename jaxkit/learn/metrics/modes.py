@@ -49,7 +49,7 @@ def modes(
         >>> import jax
         >>> from jaxkit import models
         >>> from jaxkit.learn import metrics
-        >>> law = models.toy("ring8")
+        >>> law = models.plane_law("ring8")
         >>> found = metrics.modes(law.sample(jax.random.key(0), 2500), law.centers, law.width)
         >>> found.found, found.good > 0.98, found.kl < 0.01
         (8, True, True)

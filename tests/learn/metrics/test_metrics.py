@@ -154,7 +154,7 @@ def test_sliced_wasserstein():
 
 
 def test_modes_of_mixtures():
-    law = models.toy("grid25")
+    law = models.plane_law("grid25")
     x = np.asarray(law.sample(jax.random.key(0), 2500))
     whole = metrics.modes(x, law.centers, law.width)
     assert (whole.found, whole.total) == (25, 25)
