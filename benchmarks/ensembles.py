@@ -38,7 +38,7 @@ def problems(n, spread, seed=0):
 def ours(x0, p, **more):
     x0, p = jnp.asarray(x0), tuple(map(jnp.asarray, p))
     settings = {"rtol": TOL, "atol": TOL, **more}
-    return lambda: jk.ensemble(field, x0, p, END, **settings).final
+    return lambda: jk.ensemble(field, x0, (0.0, END), p, **settings).final
 
 
 def by_diffrax(x0, p, *, scalars, tol=TOL):
@@ -203,7 +203,9 @@ def motion(name, n, repeats, batch=16):
     p = [v * rng.uniform(0.8, 1.2, n) for v in parameters]
     velocity = lambda t, x, p: rate(x, p, jnp.sin)
     starts, numbers = tuple(map(jnp.asarray, x0)), tuple(map(jnp.asarray, p))
-    programs = {f"{name}: jaxkit taylor": lambda: jk.ensemble(velocity, starts, numbers, end, rtol=TOL, atol=TOL).final}
+    programs = {
+        f"{name}: jaxkit taylor": lambda: jk.ensemble(velocity, starts, (0.0, end), numbers, rtol=TOL, atol=TOL).final
+    }
     if diffrax := optional("diffrax"):
         settings = {"saveat": diffrax.SaveAt(t1=True), "throw": False, "max_steps": None}
         control = diffrax.PIDController(rtol=TOL, atol=TOL)
@@ -229,7 +231,7 @@ def motion(name, n, repeats, batch=16):
             return tuple(found)
 
         programs[f"{name}: heyoka, batch 16"] = go
-    exact = jk.ensemble(velocity, starts, numbers, end, rtol=1e-13, atol=1e-13).final
+    exact = jk.ensemble(velocity, starts, (0.0, end), numbers, rtol=1e-13, atol=1e-13).final
     times, rows = measure(programs, repeats=repeats), []
     for solver_name, program in programs.items():
         gap = max(float(np.max(np.abs(np.asarray(a) - np.asarray(b)))) for a, b in zip(program(), exact, strict=True))

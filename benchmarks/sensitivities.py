@@ -22,7 +22,7 @@ from jaxkit.report import figures
 
 
 def our_gradient(x0, p, tol=TOL):
-    total = lambda q: jnp.sum(jk.ensemble(field, x0, q, END, rtol=tol, atol=tol).final)
+    total = lambda q: jnp.sum(jk.ensemble(field, x0, (0.0, END), q, rtol=tol, atol=tol).final)
     # Not inside `jit`: called from outside, the engine compiles with vectors as wide as the processor's.
     run, p = jax.grad(total), tuple(map(jnp.asarray, p))
     return lambda: jnp.concatenate(run(p), -1)

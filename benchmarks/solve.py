@@ -22,7 +22,7 @@ def ours():
     """Programs of jaxkit: the solve, and its value with the gradient in all six parameters (forward mode)."""
     ts, x0 = jnp.array([0.0, END]), jnp.array(X0)
     p = comp.Params(jnp.array(R), jnp.array(N), jnp.array(A)).arrays()
-    end = lambda p, adjoint: comp.simulate(p, x0, ts, rtol=TOL, atol=TOL, adjoint=adjoint).final
+    end = lambda p, adjoint: comp.simulate(p, x0, ts, rtol=TOL, atol=TOL, method=jk.RungeKutta(adjoint=adjoint)).final
 
     def twice(p):
         value = jnp.sum(end(p, "forward"))

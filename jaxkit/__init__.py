@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it. One line makes a name public.
 _HOME = {
     "Branch": "jaxkit.dynamics.analysis.continuation",
-    "Ensemble": "jaxkit.dynamics.ode.ensemble",
+    "Ensemble": "jaxkit.dynamics.ode.engine.batch",
     "Equilibria": "jaxkit.dynamics.analysis.equilibria",
     "Fit": "jaxkit.learn.fit",
     "Kind": "jaxkit.dynamics.analysis.linearize",
@@ -21,12 +21,15 @@ _HOME = {
     "Play": "jaxkit.learn.play",
     "Root": "jaxkit.dynamics.roots.root",
     "Run": "jaxkit.core.run",
+    "RungeKutta": "jaxkit.dynamics.ode.methods",
+    "SDE": "jaxkit.dynamics.ode.methods",
     "Samples": "jaxkit.dynamics.mcmc.sample",
     "Sensitivity": "jaxkit.dynamics.ode.sensitivity",
     "Solution": "jaxkit.dynamics.ode.solve",
     "SolverError": "jaxkit.core.status",
     "Special": "jaxkit.dynamics.analysis.continuation",
     "Status": "jaxkit.core.status",
+    "Taylor": "jaxkit.dynamics.ode.methods",
     "Unrolled": "jaxkit.dynamics.recurrence.unroll",
     "cite": "jaxkit.core.citation",
     "classify": "jaxkit.dynamics.analysis.linearize",
@@ -91,8 +94,11 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.analysis.nullclines import nullclines as nullclines
     from jaxkit.dynamics.mcmc.sample import Samples as Samples
     from jaxkit.dynamics.mcmc.sample import sample as sample
-    from jaxkit.dynamics.ode.ensemble import Ensemble as Ensemble
+    from jaxkit.dynamics.ode.engine.batch import Ensemble as Ensemble
     from jaxkit.dynamics.ode.ensemble import ensemble as ensemble
+    from jaxkit.dynamics.ode.methods import SDE as SDE
+    from jaxkit.dynamics.ode.methods import RungeKutta as RungeKutta
+    from jaxkit.dynamics.ode.methods import Taylor as Taylor
     from jaxkit.dynamics.ode.sensitivity import Sensitivity as Sensitivity
     from jaxkit.dynamics.ode.sensitivity import sensitivity as sensitivity
     from jaxkit.dynamics.ode.solve import Solution as Solution

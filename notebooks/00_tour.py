@@ -29,7 +29,7 @@ p = comp.Params(r=(1.0, 0.8), N=(100.0, 80.0), a=(0.02, 0.014))  # two species; 
 end = lambda rate: jk.solve(lambda t, x, k: -k * x, 1.0, jnp.array([0.0, 2.0]), rate, rtol=1e-9, atol=1e-9).final
 print(f"solve    {end(0.5):.6f} (exp(-1) = 0.367879), derivative {jax.grad(end)(0.5):.6f} (-2 exp(-1) = -0.735759)")
 x0s = jax.random.uniform(jax.random.key(0), (10_000, 2), minval=1.0, maxval=100.0)
-last = jk.ensemble(comp.field, x0s, p.rates, 100.0, in_axes=(0, None)).checked().final
+last = jk.ensemble(comp.field, x0s, (0.0, 100.0), jax.tree.map(lambda v: v[None], p.rates)).checked().final
 print(f"ensemble species 1 wins {jnp.mean(last[:, 0] > last[:, 1]):.1%} of ten thousand starts")
 
 # %% [markdown]

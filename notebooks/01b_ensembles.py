@@ -35,8 +35,8 @@ def field(t, x, p):
 # %%
 axis = jnp.linspace(1.0, 120.0, SIDE)
 x1, x2 = (v.ravel() for v in jnp.meshgrid(axis, axis))
-params = (jnp.array([1.0, 1.2]), jnp.array([100.0, 80.0]), jnp.array([0.02, 0.02]))
-basin = jk.ensemble(field, jnp.stack([x1, x2], -1), params, 60.0, in_axes=(0, None)).checked()
+params = (jnp.array([[1.0, 1.2]]), jnp.array([[100.0, 80.0]]), jnp.array([[0.02, 0.02]]))  # one lane: shared by all
+basin = jk.ensemble(field, jnp.stack([x1, x2], -1), (0.0, 60.0), params).checked()
 share = (basin.final[:, 0] / jnp.sum(basin.final, -1)).reshape(SIDE, SIDE)
 
 with style() as plt:
@@ -54,5 +54,5 @@ rng = np.random.default_rng(0)
 lanes = 200
 draw = lambda middle: jnp.asarray(np.array(middle) * rng.uniform(0.9, 1.1, (lanes, 2)))
 unsure = (draw([1.0, 1.2]), draw([100.0, 80.0]), draw([0.008, 0.01]))
-found = jk.sensitivity(field, jnp.full((lanes, 2), 10.0), unsure, 50.0)
-print("d x1(50) / d capacity of species 1, mean over lanes:", round(float(found.params[1][:, 0, 0].mean()), 3))
+found = jk.sensitivity(field, jnp.full((lanes, 2), 10.0), (0.0, 50.0), unsure)
+print("d x1(50) / d capacity of species 1, mean over lanes:", round(float(found.args[1][:, 0, 0].mean()), 3))

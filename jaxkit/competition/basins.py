@@ -135,8 +135,8 @@ def _nearest(
     # The engine's tolerances are fixed numbers: populations in units of the larger capacity.
     unit = jnp.max(p.N)
     scaled = as_rates(dataclasses.replace(p, N=p.N / unit, a=p.a * unit))
-    settings = {"rtol": rtol, "atol": 1e-8, "max_steps": max_steps, "in_axes": (0, None)}
-    found = ensemble(scalar_field, tuple(starts.T / unit), scaled, horizon / jnp.min(p.r), **settings)
+    shared, ts = jax.tree.map(lambda v: v[None], scaled), jnp.stack([jnp.zeros_like(horizon), horizon / jnp.min(p.r)])
+    found = ensemble(scalar_field, tuple(starts.T / unit), ts, shared, rtol=rtol, atol=1e-8, max_steps=max_steps)
     final, eq = jnp.stack(found.final, axis=-1) * unit, equilibria(p)
     distance = jnp.linalg.norm((final[:, None, :] - eq.x[None]) / p.N[None, None, :], axis=-1)
     distance = jnp.where((eq.exists & eq.stable)[None, :], distance, jnp.inf)

@@ -14,6 +14,7 @@ from jaxkit.competition.model import Params, Rates, simulate
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
+from jaxkit.dynamics.ode.methods import RungeKutta
 from jaxkit.dynamics.roots.least_squares import LeastSquares
 from jaxkit.inverse.estimate import multistart
 from jaxkit.inverse.predict import predict
@@ -21,6 +22,7 @@ from jaxkit.inverse.problem import Unknowns as Coordinates
 from jaxkit.inverse.profile import Profile
 from jaxkit.inverse.profile import profile as profile_of
 
+FORWARD = RungeKutta("tsit5", adjoint="forward")  # few unknowns
 Unknowns = dict[str, Array]  # "A" (n, n), "r" (n,), "x0" (n,): flattened in this order
 
 
@@ -190,7 +192,7 @@ def band(found: CompetitionFit, ts: ArrayLike) -> tuple[Float[Array, "m n"], Flo
 
 @jax.jit
 def _band(found: CompetitionFit, ts: Array) -> tuple[Array, Array]:
-    path = lambda u: simulate(Rates(u["r"], u["A"]), u["x0"], ts, adjoint="forward").xs
+    path = lambda u: simulate(Rates(u["r"], u["A"]), u["x0"], ts, method=FORWARD).xs
     return predict(path, found.unknowns, found.covariance)
 
 
@@ -232,8 +234,7 @@ def _sampling(data: Data, multiple: int = 8) -> _Sampling:
 def _misfit(unknowns: Unknowns, sampling: _Sampling, rtol: float) -> Float[Array, " m"]:
     """Model less observation. A search may pass through anything, so nothing is checked here."""
     rates, x0 = Rates(unknowns["r"], unknowns["A"]), jnp.abs(unknowns["x0"])
-    options = {"rtol": rtol, "atol": 1e-3 * rtol, "adjoint": "forward", "max_steps": 1024}
-    xs = simulate(rates, x0, sampling.times, **options).xs
+    xs = simulate(rates, x0, sampling.times, method=FORWARD, rtol=rtol, atol=1e-3 * rtol, max_steps=1024).xs
     return sampling.weight * (xs[sampling.row, sampling.species] - sampling.volume)
 
 

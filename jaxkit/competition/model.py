@@ -1,6 +1,7 @@
 """The model: two species with logistic growth that harm each other, and its form for n species."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, Self
 
 import jax
@@ -11,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Float
 from jaxkit.core import checks
 from jaxkit.core.numerics import safe_sqrt
 from jaxkit.core.struct import struct
+from jaxkit.dynamics.ode.methods import SDE, Method, RungeKutta
 from jaxkit.dynamics.ode.solve import Solution, solve
 
 
@@ -99,7 +101,17 @@ def scalar_field(t: Array, x: tuple[Array, ...], rates: Rates) -> tuple[Array, .
     )
 
 
-def simulate(p: Params | Rates, x0: ArrayLike, ts: ArrayLike, **options: Any) -> Solution:
+def simulate(
+    p: Params | Rates,
+    x0: ArrayLike,
+    ts: ArrayLike,
+    *,
+    method: str | Method = "tsit5",
+    rtol: float = 1e-7,
+    atol: float = 1e-9,
+    max_steps: int = 4096,
+    event: Callable[..., Array] | None = None,
+) -> Solution:
     """Populations over time, from `x0` at `ts[0]`.
 
     Differentiable in `p`, `x0` and `ts`; vmaps.
@@ -108,7 +120,11 @@ def simulate(p: Params | Rates, x0: ArrayLike, ts: ArrayLike, **options: Any) ->
         p: Parameters of two species (`Params`) or of n (`Rates`).
         x0: Populations at `ts[0]`, shape `(n,)`, not negative.
         ts: Increasing times, shape `(m,)`.
-        **options: Passed to `jaxkit.solve` (`method`, `rtol`, `atol`, `max_steps`, `adjoint`, ...).
+        method: As for `jaxkit.solve`.
+        rtol: Relative tolerance of a step.
+        atol: Absolute tolerance of a step, in units of `x`.
+        max_steps: Most steps; beyond, the status is `max_steps`.
+        event: Stops the motion where `event(t, x, rates)` crosses zero; `x` is a tuple of numbers.
 
     Returns:
         A `Solution` with `xs` of shape `(m, n)`.
@@ -131,10 +147,10 @@ def simulate(p: Params | Rates, x0: ArrayLike, ts: ArrayLike, **options: Any) ->
     checks.shape("x0", x0, (rates.r.size,))
     checks.positive("x0", x0, strict=False)
     checks.increasing("ts", ts)
-    return _simulate(rates, x0, ts, **options)
+    return _simulate(rates, x0, ts, method=method, rtol=rtol, atol=atol, max_steps=max_steps, event=event)
 
 
-@functools.partial(jax.jit, static_argnames=("method", "rtol", "dt", "max_steps", "adjoint", "event"))
+@functools.partial(jax.jit, static_argnames=("method", "rtol", "max_steps", "event"))
 def _simulate(rates: Rates, x0: Array, ts: ArrayLike, **options: Any) -> Solution:
     sol = solve(scalar_field, tuple(x0[i] for i in range(x0.size)), ts, rates, **options)
     stacked = lambda xs: jnp.stack(xs, axis=-1)
@@ -171,6 +187,7 @@ def simulate_noisy(
     noise = lambda t, x, q: safe_sqrt(jnp.maximum(x, 0) * (q.r + q.A @ jnp.maximum(x, 0)) / individuals)
     # The step is fixed, so the number of steps is known wherever the times are (NumPy: no trace looks at them).
     steps = 4096 if checks.is_traced(ts) else int(np.ceil(np.ptp(np.asarray(ts)) / dt)) + np.size(ts) + 16
-    sol = solve(drift, x0, ts, rates, method="euler", dt=dt, noise=noise, key=key, max_steps=steps)
+    euler = RungeKutta("euler", dt=dt)
+    sol = solve(SDE(drift, noise, key), x0, ts, rates, method=euler, max_steps=steps)
     floor = lambda v: jnp.maximum(v, 0)
     return Solution(sol.ts, floor(sol.xs), sol.status, sol.steps, sol.rejected, sol.end, floor(sol.final))

@@ -171,8 +171,9 @@ def animate_flow(
     starts = jax.random.uniform(jax.random.key(0) if key is None else key, (populations, 2), p.N.dtype) * high[None]
     end = 12.0 / float(jnp.min(p.r)) if horizon is None else horizon
     ts = jnp.linspace(0.0, 1.0, frames, dtype=p.N.dtype) ** 2 * end  # slow motion at first, where all the speed is
-    settings = {"ts": ts, "in_axes": (0, None), "rtol": 1e-5, "atol": 1e-6}
-    xs = np.stack(jax.tree.leaves(ensemble(scalar_field, tuple(starts.T), as_rates(p), end, **settings).xs), axis=-1)
+    shared = jax.tree.map(lambda v: v[None], as_rates(p))
+    found = ensemble(scalar_field, tuple(starts.T), ts, shared, rtol=1e-5, atol=1e-6)
+    xs = np.stack(jax.tree.leaves(found.xs), axis=-1)
     eq = equilibria(p)
 
     def draw(axes: "Axes", i: int) -> None:

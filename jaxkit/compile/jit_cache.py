@@ -1,4 +1,4 @@
-"""Programs compiled with options of their own, kept, and used where they may be: outside a trace."""
+"""Programs compiled with options of their own, kept, and used where they may be: outside of larger programs."""
 
 import functools
 import types
@@ -6,16 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxkit.core import checks
 from jaxkit.core.environment import wide_vectors
+
+KEPT = 128  # programs, of about ten megabytes each
 
 
 def run(fn: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...], *, keep: bool = True) -> Any:
     """`fn(*static, *arrays)`, by a kept program with wide vectors where the processor and the compiler have them.
 
-    A second call with arrays of the same shapes costs a dispatch. In a trace, of the arrays or around the call, the
-    function is called as it is: options are for programs called from outside.
+    A second call with arrays of the same shapes costs a dispatch. Where the arrays are traced, or the call is part of a
+    larger program, the function is called as it is: options are for whole programs.
 
     Args:
         fn: The function.
@@ -23,18 +26,23 @@ def run(fn: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]
         arrays: Its other arguments.
         keep: Whether a program may be kept for the static arguments, see `holds_tracer`.
     """
-    if keep and not checks.is_traced(arrays):
-        try:
-            return _kept(fn, *static)(*arrays)
-        except ValueError as problem:
-            if "top-level" not in str(problem):
-                raise
+    if keep and not checks.is_traced(arrays) and not staged():
+        return _kept(fn, *static)(*arrays)
     return fn(*static, *arrays)
 
 
-@functools.lru_cache(maxsize=768)
+@functools.lru_cache(maxsize=KEPT)
 def _kept(fn: Callable[..., Any], *static: Any) -> Callable[..., Any]:
     return jax.jit(functools.partial(fn, *static), compiler_options=wide_vectors())
+
+
+def staged() -> bool:
+    """Whether what is computed here becomes part of a larger program (`jit`, `scan`, ...) instead of a value.
+
+    `grad` and `vmap` compute at once what does not depend on their arguments, so asking JAX whether it is tracing does
+    not tell: one operation does.
+    """
+    return checks.is_traced(jax.lax.neg(np.int32(0)))
 
 
 def holds_tracer(fn: Any) -> bool:

@@ -52,9 +52,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
-
-from jaxkit.core import checks
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 WIDTH = 64  # lanes of a chunk on a CPU: a few vectors for each number of the state
 
@@ -89,7 +87,9 @@ class Layout:
     def split(self, batch: PyTree) -> tuple[Array, ...]:
         """Rows of numbers, each `(n,)`, of a batch whose leaves have a leading axis."""
         return tuple(
-            row for leaf in self.treedef.flatten_up_to(batch) for row in leaf.reshape(leaf.shape[0], -1).swapaxes(0, 1)
+            row
+            for leaf, shape in zip(self.treedef.flatten_up_to(batch), self.shapes, strict=True)
+            for row in leaf.reshape(leaf.shape[0], math.prod(shape)).swapaxes(0, 1)
         )
 
     def join(self, rows: Sequence[Array]) -> PyTree:
@@ -100,16 +100,6 @@ class Layout:
             leaf = jnp.stack(own, axis=-1)
             leaves.append(leaf.reshape(*leaf.shape[:-1], *shape))
         return self.treedef.unflatten(leaves)
-
-
-def count(name: str, tree: PyTree, axis: int | None) -> int | None:
-    """Number of lanes in a batch; None where all leaves are shared (`axis=None`, or plain numbers)."""
-    checks.one_of("in_axes", axis, (0, None))
-    if axis is None:
-        return None
-    lengths = sorted({v.shape[0] for v in jax.tree.leaves(tree) if jnp.ndim(v)})
-    checks.require(len(lengths) < 2, name, "have one leading axis of lanes", f"its leaves have lengths {lengths}")
-    return lengths[0] if lengths else None
 
 
 def in_chunks(fn: Callable[[Any], Any], rows: Any, width: int) -> Any:
@@ -142,20 +132,45 @@ def glue(chunked: Array, lanes: int, axis: int = -1) -> Array:
     return jax.lax.slice_in_dim(merged, 0, lanes, axis=axis)
 
 
-def by_work(work: Float[Array, " n"], *, spread: float = 0.25) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
-    """The order that puts lanes of like work together, and the order that undoes it.
+def by_work(
+    work: Float[Array, " n"], rows: Any, order: Array | None = None, *, spread: float = 0.25
+) -> tuple[Any, Array]:
+    """Rows of lanes in an order that puts lanes of like work together, and the order that undoes it.
 
     Where the logarithm of the work has a standard deviation below `spread`, lanes stay where they are: sorting would
     cost more than the waiting.
+
+    Args:
+        work: About how many steps each lane needs.
+        rows: Pytree of arrays with a leading axis of lanes.
+        order: The order in which the lanes are already, to be undone as well.
+        spread: See above.
     """
     logs = jnp.log(jnp.clip(jnp.nan_to_num(work, posinf=1e30), 1e-6, 1e30))
     same = jnp.arange(len(work), dtype=jnp.int32)
+    undo = lambda order: jnp.zeros_like(order).at[order].set(same)
 
     def sort(logs: Array) -> tuple[Array, Array]:
-        order = jnp.argsort(logs).astype(jnp.int32)
-        return order, jnp.zeros_like(order).at[order].set(same)
+        by_logs = jnp.argsort(logs).astype(jnp.int32)
+        return by_logs, undo(by_logs)
 
-    return jax.lax.cond(jnp.std(logs) > spread, sort, lambda _: (same, same), logs)
+    sorting, back = jax.lax.cond(jnp.std(logs) > spread, sort, lambda _: (same, same), logs)
+    back = back if order is None else undo(order[sorting])
+    return jax.tree.map(lambda v: v[sorting], rows), back
+
+
+def by_likeness(
+    first: Float[Array, " n"], second: Float[Array, " n"], moves: Bool[Array, " n"], *, width: int = WIDTH
+) -> Int[Array, " n"]:
+    """An order of lanes in which neighbours are near in two numbers, so that they need about equally many steps.
+
+    Lanes that do not move come first; then classes of the first number, within a class by the second, so that each
+    chunk holds a small patch of the plane of both.
+    """
+    n = len(first)
+    classes = max(1, round((n / width) ** 0.5))
+    rank = jnp.argsort(jnp.argsort(first))
+    return jnp.lexsort((second, rank * classes // n, moves)).astype(jnp.int32)
 
 
 def over_devices(fn: Callable[..., Any], devices: Sequence[Any], rows: Any, shared: Any) -> Any:

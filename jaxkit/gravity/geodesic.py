@@ -4,6 +4,7 @@ The motion is Hamilton's, `H = g^ab p_a p_b / 2`, with derivatives by `jax.grad`
 hand, so none can be wrong; how well `H` was kept is returned for each ray.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -13,10 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from jaxkit.core.checks import floating, require
+from jaxkit.core.checks import floating, is_traced, require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.ode.ensemble import Ensemble, ensemble
+from jaxkit.dynamics.ode.engine.batch import Ensemble
+from jaxkit.dynamics.ode.ensemble import ensemble
+from jaxkit.dynamics.ode.methods import Method, of_ensemble
 from jaxkit.dynamics.ode.symplectic import HamiltonianMotion
 from jaxkit.dynamics.ode.symplectic import hamiltonian as symplectic
 from jaxkit.gravity.horizons import horizon
@@ -145,7 +148,7 @@ def trace(
     *,
     rtol: float = 1e-8,
     atol: float = 1e-10,
-    method: str = "dopri8",
+    method: str | Method = "dopri8",
     inner: ArrayLike | None = None,
     outer: ArrayLike | None = None,
     event: Callable[..., Array] | None = None,
@@ -162,11 +165,11 @@ def trace(
         params: Parameters instead of the metric's own.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step.
-        method: A method of `jaxkit.ensemble`: `"dopri8"`, `"tsit5"`, ...
+        method: A method of `jaxkit.ensemble`.
         inner: Stop below this radius; 1.001 horizon radii by default; 0 watches no radius.
         outer: Stop beyond this radius; nowhere by default.
         event: Stop where `event(x, params)` crosses zero.
-        ts: Affine parameters at which points are kept, shape `(m,)`, from 0 to `length`.
+        ts: Affine parameters at which points are kept, shape `(m,)`, from 0 to `length`, the same for all rays.
         max_steps: Most steps of a ray.
 
     Returns:
@@ -202,62 +205,68 @@ def trace(
     else:
         args["outer"] = floating("outer", outer)
     length = jnp.broadcast_to(floating("length", length), x0.shape[:1])
-    rows, lengths, order = _sorted(metric, x0, p0, length)
+    spans = jnp.stack([jnp.zeros_like(length), length], -1)
+    if ts is not None and not is_traced((ts, length)):
+        ends = np.asarray(ts)[[0, -1]]
+        require(
+            bool(np.all(np.asarray(spans) == ends)), "ts", "go from 0 to `length`", f"goes from {ends[0]} to {ends[1]}"
+        )
     found = ensemble(
         equations(metric),
-        rows,
-        args,
-        lengths,
-        ts=ts,
-        method=method,
+        (*x0.T, *p0.T),
+        spans if ts is None else ts,
+        jax.tree.map(lambda v: v[None] if jnp.ndim(v) else v, args),
+        method=_with_neighbours(metric, method),
         rtol=rtol,
         atol=atol,
         max_steps=max_steps,
-        in_axes=(0, None),
         event=tuple(stops.values()),
     )
     places = tuple(ENDS.index(name) for name in stops)
-    return _rays(metric, places, found, order, x0, p0, params)
+    return _rays(metric, places, ts is not None, found, x0, p0, params)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _sorted(metric: Metric, x: Array, p: Array, length: Array) -> tuple[tuple[Array, ...], Array, Array]:
-    order = alike(metric, x, p, length)
-    return (*x[order].T, *p[order].T), length[order], order
+def _with_neighbours(metric: Metric, method: str | Method) -> Method:
+    """The method, with rays of like angular momentum side by side: for Kerr this halves the steps taken in vain."""
+    chosen = of_ensemble(method)
+    return chosen if chosen.alike is not None else dataclasses.replace(chosen, alike=_moments(metric))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _rays(
-    metric: Metric, places: tuple[int, ...], found: Ensemble, order: Array, x0: Array, p0: Array, params: Params
+    metric: Metric,
+    places: tuple[int, ...],
+    saved: bool,  # noqa: FBT001
+    found: Ensemble,
+    x0: Array,
+    p0: Array,
+    params: Params,
 ) -> Rays:
-    """The ensemble in the order of the rays, and how well each kept `H`."""
-    back = jnp.argsort(order)
-    table = lambda rows: jnp.stack(rows[:4], -1)[back]
+    """The ensemble as rays, and how well each kept `H`."""
+    table = lambda rows: jnp.stack(rows[:4], -1)
     x, p = table(found.final[:4]), table(found.final[4:])
-    ended = jnp.asarray([0, *places], found.event.dtype)[found.event[back] + 1]
+    ended = jnp.asarray([0, *places], found.event.dtype)[found.event + 1]
     (now, scale), (before, _) = (_energies(metric)(*phase, params) for phase in ((x, p), (x0, p0)))
-    path = None if found.xs is None else table(found.xs)
-    drift = jnp.abs(now - before) / scale
-    return Rays(x, p, found.end[back], ended, drift, found.status[back], found.steps[back], path)
+    path = table(found.xs) if saved else None
+    return Rays(x, p, found.end, ended, jnp.abs(now - before) / scale, found.status, found.steps, path)
 
 
-def alike(metric: Metric, x: Float[Array, "n 4"], p: Float[Array, "n 4"], length: Array) -> Int[Array, " n"]:
-    """An order of rays in which neighbours come equally near and turn the same way, so that they need equal steps.
+@functools.cache
+def _moments(metric: Metric) -> Callable[[tuple[Array, ...], Any], tuple[Array, Array]]:
+    """Angular momenta of a ray, about the axis and in all, a unit of energy: what decides how near it comes."""
 
-    Rays are moved in chunks that wait for their slowest: for Kerr this halves the steps taken in vain. First by whether
-    they move at all, then by classes of angular momentum about the axis, within a class by the total.
-    """
-    if metric.coordinates == CARTESIAN:
-        moment = jnp.cross(x[:, 1:], p[:, 1:])
-        axial, total = moment[:, 2], jnp.linalg.norm(moment, axis=-1)
-    else:
-        axial = p[:, 3]
-        total = jnp.hypot(p[:, 2], axial / jnp.maximum(jnp.abs(jnp.sin(x[:, 2])), 1e-3))
-    energy = jnp.maximum(jnp.abs(p[:, 0]), 1e-30)
-    n = len(x)
-    classes = max(1, round((n / 64) ** 0.5))
-    rank = jnp.argsort(jnp.argsort(axial / energy))
-    return jnp.lexsort((total / energy, rank * classes // n, length != 0))
+    def alike(state: tuple[Array, ...], _: Any) -> tuple[Array, Array]:
+        x, p = state[:4], state[4:]
+        if metric.coordinates == CARTESIAN:
+            moment = jnp.cross(jnp.stack(x[1:]), jnp.stack(p[1:]))
+            axial, total = moment[2], jnp.linalg.norm(moment)
+        else:
+            axial = p[3]
+            total = jnp.hypot(p[2], axial / jnp.maximum(jnp.abs(jnp.sin(x[2])), 1e-3))
+        energy = jnp.maximum(jnp.abs(p[0]), 1e-30)
+        return axial / energy, total / energy
+
+    return alike
 
 
 def long_run(

@@ -11,6 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from jaxkit.dynamics.ode import schemes
+from jaxkit.dynamics.ode.methods import RungeKutta
 from jaxkit.dynamics.ode.solve import solve
 from jaxkit.dynamics.recurrence.unroll import unroll
 from jaxkit.recurrent import plots
@@ -162,7 +163,7 @@ def _diffrax_gap(name: str, start: Any, params: Any, end: float) -> float:
     cell, length = from_field(lotka_volterra, scheme=name, dt=0.125), round(8 * end)
     ys = jax.jit(lambda p: unroll(cell, p, start, length=length, mode="scan").ys)(params)
     ts = jnp.arange(length + 1.0) / 8
-    theirs = solve(lotka_volterra, start, ts, params, method=name, dt=0.125).checked()
+    theirs = solve(lotka_volterra, start, ts, params, method=RungeKutta(name, dt=0.125)).checked()
     return float(jnp.max(jnp.abs(ys / theirs.xs[1:] - 1)))
 
 

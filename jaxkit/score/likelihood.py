@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome, worst
 from jaxkit.core.struct import struct
+from jaxkit.dynamics.ode.methods import Method
 from jaxkit.dynamics.ode.solve import solve
 from jaxkit.score.model import Model
 from jaxkit.score.noise import VE, Noise
@@ -51,9 +52,8 @@ def log_prob(
     prior: Prior | None = None,
     rtol: float = 1e-5,
     atol: float | None = None,
-    method: str = "tsit5",
+    method: str | Method = "tsit5",
     max_steps: int = 4096,
-    adjoint: str = "checkpointed",
     error_bars: bool = True,
 ) -> LogProb:
     """Log density that a denoiser gives to data, by the change of variables along the probability-flow ODE.
@@ -75,7 +75,6 @@ def log_prob(
         atol: Absolute tolerance of a step; `rtol` by default.
         method: Solver, see `jaxkit.solve`.
         max_steps: Most steps.
-        adjoint: Which derivatives, see `jaxkit.solve`.
         error_bars: Solve once more at ten times the tolerances.
 
     Returns:
@@ -102,7 +101,7 @@ def log_prob(
     process = VE(least=1e-3) if noise is None else noise
 
     def at(tolerance: float) -> tuple[Array, ...]:
-        settings = {"method": method, "max_steps": max_steps, "adjoint": adjoint, "rtol": tolerance * rtol}
+        settings = {"method": method, "max_steps": max_steps, "rtol": tolerance * rtol}
         settings["atol"] = tolerance * (rtol if atol is None else atol)
         one = lambda x, v: _one_density(model, x, v, process, prior, settings, exact=exact)
         return jax.vmap(one, in_axes=(0, None if exact else 0))(x, probes)
@@ -140,14 +139,26 @@ def bits_per_dimension(log_prob: Float[Array, " n"], dimensions: int, *, bin_wid
     return -(log_prob / dimensions + jnp.log(bin_width)) / jnp.log(2.0)
 
 
-def encode(model: Model, x: Float[Array, "n ..."], *, noise: Noise | None = None, **settings: Any) -> "Coded":
+def encode(
+    model: Model,
+    x: Float[Array, "n ..."],
+    *,
+    noise: Noise | None = None,
+    rtol: float = 1e-5,
+    atol: float | None = None,
+    method: str | Method = "tsit5",
+    max_steps: int = 4096,
+) -> "Coded":
     """Carry data along the probability-flow ODE to standard normal codes; `decode` carries them back.
 
     Args:
         model: A denoiser.
         x: Data, shape `(n, *model.shape)`.
         noise: The process; `VE(least=1e-3)` by default.
-        **settings: `rtol`, `atol`, `method`, `max_steps`, `adjoint` of `jaxkit.solve`.
+        rtol: Relative tolerance of `jaxkit.solve`.
+        atol: Absolute tolerance; `rtol` by default.
+        method: Method of `jaxkit.solve`.
+        max_steps: Most steps; beyond, the status is `max_steps`.
 
     Returns:
         A `Coded`.
@@ -164,25 +175,35 @@ def encode(model: Model, x: Float[Array, "n ..."], *, noise: Noise | None = None
     x = checks.floating("x", x)
     checks.shape("x", x, ("n", *model.shape))
     process = VE(least=1e-3) if noise is None else noise
+    settings = _settings(rtol, atol, method, max_steps)
 
     def one(x: Array) -> tuple[Array, Array]:
         first = process.scale(jnp.asarray(process.low, x.dtype)) * x
-        return _carry(_velocity(process), first, process, model, _settings(settings))[:2]
+        return _carry(_velocity(process), first, process, model, settings)[:2]
 
     final, status = jax.vmap(one)(x)
     return Coded(jax.vmap(lambda end: _standardise(model, end, process))(final), status)
 
 
-def decode(model: Model, codes: Float[Array, "n ..."], *, noise: Noise | None = None, **settings: Any) -> "Coded":
+def decode(
+    model: Model,
+    codes: Float[Array, "n ..."],
+    *,
+    noise: Noise | None = None,
+    rtol: float = 1e-5,
+    atol: float | None = None,
+    method: str | Method = "tsit5",
+    max_steps: int = 4096,
+) -> "Coded":
     """Carry standard normal codes along the probability-flow ODE back to data; arguments as for `encode`."""
     codes = checks.floating("codes", codes)
     checks.shape("codes", codes, ("n", *model.shape))
     process = VE(least=1e-3) if noise is None else noise
-    top = jnp.asarray(process.high, codes.dtype)
+    top, settings = jnp.asarray(process.high, codes.dtype), _settings(rtol, atol, method, max_steps)
 
     def one(code: Array) -> tuple[Array, Array]:
         first = process.scale(top) * (model.mean + _sd(model, process.sigma(top)) * code)
-        return _carry(_velocity(process), first, process, model, _settings(settings), back=True)[:2]
+        return _carry(_velocity(process), first, process, model, settings, back=True)[:2]
 
     final, status = jax.vmap(one)(codes)
     return Coded(final / process.scale(jnp.asarray(process.low, codes.dtype)), status)
@@ -203,9 +224,8 @@ class Coded(Outcome):
     status: Int[Array, " n"]
 
 
-def _settings(given: dict[str, Any]) -> dict[str, Any]:
-    merged = {"rtol": 1e-5, "method": "tsit5", "max_steps": 4096} | given
-    return {"atol": merged["rtol"]} | merged
+def _settings(rtol: float, atol: float | None, method: str | Method, max_steps: int) -> dict[str, Any]:
+    return {"rtol": rtol, "atol": rtol if atol is None else atol, "method": method, "max_steps": max_steps}
 
 
 def _probes(model: Model, x: Array, trace: str | int, key: Array | None) -> Array:

@@ -17,6 +17,7 @@ from jaxkit.core import checks
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.mcmc import sample as chain
+from jaxkit.dynamics.ode.methods import SDE, RungeKutta
 from jaxkit.dynamics.ode.solve import solve
 from jaxkit.score.model import Model
 from jaxkit.score.noise import geometric, karras
@@ -218,7 +219,8 @@ def reverse_sde(model: Model, x: Array, sigmas: Array, key: Array) -> Drawn:
 
     wander = lambda u, x, model: jnp.broadcast_to(jnp.sqrt(2 * ratio) * level(u), x.shape)
     ends = jnp.linspace(0.0, 1.0, 2, dtype=x.dtype)
-    found = solve(drift, x, ends, model, method="euler", dt=1 / count, noise=wander, key=key, max_steps=2 * count)
+    euler = RungeKutta("euler", dt=1 / count)
+    found = solve(SDE(drift, wander, key), x, ends, model, method=euler, max_steps=2 * count)
     return model.denoise(found.final, sigmas[-1]), jnp.asarray(count + 1)
 
 

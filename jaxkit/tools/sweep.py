@@ -77,8 +77,9 @@ def run_shard(config: Mapping[str, Any], shard: tuple[int, int], folder: str | P
     generator = np.random.default_rng(int(config.get("seed", 0)))
     x0s, params = (_draw(config[key], lanes, generator) for key in ("x0", "params"))
     part = lambda tree: jax.tree.map(lambda v: jnp.asarray(v[low:high]), tree)
-    settings = {k: config[k] for k in ("t0", "method", "rtol", "atol", "max_steps") if k in config}
-    found = ensemble(_field(config["field"]), part(x0s), part(params), config["t1"], **settings)
+    settings = {key: config[key] for key in ("method", "rtol", "atol", "max_steps") if key in config}
+    ts = (float(config.get("t0", 0.0)), float(config["t1"]))
+    found = ensemble(_field(config["field"]), part(x0s), ts, part(params), **settings)
     arrays = {f"final{k}": np.asarray(v) for k, v in enumerate(jax.tree.leaves(found.final))}
     counts = {name: np.asarray(getattr(found, name)) for name in ("status", "steps", "end")}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -90,7 +90,7 @@ class TestTheory:
 
 @functools.partial(jax.jit, static_argnums=3)
 def run(p, x0, ts, adjoint="checkpointed"):
-    return comp.simulate(p, x0, ts, adjoint=adjoint, rtol=1e-9, atol=1e-8, max_steps=256)
+    return comp.simulate(p, x0, ts, method=jk.RungeKutta(adjoint=adjoint), rtol=1e-9, atol=1e-8, max_steps=256)
 
 
 class TestMotion:

@@ -33,7 +33,8 @@ w = np.random.default_rng(0).uniform(0.3, 3.0, n)
 field = lambda t, x, w: (x[1], -(w**2) * x[0] + 0.1 * jnp.sin(t))
 devices = jax.devices()
 assert len({d.process_index for d in devices}) == size, devices
-found = jk.ensemble(field, (np.ones(n), np.zeros(n)), w, 7.0, rtol=1e-10, atol=1e-10, devices=devices)
+run = jk.Run(devices=devices)
+found = jk.ensemble(field, (np.ones(n), np.zeros(n)), (0.0, 7.0), w, rtol=1e-10, atol=1e-10, run=run)
 if size > 1:
     own = {s.device.process_index for s in found.final[0].addressable_shards}
     assert own == {rank}, own

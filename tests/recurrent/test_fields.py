@@ -18,7 +18,7 @@ def test_cell_solves_the_equation():
     cell = recurrent.from_field(field, scheme=diffrax.Tsit5(), dt=0.125, t0=1.0)
     run = jk.unroll(cell, 0.7, jnp.array([1.0, -2.0]), length=16).checked()
     ts = jnp.concatenate([jnp.array([1.0]), cell.times(16)])
-    theirs = jk.solve(field, jnp.array([1.0, -2.0]), ts, 0.7, method="tsit5", dt=0.125).checked()
+    theirs = jk.solve(field, jnp.array([1.0, -2.0]), ts, 0.7, method=jk.RungeKutta("tsit5", dt=0.125)).checked()
     np.testing.assert_allclose(run.ys, theirs.xs[1:], rtol=1e-13)
 
 

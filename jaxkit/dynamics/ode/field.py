@@ -1,5 +1,6 @@
 """Vector fields: `field(t, x, args)` gives the velocity of the state `x` (any pytree) at time `t`."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,15 +13,25 @@ from jaxkit.core import checks
 Field = Callable[[Array, Any, Any], Any]
 
 
-def as_state(name: str, x0: PyTree) -> PyTree:
-    """`x0` with floating leaves of one dtype, checked finite."""
+def as_state(name: str, x0: PyTree, *, finite: bool = True) -> PyTree:
+    """`x0` with floating leaves of one dtype, checked finite unless a status will tell."""
     x0 = jax.tree.map(lambda v: checks.floating(name, v), x0)
     leaves = jax.tree.leaves(x0)
     checks.require(bool(leaves), name, "hold at least one number", "is empty")
     dtype = jnp.result_type(*leaves)
-    for leaf in leaves:
-        checks.finite(name, leaf)
+    if finite:
+        for leaf in leaves:
+            checks.finite(name, leaf)
     return jax.tree.map(lambda v: v.astype(dtype), x0)
+
+
+def check_tolerance(rtol: float, dtype: Any) -> None:
+    """Warn where a relative tolerance is below what the state's type can resolve."""
+    if rtol < 50 * float(jnp.finfo(dtype).eps):
+        warnings.warn(
+            f"`rtol` = {rtol:g} is below what {dtype} can resolve: raise it, or call `jaxkit.set_precision('double')`.",
+            stacklevel=3,
+        )
 
 
 def check_field(field: Field, t: Array | jax.ShapeDtypeStruct, x: PyTree, args: PyTree) -> None:

@@ -41,6 +41,16 @@ class Tableau:
     c: np.ndarray
     error: np.ndarray | None = None
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tableau) and self._numbers() == other._numbers()
+
+    def __hash__(self) -> int:
+        return hash(self._numbers())
+
+    def _numbers(self) -> tuple:
+        arrays = (self.a, self.b, self.c, self.error)
+        return (self.name, self.order, *(None if v is None else np.asarray(v).tobytes() for v in arrays))
+
     @property
     def explicit(self) -> bool:
         """Whether each stage needs only the stages before it."""

@@ -1,8 +1,7 @@
 """Continuous motion: the `solve` verb, diffrax behind a status instead of exceptions."""
 
-import warnings
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 import diffrax
@@ -13,36 +12,16 @@ import lineax
 import optimistix
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
+from jaxkit.compile.jit_cache import run
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.ode.field import Field, as_state, check_field
+from jaxkit.dynamics.ode.engine.batch import Settings, keepable, prepare, with_ends
+from jaxkit.dynamics.ode.engine.variational import solve_lanes
+from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_tolerance
+from jaxkit.dynamics.ode.methods import ADJOINTS, SDE, Method, Taylor, of_solve
 
 X = TypeVar("X")
-
-METHODS: Mapping[str, Callable[[], diffrax.AbstractSolver]] = MappingProxyType(
-    {
-        "euler": diffrax.Euler,
-        "midpoint": diffrax.Midpoint,
-        "heun": diffrax.Heun,
-        "ralston": diffrax.Ralston,
-        "bosh3": diffrax.Bosh3,
-        "tsit5": diffrax.Tsit5,
-        "dopri5": diffrax.Dopri5,
-        "dopri8": diffrax.Dopri8,
-        "implicit_euler": diffrax.ImplicitEuler,
-        "kvaerno3": diffrax.Kvaerno3,
-        "kvaerno5": diffrax.Kvaerno5,
-    }
-)
-# Which derivatives a solve offers. `BacksolveAdjoint` is left out: it is 3% wrong, silently, on the competition model.
-ADJOINTS: Mapping[str, Callable[[], diffrax.AbstractAdjoint]] = MappingProxyType(
-    {
-        "direct": diffrax.DirectAdjoint,
-        "checkpointed": diffrax.RecursiveCheckpointAdjoint,
-        "forward": diffrax.ForwardMode,
-    }
-)
 
 
 @struct
@@ -72,20 +51,16 @@ class Solution(Outcome, Generic[X]):
 
 
 def solve(
-    field: Field,
+    field: Field | SDE,
     x0: X,
     ts: ArrayLike,
     args: PyTree = None,
     *,
-    method: str | diffrax.AbstractSolver = "tsit5",
+    method: str | Method | diffrax.AbstractSolver = "tsit5",
     rtol: float = 1e-7,
     atol: ArrayLike = 1e-9,
-    dt: float | None = None,
     max_steps: int = 4096,
-    adjoint: str = "checkpointed",
     event: Callable[[Array, X, Any], Array] | None = None,
-    noise: Field | None = None,
-    key: Array | None = None,
 ) -> Solution[X]:
     """Integrate `dx/dt = field(t, x, args)` from `x(ts[0]) = x0` and return the states at `ts`.
 
@@ -93,21 +68,17 @@ def solve(
     and `args`.
 
     Args:
-        field: Velocity of the state: `field(t, x, args)`, of `x`'s structure and shapes.
+        field: Velocity of the state: `field(t, x, args)`, of `x`'s structure and shapes; or an `SDE`, which needs a
+            method with a fixed step, `RungeKutta("euler", dt=...)`.
         x0: State at `ts[0]`: any pytree of real arrays.
         ts: Increasing times, shape `(n,)`, `n >= 2`.
         args: Parameters; any pytree; differentiable.
-        method: `"taylor"` (smooth fields, forward and reverse derivatives), one of `METHODS`, or any diffrax solver.
+        method: `"taylor"` (smooth fields, forward and reverse derivatives), the name of a Runge-Kutta scheme (see
+            `RungeKutta`), any diffrax solver, or `Taylor(...)` or `RungeKutta(...)` with settings of their own.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step, in units of the state.
-        dt: Fixed step in units of `ts`; None adapts the step to the tolerances.
         max_steps: Most steps; beyond, the status is `max_steps`.
-        adjoint: `"checkpointed"` (reverse mode, least memory), `"forward"` (forward mode, few parameters), or
-            `"direct"` (both modes, to any order).
         event: Stops the motion where `event(t, x, args)` crosses zero.
-        noise: Diagonal diffusion `g(t, x, args)` of `dx = f dt + g dW` (Itô with `method="euler"`), of the state's
-            structure; needs `key` and `dt`.
-        key: Random key of the Brownian path.
 
     Returns:
         A `Solution`. It does not raise inside `jit`: call `.checked()` on the host, or look at `.status`.
@@ -131,34 +102,31 @@ def solve(
     x0, times = as_state("x0", x0), checks.floating("ts", ts)
     checks.require(times.ndim == 1 and times.size >= 2, "ts", "have shape (n,), n >= 2", f"has shape {times.shape}")
     checks.increasing("ts", times)
-    checks.one_of("adjoint", adjoint, ADJOINTS)
-    checks.require((noise is None) == (key is None), "key", "come with `noise`", "one of them is missing")
-    checks.require(noise is None or dt is not None, "dt", "be given with `noise`", "is None")
-    check_field(field, times[0], x0, args)
-    dtype = jnp.result_type(*jax.tree.leaves(x0))
-    if dt is None and rtol < 50 * float(jnp.finfo(dtype).eps):
-        warnings.warn(
-            f"`rtol` = {rtol:g} is below what {dtype} can resolve: raise it, or call `jaxkit.set_precision('double')`.",
-            stacklevel=2,
-        )
-    if method == "taylor":
-        for name, value in (("dt", dt), ("noise", noise)):
-            checks.require(value is None, name, "be None with method='taylor'", "is given")
-        return _taylor(field, x0, times, args, rtol=rtol, atol=atol, max_steps=max_steps, event=event)
-    solver = _solver(method)
+    drift = field.drift if isinstance(field, SDE) else field
+    check_field(drift, times[0], x0, args)
+    chosen = of_solve(method)
+    if isinstance(chosen, Taylor):
+        checks.require(drift is field, "method", "have a fixed step for an SDE", "is Taylor's")
+        settings = Settings.of(replace(chosen, width=1), rtol=rtol, atol=atol, max_steps=max_steps, event=event)
+        return run(_by_taylor, (field, settings), (x0, times, args), keep=keepable(drift, settings))
+    settings, solver = chosen
+    fixed = settings.dt is not None
+    checks.require(fixed or drift is field, "method", "have a fixed step `dt` for an SDE", "has none")
+    if not fixed:
+        check_tolerance(rtol, jnp.result_type(*jax.tree.leaves(x0)))
     implicit = isinstance(solver, diffrax.AbstractImplicitSolver)
-    control = diffrax.ConstantStepSize() if dt is not None else diffrax.PIDController(rtol, atol)  # pyright: ignore[reportArgumentType]
+    adjoint = ADJOINTS["forward" if implicit and settings.adjoint == "forward" else settings.adjoint]()
     found = diffrax.diffeqsolve(
-        _terms(field, noise, key, times, x0, dt),
+        _terms(field, times, x0, settings.dt),
         solver,
         t0=times[0],
         t1=times[-1],
-        dt0=dt,
+        dt0=settings.dt,
         y0=x0,
         args=args,
         saveat=diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=times), diffrax.SubSaveAt(t1=True)]),
-        stepsize_controller=control,
-        adjoint=ADJOINTS["forward" if implicit and adjoint == "forward" else adjoint](),
+        stepsize_controller=diffrax.ConstantStepSize() if fixed else diffrax.PIDController(rtol, atol),  # pyright: ignore[reportArgumentType]
+        adjoint=adjoint,
         event=None if event is None else _event(event, rtol, atol),
         max_steps=max_steps,
         throw=False,
@@ -166,38 +134,28 @@ def solve(
     assert found.ts is not None  # noqa: S101 (`saveat` asks for both; this tells the type checker)
     assert found.ys is not None  # noqa: S101
     saved, end, final = found.ys[0], found.ts[1][-1], jax.tree.map(lambda v: v[-1], found.ys[1])
-    status = _status(found.result, final)
-    stats = found.stats
+    status, stats = _status(found.result, final, times), found.stats
     return Solution(times, saved, status, stats["num_accepted_steps"], stats["num_rejected_steps"], end, final)
 
 
-def _taylor(field: Field, x0: Any, ts: Array, args: Any, **settings: Any) -> Solution:
+def _by_taylor(field: Field, settings: Settings, x0: Any, ts: Array, args: Any) -> Solution:
     """One trajectory by Taylor's method: an ensemble of one lane."""
-    from jaxkit.dynamics.ode.ensemble import ensemble
-
-    settings["event"] = settings["event"] or ()
-    one = jax.tree.map(lambda v: v[None], x0)
-    found = ensemble(field, one, args, ts[-1], t0=ts[0], ts=ts, in_axes=(0, None), width=1, **settings)
-    first = lambda tree: jax.tree.map(lambda v: v[0], tree)
-    xs, final, end = first(found.xs), first(found.final), found.end[0]
+    lane = lambda tree: jax.tree.map(lambda v: jnp.asarray(v)[None], tree)
+    plan, given = prepare(field, settings, lane(x0), ts, lane(args))
+    found = with_ends(solve_lanes(plan, given), given, ts)
+    xs, final, end = jax.tree.map(lambda v: v[0], (found.xs, found.final, found.end))
     return Solution(ts, xs, found.status[0], found.steps[0], found.rejected[0], end, final)
 
 
-def _solver(method: str | diffrax.AbstractSolver) -> diffrax.AbstractSolver:
-    if isinstance(method, diffrax.AbstractSolver):
-        return method
-    checks.one_of("method", method, METHODS)
-    return METHODS[method]()
-
-
-def _terms(field: Any, noise: Field | None, key: Array | None, ts: Array, x0: Any, dt: float | None) -> Any:
-    """The drift alone, or drift and diagonal diffusion along one Brownian path."""
-    if noise is None or key is None:
+def _terms(field: Any, ts: Array, x0: Any, dt: float | None) -> Any:
+    """The velocity alone, or drift and diagonal diffusion along one Brownian path."""
+    if not isinstance(field, SDE):
         return diffrax.ODETerm(field)
     shape = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), x0)
-    path = diffrax.VirtualBrownianTree(ts[0], ts[-1], tol=(dt or 1.0) / 2, shape=shape, key=key)
-    diagonal = lambda t, x, args: lineax.DiagonalLinearOperator(noise(t, x, args))
-    return diffrax.MultiTerm(diffrax.ODETerm(field), diffrax.ControlTerm(diagonal, path))
+    path = diffrax.VirtualBrownianTree(ts[0], ts[-1], tol=(dt or 1.0) / 2, shape=shape, key=field.key)
+    diagonal = lambda t, x, args: lineax.DiagonalLinearOperator(field.diffusion(t, x, args))
+    drift: Any = field.drift
+    return diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(diagonal, path))
 
 
 class _Bisection(optimistix.Bisection):
@@ -219,12 +177,12 @@ def _event(event: Callable[[Array, Any, Any], Array], rtol: float, atol: Any) ->
     return diffrax.Event(lambda t, y, args, **_: event(t, y, args), finder)
 
 
-def _status(result: Any, final: Any) -> Int[Array, ""]:
+def _status(result: Any, final: Any, ts: Array) -> Int[Array, ""]:
     """Our code for diffrax's result."""
     codes = diffrax.RESULTS
     fine = (result == codes.successful) | (result == codes.event_occurred)
     slow = (result == codes.max_steps_reached) | (result == codes.nonlinear_max_steps_reached)
     small = result == codes.dt_min_reached
-    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(v)) for v in jax.tree.leaves(final)]))
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(v)) for v in (ts, *jax.tree.leaves(final))]))
     code = jnp.where(slow, int(Status.max_steps), jnp.where(small, int(Status.step_too_small), int(Status.singular)))
     return jnp.where(fine, jnp.where(finite, int(Status.ok), int(Status.not_finite)), code)

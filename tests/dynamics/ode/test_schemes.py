@@ -68,7 +68,9 @@ SLOW = {name: pytest.mark.slow for name in ("midpoint", "ralston", "bosh3", "dop
 def test_explicit_equals_diffrax(name):
     ours = jax.jit(lambda a: trajectory(schemes.get(name), 40, 0.125, a))(ARGS)
     ts = jnp.arange(41.0) / 8
-    theirs = jk.solve(forced, jnp.array([1.0, 0.5]), ts, ARGS, method=PEERS[name], dt=0.125).checked().xs[1:]
+    theirs = (
+        jk.solve(forced, jnp.array([1.0, 0.5]), ts, ARGS, method=jk.RungeKutta(PEERS[name], dt=0.125)).checked().xs[1:]
+    )
     assert float(jnp.max(jnp.abs(ours - theirs)) / jnp.max(jnp.abs(theirs))) <= (0 if name == "euler" else 1e-14)
 
 
@@ -79,7 +81,9 @@ def test_explicit_equals_diffrax(name):
 def test_implicit_equals_diffrax(name, solver):
     ours = jax.jit(lambda a: trajectory(schemes.get(name), 16, 0.125, a))(ARGS)
     exact = solver(root_finder=optimistix.Newton(1e-13, 1e-14))
-    theirs = jk.solve(forced, jnp.array([1.0, 0.5]), jnp.arange(17.0) / 8, ARGS, method=exact, dt=0.125).checked()
+    theirs = jk.solve(
+        forced, jnp.array([1.0, 0.5]), jnp.arange(17.0) / 8, ARGS, method=jk.RungeKutta(exact, dt=0.125)
+    ).checked()
     np.testing.assert_allclose(ours, theirs.xs[1:], rtol=1e-12)
 
 

@@ -9,10 +9,11 @@ import pytest
 from jax.test_util import check_grads
 
 import jaxkit as jk
-from jaxkit.dynamics.ode.solve import METHODS
+from jaxkit.dynamics.ode.methods import SOLVERS
 
 oscillator = lambda t, x, w: (x[1], -(w**2) * x[0])
 TS = jnp.array([0.0, 0.4, 1.7, 3.0])
+NOISY = jk.SDE(oscillator, oscillator, jax.random.key(0))
 
 
 def exact(ts, w):
@@ -31,7 +32,7 @@ def test_oscillator_against_its_closed_form(method):
 @pytest.mark.parametrize(("method", "order"), [("euler", 1), ("heun", 2), ("midpoint", 2), ("bosh3", 3)])
 def test_fixed_steps_show_the_order(method, order):
     run = jax.jit(
-        lambda dt: jk.solve(lambda t, x, _: -x * jnp.cos(t), 1.0, TS[::3], method=method, dt=dt, max_steps=4096).final,
+        lambda dt: jk.solve(lambda t, x, _: -x * jnp.cos(t), 1.0, TS[::3], method=jk.RungeKutta(method, dt=dt)).final,
         static_argnums=0,
     )
     steps = np.array([0.02, 0.01, 0.005])
@@ -54,8 +55,7 @@ def final(x0, w, end, adjoint):
         (x0, jnp.zeros_like(x0)),
         ts,
         w,
-        adjoint=adjoint,
-        method="dopri8",
+        method=jk.RungeKutta("dopri8", adjoint=adjoint),
         rtol=1e-12,
         atol=1e-13,
         max_steps=256,
@@ -105,10 +105,14 @@ def test_too_few_steps_is_a_status():
 
 
 def test_noise_has_the_law_of_an_ornstein_uhlenbeck_process():
-    run = lambda key: jk.solve(
-        lambda t, x, _: -x, 2.0, jnp.array([0.0, 1.0]), method="euler", dt=0.01,
-        noise=lambda t, x, _: 0.5 * jnp.ones_like(x), key=key,
-    ).final  # fmt: skip
+    run = lambda key: (
+        jk.solve(
+            jk.SDE(lambda t, x, _: -x, lambda t, x, _: 0.5 * jnp.ones_like(x), key),
+            2.0,
+            jnp.array([0.0, 1.0]),
+            method=jk.RungeKutta("euler", dt=0.01),
+        ).final
+    )
     ends = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(1), 2000))
     assert abs(float(ends.mean()) - 2 * np.exp(-1)) < 0.03
     assert abs(float(ends.var()) - 0.125 * (1 - np.exp(-2))) < 0.012
@@ -121,9 +125,13 @@ def test_noise_has_the_law_of_an_ornstein_uhlenbeck_process():
         ({"ts": jnp.array([0.0])}, r"`ts` must have shape \(n,\), n >= 2, but has shape \(1,\)"),
         ({"x0": (1.0, jnp.nan)}, "`x0` must be finite"),
         ({"x0": (1.0,)}, "return the structure of the state|index"),
-        ({"method": "rk99"}, "`method` must be one of 'euler'"),
-        ({"adjoint": "backsolve"}, "`adjoint` must be one of 'direct'"),
-        ({"noise": oscillator}, "`key` must come with `noise`"),
+        ({"method": "rk99"}, "`method` must be one of 'taylor', 'euler'"),
+        ({"method": jk.RungeKutta("rk99")}, "`scheme` must be one of 'euler'"),
+        ({"field": jk.SDE(oscillator, oscillator, None)}, "`method` must have a fixed step `dt` for an SDE"),
+        (
+            {"field": jk.SDE(oscillator, oscillator, None), "method": "taylor"},
+            "`method` must have a fixed step for an SDE",
+        ),
         ({"field": 3}, "`field` must be a function"),
         ({"field": lambda t, x, w: x[0]}, "`field` must return the structure of the state"),
         ({"field": lambda t, x, w: (x[0][None], x[1])}, "`field` must return the shapes of the state"),
@@ -135,13 +143,18 @@ def test_bad_input_is_one_sentence(change, sentence):
         jk.solve(arguments.pop("field"), arguments.pop("x0"), arguments.pop("ts"), arguments.pop("args"), **arguments)
 
 
+def test_an_unknown_adjoint_is_one_sentence():
+    with pytest.raises(ValueError, match="`adjoint` must be one of 'direct'"):
+        jk.RungeKutta(adjoint="backsolve")
+
+
 def test_a_tolerance_below_the_dtype_is_said():
     with pytest.warns(UserWarning, match="below what float32 can resolve"):
         jk.solve(lambda t, x, _: -x, jnp.float32(1.0), jnp.array([0.0, 1.0], jnp.float32), rtol=1e-8)
 
 
 def test_every_named_method_runs():
-    assert len(METHODS) >= 10
+    assert len(SOLVERS) >= 10
     for name in ("implicit_euler", "kvaerno3"):
         sol = jk.solve(lambda t, x, _: -50 * x, 1.0, jnp.array([0.0, 0.2]), method=name, rtol=1e-4, atol=1e-6).checked()
         assert abs(float(sol.final) - np.exp(-10)) < 1e-3

@@ -15,18 +15,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxkit.compile.rows import Constants, Lanes, Row, State
-from jaxkit.dynamics.ode.engine.integrate import Arrived, Method, advance, begin, outcome, under_way
+from jaxkit.dynamics.ode.engine.integrate import Arrived, Stepper, advance, begin, outcome, under_way
 
 MANY = 20  # directions from which on going back costs less
 
 
-def march_back(
-    method: Method, lanes: Lanes, constants: Constants, *, max_steps: int, ts: None = None, events: int = 0
+def integrate_back(
+    stepper: Stepper, lanes: Lanes, constants: Constants, *, max_steps: int, ts: None = None, events: int = 0
 ) -> tuple[Arrived, Float[Array, "k p w"]]:
     """Move a row of lanes from `t0` to `t1`, and pull the last state's numbers back.
 
     Args:
-        method: How a lane steps; its directions tell which parameters are asked for, not how many directions.
+        stepper: How a lane steps; its directions tell which parameters are asked for, not how many directions.
         lanes: The row.
         constants: Values that all lanes share.
         max_steps: Most steps of a lane, rejected ones included; so many states are kept.
@@ -36,16 +36,16 @@ def march_back(
     Returns:
         Where the lanes ended, and their Jacobians: by the start, then by the parameters' entries.
     """
-    row, k = Row(method.field, method.roots, lanes, constants), len(lanes.x)
-    moved = [i for i, direction in enumerate(method.directions) if direction is not None]
-    numbers, path, count = _there(method, row, lanes, max_steps)
+    row, k = Row(stepper.field, stepper.roots, lanes, constants), len(lanes.x)
+    moved = [i for i, direction in enumerate(stepper.directions) if direction is not None]
+    numbers, path, count = _there(stepper, row, lanes, max_steps)
     leaves = [lanes.args[i] for i in moved]
 
     def of_leaves(leaves: list[Array]) -> Constants:
         args = list(lanes.args)
         for i, leaf in zip(moved, leaves, strict=True):
             args[i] = leaf
-        own = Row(method.field, method.roots, lanes._replace(args=tuple(args)), constants).own
+        own = Row(stepper.field, stepper.roots, lanes._replace(args=tuple(args)), constants).own
         return {number: v for number, v in own.items() if jnp.issubdtype(v.dtype, jnp.floating)}
 
     own, to_leaves = jax.vjp(of_leaves, leaves)
@@ -54,7 +54,7 @@ def march_back(
 
     def back(i: Array, carry: tuple[State, Constants]) -> tuple[State, Constants]:
         here, there = path[count - 1 - i], path[count - i]
-        step = lambda own, x: method.within(here[k], x, there[k] - here[k], row.varied(own))
+        step = lambda own, x: stepper.within(here[k], x, there[k] - here[k], row.varied(own))
         _, pull = jax.vjp(step, own, tuple(here[:k]))
         by_own, by_x = jax.vmap(pull)(carry[0])
         return by_x, jax.tree.map(jnp.add, carry[1], by_own)
@@ -62,18 +62,18 @@ def march_back(
     by_x, by_own = jax.lax.fori_loop(0, count, back, (tuple(covectors), nothing))
     (by_leaves,) = jax.vmap(to_leaves)(by_own)
     columns = [jnp.stack(by_x, axis=1), *(jnp.moveaxis(v.reshape(k, row.size, -1), 1, -1) for v in by_leaves)]
-    status, steps = outcome(method, row, lanes, numbers, under_way(lanes, numbers))
+    status, steps = outcome(stepper, row, lanes, numbers, under_way(lanes, numbers))
     event = jnp.full(row.size, -1, jnp.int32)
     arrived = Arrived(numbers[:k], numbers[k], (), status, steps, numbers[k + 2].astype(jnp.int32), event)
     return arrived, jnp.concatenate(columns, axis=1)
 
 
 def _there(
-    method: Method, row: Row, lanes: Lanes, max_steps: int
+    stepper: Stepper, row: Row, lanes: Lanes, max_steps: int
 ) -> tuple[State, Float[Array, "s k1 w"], Int[Array, ""]]:
     """The loop's last numbers, the states and times it went through, and how many steps it took."""
     k = len(lanes.x)
-    numbers = begin(method, row, lanes)
+    numbers = begin(stepper, row, lanes)
     first = jnp.stack(numbers[: k + 1])
     path = jnp.zeros((max_steps + 1, *first.shape), first.dtype).at[0].set(first)
 
@@ -82,7 +82,7 @@ def _there(
 
     def body(c: Any) -> Any:
         numbers, path, count = c
-        numbers = advance(method, row, lanes, numbers, under_way(lanes, numbers))
+        numbers = advance(stepper, row, lanes, numbers, under_way(lanes, numbers))
         path = jax.lax.dynamic_update_index_in_dim(path, jnp.stack(numbers[: k + 1]), count + 1, 0)
         return numbers, path, count + 1
 

@@ -1,7 +1,7 @@
 """The lean loop: many lanes step side by side, each with its own step size, the method as data.
 
-A `Method` knows how lanes take one step; `march` repeats it over a chunk of lanes until each has arrived, failed or
-met an event. A finished lane takes steps of length zero, so that the loop needs no branches.
+A `Stepper` knows how lanes take one step; `integrate` repeats it over a chunk of lanes until each has arrived, failed
+or met an event. A finished lane takes steps of length zero, so that the loop needs no branches.
 """
 
 import functools
@@ -19,7 +19,7 @@ from jaxkit.dynamics.ode.engine import events as watch
 from jaxkit.dynamics.ode.engine.stiffness import limited_by_stability
 
 
-class Method(Protocol):
+class Stepper(Protocol):
     """How lanes move. All functions are pure, and work on a row of lanes."""
 
     field: ScalarField  # the velocity, one output a state entry, then the event functions
@@ -64,8 +64,8 @@ class _Carry(NamedTuple):
     saved: Any  # states; and the number of the next time to be saved
 
 
-def march(
-    method: Method,
+def integrate(
+    stepper: Stepper,
     lanes: Lanes,
     constants: Constants,
     *,
@@ -76,19 +76,19 @@ def march(
     """Move a row of lanes from `t0` to `t1`.
 
     Args:
-        method: How a lane steps.
+        stepper: How a lane steps.
         lanes: The row.
         constants: Values that all lanes share.
         max_steps: Most steps of a lane, rejected ones included.
         ts: Times at which states are kept, shared by the lanes.
         events: How many of the field's last outputs are event functions; a lane stops where one of them changes sign.
     """
-    row = Row(method.field, method.roots, lanes, constants, method.directions)
-    k, n = len(lanes.x), len(method.field.x)  # rows with and without the tangents
+    row = Row(stepper.field, stepper.roots, lanes, constants, stepper.directions)
+    k, n = len(lanes.x), len(stepper.field.x)  # rows with and without the tangents
     packed = pack if k == n else tuple  # tangents are kept apart, which costs less
-    measure = lambda t, x: row(t, x[:n], method.field.outputs[n:])
+    measure = lambda t, x: row(t, x[:n], stepper.field.outputs[n:])
     save = lambda t, x, saved, until, moved: watch.save(
-        lambda s: method.within(t, x, s, row), saved, t, until, moved, cast(Array, ts), lanes.t1 - lanes.t0
+        lambda s: stepper.within(t, x, s, row), saved, t, until, moved, cast(Array, ts), lanes.t1 - lanes.t0
     )
 
     def running(c: _Carry) -> Array:
@@ -98,7 +98,7 @@ def march(
     def body(c: _Carry) -> _Carry:
         old, run = unpack(c.numbers), running(c)
         x, t = old[:k], old[k]
-        numbers, event, saved = packed(advance(method, row, lanes, old, run)), c.event, c.saved
+        numbers, event, saved = packed(advance(stepper, row, lanes, old, run)), c.event, c.saved
         if events or ts is not None:
             new = unpack(numbers)
             moved = run & (new[k] != t)
@@ -118,7 +118,7 @@ def march(
     turn = (lambda c: body(body(c))) if double else body
     zero = jnp.zeros_like(lanes.t0)
     c = _Carry(
-        packed(begin(method, row, lanes)),
+        packed(begin(stepper, row, lanes)),
         jnp.asarray(0, jnp.int32),
         (zero != 0, zero, measure(lanes.t0, lanes.x)) if events else (),
         () if ts is None else watch.nothing_saved(ts, lanes.t0, lanes.t1, lanes.x),
@@ -128,18 +128,18 @@ def march(
     x, t, event = numbers[:k], numbers[k], jnp.full(row.size, -1, jnp.int32)
     if events:
         hit, length, _ = c.event
-        inside = lambda s: method.within(t, x, s, row)
+        inside = lambda s: stepper.within(t, x, s, row)
         look = lambda: watch.locate(inside, measure, t, length, hit, x)
         stopped, length, event = jax.lax.cond(jnp.any(hit), look, lambda: (x, jnp.zeros_like(t), event))
         saved = saved if ts is None else save(t, x, saved, t + length, hit)
         x, t = stopped, jnp.where(hit, t + length, t)
-    status, steps = outcome(method, row, lanes, (*x, t, *numbers[k + 1 :]), late)
+    status, steps = outcome(stepper, row, lanes, (*x, t, *numbers[k + 1 :]), late)
     return Arrived(x, t, saved[0] if saved else (), status, steps, numbers[k + 2].astype(jnp.int32), event)
 
 
-def begin(method: Method, row: Row, lanes: Lanes) -> State:
+def begin(stepper: Stepper, row: Row, lanes: Lanes) -> State:
     """What the loop carries of each lane: its state, time, steps (see `_failed`), steps rejected, the memory."""
-    first = method.start(lanes.t0, lanes.x, lanes.t1 - lanes.t0, row)
+    first = stepper.start(lanes.t0, lanes.x, lanes.t1 - lanes.t0, row)
     bad = jnp.where(_finite(lanes.x), 0, -1.5).astype(lanes.t0.dtype)
     return (*lanes.x, lanes.t0, bad, jnp.zeros_like(lanes.t0), *first)
 
@@ -150,17 +150,17 @@ def under_way(lanes: Lanes, numbers: State) -> Array:
     return (numbers[k] != lanes.t1) & (numbers[k + 1] >= 0)
 
 
-def advance(method: Method, row: Row, lanes: Lanes, numbers: State, run: Array) -> State:
+def advance(stepper: Stepper, row: Row, lanes: Lanes, numbers: State, run: Array) -> State:
     """One step; a lane that has stopped takes one of length zero, one into nowhere stays where it is.
 
     The new state and time are kept in memory before they are looked at: what looks at them does not compute them again.
     """
-    k, n = len(lanes.x), len(method.field.x)
+    k, n = len(lanes.x), len(stepper.field.x)
     x, t, steps, rejected, memory = numbers[:k], numbers[k], numbers[k + 1], numbers[k + 2], numbers[k + 3 :]
     left = jnp.where(run, lanes.t1 - t, 0)
 
     def move() -> tuple[State, State]:
-        taken = method.step(t, x, left, memory, row)
+        taken = stepper.step(t, x, left, memory, row)
         return (*taken.x, jnp.where(run & (taken.length == left), lanes.t1, t + taken.length)), taken.memory
 
     new, memory = move() if memory else (unpack(row.apart(lambda: pack(move()[0]))), ())
@@ -178,17 +178,17 @@ def _failed(steps: Array, good: Array) -> Array:
     return -1 - steps - jnp.where(good, 0.0, 0.5).astype(steps.dtype)
 
 
-def outcome(method: Method, row: Row, lanes: Lanes, numbers: State, late: Array) -> tuple[Array, Array]:
+def outcome(stepper: Stepper, row: Row, lanes: Lanes, numbers: State, late: Array) -> tuple[Array, Array]:
     """Status and number of steps of each lane, from the loop's last numbers and which lanes it left under way."""
     k = len(lanes.x)
     x, t, steps, memory, t1 = numbers[:k], numbers[k], numbers[k + 1], numbers[k + 3 :], lanes.t1
     stuck, whole = steps < 0, jnp.trunc(steps)
     code = lambda status: jnp.asarray(int(status), jnp.int32)
     why = jnp.where(whole == steps, code(Status.step_too_small), code(Status.not_finite))
-    velocity, state = method.field.outputs[: len(method.field.x)], x[: len(method.field.x)]
+    velocity, state = stepper.field.outputs[: len(stepper.field.x)], x[: len(stepper.field.x)]
 
     def limited() -> Array:
-        ahead = memory[0] if memory else method.length(t, x, t1 - t, row)
+        ahead = memory[0] if memory else stepper.length(t, x, t1 - t, row)
         return limited_by_stability(lambda v: row(t, v, velocity), state, ahead)
 
     stiff = jax.lax.cond(jnp.any(late), limited, lambda: jnp.zeros_like(stuck))
@@ -200,11 +200,11 @@ def outcome(method: Method, row: Row, lanes: Lanes, numbers: State, late: Array)
     return status, jnp.where(stuck, -1 - whole, steps).astype(jnp.int32)
 
 
-def work(method: Method, lanes: Lanes, constants: Constants) -> Float[Array, " w"]:
+def work(stepper: Stepper, lanes: Lanes, constants: Constants) -> Float[Array, " w"]:
     """How many first steps each lane's time span holds: what lanes are sorted by."""
     span = lanes.t1 - lanes.t0
-    x = lanes.x[: len(method.field.x)]
-    lengths = method.length(lanes.t0, x, span, Row(method.field, method.roots, lanes._replace(x=x), constants))
+    x = lanes.x[: len(stepper.field.x)]
+    lengths = stepper.length(lanes.t0, x, span, Row(stepper.field, stepper.roots, lanes._replace(x=x), constants))
     return jnp.abs(span) / jnp.where(lengths > 0, lengths, jnp.inf)
 
 

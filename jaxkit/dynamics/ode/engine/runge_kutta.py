@@ -21,7 +21,7 @@ from jaxkit.compile.scalars import ScalarField
 from jaxkit.dynamics.ode.schemes import Tableau
 
 
-class RungeKutta:
+class RungeKuttaStepper:
     """An embedded explicit pair: `x' = x + h sum b_i k_i`, the error estimate beside it.
 
     Args:

@@ -222,7 +222,7 @@ class TaylorSeries:
         return [[s.found.get((atom, k), zero) for k in range(order + 1)] for atom in self.field.x]
 
 
-class Taylor:
+class TaylorStepper:
     """Taylor's method of one order as a method of the lean loop.
 
     Args:

@@ -15,7 +15,9 @@ def test_a_wide_field_compiles_in_seconds():
     start = (*(jnp.full(n, 0.1 * (i + 1)) for i in range(4)), *(jnp.zeros(n) for _ in range(4)))
     events = (lambda t, x, w: x[0] - 9.0, lambda t, x, w: x[3] + 0.2)
     begin = time.process_time()
-    found = jk.ensemble(OSCILLATORS, start, w, 9.0, method="dopri8", rtol=1e-9, atol=1e-9, event=events).checked()
+    found = jk.ensemble(
+        OSCILLATORS, start, (0.0, 9.0), w, method="dopri8", rtol=1e-9, atol=1e-9, event=events
+    ).checked()
     assert time.process_time() - begin < 20  # stages written out: 60 to 130
     assert found.event.tolist() == [1] * n
     np.testing.assert_allclose(found.final[3], -0.2, atol=1e-8)
@@ -25,7 +27,7 @@ def test_the_earlier_of_two_events_in_one_step_counts():
     # One step of Tsit5 goes to the end: both functions change their sign in it.
     events = (lambda t, x, a: x - 0.7, lambda t, x, a: x - a)
     a = jnp.array([0.3, 0.9])
-    found = jk.ensemble(lambda t, x, a: jnp.ones_like(x), jnp.zeros(2), a, 1.0, method="tsit5", event=events).checked()
+    found = jk.ensemble(lambda t, x, a: jnp.ones_like(x), 0.0, (0.0, 1.0), a, method="tsit5", event=events).checked()
     assert found.event.tolist() == [1, 0]
     np.testing.assert_allclose(found.end, [0.3, 0.7], rtol=1e-12)
 
@@ -35,9 +37,8 @@ def test_states_are_saved_up_to_an_event():
     found = jk.ensemble(
         lambda t, x, a: a,
         jnp.zeros(2),
+        ts,
         jnp.array([1.0, 2.0]),
-        1.0,
-        ts=ts,
         method="tsit5",
         event=wall,
     ).checked()

@@ -1,0 +1,318 @@
+"""A batch of lanes: arguments checked and planned, lanes put in order, moved in chunks, and put together again."""
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from jaxkit.compile import lanes
+from jaxkit.compile.jit_cache import holds_tracer
+from jaxkit.compile.rows import Lanes
+from jaxkit.compile.scalars import SHARED, ScalarField
+from jaxkit.core import checks
+from jaxkit.core.run import Run
+from jaxkit.core.status import Outcome, Status
+from jaxkit.core.struct import struct
+from jaxkit.dynamics.linear.implicit import closed
+from jaxkit.dynamics.ode import methods
+from jaxkit.dynamics.ode.engine.integrate import Arrived, Stepper, integrate, work
+from jaxkit.dynamics.ode.engine.runge_kutta import RungeKuttaStepper
+from jaxkit.dynamics.ode.engine.taylor import TaylorSeries, TaylorStepper, Unsupported
+from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_tolerance
+from jaxkit.dynamics.ode.methods import Method, RungeKutta, Taylor
+from jaxkit.dynamics.ode.schemes import get as tableau_of
+
+X = TypeVar("X")
+
+
+@struct
+class Ensemble(Outcome, Generic[X]):
+    """Many trajectories and how each was reached; every leaf has the `n` lanes as its leading axis.
+
+    Attributes:
+        ts: Times of `xs`: shape `(m,)`, or `(n, 2)`, as they were given.
+        xs: States at `ts`, the state's structure with leading axes `(n, m)`; times that a lane did not reach (after an
+            event or a failure) hold infinities.
+        status: `Status` code of each lane.
+        steps: Steps accepted.
+        rejected: Steps rejected by the error control.
+        end: The last time that each lane reached: the last of its times, or the time of its event.
+        final: The state at `end`.
+        event: Which event stopped the lane, counted from 0; -1 for none.
+    """
+
+    verb: ClassVar[str] = "ensemble"
+
+    ts: Float[Array, "..."]
+    xs: X
+    status: Int[Array, " n"]
+    steps: Int[Array, " n"]
+    rejected: Int[Array, " n"]
+    end: Float[Array, " n"]
+    final: X
+    event: Int[Array, " n"]
+
+
+class Settings(NamedTuple):
+    """How an ensemble is solved: see `jaxkit.ensemble`."""
+
+    method: Method
+    rtol: float
+    atol: float
+    max_steps: int
+    events: tuple[Callable[[Array, Any, Any], Array], ...] = ()
+    devices: tuple[Any, ...] = ()
+
+    @classmethod
+    def of(
+        cls, method: Any, *, rtol: Any, atol: Any, max_steps: int, event: Any = None, run: Run | None = None
+    ) -> "Settings":
+        """Settings from the arguments of `ensemble`, checked."""
+        run = Run() if run is None else run
+        others = [name for name in run.asked() if name != "devices"]
+        checks.require(not others, "run", "have nothing but `devices` for an ensemble", f"has {', '.join(others)}")
+        checks.require(max_steps >= 1, "max_steps", "be at least 1", f"is {max_steps}")
+        events: tuple[Any, ...] = () if event is None else (event,) if callable(event) else tuple(event)
+        method = methods.of_ensemble(method)
+        return cls(method, float(rtol), float(atol), max_steps, events, tuple(run.devices or ()))
+
+
+class Plan(NamedTuple):
+    """What a compiled ensemble depends on beside the arrays."""
+
+    field: Field
+    settings: Settings
+    lanewise: tuple[bool, ...]  # for each parameter leaf
+    treedef: Any  # of the parameters
+    size: int  # numbers of a lane's state
+    closes: bool = False  # whether the parameters are (the user's, the values that the field closes over)
+    controlled: int | None = None  # how many of the state's numbers set the step
+    moved: tuple[bool, ...] = ()  # whether there are tangents by `x0s`, and by each parameter
+
+
+class Given(NamedTuple):
+    """The arrays of an ensemble, checked and of one dtype."""
+
+    starts: PyTree
+    leaves: tuple[Array, ...]  # of the parameters
+    t0: Float[Array, " n"]
+    t1: Float[Array, " n"]
+    ts: Float[Array, " m"] | None  # where states are saved on the way
+
+
+def keepable(field: Field, settings: Settings) -> bool:
+    """Whether a program may be kept for these functions: they hold no value that is being traced."""
+    return not any(map(holds_tracer, (field, *settings.events, settings.method.alike)))
+
+
+def as_times(ts: Any) -> Any:
+    """Times as one array, their order checked where they are known."""
+    known = not checks.is_traced(ts)
+    try:
+        times = ts if isinstance(ts, jax.Array) else np.asarray(ts, float) if known else jnp.asarray(ts)
+    except (TypeError, ValueError):
+        raise ValueError(f"Argument `ts` must be an array of times, but is {ts!r}.") from None
+    fits = (times.ndim == 1 and times.shape[0] >= 2) or (times.ndim == 2 and times.shape[1] == 2)
+    checks.require(fits, "ts", "have shape (m,), m >= 2, or (n, 2)", f"has shape {times.shape}")
+    if known and times.ndim == 1 and times.shape[0] > 2:
+        checks.increasing("ts", times if times[-1] > times[0] else -np.asarray(times))
+    return times
+
+
+def prepare(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree) -> tuple[Plan, Given]:
+    """Check an ensemble's arguments and plan it."""
+    starts, args = as_state("x0s", x0s, finite=False), jax.tree.map(jnp.asarray, args)
+    n = _lanes(x0s=starts, ts=ts if ts.ndim == 2 else (), args=args)
+    starts = jax.tree.map(lambda v: jnp.broadcast_to(v, (n, *v.shape[1:])), starts)
+    lanewise = [bool(leaf.ndim) and leaf.shape[0] == n != 1 for leaf in jax.tree.leaves(args)]
+    shared = lambda leaf, lane: leaf if lane or not leaf.ndim else leaf[0]
+    args = jax.tree.map(shared, args, jax.tree.structure(args).unflatten(lanewise))
+    dtype = jax.tree.leaves(starts)[0].dtype
+    check_tolerance(settings.rtol, dtype)
+    end = lambda times: jnp.broadcast_to(checks.floating("ts", times).astype(dtype), (n,))
+    t0, t1 = end(ts[..., 0]), end(ts[..., -1])
+    saved = checks.floating("ts", ts).astype(dtype) if ts.ndim == 1 and len(ts) > 2 else None
+    t, one = jax.ShapeDtypeStruct((), dtype), jax.tree.map(lambda v: _one(v, True), starts)  # noqa: FBT003
+    own = jax.tree.map(_one, args, jax.tree.structure(args).unflatten(lanewise))
+    check_field(field, t, one, own)
+    whole = lambda t, x, a: (field(t, x, a), [e(t, x, a) for e in settings.events])
+    fn, values = closed(whole, t, one, own)
+    if values:  # they become parameters that all lanes share
+        field = lambda t, x, a: fn(t, x, a[0], *a[1])[0]
+        event = lambda i: lambda t, x, a: fn(t, x, a[0], *a[1])[1][i]
+        events = tuple(map(event, range(len(settings.events))))
+        settings, args, own = settings._replace(events=events), (args, values), (own, values)
+        lanewise += [False] * len(values)
+    leaves, treedef = jax.tree.flatten(args)
+    method = _possible(settings.method, field, (t, one, own), tuple(lanewise), keep=not values)
+    size = lanes.Layout(one).size
+    method = dataclasses.replace(method, width=method.width or lanes.default_width(size))
+    plan = Plan(field, settings._replace(method=method), tuple(lanewise), treedef, size, closes=bool(values))
+    return plan, Given(starts, tuple(leaves), t0, t1, saved)
+
+
+def _lanes(**batches: PyTree) -> int:
+    """The number of lanes, the same in all arguments; an axis of length 1 is shared by all."""
+    n, owner, found = 1, "", False
+    for name, tree in batches.items():
+        for leaf in jax.tree.leaves(tree):
+            found = found or leaf.ndim > 0
+            if leaf.ndim and leaf.shape[0] != 1:
+                fits = not owner or leaf.shape[0] == n
+                checks.require(fits, name, f"have {n} lanes, as `{owner}` has, or 1", f"has {leaf.shape[0]}")
+                n, owner = leaf.shape[0], owner or name
+    checks.require(found, "x0s", "have a leading axis of lanes", "no argument has one")
+    return n
+
+
+def _one(leaf: Array, lane: bool) -> jax.ShapeDtypeStruct:  # noqa: FBT001
+    return jax.ShapeDtypeStruct(leaf.shape[1:] if lane else leaf.shape, leaf.dtype)
+
+
+@functools.lru_cache(maxsize=128)
+def _missing(field: Field, shapes: Any, treedef: Any, lanewise: tuple[bool, ...]) -> str:
+    """The first operation of the field without a Taylor recurrence; empty if there is none."""
+    t, x, args = treedef.unflatten(shapes)
+    scalar = ScalarField(field, t, x, args, lanewise)
+    try:
+        TaylorSeries(scalar, scalar.outputs)
+    except Unsupported as problem:
+        return str(problem)
+    return ""
+
+
+def _possible(method: Method, field: Field, shapes: Any, lanewise: tuple[bool, ...], *, keep: bool) -> Method:
+    """The method, or Dopri8 with one sentence where the field has an operation without a Taylor recurrence."""
+    if not isinstance(method, Taylor):
+        return method
+    leaves, treedef = jax.tree.flatten(jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), shapes))
+    missing = (_missing if keep else _missing.__wrapped__)(field, tuple(leaves), treedef, lanewise)
+    if missing:
+        warnings.warn(
+            f"method='taylor' has no recurrence for `{missing}`: solving with 'dopri8' instead.", stacklevel=4
+        )
+        return RungeKutta("dopri8", width=method.width, alike=method.alike)
+    return method
+
+
+def arrive(
+    plan: Plan,
+    given: Given,
+    tangents: Sequence[Array] = (),
+    directions: Sequence[Any] = (),
+    loop: Callable[..., Any] = integrate,
+) -> Any:
+    """Where all lanes end: rows of numbers, over devices, in chunks.
+
+    Args:
+        plan: The plan.
+        given: Its arrays.
+        tangents: At the start, one array `(n, m)` a number of the state.
+        directions: Of the tangents, in each parameter in which lanes differ: see `Row`.
+        loop: What moves a row of lanes.
+
+    Returns:
+        What `loop` returns, the lanes as the leading axis of each leaf; the tangents are behind the state.
+    """
+    settings, (starts, leaves, t0, t1, ts) = plan.settings, given
+    own = tuple(leaf for leaf, lane in zip(leaves, plan.lanewise, strict=True) if lane)
+    shared = tuple(leaf for leaf, lane in zip(leaves, plan.lanewise, strict=True) if not lane)
+    one = jax.tree.map(lambda v: _one(v, True), starts)  # noqa: FBT003
+    layout = lanes.Layout(one)
+    single = plan.treedef.unflatten([_one(leaf, lane) for leaf, lane in zip(leaves, plan.lanewise, strict=True)])
+
+    def outputs(t: Array, x: PyTree, a: PyTree) -> Any:
+        return plan.field(t, x, a), [e(t, x, a) for e in settings.events]
+
+    scalar = ScalarField(outputs, jax.ShapeDtypeStruct((), t0.dtype), one, single, plan.lanewise)
+    stepper = _stepper(plan, scalar, directions)
+    upright = lambda row: row._replace(x=tuple(jnp.moveaxis(v, 0, -1) for v in row.x))
+
+    def part(rows: Lanes, common: Any) -> Any:
+        leaves, ts = common
+        constants = scalar.constants(SHARED, leaves, {}, stepper.roots)
+        n, width = len(rows.t0), min(settings.method.width or lanes.WIDTH, len(rows.t0))
+        move = functools.partial(loop, stepper, max_steps=settings.max_steps, ts=ts, events=len(settings.events))
+        back = None
+        if n > 2 * width:
+            rows, order = _alike(plan, layout, rows, leaves)
+            amount = lanes.in_chunks(lambda row: work(stepper, upright(row), constants), rows, width)
+            rows, back = lanes.by_work(lanes.glue(amount, n), rows, order)
+        chunked = lanes.in_chunks(lambda row: move(upright(row), constants), rows, width)
+        arrived = jax.tree.map(lambda v: jnp.moveaxis(lanes.glue(v, n), -1, 0), chunked)
+        return arrived if back is None else jax.tree.map(lambda v: v[back], arrived)
+
+    rows, common = Lanes((*layout.split(starts), *tangents), t0, t1, own), (shared, ts)
+    if not len(t0):
+        first = jax.tree.map(lambda v: jax.ShapeDtypeStruct((1, *v.shape[1:]), v.dtype), rows)
+        shapes = jax.eval_shape(part, first, common)
+        return jax.tree.map(lambda v: jnp.zeros((0, *v.shape[1:]), v.dtype), shapes)
+    return lanes.over_devices(part, settings.devices, rows, common) if len(settings.devices) > 1 else part(rows, common)
+
+
+def _alike(plan: Plan, layout: lanes.Layout, rows: Lanes, shared: Sequence[Array]) -> tuple[Lanes, Array | None]:
+    """Lanes in an order in which neighbours are alike, by the method's own measure; and that order."""
+    alike = plan.settings.method.alike
+    if alike is None:
+        return rows, None
+    own, common = iter(rows.args), iter(shared)
+    args = plan.treedef.unflatten([next(own) if lane else next(common) for lane in plan.lanewise])
+    axes = plan.treedef.unflatten([0 if lane else None for lane in plan.lanewise])
+    args, axes = (args[0], axes[0]) if plan.closes else (args, axes)
+    first, second = jax.vmap(alike, (0, axes))(layout.join(rows.x[: layout.size]), args)
+    order = lanes.by_likeness(first, second, rows.t1 != rows.t0, width=cast(int, plan.settings.method.width))
+    return jax.tree.map(lambda v: v[order], rows), order
+
+
+def gather(given: Given, arrived: Arrived) -> Ensemble:
+    """The result in the user's structure; without times on the way `ts` is empty and `xs` None."""
+    layout = lanes.Layout(jax.tree.map(lambda v: _one(v, True), given.starts))  # noqa: FBT003
+    return Ensemble(
+        ts=jnp.zeros(0, given.t0.dtype) if given.ts is None else given.ts,
+        xs=cast(Any, None if given.ts is None else layout.join(arrived.saved[: layout.size])),
+        status=arrived.status,
+        steps=arrived.steps,
+        rejected=arrived.rejected,
+        end=arrived.t,
+        final=layout.join(arrived.x[: layout.size]),
+        event=arrived.event,
+    )
+
+
+def with_ends(found: Ensemble, given: Given, ts: Any) -> Ensemble:
+    """The ensemble with the states at its times, where these are the beginning and the end only."""
+    if given.ts is None:
+        ts = checks.floating("ts", ts).astype(given.t0.dtype)
+        return dataclasses.replace(found, ts=ts, xs=_ends(given.starts, found.final, found.end == given.t1))
+    return dataclasses.replace(found, status=_unless_out_of_order(given.ts, found.status))
+
+
+@jax.jit
+def _ends(starts: PyTree, final: PyTree, reached: Array) -> PyTree:
+    def both(start: Array, end: Array) -> Array:
+        there = reached.reshape(-1, *(1,) * (end.ndim - 1))
+        return jnp.stack([start, jnp.where(there, end, jnp.inf)], axis=1)
+
+    return jax.tree.map(both, starts, final)
+
+
+@jax.jit
+def _unless_out_of_order(ts: Array, status: Array) -> Array:
+    gaps = jnp.diff(ts)
+    ordered, finite = jnp.all(gaps > 0) | jnp.all(gaps < 0), jnp.all(jnp.isfinite(ts))
+    code = jnp.where(finite, int(Status.not_applicable), int(Status.not_finite)).astype(status.dtype)
+    return jnp.where(ordered & finite, status, code)
+
+
+def _stepper(plan: Plan, field: ScalarField, directions: Sequence[Any]) -> Stepper:
+    method, rtol, atol = plan.settings.method, plan.settings.rtol, plan.settings.atol
+    more = {"controlled": plan.controlled, "directions": directions}
+    if isinstance(method, Taylor):
+        return TaylorStepper(field, rtol, atol, order=method.order, **more)
+    return RungeKuttaStepper(field, tableau_of(method.scheme), rtol, atol, **more)
