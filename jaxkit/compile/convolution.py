@@ -22,13 +22,11 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.core
-import jax.extend.core
 import jax.numpy as jnp
-from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 from jaxkit.core import checks
+from jaxkit.core.jax_internals import NOT_MAPPED, Primitive, batched, bilinear, primitive, varying
 
 Padding = str | int | Sequence[tuple[int, int]]
 Spread = int | Sequence[int]
@@ -259,7 +257,7 @@ def _correlation(x: Array, y: Array, *, geometry: Geometry) -> Array:
     at = lambda v, i: jax.lax.dynamic_index_in_dim(v, i, 1, keepdims=False)
     part = lambda i: _correlate(at(rows[0], i), at(rows[1], i), geometry)
     shape = jax.eval_shape(part, 0)
-    zero = _vary(jnp.zeros(shape.shape, shape.dtype), _varying(x) | _varying(y))
+    zero = _vary(jnp.zeros(shape.shape, shape.dtype), varying(x) | varying(y))
     return jax.lax.fori_loop(0, n // BLOCK, lambda i, w: w + part(i), zero)
 
 
@@ -288,12 +286,7 @@ def _correlate(x: Array, y: Array, geometry: Geometry) -> Array:
 # The three primitives, and what JAX must know of them: shapes, programs, derivatives, batches.
 
 
-def _primitive(name: str, program: Callable[..., Array]) -> jax.extend.core.Primitive:
-    made = jax.extend.core.Primitive(name)
-    compiled = jax.jit(program, static_argnames="geometry")
-    made.def_impl(compiled)
-    mlir.register_lowering(made, mlir.lower_fun(program, multiple_results=False))
-
+def _primitive(name: str, program: Callable[..., Array]) -> Primitive:
     def shape(a: Any, b: Any, *, geometry: Geometry) -> Any:
         sizes = {
             "conv": (a.shape[0], *geometry.output, b.shape[-1]),
@@ -303,8 +296,7 @@ def _primitive(name: str, program: Callable[..., Array]) -> jax.extend.core.Prim
         # `update` keeps what else belongs to the type: the axes of `shard_map` along which values differ.
         return a.update(shape=sizes[name], weak_type=False)
 
-    made.def_abstract_eval(shape)
-    return made
+    return primitive(name, program, shape, static="geometry")
 
 
 conv_p = _primitive("conv", _conv)
@@ -312,17 +304,17 @@ conv_transpose_p = _primitive("conv_transpose", _conv_transpose)
 correlation_p = _primitive("correlation", _correlation)
 
 # <conv(x, w), y> differentiated: in the first argument, in the second.
-ad.defbilinear(
+bilinear(
     conv_p,
     lambda ct, x, w, *, geometry: conv_transpose_p.bind(ct, w, geometry=geometry),
     lambda ct, x, w, *, geometry: correlation_p.bind(x, ct, geometry=geometry),
 )
-ad.defbilinear(
+bilinear(
     conv_transpose_p,
     lambda ct, y, w, *, geometry: conv_p.bind(ct, w, geometry=geometry),
     lambda ct, y, w, *, geometry: correlation_p.bind(ct, y, geometry=geometry),
 )
-ad.defbilinear(
+bilinear(
     correlation_p,
     lambda ct, x, y, *, geometry: conv_transpose_p.bind(y, ct, geometry=geometry),
     lambda ct, x, y, *, geometry: conv_p.bind(x, ct, geometry=geometry),
@@ -334,12 +326,12 @@ def _batch(primitive: Any, args: tuple, dims: tuple, *, geometry: Geometry) -> t
     a, b = args
     i, j = dims
     run = partial(primitive.bind, geometry=geometry)
-    if primitive is not correlation_p and j is batching.not_mapped:
+    if primitive is not correlation_p and j is NOT_MAPPED:
         a = jnp.moveaxis(a, i, 0)
         done = run(a.reshape(-1, *a.shape[2:]), b)
         return done.reshape(*a.shape[:2], *done.shape[1:]), 0
-    fixed = {n for n, d in enumerate(dims) if d is batching.not_mapped}
-    mapped = tuple(jnp.moveaxis(v, d, 0) for v, d in zip(args, dims, strict=True) if d is not batching.not_mapped)
+    fixed = {n for n, d in enumerate(dims) if d is NOT_MAPPED}
+    mapped = tuple(jnp.moveaxis(v, d, 0) for v, d in zip(args, dims, strict=True) if d is not NOT_MAPPED)
 
     def one(parts: tuple) -> Array:
         rest = iter(parts)
@@ -349,26 +341,20 @@ def _batch(primitive: Any, args: tuple, dims: tuple, *, geometry: Geometry) -> t
 
 
 for _each_one in (conv_p, conv_transpose_p, correlation_p):
-    batching.primitive_batchers[_each_one] = partial(_batch, _each_one)
+    batched(_each_one, partial(_batch, _each_one))
 
 
 def _bind(primitive: Any, a: Array, b: Array, geometry: Geometry) -> Array:
     """Call a primitive; inside `shard_map`, values that are equal on all devices are first said to differ."""
-    along = _varying(a) | _varying(b)
+    along = varying(a) | varying(b)
     a, b = _vary(a, along), _vary(b, along)
     return primitive.bind(a, b, geometry=geometry)
 
 
 def _vary(value: Array, along: frozenset) -> Array:
     """A value that is said to differ along axes of `shard_map`."""
-    missing = tuple(along - _varying(value))
+    missing = tuple(along - varying(value))
     return jax.lax.pcast(value, missing, to="varying") if missing else value
-
-
-def _varying(value: Array) -> frozenset:
-    """Axes of `shard_map` along which a value differs between devices."""
-    kind: Any = jax.typeof(value)
-    return frozenset(getattr(kind, "vma", None) or getattr(getattr(kind, "mat", None), "varying", ()))
 
 
 # Arguments.

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.extend.core as jex
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxkit.compile.nodes import Atom
 from jaxkit.compile.scalars import LANE, ScalarField
+from jaxkit.core.jax_internals import evaluate
 
 State = tuple[Array, ...]  # the state's numbers, each a row of lanes
 Constants = dict[int, Any]
@@ -131,7 +131,7 @@ class Row:
         program, shapes = jax.make_jaxpr(fn, return_shape=True)()
         leaves, structure = jax.tree.flatten(shapes)
         zeros = lambda: [jnp.zeros(v.shape, v.dtype) for v in leaves]
-        return structure.unflatten(jax.lax.cond(self.holds, lambda: list(jex.jaxpr_as_fun(program)()), zeros))
+        return structure.unflatten(jax.lax.cond(self.holds, lambda: list(evaluate(program, program.consts, ())), zeros))
 
 
 def pack(values: Sequence[Array]) -> tuple[Array, ...]:

@@ -11,26 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import jax
-import jax.core
-import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
 from jaxkit.compile.nodes import LANE, LARGEST, MOVING, SHARED, Atom, Builder, Literal, Node, Value, Whole
+from jaxkit.core.jax_internals import inner_jaxpr, is_literal, is_tracer
 
 _UNROLL = 64  # longest scan that is written out
 
-# Calls that are entered: parameter that holds their jaxpr.
-_CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-    "remat": "jaxpr",
-    "checkpoint": "jaxpr",
-}
 _STRUCTURAL = frozenset(
     "broadcast_in_dim reshape squeeze expand_dims transpose slice concatenate rev pad gather dynamic_slice "
     "dynamic_update_slice scatter split stack copy copy_p tile".split()
@@ -86,7 +74,7 @@ class Interpreter:
         values: dict[Any, Value] = {}
 
         def read(v: Any) -> Value:
-            return _literals(np.asarray(v.val, cast(Any, v.aval).dtype)) if isinstance(v, jex.Literal) else values[v]
+            return _literals(np.asarray(v.val, cast(Any, v.aval).dtype)) if is_literal(v) else values[v]
 
         values.update(zip(jaxpr.constvars, consts, strict=True))
         values.update(zip(jaxpr.invars, inputs, strict=True))
@@ -98,10 +86,9 @@ class Interpreter:
     def equation(self, eqn: Any, operands: list[Any]) -> list[Any]:
         """The results of one equation."""
         name, params, outs = eqn.primitive.name, eqn.params, [v.aval for v in eqn.outvars]
-        if name in _CALLS and _CALLS[name] in params:
-            closed = params[_CALLS[name]]
-            inner, consts = (closed.jaxpr, closed.consts) if hasattr(closed, "jaxpr") else (closed, ())
-            return self.run(inner, [self.constant(c) for c in consts], operands)
+        if (inner := inner_jaxpr(eqn)) is not None:
+            jaxpr, consts = inner
+            return self.run(jaxpr, [self.constant(c) for c in consts], operands)
         if any(jnp.issubdtype(v.aval.dtype, jax.dtypes.extended) for v in (*eqn.invars, *eqn.outvars)):
             raise NotImplementedError(f"`{name}` works on random keys, which a field cannot.")
         if any(isinstance(v, Whole) for v in operands):
@@ -129,7 +116,7 @@ class Interpreter:
 
     def constant(self, value: Any) -> Value:
         """A value known at trace time, taken apart if small."""
-        if np.size(value) <= LARGEST and not isinstance(value, jax.core.Tracer):
+        if np.size(value) <= LARGEST and not is_tracer(value):
             return _literals(value)
         self.builder.nodes.append(Node("constant", (), value.dtype, SHARED, None, (("value", value),)))
         return Whole(len(self.builder.nodes) - 1, np.shape(value), value.dtype)

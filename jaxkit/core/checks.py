@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
+
+from jaxkit.core.jax_internals import is_tracer
 
 
 def require(condition: bool, name: str, must: str, but: str) -> None:  # noqa: FBT001
@@ -22,7 +23,7 @@ def require(condition: bool, name: str, must: str, but: str) -> None:  # noqa: F
 
 def is_traced(value: Any) -> bool:
     """Whether any leaf of `value` is inside a trace, so that its value is not known."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+    return any(map(is_tracer, jax.tree.leaves(value)))
 
 
 def floating(name: str, value: ArrayLike | Iterable) -> Array:

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
 from jaxkit.core import checks
+from jaxkit.core.jax_internals import inside_a_trace
 from jaxkit.core.run import Run
 from jaxkit.learn import checkpoint, runlog, scale
 from jaxkit.learn.callbacks import Stateful
@@ -48,13 +48,6 @@ def loop(
         checks.require(not asked, "run", "ask nothing of the host inside a trace", f"asks for {asked}")
         return jax.lax.scan(lambda s, i: update(s, i, data, careful=True), state, jnp.arange(steps))
     return _chunked(update, state, data, steps, run, about)
-
-
-def inside_a_trace() -> bool:
-    """Whether jit, vmap, grad or scan is tracing the caller."""
-    now = jax.extend.core.take_current_trace
-    with now() as here, now() as top:  # inside the first, no trace is current
-        return here is not top
 
 
 def _chunked(

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import jax
-import jax.core
-import jax.extend.core as jex
 import numpy as np
+
+from jaxkit.core.jax_internals import evaluate, is_tracer
 
 Rule = Callable[[Any, tuple[Any, ...], tuple[Any, ...]], Any]
 
@@ -27,14 +27,14 @@ def closed(fn: Callable[..., Any], *examples: Any) -> tuple[Callable[..., Any], 
     """
     jaxpr, shapes = jax.make_jaxpr(fn, return_shape=True)(*examples)
     structure = jax.tree.structure(shapes)
-    moving = [i for i, value in enumerate(jaxpr.consts) if isinstance(value, jax.core.Tracer)]
+    moving = [i for i, value in enumerate(jaxpr.consts) if is_tracer(value)]
     fixed = [None if i in moving else value for i, value in enumerate(jaxpr.consts)]
 
     def converted(*given: Any) -> Any:
         args, values = given[: len(examples)], list(fixed)
         for i, value in zip(moving, given[len(examples) :], strict=True):
             values[i] = value
-        return structure.unflatten(jex.jaxpr_as_fun(jex.ClosedJaxpr(jaxpr.jaxpr, values))(*jax.tree.leaves(args)))
+        return structure.unflatten(evaluate(jaxpr, values, jax.tree.leaves(args)))
 
     return converted, [jaxpr.consts[i] for i in moving]
 

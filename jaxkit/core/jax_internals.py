@@ -1,0 +1,115 @@
+"""What is read off JAX's internals, all of it in one place.
+
+These are facts about JAX that its documentation does not promise, so a release may change them. Nothing else in the
+package imports `jax.extend`, `jax.interpreters`, `jax.core` or `jax._src`. `tests/core/test_jax_internals.py` has a
+test for each fact, and `jaxkit doctor` checks each of them on the user's machine (`jaxkit.tools.doctor.FACTS`). They
+hold for jax 0.10 to 0.12.
+"""
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.core
+import jax.extend.core as jex
+from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array
+
+# Equations whose inner program is entered: primitive -> parameter that holds the inner jaxpr.
+CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "remat": "jaxpr",
+    "checkpoint": "jaxpr",
+}
+Jaxpr = jex.ClosedJaxpr
+NOT_MAPPED = batching.not_mapped
+Primitive = jex.Primitive
+
+
+def is_tracer(value: Any) -> bool:
+    """Whether a value stands for one that is not known yet (`jit`, `vmap`, `grad`, ... is tracing)."""
+    return isinstance(value, jax.core.Tracer)
+
+
+def is_literal(variable: Any) -> bool:
+    """Whether an input of an equation is a number written into the jaxpr, with its value in `.val`."""
+    return isinstance(variable, jex.Literal)
+
+
+def inside_a_trace() -> bool:
+    """Whether jit, vmap, grad, scan, ... is tracing the caller, even where no value at hand is traced.
+
+    The state of tracing is compared with that of a new thread, in which nothing is traced. (Up to jax 0.11.0 two nested
+    `take_current_trace()` told; from 0.11.2 the inner one is always None. `jax.ensure_compile_time_eval()` does not
+    leave the trace.)
+    """
+    return jex.get_opaque_trace_state() != _untraced()
+
+
+@functools.cache
+def _untraced() -> Any:
+    states: list[Any] = []
+    thread = threading.Thread(target=lambda: states.append(jex.get_opaque_trace_state()))
+    thread.start()
+    thread.join()
+    return states[0]
+
+
+def evaluate(jaxpr: Any, consts: Sequence[Any], leaves: Sequence[Any]) -> list[Any]:
+    """The outputs of a closed jaxpr, with other constants: `jax.make_jaxpr` puts what a function closes over there.
+
+    Args:
+        jaxpr: A closed jaxpr, from `jax.make_jaxpr`.
+        consts: Values in the place of `jaxpr.consts`.
+        leaves: Its arguments.
+    """
+    return jex.jaxpr_as_fun(jex.ClosedJaxpr(jaxpr.jaxpr, list(consts)))(*leaves)
+
+
+def inner_jaxpr(equation: Any) -> tuple[Any, Sequence[Any]] | None:
+    """The jaxpr inside a call and its constants; None if the equation is no call."""
+    held = CALLS.get(equation.primitive.name)
+    if held is None or held not in equation.params:
+        return None
+    inner = equation.params[held]
+    return (inner.jaxpr, inner.consts) if hasattr(inner, "jaxpr") else (inner, ())
+
+
+def primitive(name: str, program: Callable[..., Array], shape: Callable[..., Any], *, static: str) -> Primitive:
+    """A primitive of our own.
+
+    Args:
+        name: Its name in a jaxpr.
+        program: What it computes, in JAX.
+        shape: From the types of its arguments to that of its result. Make the result by `type.update(shape=...)` of one
+            of the arguments: this keeps what else belongs to a type, such as the axes of `shard_map`.
+        static: Name of its parameter, a hashable value.
+    """
+    made = jex.Primitive(name)
+    made.def_impl(jax.jit(program, static_argnames=static))
+    made.def_abstract_eval(shape)
+    mlir.register_lowering(made, mlir.lower_fun(program, multiple_results=False))
+    return made
+
+
+def bilinear(made: Primitive, left: Callable[..., Any], right: Callable[..., Any]) -> None:
+    """Give a primitive of two arguments, linear in each, its transposes: `left(ct, a, b)` and `right(ct, a, b)`."""
+    ad.defbilinear(made, left, right)
+
+
+def batched(made: Primitive, rule: Callable[..., Any]) -> None:
+    """Give a primitive its rule under `vmap`: `rule(args, dims, **params)`, an axis or `NOT_MAPPED` an argument."""
+    batching.primitive_batchers[made] = rule
+
+
+def varying(value: Any) -> frozenset[str]:
+    """The axes of `shard_map` along which a value differs between devices."""
+    kind: Any = jax.typeof(value)
+    return frozenset(getattr(kind, "vma", None) or getattr(getattr(kind, "mat", None), "varying", ()))
