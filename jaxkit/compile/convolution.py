@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxkit.core import checks
-from jaxkit.core.jax_internals import NOT_MAPPED, Primitive, batched, bilinear, primitive, varying
+from jaxkit.core.jax_internals import Primitive, batched, bilinear, primitive, varying
 
 Padding = str | int | Sequence[tuple[int, int]]
 Spread = int | Sequence[int]
@@ -326,12 +326,12 @@ def _batch(primitive: Any, args: tuple, dims: tuple, *, geometry: Geometry) -> t
     a, b = args
     i, j = dims
     run = partial(primitive.bind, geometry=geometry)
-    if primitive is not correlation_p and j is NOT_MAPPED:
+    if primitive is not correlation_p and j is None:
         a = jnp.moveaxis(a, i, 0)
         done = run(a.reshape(-1, *a.shape[2:]), b)
         return done.reshape(*a.shape[:2], *done.shape[1:]), 0
-    fixed = {n for n, d in enumerate(dims) if d is NOT_MAPPED}
-    mapped = tuple(jnp.moveaxis(v, d, 0) for v, d in zip(args, dims, strict=True) if d is not NOT_MAPPED)
+    fixed = {n for n, d in enumerate(dims) if d is None}
+    mapped = tuple(jnp.moveaxis(v, d, 0) for v, d in zip(args, dims, strict=True) if d is not None)
 
     def one(parts: tuple) -> Array:
         rest = iter(parts)

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxkit.compile.options import wide_vectors
 from jaxkit.core import checks
-from jaxkit.core.environment import wide_vectors
 
 KEPT = 128  # programs, of about ten megabytes each
 

@@ -180,7 +180,8 @@ class Interpreter:
         out = np.moveaxis(value.copy(), params["axis"], 0)
         out = out[::-1] if params["reverse"] else out
         for i in range(1, len(out)):
-            out[i] = self.elementwise(primitive, {}, [np.asarray(out[i - 1], object), np.asarray(out[i], object)])
+            pair = [np.asarray(out[i - 1], object), np.asarray(out[i], object)]
+            out[i] = self.elementwise(primitive, {}, pair)[()]  # of a vector: the atom, not an array of none
         out = out[::-1] if params["reverse"] else out
         return np.moveaxis(out, 0, params["axis"])
 

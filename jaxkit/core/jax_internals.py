@@ -20,16 +20,13 @@ from jaxtyping import Array
 # Equations whose inner program is entered: primitive -> parameter that holds the inner jaxpr.
 CALLS = {
     "jit": "jaxpr",
-    "pjit": "jaxpr",
     "closed_call": "call_jaxpr",
     "core_call": "call_jaxpr",
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
-    "remat": "jaxpr",
-    "checkpoint": "jaxpr",
+    "remat2": "jaxpr",  # `jax.checkpoint`
 }
 Jaxpr = jex.ClosedJaxpr
-NOT_MAPPED = batching.not_mapped
 Primitive = jex.Primitive
 
 
@@ -105,7 +102,7 @@ def bilinear(made: Primitive, left: Callable[..., Any], right: Callable[..., Any
 
 
 def batched(made: Primitive, rule: Callable[..., Any]) -> None:
-    """Give a primitive its rule under `vmap`: `rule(args, dims, **params)`, an axis or `NOT_MAPPED` an argument."""
+    """Give a primitive its rule under `vmap`: `rule(args, dims, **params)`, with an axis or None for each argument."""
     batching.primitive_batchers[made] = rule
 
 

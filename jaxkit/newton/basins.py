@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Int
 
+from jaxkit.compile.options import wide_vectors
 from jaxkit.core.checks import require
-from jaxkit.core.environment import wide_vectors
 from jaxkit.core.expression import Expression
 from jaxkit.core.struct import static, struct
 from jaxkit.newton.equations import read

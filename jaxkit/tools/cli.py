@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _prepare(precision: str = "double", *, light: bool = False) -> None:
     """Settings of a command: quiet compiler logs, double precision, an optional compile cache."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from jaxkit.core.environment import compile_fast, set_precision, use_compile_cache
+    from jaxkit.compile.options import compile_fast, use_compile_cache
+    from jaxkit.core.environment import set_precision
 
     use_compile_cache()
     if light:
@@ -73,7 +74,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _add_doctor(commands: "argparse._SubParsersAction") -> None:
-    parser = commands.add_parser("doctor", help="is this machine fit? backend, devices, versions, compiler canary")
+    parser = commands.add_parser(
+        "doctor", help="is this machine fit? devices, versions, compiler canary, facts about JAX"
+    )
     parser.set_defaults(handler=_doctor)
 
 
@@ -82,25 +85,30 @@ def _doctor(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from jaxkit.core.environment import canary, diagnose, versions
+    from jaxkit.core.environment import versions
+    from jaxkit.tools import doctor
 
     console = Console()
     table = Table(title="versions", show_header=False)
     for name, version in versions().items():
         table.add_row(name, version)
     console.print(table)
-    for line in diagnose():
+    for line in doctor.diagnose():
         console.print(line, highlight=False)
     with console.status("running the compiler canary: every kernel eagerly and jitted ..."):
-        differences = canary()
+        differences = doctor.canary()
     bad = {name: gap for name, gap in differences.items() if gap > CANARY_TOLERANCE}
     for name, gap in bad.items():
         console.print(f"[red]WRONG[/] {name}: jitted and eager results differ by {gap:.1e}")
     agree, worst = len(differences) - len(bad), max(differences.values())
     console.print(f"compiler canary: {agree} of {len(differences)} kernels agree, largest difference {worst:.1e}.")
-    if bad:
-        console.print("Do not trust this jaxlib: install another (pyproject.toml lists the known-bad releases).")
-    return 1 if bad else 0
+    wrong = doctor.false_facts()
+    for sentence, found in wrong.items():
+        console.print(f"[red]WRONG[/] {sentence}: {found}", highlight=False)
+    console.print(f"JAX's internals: {len(doctor.FACTS) - len(wrong)} of {len(doctor.FACTS)} facts hold.")
+    if bad or wrong:
+        console.print("Do not trust this JAX: install another (pyproject.toml lists the releases that are allowed).")
+    return 1 if bad or wrong else 0
 
 
 def _add_cite(commands: "argparse._SubParsersAction") -> None:
