@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxkit.compile.nodes import LANE, LARGEST, MOVING, SHARED, Atom, Builder, Literal, Node, Value, Whole
-from jaxkit.core.jax_internals import inner_jaxpr, is_literal, is_tracer
+from jaxkit.core.jax_internals import inner_jaxpr, is_literal, is_tracer, scan_parts
 
 _UNROLL = 64  # longest scan that is written out
 
@@ -109,7 +109,7 @@ class Interpreter:
         if name == "dot_general":
             return [self.dot(operands[0], operands[1], params["dimension_numbers"], outs[0])]
         if name == "scan" and params["length"] <= _UNROLL:
-            return self.scan(params, operands, outs)
+            return self.scan(eqn, operands)
         if name == "cond":
             return self.cond(params, operands)
         return self.builder.opaque(eqn.primitive, params, operands, outs)
@@ -204,12 +204,13 @@ class Interpreter:
             result[batch, i, j] = Literal(np.zeros((), out.dtype)[()]) if total is None else total
         return result.reshape(out.shape)
 
-    def scan(self, params: dict[str, Any], operands: list[np.ndarray], outs: list[Any]) -> list[np.ndarray]:
+    def scan(self, eqn: Any, operands: list[np.ndarray]) -> list[np.ndarray]:
         """A short loop, written out."""
-        fixed, carried, closed = params["num_consts"], params["num_carry"], params["jaxpr"]
-        consts, carry, rows = operands[:fixed], operands[fixed : fixed + carried], operands[fixed + carried :]
+        params, closed = eqn.params, eqn.params["jaxpr"]
+        consts, carry, rows = scan_parts(eqn, operands)
+        carried = len(carry)
         inner = [self.constant(c) for c in closed.consts]
-        stacked = [np.empty(aval.shape, object) for aval in outs[carried:]]
+        stacked = [np.empty(v.aval.shape, object) for v in eqn.outvars[carried:]]
         steps = range(params["length"])
         for i in reversed(steps) if params["reverse"] else steps:
             row = [np.asarray(value[i], object) for value in rows]

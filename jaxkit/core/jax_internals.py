@@ -79,6 +79,19 @@ def inner_jaxpr(equation: Any) -> tuple[Any, Sequence[Any]] | None:
     return (inner.jaxpr, inner.consts) if hasattr(inner, "jaxpr") else (inner, ())
 
 
+def scan_parts(equation: Any, operands: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
+    """The operands of a `scan` as constants, first carry and rows.
+
+    Up to jax 0.10 the equation holds numbers of operands, from jax 0.11 three trees of them.
+    """
+    params = equation.params
+    if "num_consts" in params:
+        fixed, carried = params["num_consts"], params["num_carry"]
+    else:
+        fixed, carried, _ = (len(list(part)) for part in params["ft_in"].unpack())
+    return operands[:fixed], operands[fixed : fixed + carried], operands[fixed + carried :]
+
+
 def primitive(name: str, program: Callable[..., Array], shape: Callable[..., Any], *, static: str) -> Primitive:
     """A primitive of our own.
 

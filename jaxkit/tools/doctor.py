@@ -197,13 +197,14 @@ def _everything_elementwise(x: jax.Array) -> list[jax.Array]:
 
 
 def _fields_become_scalars() -> bool:
-    """Every element-wise function and movement of data is known by its primitive's name."""
+    """Element-wise functions, movements of data and short loops are known by name and parameters."""
 
     def field(t: jax.Array, x: jax.Array, args: jax.Array) -> jax.Array:
+        x, _ = jax.lax.scan(lambda c, row: (c + args[0] * row, row), x, jnp.ones((3, 2)))
         moved = jnp.concatenate([x[::-1], jnp.stack([x[0], x[1]])]).reshape(2, 2).T @ args
         return jnp.cumsum(moved) + sum(map(jnp.sum, _everything_elementwise(x))) + jnp.roll(x, 1) * t
 
-    t, x, args = jnp.ones(()), jnp.full(2, 0.4), jnp.ones(2)
+    t, x, args = jnp.ones(()), jnp.full(2, 0.1), jnp.full(2, 0.1)
     scalars = ScalarField(field, t, x, args, [False])
 
     def both(t: jax.Array, x: jax.Array, args: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -253,7 +254,7 @@ FACTS: dict[str, Callable[[], bool]] = {
     "what a function closes over is a constant of its jaxpr, and can be replaced": _constants_of_jaxprs,
     "literals of a jaxpr carry their value": _literals_are_known,
     "calls (jit, checkpoint, custom_jvp, custom_vjp) are entered by their names": _calls_are_entered,
-    "element-wise functions and movements of data are known by name": _fields_become_scalars,
+    "element-wise functions, movements of data and short loops are known by name": _fields_become_scalars,
     "a bilinear primitive of our own is compiled, batched and differentiated": _primitives_of_our_own,
     "the axes of shard_map along which a value varies are read off its type": _varying_is_read_off,
 }

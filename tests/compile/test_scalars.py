@@ -13,6 +13,7 @@ FIELDS = {
     "cumsum from behind": lambda t, x, a: jax.lax.cumsum(x, reverse=True) * a[0],
     "cumsum of a matrix": lambda t, x, a: jnp.cumsum(x[:, None] * a[None, :3], 0).sum(1),
     "checkpoint": jax.checkpoint(lambda t, x, a: jnp.sin(x) * a[0] + t),
+    "scan": lambda t, x, a: jax.lax.scan(lambda c, row: (c * a[0] + row, c), x, jnp.ones((4, 3)))[1].sum(0),
     "jit": jax.jit(lambda t, x, a: jnp.sin(x) * a[0] + t),
 }
 

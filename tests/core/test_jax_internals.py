@@ -155,6 +155,18 @@ def test_what_is_no_call_is_not_entered():
     assert internals.inner_jaxpr(equation) is None
 
 
+def test_operands_of_a_scan():
+    """One constant, a carry of three, rows of two: told apart by position."""
+
+    def loop(w, carry, rows):
+        return jax.lax.scan(lambda c, row: ((c[1], c[2] * w, c[0] + row[0]), row[1]), carry, rows)
+
+    jaxpr = jax.make_jaxpr(loop)(jnp.ones(5)[0], (jnp.ones(2),) * 3, (jnp.ones((4, 2)), jnp.ones(4)))
+    (equation,) = (e for e in jaxpr.eqns if e.primitive.name == "scan")
+    parts = internals.scan_parts(equation, [v.aval.shape for v in equation.invars])
+    assert [list(part) for part in parts] == [[()], [(2,)] * 3, [(4, 2), (4,)]]
+
+
 @pytest.fixture(scope="module")
 def product():
     """`n a b`, a primitive of our own."""
