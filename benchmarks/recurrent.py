@@ -4,7 +4,8 @@
    weights, against torch.nn on one thread and on all (equal weights, outputs compared first; CPU time of the process).
 2. The article's cell: one epoch (42 Euler steps and their gradient, Adam) against a torch cell in a Python loop.
 3. A GRU of width 16 step by step against Newton in parallel over time, and MinGRU against its associative scan.
-4. The gradient through 1e6 steps with and without `checkpoint_every=1000`: memory that the compiled program reserves.
+4. The gradient through 1e6 steps with and without `jk.Scan(checkpoint_every=1000)`: memory that the compiled program
+   reserves.
 """
 
 import functools
@@ -44,7 +45,7 @@ def layers(torch: Any, *, quick: bool, repeats: int) -> tuple[list[dict], list[d
         torch.manual_seed(0)
         layer, cell = getattr(torch.nn, torch_name)(width, width), getattr(recurrent, name)(width)
         params, xs, tensor = from_torch(name, layer), jnp.asarray(inputs), torch.tensor(inputs)
-        outputs = lambda params, xs, cell=cell: jk.unroll(cell, params, cell.zeros((batch,)), xs).ys
+        outputs = lambda params, xs, cell=cell: jk.unroll(cell, cell.zeros((batch,)), xs, params).ys
         forward, gradient = jax.jit(outputs), jax.jit(jax.grad(lambda p, x, f=outputs: jnp.sum(f(p, x) ** 2)))
 
         def torch_forward(threads: int, layer: Any = layer, tensor: Any = tensor) -> Any:
@@ -108,7 +109,7 @@ def _article_loss(data: Any) -> Callable[[Any, Any], jax.Array]:
     cell = recurrent.from_field(recurrent.two_species, scheme="euler", dt=1.0)
     index, values = data.times[1:].astype(int) - 1, jnp.asarray(data.values[1:])
     start = jnp.asarray(data.values[0])
-    return lambda p, _: jnp.sum((jk.unroll(cell, p, start, length=42).ys[index] - values) ** 2)
+    return lambda p, _: jnp.sum((jk.unroll(cell, start, args=p, length=42).ys[index] - values) ** 2)
 
 
 def _torch_epochs(torch: Any, data: Any, epochs: int) -> list[float]:
@@ -134,17 +135,20 @@ def parallel(*, quick: bool, repeats: int) -> list[dict]:
     """Step by step against parallel in time, over the length of the sequence."""
     rows = []
     for length in (16, 64) if quick else (100, 1000, 10_000):
-        for name, modes in {
-            "GRU": ({"mode": "scan"}, {"mode": "newton"}, {"mode": "newton", "jacobian": "diagonal"}),
-            "MinGRU": ({"mode": "scan"}, {"mode": "associative"}),
+        for name, methods in {
+            "GRU": {
+                "scan": jk.Scan(),
+                "newton": jk.ParallelNewton(),
+                "newton diagonal": jk.ParallelNewton(jacobian="diagonal"),
+            },
+            "MinGRU": {"scan": jk.Scan(), "associative": jk.Associative()},
         }.items():
             cell = getattr(recurrent, name)(16)
             xs = jax.random.normal(jax.random.key(1), (length, 4))
             params = cell.init(jax.random.key(0), xs[0])
             programs, iterations = {}, {}
-            for options in modes:
-                label = " ".join(options.values())
-                run = jax.jit(lambda p, x, cell=cell, options=options: jk.unroll(cell, p, cell.zeros(), x, **options))
+            for label, method in methods.items():
+                run = jax.jit(lambda p, x, cell=cell, m=method: jk.unroll(cell, cell.zeros(), x, p, method=m))
                 programs[label] = functools.partial(run, params, xs)
                 iterations[label] = int(run(params, xs).iterations)
                 assert bool(jnp.all(run(params, xs).status == 0))
@@ -166,7 +170,7 @@ def memory(*, quick: bool) -> tuple[list[dict], list[dict]]:
     params = cell.init(jax.random.key(0), xs[0])
     rows, found = [], {}
     for every in (None, round(length**0.5)):
-        final = lambda p, x, every=every: jk.unroll(cell, p, cell.zeros(), x, mode="scan", checkpoint_every=every).state
+        final = lambda p, x, e=every: jk.unroll(cell, cell.zeros(), x, p, method=jk.Scan(e)).final
         program = jax.jit(jax.grad(lambda p, x, f=final: jnp.sum(f(p, x) ** 2))).lower(params, xs).compile()
         reserved = program.memory_analysis().temp_size_in_bytes
         timing = harness.measure({"run": functools.partial(program, params, xs)}, repeats=2)["run"]

@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 # Public name -> the module that defines it. One line makes a name public.
 _HOME = {
+    "Associative": "jaxkit.dynamics.recurrence.associative",
     "Branch": "jaxkit.dynamics.analysis.continuation",
     "Ensemble": "jaxkit.dynamics.ode.engine.batch",
     "Equilibria": "jaxkit.dynamics.analysis.equilibria",
@@ -18,19 +19,21 @@ _HOME = {
     "Kind": "jaxkit.dynamics.analysis.linearize",
     "LeastSquares": "jaxkit.dynamics.roots.least_squares",
     "Linearization": "jaxkit.dynamics.analysis.linearize",
+    "ParallelNewton": "jaxkit.dynamics.recurrence.newton",
     "Play": "jaxkit.learn.play",
     "Root": "jaxkit.dynamics.roots.root",
     "Run": "jaxkit.core.run",
     "RungeKutta": "jaxkit.dynamics.ode.methods",
     "SDE": "jaxkit.dynamics.ode.methods",
     "Samples": "jaxkit.dynamics.mcmc.sample",
+    "Scan": "jaxkit.dynamics.recurrence.scan",
     "Sensitivity": "jaxkit.dynamics.ode.sensitivity",
     "Solution": "jaxkit.dynamics.ode.solve",
     "SolverError": "jaxkit.core.status",
     "Special": "jaxkit.dynamics.analysis.continuation",
     "Status": "jaxkit.core.status",
     "Taylor": "jaxkit.dynamics.ode.methods",
-    "Unrolled": "jaxkit.dynamics.recurrence.unroll",
+    "Unrolled": "jaxkit.dynamics.recurrence.method",
     "cite": "jaxkit.core.citation",
     "classify": "jaxkit.dynamics.analysis.linearize",
     "continuation": "jaxkit.dynamics.analysis.continuation",
@@ -103,7 +106,10 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.ode.sensitivity import sensitivity as sensitivity
     from jaxkit.dynamics.ode.solve import Solution as Solution
     from jaxkit.dynamics.ode.solve import solve as solve
-    from jaxkit.dynamics.recurrence.unroll import Unrolled as Unrolled
+    from jaxkit.dynamics.recurrence.associative import Associative as Associative
+    from jaxkit.dynamics.recurrence.method import Unrolled as Unrolled
+    from jaxkit.dynamics.recurrence.newton import ParallelNewton as ParallelNewton
+    from jaxkit.dynamics.recurrence.scan import Scan as Scan
     from jaxkit.dynamics.recurrence.unroll import unroll as unroll
     from jaxkit.dynamics.roots.fixed_point import fixed_point as fixed_point
     from jaxkit.dynamics.roots.least_squares import LeastSquares as LeastSquares

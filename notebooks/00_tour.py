@@ -37,8 +37,8 @@ print(f"ensemble species 1 wins {jnp.mean(last[:, 0] > last[:, 1]):.1%} of ten t
 # derivatives.
 
 # %%
-euler = lambda dt, x, _: (x - dt * x, x)
-print(f"unroll   {jk.unroll(euler, 0.01, 1.0, length=100).state:.6f} (0.99^100 = {0.99**100:.6f})")
+euler = lambda x, _, dt: (x - dt * x, x)
+print(f"unroll   {jk.unroll(euler, 1.0, args=0.01, length=100).final:.6f} (0.99^100 = {0.99**100:.6f})")
 cube = lambda a: jk.root(lambda x, a: x**3 - a, 1.0, a).value
 print(f"root     {cube(2.0):.6f} (2^(1/3) = {2 ** (1 / 3):.6f}), derivative {jax.grad(cube)(2.0):.6f} (0.209987)")
 

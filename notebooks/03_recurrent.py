@@ -42,7 +42,7 @@ start = jnp.array([100.0, 150.0])
 exact = jk.solve(recurrent.two_species, start, jnp.linspace(0.0, 50.0, 51), truth, rtol=1e-11, atol=1e-9).checked()
 for scheme in ("euler", "heun", "rk4", "backward_euler", "gauss4"):
     cell = recurrent.from_field(recurrent.two_species, scheme=scheme, dt=1.0)
-    run = jk.unroll(cell, truth, start, length=50).checked()
+    run = jk.unroll(cell, start, args=truth, length=50).checked()
     print(f"{scheme:16s} largest error over 50 steps of 1: {float(jnp.max(jnp.abs(run.ys - exact.xs[1:]))):.2e}")
 
 # %% [markdown]
@@ -103,15 +103,16 @@ plt.show()
 # %% [markdown]
 # ## All times at once
 # A recurrence looks sequential. Newton's method over the whole sequence is not: every iteration is one associative
-# scan, and the derivative is one linear solve. On a CPU `"auto"` scans; where thousands of processors wait, this wins.
+# scan, and the derivative is one linear solve. On a CPU a plain scan is faster; where thousands of processors wait,
+# this wins.
 
 # %%
 length = 200 if QUICK else 2000
 gru = recurrent.GRU(8)
 xs = jax.random.normal(jax.random.key(1), (length, 3))
 weights = gru.init(jax.random.key(0), xs[0])
-step_by_step = jk.unroll(gru, weights, gru.zeros(), xs, mode="scan").checked()
-at_once = jk.unroll(gru, weights, gru.zeros(), xs, mode="newton").checked()
+step_by_step = jk.unroll(gru, gru.zeros(), xs, weights).checked()
+at_once = jk.unroll(gru, gru.zeros(), xs, weights, method="parallel_newton").checked()
 print(
     f"{length} steps in {int(at_once.iterations)} iterations; largest difference "
     f"{float(jnp.max(jnp.abs(at_once.ys - step_by_step.ys))):.1e}"
@@ -121,4 +122,4 @@ print(
 # ## Try this
 # - `scheme="dopri5"`, or your own `jaxkit.dynamics.ode.schemes.tableau(...)`: `schemes.order_of` proves its order.
 # - `method="shooting"` in `infer`: one start is enough. Remove a point of the seven: which standard error explodes?
-# - `checkpoint_every=1000` in `unroll` before you differentiate through a million steps.
+# - `method=jk.Scan(checkpoint_every=1000)` in `unroll` before you differentiate through a million steps.

@@ -1,4 +1,4 @@
-"""Recurrent cells as Flax modules with one protocol: `cell(params, state, x) -> (state, y)`.
+"""Recurrent cells as Flax modules with one protocol, that of `unroll`: `cell(state, x, params) -> (state, y)`.
 
 Each cell's elementwise part has a hand-written derivative that stores one coefficient per factor instead of every
 intermediate value: the backward pass of a scan over it reads a third less memory, in every mode and to any order.
@@ -46,7 +46,7 @@ class Cell(nn.Module):
         return jnp.zeros((*batch, self.features), dtype)
 
     @nn.nowrap
-    def __call__(self, params: PyTree, state: PyTree, x: Float[Array, "... d"]) -> tuple[PyTree, Array]:
+    def __call__(self, state: PyTree, x: Float[Array, "... d"], params: PyTree) -> tuple[PyTree, Array]:
         """Move the state once: the new state and the output."""
         return self.apply({"params": params}, state, x, method=type(self).advance)  # pyright: ignore[reportReturnType]
 
@@ -74,7 +74,7 @@ class Vanilla(Cell):
         >>> import jax, jax.numpy as jnp, jaxkit as jk
         >>> cell = jk.recurrent.Vanilla(8)
         >>> params = cell.init(jax.random.key(0), jnp.ones(3))
-        >>> jk.unroll(cell, params, cell.zeros(), jnp.ones((20, 3))).ys.shape
+        >>> jk.unroll(cell, cell.zeros(), jnp.ones((20, 3)), params).ys.shape
         (20, 8)
 
     References:
@@ -98,7 +98,7 @@ class GRU(Cell):
         >>> import jax, jax.numpy as jnp, jaxkit as jk
         >>> cell = jk.recurrent.GRU(8)
         >>> params = cell.init(jax.random.key(0), jnp.ones((5, 3)))  # a batch of five
-        >>> jk.unroll(cell, params, cell.zeros((5,)), jnp.ones((20, 5, 3))).ys.shape
+        >>> jk.unroll(cell, cell.zeros((5,)), jnp.ones((20, 5, 3)), params).ys.shape
         (20, 5, 8)
 
     References:
@@ -129,7 +129,7 @@ class LSTM(Cell):
         >>> import jax, jax.numpy as jnp, jaxkit as jk
         >>> cell = jk.recurrent.LSTM(8)
         >>> params = cell.init(jax.random.key(0), jnp.ones(3))
-        >>> memory, output = jk.unroll(cell, params, cell.zeros(), jnp.ones((20, 3))).state
+        >>> memory, output = jk.unroll(cell, cell.zeros(), jnp.ones((20, 3)), params).final
         >>> memory.shape, output.shape
         ((8,), (8,))
 
@@ -158,13 +158,13 @@ class LSTM(Cell):
 class MinGRU(Cell):
     """The minimal GRU: its gate reads the input alone, so the state moves linearly.
 
-    `z = sigmoid(x W_z + b_z)`, `h' = (1 - z) h + z (x W + b)`; `unroll` offers `mode="associative"` for it.
+    `z = sigmoid(x W_z + b_z)`, `h' = (1 - z) h + z (x W + b)`; `unroll` offers `method="associative"` for it.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxkit as jk
         >>> cell = jk.recurrent.MinGRU(8)
         >>> params = cell.init(jax.random.key(0), jnp.ones(3))
-        >>> run = lambda mode: jk.unroll(cell, params, cell.zeros(), jnp.ones((20, 3)), mode=mode)
+        >>> run = lambda method: jk.unroll(cell, cell.zeros(), jnp.ones((20, 3)), params, method=method)
         >>> bool(jnp.allclose(run("scan").ys, run("associative").ys, rtol=1e-5))
         True
 
@@ -173,14 +173,14 @@ class MinGRU(Cell):
     """
 
     @nn.nowrap
-    def affine(self, params: PyTree, xs: Float[Array, "... d"]) -> tuple[Array, Array]:
+    def affine(self, xs: Float[Array, "... d"], params: PyTree) -> tuple[Array, Array]:
         """Decay and drive of the state, for any leading axes of the inputs."""
         return self.apply({"params": params}, xs, method=type(self).gates)  # pyright: ignore[reportReturnType]
 
     @nn.nowrap
-    def readout(self, params: PyTree, state: Array, x: Array) -> Array:
+    def readout(self, state: Array, x: Array, params: PyTree) -> Array:
         """The output: the state itself."""
-        del params, x
+        del x, params
         return state
 
     @nn.compact
@@ -209,7 +209,7 @@ class SRU(Cell):
         >>> import jax, jax.numpy as jnp, jaxkit as jk
         >>> cell = jk.recurrent.SRU(3)
         >>> params = cell.init(jax.random.key(0), jnp.ones(3))
-        >>> jk.unroll(cell, params, cell.zeros(), jnp.ones((20, 3)), mode="associative").ys.shape
+        >>> jk.unroll(cell, cell.zeros(), jnp.ones((20, 3)), params, method="associative").ys.shape
         (20, 3)
 
     References:
@@ -217,13 +217,13 @@ class SRU(Cell):
     """
 
     @nn.nowrap
-    def affine(self, params: PyTree, xs: Float[Array, "... d"]) -> tuple[Array, Array]:
+    def affine(self, xs: Float[Array, "... d"], params: PyTree) -> tuple[Array, Array]:
         """Decay and drive of the state, for any leading axes of the inputs."""
         decay, drive, _, _ = self._parts(params, xs)
         return decay, drive
 
     @nn.nowrap
-    def readout(self, params: PyTree, state: Float[Array, "... h"], x: Float[Array, "... d"]) -> Array:
+    def readout(self, state: Float[Array, "... h"], x: Float[Array, "... d"], params: PyTree) -> Array:
         """The output from the new state and the input."""
         _, _, gate, skip = self._parts(params, x)
         return gate * state + (1 - gate) * skip

@@ -33,20 +33,20 @@ class FieldCell(Generic[X]):
     t0: ArrayLike = 0.0
     driven: bool = False
 
-    def __call__(self, params: PyTree, state: X, x: Any = 0) -> tuple[X, X]:
-        """Move the state once, from time `t0 + x dt`; the output is the new state.
+    def __call__(self, x: X, step: Any = 0, args: PyTree = None) -> tuple[X, X]:
+        """Move the state once, from time `t0 + step dt`; the output is the new state.
 
         Args:
-            params: Parameters: the field's `args`.
-            state: State of the field.
-            x: Number of the step, which `unroll` feeds by itself; with `driven`, the pair (number, input): the field
-                then has `args = (params, input)`, the input held over the step.
+            x: State of the field.
+            step: Number of the step, which `unroll` feeds by itself; with `driven`, the pair (number, input): the
+                field then has the arguments `(args, input)`, the input held over the step.
+            args: Arguments of the field.
         """
-        number, args = (x[0], (params, x[1])) if self.driven else (x, params)
-        dtype = jnp.result_type(*(checks.floating("state", leaf) for leaf in jax.tree.leaves(state)))
+        number, args = (step[0], (args, step[1])) if self.driven else (step, args)
+        dtype = jnp.result_type(*(checks.floating("x", leaf) for leaf in jax.tree.leaves(x)))
         t = self.t0 + jnp.asarray(number).astype(dtype) * self.dt
-        state = schemes.step(self.scheme, self.field, t, state, self.dt, args)
-        return state, state
+        x = schemes.step(self.scheme, self.field, t, x, self.dt, args)
+        return x, x
 
     def times(self, length: int) -> Array:
         """Times of the outputs of `length` steps."""
@@ -59,7 +59,7 @@ def from_field(
     """A vector field as a recurrent cell: running the cell is solving the equation.
 
     Args:
-        field: Velocity of the state: `field(t, x, args)`; the cell's parameters are its `args`.
+        field: Velocity of the state: `field(t, x, args)`.
         scheme: A name in `jaxkit.dynamics.ode.schemes.TABLEAUS`, a `Tableau`, or a diffrax Runge-Kutta solver.
         dt: Step, in units of time.
         t0: Time before the first step.
@@ -75,7 +75,7 @@ def from_field(
         >>> import jax.numpy as jnp, jaxkit as jk
         >>> decay = lambda t, x, rate: -rate * x
         >>> cell = jk.recurrent.from_field(decay, scheme="rk4", dt=0.1)
-        >>> round(float(jk.unroll(cell, 1.0, jnp.asarray(1.0), length=10).state), 6)  # exp(-1)
+        >>> round(float(jk.unroll(cell, 1.0, args=1.0, length=10).final), 6)  # exp(-1)
         0.36788
 
     References:
@@ -97,21 +97,21 @@ def as_field(
     """A residual cell as a vector field: the velocity whose Euler step of length `dt` is the cell.
 
     Args:
-        cell: Moves the state once, `(params, state, x) -> (state, y)`.
+        cell: Moves the state once, `(x, input, args) -> (x, y)`.
         dt: Time that one step of the cell stands for.
         t0: Time of the step number 0.
         inputs: The cell's input as a function of time; without it the cell is fed the number of the step,
             `(t - t0) / dt`, so that a field read as an Euler cell comes back as it was.
 
     Returns:
-        `field(t, x, args)`, with the cell's parameters as `args`: for `solve`, `linearize` or `from_field`.
+        `field(t, x, args)`, with the `args` of the cell: for `solve`, `linearize` or `from_field`.
 
     Raises:
         ValueError: The step is not positive.
 
     Example:
         >>> import jax.numpy as jnp, jaxkit as jk
-        >>> growth = lambda rate, x, _: (x + rate * x, x)
+        >>> growth = lambda x, _, rate: (x + rate * x, x)
         >>> field = jk.recurrent.as_field(growth)
         >>> float(field(0.0, jnp.asarray(2.0), 0.5))
         1.0
@@ -121,12 +121,12 @@ def as_field(
     References:
         Su (2018), RNN and ODE, kexue.fm/archives/5643; Chang et al. (2019), AntisymmetricRNN.
     """
-    checks.require(callable(cell), "cell", "be a function `cell(params, state, x)`", f"is {type(cell).__name__}")
+    checks.require(callable(cell), "cell", "be a function `cell(x, input, args)`", f"is {type(cell).__name__}")
     checks.positive("dt", dt)
 
     def field(t: ArrayLike, x: Any, args: PyTree) -> Any:
         given = (t - t0) / dt if inputs is None else inputs(jnp.asarray(t))
-        moved, _ = cell(args, x, given)
+        moved, _ = cell(x, given, args)
         return jax.tree.map(lambda new, old: (new - old) / dt, moved, x)
 
     return field

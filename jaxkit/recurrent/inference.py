@@ -226,7 +226,7 @@ class _Problem:
 
     def run(self, params: Any, start: Any) -> Any:
         """States at `t0, t0 + dt, ...`."""
-        ys = unroll(self.cell, params, start, length=self.length, mode="scan").ys
+        ys = unroll(self.cell, start, args=params, length=self.length).ys
         return jax.tree.map(lambda v, rest: jnp.concatenate([v[None], rest]), start, ys)
 
     def against(self, rows: Array) -> Float[Array, " k"]:
@@ -283,14 +283,14 @@ def _shoot(problem: _Problem, max_steps: int) -> Float[Array, " n"]:
         params, first = problem.unpack(problem.unknowns.natural(z))
         first = jax.flatten_util.ravel_pytree(first)[0]
 
-        def step(given: tuple[Any, Array], state: Array, x: Any) -> tuple[Array, Array]:
-            number, fresh, node = x
+        def step(state: Array, at: Any, given: tuple[Any, Array]) -> tuple[Array, Array]:
+            number, fresh, node = at
             begin = jnp.where(fresh, given[1][node], state)
-            moved = jax.flatten_util.ravel_pytree(problem.cell(given[0], unravel(begin), number)[0])[0]
+            moved = jax.flatten_util.ravel_pytree(problem.cell(unravel(begin), number, given[0])[0])[0]
             return moved, moved
 
         padded = jnp.concatenate([states, first[None]])  # so that there is something to point at without any node
-        arrived = jnp.concatenate([first[None], unroll(step, (params, padded), first, inputs, mode="scan").ys])
+        arrived = jnp.concatenate([first[None], unroll(step, first, inputs, (params, padded)).ys])
         return problem.against(arrived.at[nodes].set(states)[problem.index]), weight * (arrived[nodes] - states)
 
     unknowns = jnp.concatenate([problem.unknowns.guess, firsts.ravel()])

@@ -13,6 +13,7 @@ from rich.table import Table
 from jaxkit.dynamics.ode import schemes
 from jaxkit.dynamics.ode.methods import RungeKutta
 from jaxkit.dynamics.ode.solve import solve
+from jaxkit.dynamics.recurrence.newton import ParallelNewton
 from jaxkit.dynamics.recurrence.unroll import unroll
 from jaxkit.recurrent import plots
 from jaxkit.recurrent.cells import GRU
@@ -143,11 +144,11 @@ def _run_steps(name: str, steps: np.ndarray, end: float, start: Any, params: Any
     def last(dt: jax.Array) -> jax.Array:
         cell = from_field(lotka_volterra, scheme=name, dt=dt)
 
-        def resting(params: Any, x: jax.Array, number: jax.Array) -> tuple[jax.Array, None]:
+        def resting(x: jax.Array, number: jax.Array, params: Any) -> tuple[jax.Array, None]:
             arrived = number.astype(dt.dtype) * dt >= end - 1e-9
-            return jnp.where(arrived, x, cell(params, x, number)[0]), None
+            return jnp.where(arrived, x, cell(x, number, params)[0]), None
 
-        return unroll(resting, params, start, length=longest, mode="scan").state
+        return unroll(resting, start, args=params, length=longest).final
 
     return jax.jit(jax.vmap(last))(jnp.asarray(steps))
 
@@ -161,7 +162,7 @@ def _slope(steps: np.ndarray, errors: np.ndarray) -> float:
 def _diffrax_gap(name: str, start: Any, params: Any, end: float) -> float:
     """Largest relative difference from diffrax's states, fixed steps of 1/8."""
     cell, length = from_field(lotka_volterra, scheme=name, dt=0.125), round(8 * end)
-    ys = jax.jit(lambda p: unroll(cell, p, start, length=length, mode="scan").ys)(params)
+    ys = jax.jit(lambda p: unroll(cell, start, args=p, length=length).ys)(params)
     ts = jnp.arange(length + 1.0) / 8
     theirs = solve(lotka_volterra, start, ts, params, method=RungeKutta(name, dt=0.125)).checked()
     return float(jnp.max(jnp.abs(ys / theirs.xs[1:] - 1)))
@@ -189,15 +190,16 @@ def newton_errors(length: int) -> tuple[dict[str, np.ndarray], float]:
     cell = GRU(8)
     xs = 2 * jax.random.normal(jax.random.key(1), (length, 3))
     params = jax.tree.map(lambda v: 2 * v, cell.init(jax.random.key(0), xs[0]))  # strong feedback: not a trivial case
-    reference = unroll(cell, params, cell.zeros(), xs, mode="scan").ys
-    gap = jnp.max(jnp.abs(unroll(cell, params, cell.zeros(), xs, mode="newton").ys - reference))
+    reference = unroll(cell, cell.zeros(), xs, params).ys
+    gap = jnp.max(jnp.abs(unroll(cell, cell.zeros(), xs, params, method="parallel_newton").ys - reference))
     errors = {}
     for jacobian in ("full", "diagonal"):
-        once = jax.jit(
-            lambda guess, jacobian=jacobian: (
-                unroll(cell, params, cell.zeros(), xs, mode="newton", jacobian=jacobian, max_steps=1, guess=guess).ys
-            )
-        )
+
+        def iterate(guess: jax.Array, jacobian: str = jacobian) -> jax.Array:
+            method = ParallelNewton(jacobian, max_steps=1, guess=guess)
+            return unroll(cell, cell.zeros(), xs, params, method=method).ys
+
+        once = jax.jit(iterate)
         states, history = jnp.zeros_like(reference), []
         for _ in range(24):
             states = once(states)

@@ -29,11 +29,11 @@ def setup(name):
 @pytest.mark.parametrize("name", CELLS)
 def test_protocol(name):
     cell, params, state = setup(name)
-    moved, y = cell(params, state, XS[0])
+    moved, y = cell(state, XS[0], params)
     assert jax.tree.structure(moved) == jax.tree.structure(state)
     assert y.shape == (2, 4)
-    run = jk.unroll(cell, params, state, XS).checked()
-    one = jk.unroll(cell, params, cell.zeros(), XS[:, 1]).checked()  # without a batch
+    run = jk.unroll(cell, state, XS, params).checked()
+    one = jk.unroll(cell, cell.zeros(), XS[:, 1], params).checked()  # without a batch
     np.testing.assert_allclose(run.ys[:, 1], one.ys, rtol=1e-12)
     single = cell.init(jax.random.key(0), XS[0].astype(jnp.float32))
     assert {leaf.dtype for leaf in jax.tree.leaves(single)} == {jnp.dtype("float32")}
@@ -43,7 +43,7 @@ def test_protocol(name):
 def test_derivatives(name):
     cell, params, state = setup(name)
     state = jax.tree.map(lambda v: v + 0.3, state)
-    check_grads(jax.jit(cell), (params, state, XS[0]), order=1, modes=("fwd", "rev"), atol=1e-6, rtol=1e-6)
+    check_grads(jax.jit(cell), (state, XS[0], params), order=1, modes=("fwd", "rev"), atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -51,7 +51,7 @@ def test_derivatives(name):
 def test_second_derivatives(name):
     cell, params, state = setup(name)
     state = jax.tree.map(lambda v: v + 0.3, state)
-    check_grads(jax.jit(cell), (params, state, XS[0]), order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)
+    check_grads(jax.jit(cell), (state, XS[0], params), order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)
 
 
 def dense(kernel, bias=None):
@@ -65,7 +65,7 @@ def test_lstm_equals_flax():
     theirs = {f"i{g}": dense(w[i]) for i, g in enumerate("ifgo")}
     theirs |= {f"h{g}": dense(u[i], b[i]) for i, g in enumerate("ifgo")}
     _, y = nn.LSTMCell(4, param_dtype=float).apply({"params": theirs}, state, XS[0])
-    np.testing.assert_allclose(cell(params, state, XS[0])[1], y, rtol=1e-12)
+    np.testing.assert_allclose(cell(state, XS[0], params)[1], y, rtol=1e-12)
 
 
 def test_gru_equals_flax():
@@ -75,15 +75,15 @@ def test_gru_equals_flax():
     theirs = {f"i{g}": dense(w[i], b[i]) for i, g in enumerate("rzn")}
     theirs |= {"hr": dense(u[0]), "hz": dense(u[1]), "hn": dense(u[2], params["state_bias"])}
     _, y = nn.GRUCell(4, param_dtype=float).apply({"params": theirs}, state, XS[0])
-    np.testing.assert_allclose(cell(params, state, XS[0])[1], y, rtol=1e-12)
+    np.testing.assert_allclose(cell(state, XS[0], params)[1], y, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["SRU", "MinGRU"])
 def test_linear_cells_in_parallel(name):
     cell, params, state = setup(name)
-    scan, jump = (jk.unroll(cell, params, state + 0.5, XS, mode=mode).checked() for mode in ("scan", "associative"))
+    scan, jump = (jk.unroll(cell, state + 0.5, XS, params, method=m).checked() for m in ("scan", "associative"))
     np.testing.assert_allclose(jump.ys, scan.ys, rtol=1e-12)
-    np.testing.assert_allclose(jump.state, scan.state, rtol=1e-12)
+    np.testing.assert_allclose(jump.final, scan.final, rtol=1e-12)
 
 
 def test_sru_highway_of_equal_width():
@@ -91,7 +91,7 @@ def test_sru_highway_of_equal_width():
     params = shaken(cell.init(jax.random.key(0), XS[0]))
     assert params["input_kernel"].shape == (3, 9)
     shut = params | {"bias": jnp.full(6, -50.0)}  # both gates closed: the output is the input
-    np.testing.assert_allclose(jk.unroll(cell, shut, cell.zeros((2,)), XS).ys, XS, rtol=1e-12)
+    np.testing.assert_allclose(jk.unroll(cell, cell.zeros((2,)), XS, shut).ys, XS, rtol=1e-12)
 
 
 def test_inside_a_linen_model():
@@ -109,7 +109,8 @@ def test_inside_a_linen_model():
 
 def test_wide_state_newton():
     cell, params, _ = setup("GRU")
-    scan, newton = (jk.unroll(cell, params, cell.zeros(), XS[:, 0], mode=mode).checked() for mode in ("scan", "newton"))
+    methods = ("scan", "parallel_newton")
+    scan, newton = (jk.unroll(cell, cell.zeros(), XS[:, 0], params, method=method).checked() for method in methods)
     np.testing.assert_allclose(newton.ys, scan.ys, atol=1e-10)
 
 
