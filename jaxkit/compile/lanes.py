@@ -3,47 +3,7 @@
 A *lane* is one member of a batch: its own state, parameters and time span. Small chunks stay in the processor's cache,
 and lanes that need equally many steps wait for nobody when they share a chunk.
 
-What helped on a CPU, in CPU milliseconds for the 10,000 competition problems of `benchmarks/ensembles.py` before and
-after each change (measured as it was built; the machine's load differed from one to the next):
-
-- vectors of 512 bits (`xla_cpu_prefer_vector_width`): 70 -> 40;
-- step results packed in pairs as complex numbers (XLA computes a fused loop once for each array that comes out):
-  40 -> 15;
-- constant factors pulled out of products, so that a product is one convolution: 17 -> 12.75;
-- lanes sorted by the first step's length, where the rates are spread;
-- the arguments' conversion and the loop in one program (no host work between them), failed lanes told from the count
-  of steps instead of a further step after the loop: in a busy hour 16.9 -> 12.1 beside heyoka's 12.3 (one core each);
-- a convolution's newest terms summed last: a step is a chain of operations that wait for each other, and the other
-  terms can be summed meanwhile: 13.4 -> 10.6 beside heyoka's 12.3 and 12.6;
-- the polynomial by pairs of terms (Estrin) instead of Horner's chain: 10.8 -> 9.8 beside heyoka's 13.2 and 12.7;
-- for tangents: each order of the series kept in memory behind a condition (`Row.apart`), so that no loop computes it
-  again: 80 -> 13 us for a step of 64 lanes with six directions;
-- the tangents of two numbers of the state as one complex array, so that one loop computes both and reads what they
-  share once, and taken apart only in the loop that reads them: 108 -> 83 ms for the gradients of the 10,000 problems.
-
-What did not:
-
-- one loop that gives all its arrays at once (multi-output fusion): exists only behind `XLA_FLAGS`, which a library must
-  not set, and was no faster (19.8 beside 17.5 in one run);
-- chunks of 8, 16, 32 lanes: 25.5, 16.8, 18.5 beside 17.0 for 64 in one run; 128 is slower still;
-- the factor 1 / (k + 1) of a coefficient taken by the weights, so that the chain is shorter: 10.6 -> 12.1;
-- each order kept in memory for the state alone: 2.4 us a step of 64 lanes (1.6 of 256) beside 1.6 in one loop;
-- the step's length carried to the next step, so that the series is not computed for `x` and for `t`: 12.1 -> 21 (the
-  compiler computes it again all the same, and lanes wait for one more loop);
-- the step's length from lower coefficients (two to four orders down): 12.1 -> 10.8, but `x` and `t` are computed in
-  two loops, which then round differently: errors of 1e-6 to 1e-4 at a tolerance of 1e-8. Both loops must hold the whole
-  step, so that they round alike;
-- `lax.optimization_barrier` between stages or steps: the CPU compiler removes barriers before it fuses;
-- a `lax.reduce` of several operands over an axis of length one as a loop of several results: simplified away, to wrong
-  numbers if the computation is not a reduction;
-- the step's length, now kept in memory, from one order less: 12.2 -> 10.8, but errors of 3e-8 and 1.6e-7 (spread rates)
-  instead of 5e-9: an estimate that sees one coefficient less is fooled more often;
-- the Jacobian's entries as series of their own, with `S' = J S + f_p` instead of the recurrences' derivatives: 97 ->
-  107 ms (fewer products, but each entry is one more short loop an order);
-- the state's rows two by two as well, beside tangents: 107 -> 139 ms; chunks of 16, 32, 48, 96, 128, 192 lanes beside
-  64 for gradients: 158, 110, 98, 86, 91, 105 beside 91 ms;
-- the step as a call that XLA compiles as one function (`xla_cpu_small_call`): 3.6 to 13 ns beside 4.7 to 5.1 for a
-  small polynomial step, better only at 64 lanes, and an internal name of the compiler.
+What was tried and what it gave: docs/devdocs/lanes.md.
 """
 
 import math

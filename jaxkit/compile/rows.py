@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxkit.compile.fences import fence
 from jaxkit.compile.nodes import Atom
 from jaxkit.compile.scalars import LANE, ScalarField
-from jaxkit.core.jax_internals import evaluate
 
 State = tuple[Array, ...]  # the state's numbers, each a row of lanes
 Constants = dict[int, Any]
@@ -121,35 +121,8 @@ class Row:
         return (*values, *changes)
 
     def apart(self, fn: Callable[[], Any]) -> Any:
-        """`fn()`, its results kept in memory.
-
-        XLA would compute them again in each loop that reads them (80 us for a step of 64 lanes and six directions
-        instead of 13). It fuses nothing across a condition, here one that always holds, which it cannot know.
-        """
-        if jax.default_backend() != "cpu":
-            return fn()
-        program, shapes = jax.make_jaxpr(fn, return_shape=True)()
-        leaves, structure = jax.tree.flatten(shapes)
-        zeros = lambda: [jnp.zeros(v.shape, v.dtype) for v in leaves]
-        return structure.unflatten(jax.lax.cond(self.holds, lambda: list(evaluate(program, program.consts, ())), zeros))
-
-
-def pack(values: Sequence[Array]) -> tuple[Array, ...]:
-    """Two numbers in one complex one: XLA computes a fused loop once for each array that comes out of it."""
-    packed, rest = [], list(values)
-    while rest:
-        pair = len(rest) > 1 and rest[0].shape == rest[1].shape
-        packed.append(jax.lax.complex(rest[0], rest[1]) if pair else rest[0])
-        rest = rest[1 + pair :]
-    return tuple(packed)
-
-
-def unpack(packed: Sequence[Array]) -> State:
-    """What `pack` was given."""
-    values = []
-    for value in packed:
-        values.extend((value.real, value.imag) if jnp.iscomplexobj(value) else (value,))
-    return tuple(values)
+        """`fn()`, its results kept in memory: see `jaxkit.compile.fences`."""
+        return fence(fn, self.holds)
 
 
 def like(row: Array, number: Array) -> Array:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from jaxkit.compile.logistic import logistic
 from jaxkit.core import checks
 
 _GLOROT, _ORTHOGONAL, _ZEROS = nn.initializers.glorot_uniform(), nn.initializers.orthogonal(), nn.initializers.zeros
@@ -189,7 +190,7 @@ class MinGRU(Cell):
         w = self.param("input_kernel", _GLOROT, (x.shape[-1], 2 * self.features), x.dtype)
         b = self.param("bias", _ZEROS, (2 * self.features,), x.dtype)
         gate, drive = jnp.split(_affine(x, w, b), 2, axis=-1)
-        gate = _sigmoid(gate)
+        gate = logistic(gate)
         return 1 - gate, gate * drive
 
     def advance(self, state: Float[Array, "... h"], x: Float[Array, "... d"]) -> tuple[Array, Array]:
@@ -241,7 +242,7 @@ class SRU(Cell):
         b = self.param("bias", _ZEROS, (2 * width,), x.dtype)
         forget, gate, drive, *skip = jnp.split(x @ w, own, axis=-1)
         forget, gate = (
-            _sigmoid(g + jnp.broadcast_to(part, g.shape))
+            logistic(g + jnp.broadcast_to(part, g.shape))
             for g, part in zip((forget, gate), jnp.split(b, 2), strict=True)
         )
         return forget, (1 - forget) * drive, gate, skip[0] if skip else x
@@ -258,11 +259,6 @@ def _affine(x: Array, kernel: Array, bias: Array) -> Array:
     return product + jnp.broadcast_to(bias, product.shape)
 
 
-def _sigmoid(x: Array) -> Array:
-    """The logistic function through tanh: one rational function, a third cheaper on a CPU than exp and a division."""
-    return 0.5 * jnp.tanh(0.5 * x) + 0.5
-
-
 @jax.custom_jvp
 def _lstm(z: Float[Array, "... 4h"], memory: Float[Array, "... h"]) -> tuple[Array, Array]:
     """New memory and output from the gates' inputs."""
@@ -271,7 +267,7 @@ def _lstm(z: Float[Array, "... 4h"], memory: Float[Array, "... h"]) -> tuple[Arr
 
 def _lstm_parts(z: Array, memory: Array) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
     i, f, g, o = jnp.split(z, 4, axis=-1)
-    i, f, g, o = _sigmoid(i), _sigmoid(f), jnp.tanh(g), _sigmoid(o)
+    i, f, g, o = logistic(i), logistic(f), jnp.tanh(g), logistic(o)
     new = f * memory + i * g
     squashed = jnp.tanh(new)
     return (new, o * squashed), (i, f, g, o, squashed)
@@ -294,7 +290,7 @@ def _gru(gates: Float[Array, "... 2h"], outer: Array, inner: Array, state: Array
 
 
 def _gru_parts(gates: Array, outer: Array, inner: Array, state: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-    r, z = jnp.split(_sigmoid(gates), 2, axis=-1)
+    r, z = jnp.split(logistic(gates), 2, axis=-1)
     n = jnp.tanh(outer + r * inner)
     return (1 - z) * n + z * state, (r, z, n)
 

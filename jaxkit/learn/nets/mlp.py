@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from jaxkit.compile.logistic import logistic
 from jaxkit.core import checks
 from jaxkit.learn.nets.plain import parameter
 
@@ -15,7 +16,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
     "leaky_relu": lambda x: jnp.where(x >= 0, x, 0.2 * x),
     "elu": jax.nn.elu,
-    "silu": lambda x: 0.5 * x * (1 + jnp.tanh(0.5 * x)),  # cheaper on the CPU than the logistic function
+    "silu": lambda x: x * logistic(x),
     "gelu": jax.nn.gelu,
     "softplus": jax.nn.softplus,
     "tanh": jnp.tanh,

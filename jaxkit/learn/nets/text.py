@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
+from jaxkit.compile.logistic import logistic
 from jaxkit.core import checks
 from jaxkit.learn.nets.plain import parameter
 
@@ -159,7 +160,7 @@ class GatedDilatedConv(nn.Module):
         new, gate = jnp.split(both, 2, axis=-1)
         if key is not None and (self.noise or self.drop):
             gate = gate * self._disturbance(key, (x.shape[0], 1, channels), x.dtype)
-        open_ = 0.5 * (1 + jnp.tanh(0.5 * gate))  # the logistic function, cheaper on the CPU
+        open_ = logistic(gate)
         return (x + (new - x) * open_) * real
 
     def _disturbance(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:

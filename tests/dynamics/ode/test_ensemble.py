@@ -10,6 +10,7 @@ from scipy.integrate import solve_ivp
 
 import jaxkit as jk
 from jaxkit.dynamics.ode import schemes
+from jaxkit.dynamics.ode.methods import EMBEDDED
 
 OSCILLATOR = lambda t, x, w: (x[1], -(w**2) * x[0])
 W = jnp.linspace(1.0, 3.0, 7)
@@ -251,6 +252,15 @@ def test_methods_that_an_ensemble_does_not_have(method, sentence):
         jk.ensemble(OSCILLATOR, START, (0.0, 1.0), W, method=method)
     with pytest.raises(ValueError, match="`run` must have nothing but `devices` for an ensemble, but has progress"):
         jk.ensemble(OSCILLATOR, START, (0.0, 1.0), W, run=jk.Run(progress=True))
+
+
+@pytest.mark.parametrize(
+    ("method", "max_steps"), [*((m, 1) for m in ("taylor", *EMBEDDED)), ("taylor", 2), ("taylor", 3)]
+)
+def test_no_more_steps_than_max_steps(method, max_steps):
+    found = jk.ensemble(lambda t, x, a: -x, jnp.ones(2), (0.0, 100.0), method=method, max_steps=max_steps)
+    assert (found.steps + found.rejected).tolist() == [max_steps] * 2
+    assert found.status.tolist() == [jk.Status.max_steps] * 2
 
 
 def test_a_scheme_of_the_users_own():

@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxkit.compile.rows import Constants, Lanes, Row, State, Step, pack, unpack, where
+from jaxkit.compile.loops import repeat_while
+from jaxkit.compile.packing import count_of, failed, pack, runs, status_of, unpack
+from jaxkit.compile.rows import Constants, Lanes, Row, State, Step, where
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.core.status import Status
 from jaxkit.dynamics.ode.engine import events as watch
@@ -59,7 +61,6 @@ class _Carry(NamedTuple):
     """The state of the loop over a row of lanes."""
 
     numbers: tuple[Array, ...]  # see `begin`, packed
-    count: Int[Array, ""]
     event: Any  # whether an event was met, the length of that step, the event functions' values
     saved: Any  # states; and the number of the next time to be saved
 
@@ -97,33 +98,25 @@ def integrate(
 
     def body(c: _Carry) -> _Carry:
         old, run = unpack(c.numbers), running(c)
-        x, t = old[:k], old[k]
         numbers, event, saved = packed(advance(stepper, row, lanes, old, run)), c.event, c.saved
         if events or ts is not None:
             new = unpack(numbers)
-            moved = run & (new[k] != t)
+            moved = run & (new[k] != old[k])
             if events:
-                after = measure(new[k], new[:k])
-                changed = jnp.stack([watch.crossed(a, b) for a, b in zip(event[2], after, strict=True)])
-                hit = moved & jnp.any(changed, axis=0)
-                event = (event[0] | hit, jnp.where(hit, new[k] - t, event[1]), after)
-                new = (*where(hit, old[: k + 1], new[: k + 1]), *new[k + 1 :])
+                new, event = _stopped(k, old, new, event, moved, measure(new[k], new[:k]))
                 numbers = packed(new)
             if ts is not None:
-                saved = save(t, x, saved, new[k], moved)
-        return _Carry(numbers, c.count + 1, event, saved)
+                saved = save(old[k], old[:k], saved, new[k], moved)
+        return _Carry(numbers, event, saved)
 
-    # Two steps a turn: the second writes where the first has read, and the condition is looked at half as often.
-    double = not events and ts is None and k <= 3
-    turn = (lambda c: body(body(c))) if double else body
     zero = jnp.zeros_like(lanes.t0)
-    c = _Carry(
+    first = _Carry(
         packed(begin(stepper, row, lanes)),
-        jnp.asarray(0, jnp.int32),
         (zero != 0, zero, measure(lanes.t0, lanes.x)) if events else (),
         () if ts is None else watch.nothing_saved(ts, lanes.t0, lanes.t1, lanes.x),
     )
-    c = jax.lax.while_loop(lambda c: jnp.any(running(c)) & (c.count < max_steps), turn, c)
+    small = not events and ts is None and k <= 3
+    c = repeat_while(lambda c: jnp.any(running(c)), body, first, limit=max_steps, small=small)
     numbers, late, saved = unpack(c.numbers), running(c), c.saved
     x, t, event = numbers[:k], numbers[k], jnp.full(row.size, -1, jnp.int32)
     if events:
@@ -137,17 +130,26 @@ def integrate(
     return Arrived(x, t, saved[0] if saved else (), status, steps, numbers[k + 2].astype(jnp.int32), event)
 
 
+def _stopped(k: int, old: State, new: State, event: Any, moved: Array, after: State) -> tuple[State, Any]:
+    """Lanes in whose step an event function changed its sign stay where the step began."""
+    changed = jnp.stack([watch.crossed(a, b) for a, b in zip(event[2], after, strict=True)])
+    hit = moved & jnp.any(changed, axis=0)
+    event = (event[0] | hit, jnp.where(hit, new[k] - old[k], event[1]), after)
+    return (*where(hit, old[: k + 1], new[: k + 1]), *new[k + 1 :]), event
+
+
 def begin(stepper: Stepper, row: Row, lanes: Lanes) -> State:
-    """What the loop carries of each lane: its state, time, steps (see `_failed`), steps rejected, the memory."""
+    """What the loop carries of each lane: state, time, steps with the status, steps rejected, the stepper's memory."""
     first = stepper.start(lanes.t0, lanes.x, lanes.t1 - lanes.t0, row)
-    bad = jnp.where(_finite(lanes.x), 0, -1.5).astype(lanes.t0.dtype)
-    return (*lanes.x, lanes.t0, bad, jnp.zeros_like(lanes.t0), *first)
+    zero = jnp.zeros_like(lanes.t0)
+    steps = jnp.where(_finite(lanes.x), zero, failed(zero, jnp.asarray(int(Status.not_finite))))
+    return (*lanes.x, lanes.t0, steps, zero, *first)
 
 
 def under_way(lanes: Lanes, numbers: State) -> Array:
     """Which lanes have neither arrived nor failed."""
     k = len(lanes.x)
-    return (numbers[k] != lanes.t1) & (numbers[k + 1] >= 0)
+    return (numbers[k] != lanes.t1) & runs(numbers[k + 1])
 
 
 def advance(stepper: Stepper, row: Row, lanes: Lanes, numbers: State, run: Array) -> State:
@@ -168,36 +170,28 @@ def advance(stepper: Stepper, row: Row, lanes: Lanes, numbers: State, run: Array
     x, later = where(good, new[:k], x), jnp.where(good, new[k], t)
     moved = later != t
     stuck = ~moved & (t + memory[0] == t) if memory else ~moved
-    counted = jnp.where(moved, steps + 1, jnp.where(stuck, _failed(steps, good), steps))
-    failed = rejected + jnp.where(run & ~moved, 1, 0).astype(t.dtype) if memory else rejected
-    return (*x, later, jnp.where(run, counted, steps), failed, *memory)
-
-
-def _failed(steps: Array, good: Array) -> Array:
-    """The count of steps of a lane that is stuck: below zero, not a whole number if the next state is not finite."""
-    return -1 - steps - jnp.where(good, 0.0, 0.5).astype(steps.dtype)
+    why = jnp.where(good, int(Status.step_too_small), int(Status.not_finite))
+    counted = jnp.where(moved, steps + 1, jnp.where(stuck, failed(steps, why), steps))
+    refused = rejected + jnp.where(run & ~moved, 1, 0).astype(t.dtype) if memory else rejected
+    return (*x, later, jnp.where(run, counted, steps), refused, *memory)
 
 
 def outcome(stepper: Stepper, row: Row, lanes: Lanes, numbers: State, late: Array) -> tuple[Array, Array]:
     """Status and number of steps of each lane, from the loop's last numbers and which lanes it left under way."""
-    k = len(lanes.x)
+    k, n = len(lanes.x), len(stepper.field.x)
     x, t, steps, memory, t1 = numbers[:k], numbers[k], numbers[k + 1], numbers[k + 3 :], lanes.t1
-    stuck, whole = steps < 0, jnp.trunc(steps)
     code = lambda status: jnp.asarray(int(status), jnp.int32)
-    why = jnp.where(whole == steps, code(Status.step_too_small), code(Status.not_finite))
-    velocity, state = stepper.field.outputs[: len(stepper.field.x)], x[: len(stepper.field.x)]
 
     def limited() -> Array:
         ahead = memory[0] if memory else stepper.length(t, x, t1 - t, row)
-        return limited_by_stability(lambda v: row(t, v, velocity), state, ahead)
+        return limited_by_stability(lambda v: row(t, v, stepper.field.outputs[:n]), x[:n], ahead)
 
-    stiff = jax.lax.cond(jnp.any(late), limited, lambda: jnp.zeros_like(stuck))
-    out = jnp.where(stiff, code(Status.stiff), code(Status.max_steps))
-    tangents, arrived = x[len(state) :], code(Status.ok)
-    if tangents:
-        arrived = jnp.where(_finite(tangents), arrived, code(Status.not_finite))
-    status = jnp.where(late, out, jnp.where(stuck, why, arrived))
-    return status, jnp.where(stuck, -1 - whole, steps).astype(jnp.int32)
+    stiff = jax.lax.cond(jnp.any(late), limited, lambda: jnp.zeros_like(late))
+    status = status_of(steps)
+    if k > n:
+        status = jnp.where(runs(steps) & ~_finite(x[n:]), code(Status.not_finite), status)
+    status = jnp.where(late, jnp.where(stiff, code(Status.stiff), code(Status.max_steps)), status)
+    return status, count_of(steps)
 
 
 def work(stepper: Stepper, lanes: Lanes, constants: Constants) -> Float[Array, " w"]:

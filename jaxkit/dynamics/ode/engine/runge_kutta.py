@@ -1,9 +1,7 @@
 """Embedded Runge-Kutta pairs as a method of the lean loop.
 
-The stages are a loop over the tableau's rows, so the field is compiled once, not once a stage: with stages written out
-XLA fuses them into each other, and a field of 140 operations (light around a rotating black hole) took 13 times as long
-to compile (15 s instead of 0.7 s) and 7 to 12 times as long to run. (`optimization_barrier` between the stages is no
-help on a CPU: the compiler removes barriers before it fuses.)
+The stages are a loop over the tableau's rows, so that the field is compiled once, not once a stage: written out, XLA
+fuses them into each other (docs/devdocs/lanes.md).
 """
 
 import functools
@@ -15,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxkit.compile.rough import rough_exp2, rough_log2
+from jaxkit.compile.fast_log import fast_exp2, fast_log2
 from jaxkit.compile.rows import Row, State, Step, where
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.dynamics.ode.schemes import Tableau
@@ -118,7 +116,7 @@ class RungeKuttaStepper:
         error = self._norm(_parts(gap, x), x, new)
         accepted = error <= 1
         tiny = jnp.where(jnp.isfinite(error), jnp.maximum(error, 1e-10), 1e10)
-        factor = jnp.clip(0.9 * rough_exp2(-rough_log2(tiny) / self.order), 0.2, 10.0)
+        factor = jnp.clip(0.9 * fast_exp2(-fast_log2(tiny) / self.order), 0.2, 10.0)
         grown = jnp.abs(signed) * jnp.where(accepted, factor, jnp.minimum(factor, 0.9))
         grown = jnp.where(last & accepted, jnp.maximum(grown, h), grown)
         kept = where(accepted, _parts(rates[-1].reshape(start.shape), x), first) if self.reuses else ()

@@ -20,9 +20,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxkit.compile.fast_log import fast_exp2, fast_log2
 from jaxkit.compile.nodes import MOVING, Atom, Literal, Node
-from jaxkit.compile.rough import rough_exp2, rough_log2
-from jaxkit.compile.rows import Constants, Row, State, Step, like, pack, unpack
+from jaxkit.compile.packing import pack, unpack
+from jaxkit.compile.rows import Constants, Row, State, Step, like
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.dynamics.ode.engine import recurrences
 from jaxkit.dynamics.ode.engine.recurrences import Affine, Rule
@@ -342,9 +343,9 @@ class TaylorStepper:
 
     def _radius(self, size: Array, before: Array, last: Array) -> Array:
         """Jorba and Zou's step: the radius of convergence seen by the last two terms, over e^2, and a safety factor."""
-        p, (size, before, last) = self.order, map(rough_log2, (size, before, last))
+        p, (size, before, last) = self.order, map(fast_log2, (size, before, last))
         radius = jnp.minimum((size - last) / p, (size - before) / (p - 1))
-        return rough_exp2(radius - (2 + 0.7 / (p - 1)) / math.log(2))
+        return fast_exp2(radius - (2 + 0.7 / (p - 1)) / math.log(2))
 
 
 @jax.tree_util.register_pytree_node_class

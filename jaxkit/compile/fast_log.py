@@ -13,7 +13,7 @@ def _bits(dtype: Any) -> tuple[Any, int, int]:
     return (jnp.int64 if info.bits == 64 else jnp.int32), info.nmant, -int(info.minexp) + 1
 
 
-def rough_log2(x: Array) -> Array:
+def fast_log2(x: Array) -> Array:
     """Base-2 logarithm to 0.01."""
     integer, mantissa, bias = _bits(x.dtype)
     scaled = jax.lax.bitcast_convert_type(x, integer).astype(x.dtype) * 2.0**-mantissa
@@ -21,7 +21,7 @@ def rough_log2(x: Array) -> Array:
     return scaled - bias + 0.344 * fraction * (1 - fraction)
 
 
-def rough_exp2(x: Array) -> Array:
+def fast_exp2(x: Array) -> Array:
     """Power of two to 0.5%."""
     integer, mantissa, bias = _bits(x.dtype)
     x = jnp.clip(x, 2.0 - bias, bias - 1.0)

@@ -1,0 +1,66 @@
+"""Packing: two numbers in one, because XLA's CPU compiler computes a fused loop once for each array that comes out.
+
+There is no fusion with several outputs on the CPU, so a step that returns a state of four numbers is computed four
+times. As two complex arrays it is computed twice. To see it: the compiled text (`.compile().as_text()`) of a function
+that returns `(f(x), g(f(x)))` has two fusions, and `f` in both. A status and a count of steps are small whole numbers,
+which share one floating number (`failed`, `status_of`, `count_of`).
+
+What it gave is in docs/devdocs/lanes.md.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from jaxkit.core.status import Status
+
+CODES = 16  # more than there are statuses
+
+
+def pack(values: Sequence[Array]) -> tuple[Array, ...]:
+    """Numbers two by two as complex ones; one that has no neighbour of its shape stays as it is."""
+    packed, rest = [], list(values)
+    while rest:
+        pair = len(rest) > 1 and rest[0].shape == rest[1].shape
+        packed.append(jax.lax.complex(rest[0], rest[1]) if pair else rest[0])
+        rest = rest[1 + pair :]
+    return tuple(packed)
+
+
+def unpack(packed: Sequence[Array]) -> tuple[Array, ...]:
+    """What `pack` was given."""
+    values = []
+    for value in packed:
+        values.extend((value.real, value.imag) if jnp.iscomplexobj(value) else (value,))
+    return tuple(values)
+
+
+def failed(count: Array, status: Array) -> Array:
+    """A count of steps with the status of a failure; a count alone has the status ok.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxkit.compile.packing import count_of, failed, status_of
+        >>> counts = jnp.stack([jnp.asarray(3.0), failed(jnp.asarray(3.0), jnp.asarray(7.0))])
+        >>> count_of(counts).tolist(), status_of(counts).tolist()
+        ([3, 3], [0, 7])
+    """
+    return -1 - count - status.astype(count.dtype) / CODES
+
+
+def status_of(count: Array) -> Int[Array, "..."]:
+    """The status of a count: ok, unless it is one of `failed`."""
+    code = jnp.round((jnp.trunc(count) - count) * CODES).astype(jnp.int32)
+    return jnp.where(count < 0, code, int(Status.ok))
+
+
+def count_of(count: Array) -> Int[Array, "..."]:
+    """The count itself."""
+    return jnp.where(count < 0, -1 - jnp.trunc(count), count).astype(jnp.int32)
+
+
+def runs(count: Array) -> Array:
+    """Whether the status of a count is ok: `status_of(count) == Status.ok`, in one comparison."""
+    return count >= 0
