@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it. One line makes a name public.
 _HOME = {
     "Associative": "jaxkit.dynamics.recurrence.associative",
+    "Anderson": "jaxkit.dynamics.roots.methods.anderson",
+    "LevenbergMarquardt": "jaxkit.dynamics.roots.methods.descent",
     "Branch": "jaxkit.dynamics.analysis.continuation",
     "Ensemble": "jaxkit.dynamics.ode.engine.batch",
     "Equilibria": "jaxkit.dynamics.analysis.equilibria",
@@ -114,6 +116,8 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.roots.fixed_point import fixed_point as fixed_point
     from jaxkit.dynamics.roots.least_squares import LeastSquares as LeastSquares
     from jaxkit.dynamics.roots.least_squares import least_squares as least_squares
+    from jaxkit.dynamics.roots.methods.anderson import Anderson as Anderson
+    from jaxkit.dynamics.roots.methods.descent import LevenbergMarquardt as LevenbergMarquardt
     from jaxkit.dynamics.roots.root import Root as Root
     from jaxkit.dynamics.roots.root import root as root
     from jaxkit.learn import data as data

@@ -7,11 +7,21 @@ import jax
 import jax.numpy as jnp
 
 from jaxkit.core.checks import require
-from jaxkit.dynamics.roots.root import Root, explained, found
+from jaxkit.dynamics.roots.methods.method import Method, Settings
+from jaxkit.dynamics.roots.root import Root, root
 
 
 def solve_many(
-    fn: Callable[[Any, Any], Any], x0: Any, args: Any = None, *, chunk: int = 1000, **settings: Any
+    fn: Callable[[Any, Any], Any],
+    x0: Any,
+    args: Any = None,
+    *,
+    method: str | Method | Settings | None = None,
+    bracket: tuple[Any, Any] | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    max_steps: int = 100,
+    chunk: int = 1000,
 ) -> Root[Any]:
     """`root` for every entry of the leading axis of `x0` and `args`, in chunks that stay in cache.
 
@@ -21,8 +31,12 @@ def solve_many(
         fn: Residual of one `x` and its `args`.
         x0: First guesses, each leaf with a leading axis of length `n`.
         args: Parameters, each leaf with a leading axis of length `n`.
+        method: See `jaxkit.root`.
+        bracket: A pair of arrays of length `n`.
+        rtol: See `jaxkit.root`.
+        atol: See `jaxkit.root`.
+        max_steps: Most iterations.
         chunk: Lanes a chunk.
-        settings: As for `root`: `method`, `rtol`, `atol`, `max_steps`; a `bracket` is a pair of arrays of length `n`.
 
     Returns:
         A `Root` with a leading axis of length `n`, differentiable in `args`.
@@ -40,12 +54,15 @@ def solve_many(
         >>> bool(jnp.all(jnp.abs(r.value - 0.3 * jnp.sin(r.value) - anomaly) < 1e-6))
         True
     """
-    bracket = settings.pop("bracket", None)
     lanes = (x0, args, bracket)
     lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(lanes)}
     require(len(lengths) == 1 and lengths != {()}, "args", "have the leading axis of `x0`", f"has lengths {lengths}")
-    one = lambda lane: found(fn, lane[0], lane[1], bracket=lane[2], **settings)
-    return explained(in_chunks(one, lanes, chunk))
+
+    def one(lane: tuple[Any, Any, Any]) -> Root[Any]:
+        x0, args, bracket = lane
+        return root(fn, x0, args, method=method, bracket=bracket, rtol=rtol, atol=atol, max_steps=max_steps)
+
+    return in_chunks(one, lanes, chunk)
 
 
 def in_chunks(one: Callable[[Any], Any], lanes: Any, chunk: int) -> Any:

@@ -7,11 +7,14 @@ import jax
 from jaxtyping import PyTree
 
 from jaxkit.core.checks import one_of, require
-from jaxkit.dynamics.roots.methods.anderson import PICARD, anderson
+from jaxkit.dynamics.roots.methods.anderson import PICARD, Anderson
+from jaxkit.dynamics.roots.methods.method import Method, Settings
 from jaxkit.dynamics.roots.methods.registry import METHODS
 from jaxkit.dynamics.roots.root import Root, root
 
 X = TypeVar("X")
+
+ITERATIONS = {"anderson": Anderson().finder(), "picard": PICARD}
 
 
 def fixed_point(
@@ -19,27 +22,24 @@ def fixed_point(
     x0: X,
     args: PyTree = None,
     *,
-    method: str = "anderson",
-    memory: int = 5,
+    method: str | Method | Settings = "anderson",
     rtol: float | None = None,
     atol: float | None = None,
     max_steps: int = 200,
 ) -> Root[X]:
     """Find `x` with `x = fn(x, args)`, differentiable in `args` through the implicit function theorem.
 
-    Coming from jaxopt, which is no longer maintained: `FixedPointIteration(T).run(x0, theta).params` is
-    `fixed_point(T, x0, theta, method="picard").value`, `AndersonAcceleration(T, history_size=5)` is the default here,
-    a solver decorated with `implicit_diff.custom_fixed_point(T)` (or `custom_root(F)`) becomes `fixed_point(T, ...)`
-    (or `jk.root(F, ...)`), and `error` and `iter_num` of its state are `.residual` and `.steps`; where jaxopt
-    returned its last iterate silently, `.checked()` raises.
+    Coming from jaxopt: `FixedPointIteration(T).run(x0, theta).params` is `fixed_point(T, x0, theta,
+    method="picard").value`, `AndersonAcceleration(T, history_size=5)` is the default here, a solver decorated with
+    `implicit_diff.custom_fixed_point(T)` becomes `fixed_point(T, ...)`, and `error` and `iter_num` of its state are
+    `.residual` and `.steps`. Where jaxopt returns its last iterate silently, `.checked()` raises.
 
     Args:
         fn: Maps `x` and `args` to a pytree of `x`'s structure.
         x0: First guess: a scalar, an array, or a pytree of such.
         args: Parameters; differentiable.
-        method: `"anderson"` (mixes the last `memory` iterates), `"picard"` (plain iteration), or a method of `root`
-            for `fn(x) - x`, e.g. `"newton"`.
-        memory: Differences that Anderson's method keeps.
+        method: `"anderson"` or `jk.Anderson(memory=5)` (mixes the last iterates), `"picard"` (plain iteration), or an
+            open method of `root` for `fn(x) - x`, as `"newton"`.
         rtol: The answer moves by less than `atol + rtol * |x|`.
         atol: See `rtol`.
         max_steps: Most iterations.
@@ -57,9 +57,9 @@ def fixed_point(
         >>> round(float(r.value), 6)
         0.739085
     """
-    finders = {"anderson": anderson(memory), "picard": PICARD}
-    open_methods = [name for name, finder in METHODS.items() if not finder.bracketing]
-    one_of("method", method, (*finders, *open_methods))
+    if isinstance(method, str):
+        one_of("method", method, (*ITERATIONS, *(name for name, finder in METHODS.items() if not finder.bracketing)))
+        method = ITERATIONS.get(method, method)
 
     def residual(x: X, args: Any) -> Any:
         image = fn(x, args)
@@ -67,5 +67,4 @@ def fixed_point(
         require(have == want, "fn", f"return the structure of `x0`, {want}", f"returns {have}")
         return jax.tree.map(lambda new, old: new - old, image, x)
 
-    finder = finders.get(method, method)
-    return root(residual, x0, args, method=finder, rtol=rtol, atol=atol, max_steps=max_steps)
+    return root(residual, x0, args, method=method, rtol=rtol, atol=atol, max_steps=max_steps)

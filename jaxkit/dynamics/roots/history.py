@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.iterate import record
-from jaxkit.dynamics.roots.methods.method import Method, Problem, running
+from jaxkit.dynamics.roots.methods.method import Method, Problem, Settings, running
 from jaxkit.dynamics.roots.methods.registry import choose
 from jaxkit.dynamics.roots.unknowns import flat_residual, flatten, guess, tolerances
 
@@ -36,7 +36,7 @@ def history(
     x0: Any = None,
     args: Any = None,
     *,
-    method: str | Method | None = None,
+    method: str | Method | Settings | None = None,
     bracket: tuple[Any, Any] | None = None,
     rtol: float | None = None,
     atol: float | None = None,
@@ -59,7 +59,9 @@ def history(
     problem = Problem(residual, *tolerances(real, rtol, atol))
     first = solver.start(problem, start, ends)
     step, going = (lambda s: solver.step(problem, s)), (lambda s: running(problem, s))
-    states, steps = record(step, first, running=going, max_steps=max_steps)
+    states, turns = record(step, first, running=going, max_steps=max_steps + solver.opening)
+    states = jax.tree.map(lambda v: v[solver.opening :], states)
     largest = lambda v: jnp.max(jnp.abs(v.reshape(v.shape[0], -1)), axis=1)
     change = jnp.concatenate([jnp.full((1,), jnp.inf, real), largest(jnp.diff(states.x, axis=0))])
+    steps = jnp.maximum(turns - solver.opening, 0)
     return History(jax.vmap(unravel)(states.x), largest(jax.vmap(residual)(states.x)), change, steps)

@@ -8,11 +8,14 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxkit.core.checks import floating
+from jaxkit.core.checks import floating, one_of
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.iterate import iterate
-from jaxkit.dynamics.linear.implicit import closed, implicit
+from jaxkit.dynamics.linear.dense import value_and_jacobian
+from jaxkit.dynamics.linear.implicit import closed, implicit, root_tangent
+from jaxkit.dynamics.roots.methods.descent import LevenbergMarquardt
+from jaxkit.dynamics.roots.trust_region import MARQUARDT, Region, advance, begin, column_norms, pull, unseen
 
 P = TypeVar("P")
 Residuals = Callable[[P, Any], PyTree]
@@ -63,26 +66,24 @@ def least_squares(
     params0: P,
     args: PyTree = None,
     *,
+    method: str | LevenbergMarquardt = "levenberg_marquardt",
     rtol: float = 1e-10,
     gtol: float = 1e-10,
     max_steps: int = 200,
-    damping: float = 1e-3,
-    mode: str = "forward",
 ) -> LeastSquares[P]:
-    """Minimise the sum of squares of `residuals(params, args)` by Levenberg-Marquardt.
+    """Minimise the sum of squares of `residuals(params, args)`.
 
-    The optimum is differentiable in `args` by the implicit function theorem (`mode="forward"` residuals must then
-    be twice differentiable in forward mode).
+    The optimum is differentiable in `args` by the implicit function theorem (residuals whose Jacobian is made in
+    forward mode must then be twice differentiable in it).
 
     Args:
         residuals: Maps parameters and `args` to a pytree of residuals, `m` numbers in all.
         params0: First guess: a pytree of real arrays, `n` numbers in all, `n <= m`.
         args: Data; differentiable.
+        method: `"levenberg_marquardt"`, or `jk.LevenbergMarquardt(damping=..., jacobian="reverse")`.
         rtol: Stop when a step, or the decrease of the sum of squares, is relatively smaller.
         gtol: Stop when the cosine between the residuals and every column of their Jacobian is smaller.
         max_steps: Most evaluations.
-        damping: First damping, relative to the scaled normal matrix.
-        mode: `"forward"` or `"reverse"`: how the Jacobian of the residuals is made.
 
     Returns:
         A `LeastSquares`. It does not raise: call `.checked()`, or look at `.status`.
@@ -102,124 +103,85 @@ def least_squares(
         Moré (1978), The Levenberg-Marquardt algorithm: implementation and theory. Nielsen (1999), Damping parameter in
         Marquardt's method, IMM-REP-1999-05.
     """
+    settings = _settings(method)
     start, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda v: floating("params0", v), params0))
     flat = lambda p, a: jax.flatten_util.ravel_pytree(residuals(unravel(p), a))[0]
-    jacobian = {"forward": jax.jacfwd, "reverse": jax.jacrev}[mode]
     flat, values = closed(flat, start, args)  # (traced once and for all: the residuals may hold a solver)
     count = jax.eval_shape(flat, start, args, *values).size
     if count < start.size:
         raise ValueError(f"`residuals` must return at least {start.size} values, one a parameter, but returns {count}.")
 
-    def both(p: Array, inputs: Any) -> tuple[Array, Array]:
-        a, values = inputs
-        jac, r = jacobian(lambda q: (flat(q, a, *values),) * 2, has_aux=True)(p)
-        return r, jac
+    def both(p: Array, a: Any, values: list[Array]) -> tuple[Array, Array]:
+        return value_and_jacobian(lambda q: flat(q, a, *values), p, mode=settings.jacobian)
 
-    def solve(start: Array, inputs: Any) -> tuple[tuple[Array, Array, Array], tuple[Array, Array]]:
-        return _levenberg_marquardt(
-            lambda p: both(p, inputs), start, count, rtol=rtol, gtol=gtol, max_steps=max_steps, damping=damping
-        )
+    def solve(start: Array, *inputs: Any) -> Any:
+        at = lambda p: both(p, *inputs)
+        return _descend(at, start, count, damping=settings.damping, rtol=rtol, gtol=gtol, max_steps=max_steps)
 
-    # The optimum is a root of the gradient J'r: its implicit derivative needs the full Hessian.
-    def gradient(p: Array, inputs: Any) -> Array:
-        r, jac = both(p, inputs)
+    def gradient(p: Array, *inputs: Any) -> Array:
+        r, jac = both(p, *inputs)
         return jac.T @ r
 
+    # The optimum is a root of the gradient J'r: its implicit derivative needs the full Hessian.
     def rule(answer: Any, primals: Any, tangents: Any) -> Any:
-        (p, _, _), (_, inputs), (_, moved) = answer, primals, tangents
-        _, pushed = jax.jvp(lambda i: gradient(p, i), (inputs,), (moved,))
-        dp = -jnp.linalg.solve(jax.jacfwd(gradient)(p, inputs), pushed)
-        _, (dr, djac) = jax.jvp(both, (p, inputs), (dp, moved))
+        (p, _, _), (_, *inputs), (_, *moved) = answer, primals, tangents
+        dp = root_tangent(gradient, p, tuple(inputs), tuple(moved))
+        _, (dr, djac) = jax.jvp(both, (p, *inputs), (dp, *moved))
         return dp, dr, djac
 
-    (p, r, jac), (status, steps) = implicit(solve, rule)(start, (args, values))
+    (p, r, jac), (status, steps) = implicit(solve, rule)(start, args, values)
     sse = r @ r
     return LeastSquares(unravel(p), r, sse, _covariance(jac, sse), status, steps)
+
+
+def _settings(method: str | LevenbergMarquardt) -> LevenbergMarquardt:
+    if isinstance(method, LevenbergMarquardt):
+        return method
+    one_of("method", method, ("levenberg_marquardt",))
+    return LevenbergMarquardt()
 
 
 def _covariance(jac: Float[Array, "m n"], sse: Float[Array, ""]) -> Float[Array, "n n"]:
     """`sse / (m - n) inv(J'J)`, through the singular values of the column-scaled Jacobian."""
     m, n = jac.shape
-    scale = _column_norms(jac)
+    scale = column_norms(jac)
     _, s, vt = jnp.linalg.svd(jac / scale[None, :], full_matrices=False)
     inverse = (vt.T / s[None, :] ** 2) @ vt
     return inverse / jnp.outer(scale, scale) * sse / max(m - n, 1)
 
 
-def _column_norms(jac: Float[Array, "m n"]) -> Float[Array, " n"]:
-    norms = jnp.linalg.norm(jac, axis=0)
-    return jnp.where((norms > 0) & jnp.isfinite(norms), norms, 1)
-
-
-def _levenberg_marquardt(
+def _descend(
     both: Callable[[Array], tuple[Array, Array]],
     start: Float[Array, " n"],
     count: int,
     *,
+    damping: float,
     rtol: float,
     gtol: float,
     max_steps: int,
-    damping: float,
 ) -> tuple[tuple[Array, Array, Array], tuple[Int[Array, ""], Int[Array, ""]]]:
-    """The iteration on flat vectors: (parameters, residuals, Jacobian) and (status, evaluations).
+    """The iteration on flat vectors: (parameters, residuals, Jacobian) and (status, evaluations)."""
+    eps, ok = float(jnp.finfo(start.dtype).eps), jnp.asarray(int(Status.ok))
 
-    Residuals and Jacobian are evaluated at one place of the program, always at the trial point: a rejected step wastes
-    a Jacobian, but the program compiles in a third of the time, and under `vmap` both branches would run anyway.
-    """
-    dtype, eps = start.dtype, float(jnp.finfo(start.dtype).eps)
-    ok = jnp.asarray(int(Status.ok))
-
-    def step(s: dict[str, Array]) -> dict[str, Array]:
-        r, jac = both(s["trial"])
-        sse, new = s["r"] @ s["r"], r @ r
-        first = jnp.isinf(sse)
-        better = jnp.isfinite(new) & jnp.all(jnp.isfinite(jac)) & (new < sse)
-        gain = jnp.where(first, 0.5, (sse - new) / jnp.maximum(s["predicted"], jnp.finfo(dtype).tiny))
-        move = jnp.linalg.norm(s["z"])
-        keep = lambda there, here: jnp.where(better, there, here)
-        p, r, jac = keep(s["trial"], s["p"]), keep(r, s["r"]), keep(jac, s["jac"])
-        scale = jnp.maximum(s["scale"], _column_norms(jac))
-        shrink = jnp.maximum(1 / 3, 1 - (2 * jnp.clip(gain, 0, 1) - 1) ** 3)
-        lam, nu = s["lam"] * keep(shrink, s["nu"]), keep(jnp.asarray(2.0, dtype), 2 * s["nu"])
-        small_gain = better & ~first & (sse - new <= rtol * sse) & (s["predicted"] <= rtol * sse)
-        small_step = ~first & (move <= rtol * jnp.linalg.norm(scale * p))
+    def step(state: tuple[Region, Array, Array]) -> tuple[Region, Array, Array]:
+        before = state[0]
+        region, ratio, better = advance(both, before, squared=True, least=0.0)
+        first, sse, new = unseen(before), before.value @ before.value, region.value @ region.value
+        small_gain = better & ~first & (sse - new <= rtol * sse) & (before.predicted <= rtol * sse)
+        small_step = ~first & (before.length <= rtol * jnp.linalg.norm(region.scale * region.x))
         exact = better & (new <= eps**2 * jnp.where(first, 1, 1 + sse))
-        done = small_gain | small_step | exact | (_cosine(jac, r) <= gtol)
-        status = jnp.where(first & ~better, int(Status.not_finite), ok)
-        status = jnp.where(~done & (lam > 1 / eps), int(Status.no_progress), status)
-        z, predicted = _step(jac / scale[None, :], r, lam)
-        state = {"p": p, "r": r, "jac": jac, "scale": scale, "lam": lam, "nu": nu, "trial": p + z / scale}
-        return state | {"z": z, "predicted": predicted, "done": done, "status": status}
+        done = small_gain | small_step | exact | (_cosine(region) <= gtol)
+        region = MARQUARDT.propose(region, ratio, better, region.move)
+        status = jnp.where(unseen(region), int(Status.not_finite), ok)
+        status = jnp.where(~done & (region.size > 1 / eps), int(Status.no_progress), status)
+        return region, done, status
 
-    first = {
-        "p": start,
-        "r": jnp.full(count, jnp.inf, dtype),
-        "jac": jnp.zeros((count, start.size), dtype),
-        "scale": jnp.zeros_like(start),
-        "lam": jnp.asarray(damping, dtype),
-        "nu": jnp.asarray(2.0, dtype),
-        "trial": start,
-        "z": jnp.full_like(start, jnp.inf),
-        "predicted": jnp.asarray(jnp.inf, dtype),
-        "done": jnp.zeros((), bool),
-        "status": ok,
-    }
-    last, status, steps = iterate(
-        step, first, status=lambda s: s["status"], done=lambda s: s["done"], max_steps=max_steps
-    )
-    return (last["p"], last["r"], last["jac"]), (status, steps)
+    first = (begin(start, count, damping), jnp.zeros((), bool), ok)
+    (last, _, _), status, steps = iterate(step, first, status=lambda s: s[2], done=lambda s: s[1], max_steps=max_steps)
+    return (last.x, last.value, last.slope), (status, steps)
 
 
-def _step(jac: Float[Array, "m n"], r: Float[Array, " m"], lam: Float[Array, ""]) -> tuple[Array, Array]:
-    """The damped Gauss-Newton step in scaled parameters, and the decrease of the sum of squares that it predicts."""
-    n = jac.shape[1]
-    # QR of the augmented system: no squaring of the condition number.
-    q, upper = jnp.linalg.qr(jnp.concatenate([jac, jnp.sqrt(lam) * jnp.eye(n, dtype=jac.dtype)]))
-    z = -jax.scipy.linalg.solve_triangular(upper, q[: r.size].T @ r)
-    return z, z @ (lam * z - jac.T @ r)
-
-
-def _cosine(jac: Float[Array, "m n"], r: Float[Array, " m"]) -> Float[Array, ""]:
+def _cosine(region: Region) -> Float[Array, ""]:
     """Largest cosine between the residuals and a column of the Jacobian; 0 at an exact fit."""
-    size = jnp.linalg.norm(r)
-    return jnp.max(jnp.abs(jac.T @ r) / _column_norms(jac)) / jnp.where(size > 0, size, 1)
+    size = jnp.linalg.norm(region.value)
+    return jnp.max(jnp.abs(pull(region)) / column_norms(region.slope)) / jnp.where(size > 0, size, 1)

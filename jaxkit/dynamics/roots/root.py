@@ -1,35 +1,21 @@
 """Roots of residuals: the `root` verb."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.iterate import iterate
-from jaxkit.dynamics.linear.implicit import closed, implicit
+from jaxkit.dynamics.linear.implicit import closed, implicit, root_tangent
 from jaxkit.dynamics.roots.methods import choose
 from jaxkit.dynamics.roots.methods.bracket import checked
-from jaxkit.dynamics.roots.methods.method import (
-    Iterate,
-    Method,
-    Problem,
-    code,
-    diagnosed,
-    linearize,
-    lost,
-    running,
-    solve_linear,
-)
+from jaxkit.dynamics.roots.methods.method import Iterate, Method, Problem, Settings, code, lost, running
 from jaxkit.dynamics.roots.unknowns import flat_residual, flatten, guess, tolerances
 
 X = TypeVar("X")
-
-DENSE = 256  # up to so many unknowns the implicit derivative factors the Jacobian; above, it iterates (GMRES)
 
 
 @struct
@@ -56,7 +42,7 @@ def root(
     x0: X | None = None,
     args: PyTree = None,
     *,
-    method: str | Method | None = None,
+    method: str | Method | Settings | None = None,
     bracket: tuple[Any, Any] | None = None,
     rtol: float | None = None,
     atol: float | None = None,
@@ -65,10 +51,9 @@ def root(
     """Find `x` with `fn(x, args) = 0`; derivatives of `fn` are JAX's.
 
     The derivative of the root with respect to `args`, and to whatever else `fn` closes over, comes from the implicit
-    function theorem, in both modes and to any order, so its cost does not grow with the number of steps.
-    It is the former users of jaxopt's `implicit_diff.custom_root` who will miss nothing here: `root` is solver and
-    implicit derivative in one; write `root(optimality, x0, theta).value` for a `@custom_root(optimality)` solver.
-    (For `custom_fixed_point` and `AndersonAcceleration`, see `fixed_point`.)
+    function theorem, in both modes and to any order, so its cost does not grow with the number of steps. A solver
+    decorated with jaxopt's `implicit_diff.custom_root(F)` becomes `root(F, x0, theta).value` (for its fixed points,
+    see `fixed_point`).
 
     Methods: for any unknowns `"newton"` (default), `"halley"`, `"chord"` (one Jacobian), and with a falling residual
     `"damped"`, `"dogleg"`, `"levenberg_marquardt"`, or `"robust"` (dogleg, then the others where it fails);
@@ -79,7 +64,7 @@ def root(
         fn: Residual; maps `x` and `args` to a pytree with as many entries as `x`.
         x0: First guess: a scalar, an array, or a pytree of such. May be left out where there is a bracket.
         args: Parameters; differentiable.
-        method: Name of the method, or a `Method`.
+        method: Name of the method, or an object with its settings, as `jk.LevenbergMarquardt(damping=1.0)`.
         bracket: Two numbers at which `fn` has values of opposite sign; the root stays between them. `fn` must be
             continuous there: a sign change at a pole or a jump is reported as `not_continuous`.
         rtol: The answer is within `atol + rtol * |x|` of a root as far as the method can tell: by its Newton step,
@@ -103,26 +88,6 @@ def root(
         >>> round(float(jk.root(lambda x, _: jnp.cos(x) - x, bracket=(0.0, 1.0)).checked().value), 6)
         0.739085
     """
-    return explained(found(fn, x0, args, method=method, bracket=bracket, rtol=rtol, atol=atol, max_steps=max_steps))
-
-
-def explained(root: Root[X]) -> Root[X]:
-    """The root with its status told from its residual (see `diagnosed`)."""
-    return dataclasses.replace(root, status=diagnosed(root.status, root.residual))
-
-
-def found(
-    fn: Callable[[X, Any], PyTree],
-    x0: X | None = None,
-    args: PyTree = None,
-    *,
-    method: str | Method | None = None,
-    bracket: tuple[Any, Any] | None = None,
-    rtol: float | None = None,
-    atol: float | None = None,
-    max_steps: int = 100,
-) -> Root[X]:
-    """`root`, but not yet `explained`: for chunks, of which XLA would compute the last residual twice."""
     solver = choose(method, bracket)
     x0, ends = guess(x0, bracket, solver)
     start, unravel = flatten(x0, flat=solver.flat)
@@ -138,8 +103,7 @@ def found(
         return _solve(problem, solver, start, ends, max_steps)
 
     def rule(x: Array, inputs: Any, tangents: Any) -> Array:
-        moved = jax.jvp(lambda c: residual(x, *c), (inputs[2],), (tangents[2],))[1]
-        return _implicit(lambda x: residual(x, *inputs[2]), x, -moved)
+        return root_tangent(residual, x, inputs[2], tangents[2])
 
     solved = implicit(solve, rule)
     x, (status, steps) = solved(start, ends, tuple(consts))
@@ -169,12 +133,13 @@ def _run(problem: Problem, method: Method, first: Iterate, max_steps: int) -> tu
     """One method through the loop, and what its failure means."""
     step = lambda state: method.step(problem, state)
     going = lambda state: running(problem, state)
-    state, status, steps = iterate(
-        step, first, status=lambda s: s.status, done=lambda s: ~going(s), max_steps=max_steps
+    state, status, turns = iterate(
+        step, first, status=lambda s: s.status, done=lambda s: ~going(s), max_steps=max_steps + method.opening
     )
     state = lost(state._replace(status=status))
     state = state._replace(x=method.finish(problem, state)) if method.finish else state
-    return (checked(problem, state) if method.bracketing else _cycling(problem, step, state)), steps
+    state = checked(problem, state) if method.bracketing else _cycling(problem, step, state)
+    return state, jnp.maximum(turns - method.opening, 0)
 
 
 def _cycling(problem: Problem, step: Callable[[Iterate], Iterate], state: Iterate) -> Iterate:
@@ -193,12 +158,3 @@ def _cycling(problem: Problem, step: Callable[[Iterate], Iterate], state: Iterat
         further, first, status=lambda c: c[0].status, done=lambda c: c[2] | ~running(problem, c[0]), max_steps=8
     )
     return state._replace(status=jnp.where(stuck & last[2], code(Status.cycle), state.status))
-
-
-def _implicit(fn: Callable[[Array], Array], x: Array, right: Array) -> Array:
-    """`J^-1 right` at a root: by factoring, or, for many unknowns, by products with `J` alone."""
-    if x.size <= DENSE:
-        return solve_linear(linearize(fn, x)[1], right)
-    push = jax.linearize(fn, x)[1]
-    gmres = lambda product, b: jax.scipy.sparse.linalg.gmres(product, b, tol=1e-10, restart=30, maxiter=50)[0]
-    return jax.lax.custom_linear_solve(push, right, gmres, transpose_solve=gmres)

@@ -61,7 +61,10 @@ def test_derivative_of_the_sum_where_it_is_not_zero():
 
 def test_reverse_mode_jacobian_is_the_same():
     forward, reverse = (
-        jk.least_squares(rosenbrock, jnp.array([-1.2, 1.0]), 1.0, mode=mode).params for mode in ("forward", "reverse")
+        jk.least_squares(
+            rosenbrock, jnp.array([-1.2, 1.0]), 1.0, method=jk.LevenbergMarquardt(jacobian=jacobian)
+        ).params
+        for jacobian in ("forward", "reverse")
     )
     np.testing.assert_allclose(forward, reverse, rtol=1e-9)
 

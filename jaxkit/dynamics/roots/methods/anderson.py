@@ -1,12 +1,14 @@
 """Fixed-point iterations: the residual is `g(x) - x`, and no derivative is taken."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from jaxkit.core.checks import require
 from jaxkit.core.status import Status
-from jaxkit.dynamics.roots.methods.method import Ends, Iterate, Method, Problem, code, moved, unknown_error
+from jaxkit.dynamics.roots.methods.method import Ends, Iterate, Method, Problem, Settings, code, moved, unknown_error
 
 
 class Past(NamedTuple):
@@ -31,14 +33,35 @@ def _picard(problem: Problem, state: Iterate) -> Iterate:
     size = jnp.linalg.norm(f)
     rate = jnp.where(jnp.isfinite(state.memory), size / state.memory, 1)
     error = jnp.where(rate < 1, jnp.abs(f) / jnp.maximum(1 - rate, 1e-12), jnp.inf)
-    return moved(state, f, jnp.where(f == 0, 0, error), size)
+    return moved(state, f, f, jnp.where(f == 0, 0, error), size)
 
 
-def anderson(memory: int) -> Method:
-    """Anderson's acceleration, type II, with `memory` differences (Walker and Ni, SIAM J. Numer. Anal. 49, 2011)."""
-    if memory < 1:
-        raise ValueError(f"Argument `memory` must be at least 1, but is {memory}.")
+@dataclasses.dataclass(frozen=True)
+class Anderson(Settings):
+    """Anderson's acceleration, type II (Walker and Ni, SIAM J. Numer. Anal. 49, 2011), for `fixed_point`.
 
+    Attributes:
+        memory: How many differences of iterates are kept and mixed.
+
+    Example:
+        >>> import jaxkit as jk
+        >>> found = jk.fixed_point(lambda x, _: jnp.cos(x), 1.0, method=jk.Anderson(memory=2)).checked()
+        >>> round(float(found.value), 6)
+        0.739085
+    """
+
+    memory: int = 5
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        require(self.memory >= 1, "memory", "be at least 1", f"is {self.memory}")
+
+    def finder(self) -> Method:
+        """The iteration with these settings, for the residual `g(x) - x`."""
+        return _anderson(self.memory)
+
+
+def _anderson(memory: int) -> Method:
     def start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
         del ends
         depth = min(memory, x0.size)

@@ -1,12 +1,40 @@
 """Bracketing methods, for one real unknown: two ends with values of opposite sign, and the root stays between them."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxkit.core.status import Status
-from jaxkit.dynamics.roots.methods.method import Ends, Iterate, Method, Problem, code, linearize
+from jaxkit.dynamics.linear.dense import value_and_jacobian
+from jaxkit.dynamics.roots.methods.method import Ends, Iterate, Method, Problem, code
+
+
+def bisected(before: Callable[[Array], Array], low: Array, high: Array, *, halvings: int = 60) -> tuple[Array, Array]:
+    """The two ends between which `before` ceases to hold, after so many halvings; elementwise, without a derivative.
+
+    Args:
+        before: Whether a point lies before the change, on the side of `low`.
+        low: An end where it holds.
+        high: An end where it does not; it may be below `low`.
+        halvings: How often to halve.
+
+    Example:
+        >>> from jaxkit.dynamics.roots.methods.bracket import bisected
+        >>> low, high = bisected(lambda x: x**2 < 2, jnp.asarray(0.0), jnp.asarray(2.0))
+        >>> round(float(low), 6)
+        1.414214
+    """
+
+    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends
+        middle = 0.5 * (low + high)
+        still = before(middle)
+        return jnp.where(still, middle, low), jnp.where(still, high, middle)
+
+    return jax.lax.fori_loop(0, halvings, halve, (low, high))
 
 
 class Bracket(NamedTuple):
@@ -96,7 +124,7 @@ def _safeguarded(problem: Problem, state: Iterate) -> Iterate:
     and the bracket closes around it.
     """
     bracket, (x, last, older) = state.memory, state.memory.more
-    fx, slope = linearize(problem.fn, x)
+    fx, slope = value_and_jacobian(problem.fn, x)
     bracket = _narrowed(bracket, x, fx)
     width = bracket.b - bracket.a
     middle = bracket.a + 0.5 * width
@@ -171,7 +199,7 @@ def checked(problem: Problem, state: Iterate) -> Iterate:
     pole it points out.
     """
     bracket, x = state.memory, state.x
-    fx, slope = linearize(problem.fn, x)
+    fx, slope = value_and_jacobian(problem.fn, x)
     dx = -fx / slope
     other = jnp.where(x == bracket.a, bracket.b, bracket.a)
     inward = dx * (other - x) >= 0

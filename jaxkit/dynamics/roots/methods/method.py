@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from jaxkit.core.status import Status
+from jaxkit.dynamics.linear.dense import solve_dense, value_and_jacobian
 
 Ends = tuple[Array, Array] | None  # of a bracket; None for open methods
 
@@ -59,6 +59,7 @@ class Method:
         flat: Whether the unknown must be a vector, also where it has one entry.
         finish: The answer of `(problem, last iterate)`, where that is not its `x`.
         fallbacks: Methods that take over in turn, from the same start, in lanes where this one fails.
+        opening: Turns at the start that only evaluate.
     """
 
     name: str
@@ -68,6 +69,15 @@ class Method:
     flat: bool = False
     finish: Callable[[Problem, Iterate], Array] | None = None
     fallbacks: "tuple[Method, ...]" = ()
+    opening: int = 0
+
+
+class Settings:
+    """A method with settings of its own, as the user gives it."""
+
+    def finder(self) -> Method:
+        """The root finder with these settings."""
+        raise NotImplementedError
 
 
 def code(status: Status) -> Int[Array, ""]:
@@ -75,69 +85,42 @@ def code(status: Status) -> Int[Array, ""]:
     return jnp.asarray(int(status), jnp.int32)
 
 
-def linearize(fn: Callable[[Array], Array], x: Array) -> tuple[Array, Array]:
-    """Value and derivative at once: shapes `()` and `()`, or `(n,)` and `(n, n)`. Holomorphic for complex `x`."""
-    if x.ndim == 0:
-        return jax.jvp(fn, (x,), (jnp.ones_like(x),))
-    value, push = jax.linearize(fn, x)
-    return value, jax.vmap(push, out_axes=1)(jnp.eye(x.size, dtype=x.dtype))
-
-
-def solve_linear(matrix: Array, right: Array) -> Array:
-    """Solve `matrix @ y = right`; one and two unknowns by hand, which stays fast for millions of lanes."""
-    if matrix.ndim == 0:
-        return right / matrix
-    if matrix.shape == (1, 1):
-        return right / matrix[0]
-    if matrix.shape == (2, 2):
-        return _solve_two(matrix, right)
-    return jnp.linalg.solve(matrix, right)
-
-
-def _solve_two(matrix: Array, right: Array) -> Array:
-    """Gauss elimination with row pivoting."""
-    swap = jnp.abs(matrix[1, 0]) > jnp.abs(matrix[0, 0])
-    pick = lambda u, v: jnp.where(swap, v, u)
-    a, b, r = pick(matrix[0, 0], matrix[1, 0]), pick(matrix[0, 1], matrix[1, 1]), pick(right[0], right[1])
-    c, d, s = pick(matrix[1, 0], matrix[0, 0]), pick(matrix[1, 1], matrix[0, 1]), pick(right[1], right[0])
-    ratio = c / a
-    y = (s - ratio * r) / (d - ratio * b)
-    return jnp.stack([(r - b * y) / a, y])
-
-
 def newton_step(fn: Callable[[Array], Array], x: Array) -> tuple[Array, Array, Array]:
     """Residual, derivative and Newton step at `x`."""
-    value, slope = linearize(fn, x)
-    return value, slope, solve_linear(slope, -value)
+    value, slope = value_and_jacobian(fn, x)
+    return value, slope, solve_dense(slope, -value)
 
 
-def moved(state: Iterate, step: Array, error: Array | None = None, memory: Any = ()) -> Iterate:
-    """`x + step` where the step is finite; else `x` with the error NaN, which ends the loop.
+def moved(state: Iterate, value: Array, step: Array, error: Array | None = None, memory: Any = ()) -> Iterate:
+    """`x + step` where the step is finite; else `x` with an error that ends the loop and tells why (see `lost`).
 
     No status is carried: a column of integers beside the floats halves the speed of a million lanes.
+
+    Args:
+        state: Where the method is.
+        value: Residual there.
+        step: Where it goes.
+        error: Estimate of the error; the length of the step by default.
+        memory: What the method keeps.
     """
     finite = jnp.all(jnp.isfinite(step))
     error = jnp.abs(step) if error is None else error
+    gone = jnp.where(jnp.all(jnp.isfinite(value)), jnp.nan, -jnp.inf).astype(error.dtype)
     return state._replace(
-        x=jnp.where(finite, state.x + step, state.x), error=jnp.where(finite, error, jnp.nan), memory=memory
+        x=jnp.where(finite, state.x + step, state.x), error=jnp.where(finite, error, gone), memory=memory
     )
 
 
 def running(problem: Problem, state: Iterate) -> Array:
-    """Whether the error is still above the tolerance; not for NaN."""
+    """Whether the error is still above the tolerance; not for NaN, nor for minus infinity."""
     return (state.status == int(Status.ok)) & jnp.any(state.error > problem.tolerance(state.x))
 
 
 def lost(state: Iterate) -> Iterate:
-    """The iterate with a status where its error is NaN (`singular`; `diagnosed` looks closer, once, at the end)."""
-    gone = (state.status == int(Status.ok)) & jnp.any(jnp.isnan(state.error))
-    return state._replace(status=jnp.where(gone, code(Status.singular), state.status))
-
-
-def diagnosed(status: Int[Array, ""], residual: Array) -> Int[Array, ""]:
-    """The status, given the residual at the last point: without a value there, the derivative is not to blame."""
-    blind = (status == int(Status.singular)) & ~jnp.isfinite(residual)
-    return jnp.where(blind, code(Status.not_finite), status)
+    """The iterate with its status: `singular` where the error is NaN, `not_finite` where it is minus infinity."""
+    ok = state.status == int(Status.ok)
+    status = jnp.where(ok & jnp.any(jnp.isnan(state.error)), code(Status.singular), state.status)
+    return state._replace(status=jnp.where(ok & jnp.any(jnp.isneginf(state.error)), code(Status.not_finite), status))
 
 
 def unknown_error(x: Array) -> Array:

@@ -8,16 +8,15 @@ from jax.experimental.jet import jet
 from jaxtyping import Array
 
 from jaxkit.core.status import Status
+from jaxkit.dynamics.linear.dense import solve_dense, value_and_jacobian
 from jaxkit.dynamics.roots.methods.method import (
     Ends,
     Iterate,
     Method,
     Problem,
     code,
-    linearize,
     moved,
     newton_step,
-    solve_linear,
     unknown_error,
 )
 
@@ -28,7 +27,8 @@ def _start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
 
 
 def _newton(problem: Problem, state: Iterate) -> Iterate:
-    return moved(state, newton_step(problem.fn, state.x)[2])
+    value, _, dx = newton_step(problem.fn, state.x)
+    return moved(state, value, dx)
 
 
 def _halley(problem: Problem, state: Iterate) -> Iterate:
@@ -38,39 +38,42 @@ def _halley(problem: Problem, state: Iterate) -> Iterate:
     """
     x = state.x
     if x.ndim == 0:
-        return moved(state, _scalar_halley(problem, x))
+        return moved(state, *_scalar_halley(problem, x))
     value, slope, dx = newton_step(problem.fn, x)
-    bent = jax.jvp(lambda x: linearize(problem.fn, x)[1], (x,), (dx,))[1]
-    better = solve_linear(slope + 0.5 * bent, -value)
+    bent = jax.jvp(lambda x: value_and_jacobian(problem.fn, x)[1], (x,), (dx,))[1]
+    better = solve_dense(slope + 0.5 * bent, -value)
     usable = jnp.max(jnp.abs(better)) >= 1e-3 * jnp.max(jnp.abs(dx))  # not for NaN
-    return moved(state, jnp.where(usable, better, dx))
+    return moved(state, value, jnp.where(usable, better, dx))
 
 
-def _scalar_halley(problem: Problem, x: Array) -> Array:
-    """One quotient of selected terms: two quotients to select from would compute the residual twice on a CPU."""
-    (value, slope), (_, bent) = jax.jvp(lambda x: linearize(problem.fn, x), (x,), (jnp.ones_like(x),))
+def _scalar_halley(problem: Problem, x: Array) -> tuple[Array, Array]:
+    """Value and step.
+
+    One quotient of selected terms: two quotients to select from would compute the residual twice on a CPU.
+    """
+    (value, slope), (_, bent) = jax.jvp(lambda x: value_and_jacobian(problem.fn, x), (x,), (jnp.ones_like(x),))
     full = 2 * slope * slope - value * bent
     usable = 2 * jnp.abs(slope * slope) > 1e-3 * jnp.abs(full)  # not for NaN, nor where squares overflow
-    return -jnp.where(usable, 2 * value * slope, value) / jnp.where(usable, full, slope)
+    return value, -jnp.where(usable, 2 * value * slope, value) / jnp.where(usable, full, slope)
 
 
 def _chord_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
     first = _start(problem, x0, ends)
-    return first._replace(memory=(linearize(problem.fn, x0)[1], first.error))
+    return first._replace(memory=(value_and_jacobian(problem.fn, x0)[1], first.error))
 
 
 def _chord(problem: Problem, state: Iterate) -> Iterate:
     """Newton's step with the first derivative for ever; the error counts in how slowly the steps shrink."""
     slope, before = state.memory
     value = problem.fn(state.x)
-    dx = solve_linear(slope, -value)
+    dx = solve_dense(slope, -value)
     size = jnp.linalg.norm(dx) if dx.ndim else jnp.abs(dx)
     last = jnp.linalg.norm(before) if before.ndim else before
     rate = jnp.where(last > 0, size / last, 0)
     rate = jnp.where(jnp.isfinite(last), rate, 1)  # the first step tells nothing about the rate
     far = jnp.where(rate < 1, 1 / jnp.maximum(1 - rate, 1e-12), jnp.inf)
     error = jnp.where(value == 0, 0, jnp.abs(dx) * far)
-    return moved(state, dx, error, (slope, jnp.abs(dx)))
+    return moved(state, value, dx, error, (slope, jnp.abs(dx)))
 
 
 def householder(order: int) -> Method:
@@ -95,7 +98,7 @@ def householder(order: int) -> Method:
             reciprocal.append(-sum(taylor[j] * reciprocal[k - j] for j in range(1, k + 1)) / taylor[0])
         dx = jnp.where(value == 0, 0 * value, reciprocal[order - 1] / reciprocal[order])
         dx = jnp.where(jnp.isfinite(dx), dx, -taylor[0])
-        return moved(state, dx)
+        return moved(state, value, dx)
 
     return Method(f"householder{order}", _start, step)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxkit.core.checks import one_of
 from jaxkit.dynamics.roots.methods import bracket, descent, newton
-from jaxkit.dynamics.roots.methods.method import Method
+from jaxkit.dynamics.roots.methods.method import Method, Settings
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
@@ -23,15 +23,17 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             bracket.CHANDRUPATLA,
             descent.DAMPED,
             descent.LEVENBERG_MARQUARDT,
-            descent.DOGLEG,
+            descent.HYBRID,
             descent.ROBUST,
         )
     }
 )
 
 
-def choose(method: str | Method | None, ends: Any) -> Method:
-    """The method named; without a name, Newton's, safeguarded where there is a bracket."""
+def choose(method: str | Method | Settings | None, ends: Any) -> Method:
+    """The method meant; by default Newton's, safeguarded where there is a bracket."""
+    if isinstance(method, Settings):
+        return method.finder()
     if isinstance(method, Method):
         return method
     name = method or ("newton" if ends is None else "safeguarded")
