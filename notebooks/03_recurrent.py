@@ -64,16 +64,14 @@ for name in ("r", "c", "a"):
         )
 
 # %%
-from jaxkit.recurrent.plots import plot_article, plot_starts
-
-plot_article(recurrent.Observations(*map(jnp.asarray, seen)), recipe, found, truth)
+recurrent.plot_article(recurrent.Observations(*map(jnp.asarray, seen)), recipe, found, truth)
 plt.show()
 
 # %% [markdown]
 # A single start is a lottery, which is why many are the default:
 
 # %%
-plot_starts(found, float(recipe.sse))
+recurrent.plot_starts(found, float(recipe.sse))
 plt.show()
 
 # %% [markdown]

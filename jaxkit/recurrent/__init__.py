@@ -5,18 +5,27 @@ from typing import TYPE_CHECKING, Any
 
 _HOME = {
     "ARTICLE": "data",
+    "Adam": "methods",
     "FieldCell": "fields",
+    "FreeStart": "problem",
     "GRU": "cells",
     "Inference": "inference",
     "LSTM": "cells",
     "MinGRU": "cells",
-    "Observations": "inference",
+    "Multistart": "methods",
+    "Observations": "problem",
     "SRU": "cells",
+    "Shooting": "methods",
     "Vanilla": "cells",
     "as_field": "fields",
     "from_field": "fields",
     "infer": "inference",
     "paramecium": "data",
+    "plot_article": "plots",
+    "plot_gause": "plots",
+    "plot_newton": "plots",
+    "plot_orders": "plots",
+    "plot_starts": "plots",
     "two_species": "data",
 }
 
@@ -35,8 +44,17 @@ if TYPE_CHECKING:
     from jaxkit.recurrent.fields import as_field as as_field
     from jaxkit.recurrent.fields import from_field as from_field
     from jaxkit.recurrent.inference import Inference as Inference
-    from jaxkit.recurrent.inference import Observations as Observations
     from jaxkit.recurrent.inference import infer as infer
+    from jaxkit.recurrent.methods import Adam as Adam
+    from jaxkit.recurrent.methods import Multistart as Multistart
+    from jaxkit.recurrent.methods import Shooting as Shooting
+    from jaxkit.recurrent.plots import plot_article as plot_article
+    from jaxkit.recurrent.plots import plot_gause as plot_gause
+    from jaxkit.recurrent.plots import plot_newton as plot_newton
+    from jaxkit.recurrent.plots import plot_orders as plot_orders
+    from jaxkit.recurrent.plots import plot_starts as plot_starts
+    from jaxkit.recurrent.problem import FreeStart as FreeStart
+    from jaxkit.recurrent.problem import Observations as Observations
 
 
 def __getattr__(name: str) -> Any:

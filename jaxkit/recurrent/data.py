@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxkit.models.gause import counts
-from jaxkit.recurrent.inference import Observations
+from jaxkit.recurrent.problem import Observations
 
 
 class Experiment(NamedTuple):

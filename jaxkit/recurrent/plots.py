@@ -1,24 +1,35 @@
 """Figures of the subject."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxkit.recurrent.inference import Inference, Observations
-from jaxkit.report.figures import style
+from jaxkit.recurrent.inference import Inference
+from jaxkit.recurrent.problem import Observations
+from jaxkit.report.figures import axes_or_new, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
-def plot_orders(steps: np.ndarray, errors: Mapping[str, np.ndarray], slopes: Mapping[str, float]) -> Any:
+def plot_orders(
+    steps: np.ndarray,
+    errors: Mapping[str, np.ndarray],
+    slopes: Mapping[str, float],
+    *,
+    axes: "Sequence[Axes] | None" = None,
+) -> "Sequence[Axes]":
     """Error of each scheme as a cell over its step, log-log, one panel for explicit and one for implicit schemes.
 
     Args:
         steps: Steps, shape `(n,)`.
         errors: Scheme -> relative errors, shape `(n,)`.
         slopes: Scheme -> measured order.
+        axes: Two axes; new ones by default.
 
     Returns:
-        The figure.
+        The axes.
     """
     implicit = (
         "backward_euler",
@@ -31,7 +42,7 @@ def plot_orders(steps: np.ndarray, errors: Mapping[str, np.ndarray], slopes: Map
         "kvaerno5",
     )
     with style() as plt:
-        figure, panels = plt.subplots(1, 2, figsize=(9.0, 5.0), sharey=True)
+        panels = plt.subplots(1, 2, figsize=(9.0, 5.0), sharey=True)[1] if axes is None else axes
         marks = "osD^vPX*<>"
         for panel, title, members in (
             (panels[0], "explicit", [n for n in errors if n not in implicit]),
@@ -48,11 +59,19 @@ def plot_orders(steps: np.ndarray, errors: Mapping[str, np.ndarray], slopes: Map
                 title="scheme (measured order)", fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3
             )
         panels[0].set_ylabel("relative error at t = 4")
+        figure: Any = panels[0].figure
         figure.suptitle("Every scheme is a recurrent cell: its error over the step", fontsize=11)
-        return figure
+        return panels
 
 
-def plot_article(seen: Observations, recipe: Inference, ours: Inference, truth: Mapping[str, np.ndarray]) -> Any:
+def plot_article(
+    seen: Observations,
+    recipe: Inference,
+    ours: Inference,
+    truth: Mapping[str, np.ndarray],
+    *,
+    axes: "Sequence[Axes] | None" = None,
+) -> "Sequence[Axes]":
     """The article's seven points, both fits, and the errors of the six parameters.
 
     Args:
@@ -60,12 +79,14 @@ def plot_article(seen: Observations, recipe: Inference, ours: Inference, truth: 
         recipe: Fit by the article's recipe.
         ours: Fit by Levenberg-Marquardt.
         truth: Parameters behind the observations.
+        axes: Two axes; new ones by default.
 
     Returns:
-        The figure.
+        The axes.
     """
     with style() as plt:
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 3.8), width_ratios=(3, 2))
+        panels = plt.subplots(1, 2, figsize=(9.0, 3.8), width_ratios=(3, 2))[1] if axes is None else axes
+        left, right = panels
         for fit, line, label in ((recipe, "--", "Adam + Euler"), (ours, "-", "LM + RK4")):
             for species in range(2):
                 name = f"$x_{species + 1}$, {label} (SSE {float(fit.sse):.3g})"
@@ -84,23 +105,23 @@ def plot_article(seen: Observations, recipe: Inference, ours: Inference, truth: 
         right.axhline(0, color="k", lw=0.8)
         right.set(ylabel="error of the parameter (%)", title="against the truth")
         right.legend(fontsize=8)
-        return figure
+        return panels
 
 
-def plot_starts(fit: Inference, recipe_sse: float) -> Any:
+def plot_starts(fit: Inference, recipe_sse: float, *, axes: "Axes | None" = None) -> "Axes":
     """Where each of the starts led, from the best to the worst.
 
     Args:
         fit: A multistart fit.
         recipe_sse: Sum of squares of the article's recipe, for comparison.
+        axes: Where to draw; new axes by default.
 
     Returns:
-        The figure.
+        The axes.
     """
     sums = np.sort(np.where(np.isfinite(fit.all_sse), fit.all_sse, np.nan))
     share = float(np.mean(np.asarray(fit.all_sse) <= 1.001 * float(fit.sse)))
-    with style() as plt:
-        figure, axes = plt.subplots()
+    with axes_or_new(axes) as axes:
         axes.semilogy(np.arange(1, sums.size + 1), sums, "o", ms=4)
         axes.axhline(recipe_sse, color="C1", ls="--", label=f"the article's recipe, {recipe_sse:.3g}")
         axes.axhline(float(fit.sse), color="C2", label=f"best, {float(fit.sse):.4g} ({100 * share:.0f}% of the starts)")
@@ -109,49 +130,52 @@ def plot_starts(fit: Inference, recipe_sse: float) -> Any:
             axes.plot([], [], " ", label=f"{lost} starts overflow at once and are not shown")
         axes.set(xlabel="start, sorted", ylabel="sum of squares reached", title="Levenberg-Marquardt from many starts")
         axes.legend(loc="upper left")
-        return figure
+        return axes
 
 
-def plot_gause(seen: Observations, fit: Inference) -> Any:
+def plot_gause(seen: Observations, fit: Inference, *, axes: "Axes | None" = None) -> "Axes":
     """Gause's Paramecium and the cell that was trained on them.
 
     Args:
         seen: The observations.
         fit: The fit.
+        axes: Where to draw; new axes by default.
 
     Returns:
-        The figure.
+        The axes.
     """
-    with style() as plt:
-        figure, axes = plt.subplots()
+    with axes_or_new(axes) as axes:
         for species, name in enumerate(("P. caudatum", "P. aurelia")):
             axes.plot(fit.times, fit.xs[:, species], color=f"C{species}", label=name)
             axes.plot(seen.times, seen.values[:, species], "o", color=f"C{species}", mec="w", mew=0.5)
         title = f"Gause 1934 and a trained RK4 cell, SSE {float(fit.sse):.1f}"
         axes.set(xlabel="time (days)", ylabel="volume", title=title)
         axes.legend()
-        return figure
+        return axes
 
 
-def plot_newton(errors: Mapping[str, np.ndarray]) -> Any:
+def plot_newton(errors: Mapping[str, np.ndarray], *, axes: "Sequence[Axes] | None" = None) -> "Sequence[Axes]":
     """How Newton in parallel over time converges: errors over iteration and time.
 
     Args:
         errors: Variant -> absolute errors of the states, shape `(iterations, length)`.
+        axes: One for each variant; new ones by default.
 
     Returns:
-        The figure.
+        The axes.
     """
     with style() as plt:
-        figure, panels = plt.subplots(1, len(errors), figsize=(9.0, 3.6), sharey=True)
-        for panel, (name, error) in zip(np.atleast_1d(panels), errors.items(), strict=True):
+        size = {"figsize": (9.0, 3.6), "sharey": True, "squeeze": False}
+        panels = plt.subplots(1, len(errors), **size)[1][0] if axes is None else axes
+        for panel, (name, error) in zip(panels, errors.items(), strict=True):
             seen = np.log10(np.maximum(error, 1e-16))
             shown = panel.imshow(
                 seen, aspect="auto", vmin=-16, vmax=0, extent=(0, error.shape[1], error.shape[0] + 0.5, 0.5)
             )
             panel.set(xlabel="time step", title=name)
             panel.grid(visible=False)
-        np.atleast_1d(panels)[0].set_ylabel("Newton iteration")
+        figure: Any = panels[0].figure
+        panels[0].set_ylabel("Newton iteration")
         figure.colorbar(shown, ax=panels, label="log10 of the largest error of the state")
         figure.suptitle("A GRU solved for all times at once", fontsize=11)
-        return figure
+        return panels

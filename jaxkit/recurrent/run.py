@@ -19,7 +19,8 @@ from jaxkit.recurrent import plots
 from jaxkit.recurrent.cells import GRU
 from jaxkit.recurrent.data import ARTICLE, paramecium, two_species
 from jaxkit.recurrent.fields import from_field
-from jaxkit.recurrent.inference import Inference, Observations, infer
+from jaxkit.recurrent.inference import Inference, infer
+from jaxkit.recurrent.problem import FreeStart, Observations
 from jaxkit.report.figures import save
 from jaxkit.report.verdict import Claim, Verdict, judge
 
@@ -86,7 +87,9 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
         "gause": (plots.plot_gause(paramecium(), gause), "Gause's Paramecium, fitted by training a cell."),
         "newton": (plots.plot_newton(newton), "Convergence of Newton in parallel over time."),
     }
-    files = tuple(save(figure, out / f"{name}.png", caption=text) for name, (figure, text) in figures.items())
+    files = tuple(
+        save(np.ravel(axes)[0].figure, out / f"{name}.png", caption=text) for name, (axes, text) in figures.items()
+    )
     explicit = max((row.gap for row in rows if np.isfinite(row.gap)), default=0.0)
     sentence = (
         f"{len(rows)} schemes at their order, diffrax's to {explicit:.0e}; seven points: SSE "
@@ -182,7 +185,7 @@ def article() -> tuple[Inference, Inference, tuple[float, float]]:
 def infer_gause() -> Inference:
     """Gause's Paramecium by an RK4 cell of a quarter day."""
     guess = {"r": np.ones(2), "c": np.full(2, 0.005), "a": np.full(2, 0.005)}
-    return infer(two_species, guess, paramecium(), dt=0.25, estimate_start=True).checked()
+    return infer(two_species, guess, paramecium(), dt=0.25, start=FreeStart()).checked()
 
 
 def newton_errors(length: int) -> tuple[dict[str, np.ndarray], float]:

@@ -78,7 +78,9 @@ def test_article_by_its_recipe():
 def test_gause_agrees_with_publication_and_competition():
     seen = recurrent.paramecium()
     guess = {"r": np.ones(2), "c": np.full(2, 0.005), "a": np.full(2, 0.005)}
-    found = recurrent.infer(recurrent.two_species, guess, seen, dt=0.25, estimate_start=True, method="lm").checked()
+    found = recurrent.infer(
+        recurrent.two_species, guess, seen, dt=0.25, start=recurrent.FreeStart(), method="levenberg_marquardt"
+    ).checked()
     assert float(found.sse) <= 3874.23
     assert found.degrees_of_freedom == 38
     np.testing.assert_allclose(found.params["r"], [1.734873, 0.810376], rtol=1e-3)
@@ -94,7 +96,7 @@ def test_gause_agrees_with_publication_and_competition():
 def test_gause_agrees_with_competition_fit():
     guess = {"r": np.ones(2), "c": np.full(2, 0.005), "a": np.full(2, 0.005)}
     found = recurrent.infer(
-        recurrent.two_species, guess, recurrent.paramecium(), dt=0.125, estimate_start=True
+        recurrent.two_species, guess, recurrent.paramecium(), dt=0.125, start=recurrent.FreeStart()
     ).checked()
     theirs = competition.fit(competition.gause("paramecium")).checked()
     assert float(found.sse) == pytest.approx(float(theirs.sse), rel=1e-6)
@@ -110,7 +112,7 @@ VALUES = np.stack([3 * np.exp(-0.5 * TIMES), 2 * np.exp(-0.5 * TIMES)], axis=1)
 
 
 def decay_fit(times=TIMES, values=VALUES, **options):
-    return recurrent.infer(decay, {"rate": 0.1}, (times, values), dt=0.25, method="lm", **options)
+    return recurrent.infer(decay, {"rate": 0.1}, (times, values), dt=0.25, method="levenberg_marquardt", **options)
 
 
 def test_missing_values_do_not_count():
@@ -137,7 +139,7 @@ def test_signs_are_free_on_request():
 
 def test_no_fit_is_reported():
     explosive = lambda t, x, p: jnp.exp(p["rate"] * x**2)
-    found = recurrent.infer(explosive, {"rate": 5.0}, (TIMES, VALUES), dt=0.25, method="lm")
+    found = recurrent.infer(explosive, {"rate": 5.0}, (TIMES, VALUES), dt=0.25, method="levenberg_marquardt")
     with pytest.raises(jk.SolverError, match="infer: "):
         found.checked()
 
@@ -164,5 +166,7 @@ def test_bad_observations(options, sentence):
 def test_bad_guess_and_method():
     with pytest.raises(ValueError, match="Argument `params0` must not contain 0 where signs are kept"):
         recurrent.infer(decay, {"rate": 0.0}, (TIMES, VALUES), dt=0.25)
-    with pytest.raises(ValueError, match="Argument `method` must be one of 'multistart', 'shooting', 'adam', 'lm'"):
+    with pytest.raises(
+        ValueError, match="Argument `method` must be one of 'multistart', 'shooting', 'levenberg_marquardt', 'adam'"
+    ):
         recurrent.infer(decay, {"rate": 1.0}, (TIMES, VALUES), dt=0.25, method="sgd")

@@ -1,0 +1,183 @@
+"""How `infer` fits: from many starts, by multiple shooting, or by gradient descent."""
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from jaxkit.core import checks
+from jaxkit.dynamics.recurrence.unroll import unroll
+from jaxkit.dynamics.roots.least_squares import LeastSquares, least_squares
+from jaxkit.inverse.estimate import multistart
+from jaxkit.inverse.problem import Unknowns
+from jaxkit.learn.fit import fit
+from jaxkit.recurrent.problem import Problem
+
+
+class Found(NamedTuple):
+    """What a method found.
+
+    Attributes:
+        unknowns: The coordinates in which it fitted.
+        best: The fit that is chosen.
+        every: All fits, a leading axis over starts.
+        starts: Where they started, shape `(k, n)`.
+        history: Losses of a gradient method; empty for the others.
+    """
+
+    unknowns: Unknowns
+    best: LeastSquares
+    every: LeastSquares
+    starts: Float[Array, "k n"]
+    history: Float[Array, " steps"]
+
+
+def _single(unknowns: Unknowns, best: LeastSquares, start: Array, history: Array | None = None) -> Found:
+    """What a method found that has one start."""
+    every = jax.tree.map(lambda v: v[None], best)
+    return Found(unknowns, best, every, start[None], jnp.zeros(0) if history is None else history)
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A way to fit. A new one is a class with this method, and a line of `METHODS` if it is to have a name."""
+
+    def fit(self, problem: Problem) -> Found:
+        """Fit the problem."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Multistart:
+    """Levenberg-Marquardt from many starts at once; the least sum of squares wins.
+
+    Attributes:
+        starts: How many; the first is `params0` itself.
+        spread: How far they lie: uniform within `exp(±spread)` times `params0` (default `log(10)`), or normal with
+            `spread` times its size (default 1) where signs are free.
+        key: Random key; `jax.random.key(0)` by default.
+        max_steps: Most iterations of each fit.
+    """
+
+    starts: int = 64
+    spread: float | None = None
+    key: Array | None = None
+    max_steps: int = 200
+
+    def fit(self, problem: Problem) -> Found:
+        """Fit from every start."""
+        checks.require(self.starts > 0, "starts", "be positive", f"is {self.starts}")
+        key = jax.random.key(0) if self.key is None else self.key
+        starts = problem.unknowns.scatter(self.starts, key, spread=self.spread)
+        if self.starts == 1:
+            fit = jax.jit(lambda z: least_squares(problem.residuals, z, max_steps=self.max_steps))
+            return _single(problem.unknowns, fit(starts[0]), starts[0])
+        best, every = jax.jit(lambda z: multistart(problem.residuals, z, max_steps=self.max_steps))(starts)
+        return Found(problem.unknowns, best, every, starts, jnp.zeros(0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Adam:
+    """The article's recipe: gradient descent from `params0` on the sum of squares, in the unknowns' own units.
+
+    Attributes:
+        steps: How many.
+        learning_rate: Their rate.
+    """
+
+    steps: int = 10_000
+    learning_rate: float = 1e-4
+
+    def fit(self, problem: Problem) -> Found:
+        """Descend."""
+        loss = lambda p, _: jnp.sum(problem.misfit(p) ** 2)
+        adam = optax.adam(self.learning_rate, eps=1e-7)  # Keras's epsilon, as in the article
+        done = jax.jit(lambda p: fit(loss, p, optimizer=adam, steps=self.steps))(problem.base)
+        here = jax.jit(lambda p: least_squares(lambda q, _: problem.misfit(q), p, max_steps=1))(done.params)
+        best = dataclasses.replace(here, status=done.status, steps=done.steps)
+        own = Unknowns(problem.unknowns.first, positive=False)
+        return _single(own, best, problem.base, done.history)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shooting:
+    """Multiple shooting: the states at the observations are unknowns too, first guessed by the data.
+
+    One run of the cell starts afresh at every observed time; the jumps there are residuals, whose weight grows from 1
+    to 10. Then Levenberg-Marquardt from where that leads, without jumps.
+
+    Attributes:
+        max_steps: Most iterations of each fit.
+
+    References:
+        Bock (1983), Recent advances in parameter identification techniques for O.D.E.
+    """
+
+    max_steps: int = 200
+
+    def fit(self, problem: Problem) -> Found:
+        """Shoot, then fit."""
+        first = self._shoot(problem)
+        best = jax.jit(lambda z: least_squares(problem.residuals, z, max_steps=self.max_steps))(first)
+        return _single(problem.unknowns, best, first)
+
+    def _shoot(self, problem: Problem) -> Float[Array, " n"]:
+        """The unknowns that multiple shooting leads to."""
+        checks.require(problem.direct, "observe", "be None for method 'shooting'", "is a function")
+        nodes = np.unique(problem.index[problem.index > 0])[:-1]
+        start, unravel = jax.flatten_util.ravel_pytree(problem.start)
+        firsts = jnp.asarray(_interpolated(problem, nodes), start.dtype)
+        fresh = np.zeros(problem.length, bool)
+        fresh[nodes] = True  # the step number n begins with the state after n steps
+        inputs = (jnp.arange(problem.length), jnp.asarray(fresh), jnp.asarray(np.maximum(np.cumsum(fresh) - 1, 0)))
+        size = problem.base.size
+
+        def residuals(unknowns: Array, weight: Array) -> tuple[Array, Array]:
+            z, states = unknowns[:size], unknowns[size:].reshape(firsts.shape)
+            params, first = problem.unpack(problem.unknowns.natural(z))
+            first = jax.flatten_util.ravel_pytree(first)[0]
+
+            def step(state: Array, at: Any, given: tuple[Any, Array]) -> tuple[Array, Array]:
+                number, fresh, node = at
+                begin = jnp.where(fresh, given[1][node], state)
+                moved = jax.flatten_util.ravel_pytree(problem.cell(unravel(begin), number, given[0])[0])[0]
+                return moved, moved
+
+            padded = jnp.concatenate([states, first[None]])  # so that there is something to point at without any node
+            arrived = jnp.concatenate([first[None], unroll(step, first, inputs, (params, padded)).ys])
+            return problem.against(arrived.at[nodes].set(states)[problem.index]), weight * (arrived[nodes] - states)
+
+        unknowns = jnp.concatenate([problem.unknowns.guess, firsts.ravel()])
+        relax = jax.jit(lambda u, weight: least_squares(residuals, u, weight, max_steps=self.max_steps).params)
+        for weight in (1.0, 10.0):
+            unknowns = relax(unknowns, jnp.asarray(weight, start.dtype))
+        return unknowns[:size]
+
+
+def _interpolated(problem: Problem, nodes: np.ndarray) -> np.ndarray:
+    """States at the nodes as the observations suggest them, linear in time between what was seen."""
+    values = np.asarray(problem.values)
+
+    def column(seen: np.ndarray) -> np.ndarray:
+        known = np.isfinite(seen)
+        return np.interp(nodes, problem.index[known], seen[known])
+
+    return np.stack([column(seen) for seen in values.T], axis=1)
+
+
+# Name -> method. One line makes a method known to `infer`.
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        "multistart": Multistart(),
+        "shooting": Shooting(),
+        "levenberg_marquardt": Multistart(starts=1),
+        "adam": Adam(),
+    }
+)
