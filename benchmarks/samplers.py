@@ -15,7 +15,6 @@ import numpy as np
 
 import jaxkit as jk
 from benchmarks._harness import arguments, goal, measure, optional, save, table
-from jaxkit.dynamics.mcmc.diagnostics import effective_sample_size
 
 DIMENSION, CHAINS, LEAPFROGS = 20, 200, 8
 
@@ -39,9 +38,8 @@ def targets():
 
 
 def ours(energy, args, method, step, steps):
-    return jax.jit(
-        lambda x0, key: jk.sample(energy, x0, args, method=method, step=step, steps=steps, leapfrogs=LEAPFROGS, key=key)
-    )
+    kernel = jk.MALA(step) if method == "mala" else jk.HMC(step, num_leapfrog_steps=LEAPFROGS)
+    return jax.jit(lambda x0, key: jk.sample(energy, x0, args, key=key, steps=steps, method=kernel))
 
 
 def theirs(blackjax, energy, args, method, step, steps, dimensions):
@@ -85,7 +83,7 @@ def main():
             speed = {}
             for who, timing in times.items():
                 acceptance, xs = found[who]
-                least = float(jnp.min(effective_sample_size(xs)))
+                least = float(jnp.min(jk.effective_sample_size(xs)))
                 speed[who] = least / timing.cpu
                 rows.append(
                     {

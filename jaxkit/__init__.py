@@ -11,41 +11,50 @@ __version__ = "0.1.0"
 
 # Public name -> the module that defines it. One line makes a name public.
 _HOME = {
+    "Annealed": "jaxkit.dynamics.mcmc.annealed",
     "Associative": "jaxkit.dynamics.recurrence.associative",
     "Anderson": "jaxkit.dynamics.roots.methods.anderson",
     "LevenbergMarquardt": "jaxkit.dynamics.roots.methods.descent",
     "Branch": "jaxkit.dynamics.analysis.continuation",
+    "Chains": "jaxkit.dynamics.mcmc.sample",
     "Ensemble": "jaxkit.dynamics.ode.engine.batch",
     "Equilibria": "jaxkit.dynamics.analysis.equilibria",
     "Fit": "jaxkit.learn.fit",
+    "HMC": "jaxkit.dynamics.mcmc.hmc",
     "Kind": "jaxkit.dynamics.analysis.linearize",
     "LeastSquares": "jaxkit.dynamics.roots.least_squares",
     "Linearization": "jaxkit.dynamics.analysis.linearize",
+    "LogPartition": "jaxkit.dynamics.mcmc.log_partition",
+    "MALA": "jaxkit.dynamics.mcmc.langevin",
     "ParallelNewton": "jaxkit.dynamics.recurrence.newton",
     "Play": "jaxkit.learn.play",
     "Root": "jaxkit.dynamics.roots.root",
     "Run": "jaxkit.core.run",
     "RungeKutta": "jaxkit.dynamics.ode.methods",
     "SDE": "jaxkit.dynamics.ode.methods",
-    "Samples": "jaxkit.dynamics.mcmc.sample",
     "Scan": "jaxkit.dynamics.recurrence.scan",
+    "Score": "jaxkit.dynamics.mcmc.sample",
     "Sensitivity": "jaxkit.dynamics.ode.sensitivity",
     "Solution": "jaxkit.dynamics.ode.solve",
     "SolverError": "jaxkit.core.status",
     "Special": "jaxkit.dynamics.analysis.continuation",
     "Status": "jaxkit.core.status",
     "Taylor": "jaxkit.dynamics.ode.methods",
+    "ULA": "jaxkit.dynamics.mcmc.langevin",
+    "Underdamped": "jaxkit.dynamics.mcmc.underdamped",
     "Unrolled": "jaxkit.dynamics.recurrence.method",
     "cite": "jaxkit.core.citation",
     "classify": "jaxkit.dynamics.analysis.linearize",
     "continuation": "jaxkit.dynamics.analysis.continuation",
     "divergence": "jaxkit.dynamics.analysis.divergence",
+    "effective_sample_size": "jaxkit.dynamics.mcmc.diagnostics",
     "ensemble": "jaxkit.dynamics.ode.ensemble",
     "equilibria": "jaxkit.dynamics.analysis.equilibria",
     "fit": "jaxkit.learn.fit",
     "fixed_point": "jaxkit.dynamics.roots.fixed_point",
     "least_squares": "jaxkit.dynamics.roots.least_squares",
     "linearize": "jaxkit.dynamics.analysis.linearize",
+    "log_partition": "jaxkit.dynamics.mcmc.log_partition",
     "nullclines": "jaxkit.dynamics.analysis.nullclines",
     "play": "jaxkit.learn.play",
     "root": "jaxkit.dynamics.roots.root",
@@ -53,6 +62,7 @@ _HOME = {
     "sensitivity": "jaxkit.dynamics.ode.sensitivity",
     "set_precision": "jaxkit.core.environment",
     "solve": "jaxkit.dynamics.ode.solve",
+    "split_rhat": "jaxkit.dynamics.mcmc.diagnostics",
     "unroll": "jaxkit.dynamics.recurrence.unroll",
 }
 # Rooms reachable after `import jaxkit as jk`: `jk.nets`, `jk.data`, ...
@@ -97,8 +107,18 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.analysis.linearize import classify as classify
     from jaxkit.dynamics.analysis.linearize import linearize as linearize
     from jaxkit.dynamics.analysis.nullclines import nullclines as nullclines
-    from jaxkit.dynamics.mcmc.sample import Samples as Samples
+    from jaxkit.dynamics.mcmc.annealed import Annealed as Annealed
+    from jaxkit.dynamics.mcmc.diagnostics import effective_sample_size as effective_sample_size
+    from jaxkit.dynamics.mcmc.diagnostics import split_rhat as split_rhat
+    from jaxkit.dynamics.mcmc.hmc import HMC as HMC
+    from jaxkit.dynamics.mcmc.langevin import MALA as MALA
+    from jaxkit.dynamics.mcmc.langevin import ULA as ULA
+    from jaxkit.dynamics.mcmc.log_partition import LogPartition as LogPartition
+    from jaxkit.dynamics.mcmc.log_partition import log_partition as log_partition
+    from jaxkit.dynamics.mcmc.sample import Chains as Chains
+    from jaxkit.dynamics.mcmc.sample import Score as Score
     from jaxkit.dynamics.mcmc.sample import sample as sample
+    from jaxkit.dynamics.mcmc.underdamped import Underdamped as Underdamped
     from jaxkit.dynamics.ode.engine.batch import Ensemble as Ensemble
     from jaxkit.dynamics.ode.ensemble import ensemble as ensemble
     from jaxkit.dynamics.ode.methods import SDE as SDE

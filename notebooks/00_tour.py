@@ -66,7 +66,7 @@ for penalty in (0.0, 1.0):
 # %%
 energy = lambda x, scale: jnp.sum(x**2) / (2 * scale**2)
 drawn = jk.sample(
-    energy, jnp.zeros((200, 1)), 2.0, method="mala", step=4.0, steps=2000, key=jax.random.key(1)
+    energy, jnp.zeros((200, 1)), 2.0, key=jax.random.key(1), steps=2000, method=jk.MALA(step_size=4.0)
 ).checked()
 print(f"sample   variance {jnp.var(drawn.xs):.3f} (4)")
 

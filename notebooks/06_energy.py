@@ -91,11 +91,11 @@ for name, bound in en.BOUNDS.items():
 
 # %%
 normal = lambda x, _: 0.5 * jnp.sum(x**2)
-for method in ("mala", "ula"):
+for method in (jk.MALA, jk.ULA):
     for step in (0.1, 1.0):
-        options = {"method": method, "step": step, "steps": 2000, "warmup": 200, "thin": 5}
+        options = {"steps": 2000, "method": method(step), "warmup": 200, "thin": 5}
         run = jk.sample(normal, jnp.zeros((1000, 1)), key=jax.random.key(0), **options)
-        print(f"{method} step {step}: variance {float(run.xs.var()):.3f}, R-hat {float(run.rhat[0]):.3f}")
+        print(f"{method.__name__} step {step}: variance {float(run.xs.var()):.3f}, R-hat {float(run.rhat[0]):.3f}")
 print("theory for ULA:", round(1 / (1 - 0.1 / 4), 3), round(1 / (1 - 1 / 4), 3))
 
 # %% [markdown]
@@ -106,7 +106,8 @@ print("theory for ULA:", round(1 / (1 - 0.1 / 4), 3), round(1 / (1 - 1 / 4), 3))
 # %%
 target, G = lambda x, _: jnp.sum((x - 2.0) ** 2), lambda z, _: jnp.sinh(z)
 for way in (en.latent.article, en.latent.exact):
-    run = jk.sample(way(target, G), jnp.ones((500, 1)), step=0.3, steps=1000, warmup=100, key=jax.random.key(0))
+    key = jax.random.key(0)
+    run = jk.sample(way(target, G), jnp.ones((500, 1)), key=key, steps=1000, method=jk.MALA(0.3), warmup=100)
     x = G(run.xs, None)
     print(f"{way.__name__:8s} mean {float(x.mean()):.3f}, variance {float(x.var()):.3f}")
 
@@ -114,4 +115,4 @@ for way in (en.latent.article, en.latent.exact):
 # ## Try this
 # - Dig without entropy (`entropy=0.0`) and with momentum (`momentum=0.9`): how many pits does the generator visit?
 # - `digging="hinge"` or `"nonnegative"`: how does the landscape's height change?
-# - Anneal: `jk.sample(..., method="annealed", levels=sigmas)` finds the weights of a mixture; plain Langevin does not.
+# - Anneal: `method=jk.Annealed(sigmas, step_size)` finds the weights of a mixture; plain Langevin does not.

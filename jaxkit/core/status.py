@@ -55,7 +55,7 @@ class Status(enum.IntEnum):
         'stability demands; use an implicit one, `jaxkit.solve(..., method="kvaerno5")`.',
     )
     unresolved = 12, "the solution is not smooth on its nodes; take more nodes, or another first guess."
-    stuck = 13, "no proposal was accepted; take a shorter step, or let the warm-up find one (`adapt=0.6`)."
+    stuck = 13, "no proposal was accepted; take a shorter step, or let the warm-up find one (`target_accept=0.6`)."
 
 
 class SolverError(RuntimeError):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from jaxkit.core import checks
+from jaxkit.dynamics.mcmc.langevin import ULA
 from jaxkit.dynamics.mcmc.sample import sample
 
 
@@ -56,7 +57,7 @@ def _langevin(
 ) -> Array:
     """Where Langevin chains are after some moves under the energy `one` of a datum; what leaves the box is put back."""
     weights = jax.lax.stop_gradient(weights)
-    run = sample(one, start, weights, method="ula", step=step, steps=moves, thin=moves, key=key)
+    run = sample(one, start, weights, key=key, steps=moves, method=ULA(step), thin=moves)
     return jax.lax.stop_gradient(jnp.clip(run.final, *box))
 
 

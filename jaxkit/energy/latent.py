@@ -34,7 +34,7 @@ def exact(energy: Callable[[Array, PyTree], Array], generator: Callable[[Array, 
         >>> G = lambda z, _: jnp.sinh(z)
         >>> z0 = jnp.ones((500, 1))
         >>> for way in (latent.article, latent.exact):
-        ...     run = jk.sample(way(target, G), z0, step=0.2, steps=1000, warmup=100, key=jax.random.key(0))
+        ...     run = jk.sample(way(target, G), z0, key=jax.random.key(0), steps=1000, method=jk.MALA(0.2), warmup=100)
         ...     x = jnp.sinh(run.xs)
         ...     print(way.__name__, round(float(x.mean()), 1), round(float(x.var()), 1))
         article 1.8 0.5

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxkit.dynamics.mcmc.annealed import Annealed
+from jaxkit.dynamics.mcmc.langevin import MALA, ULA
 from jaxkit.dynamics.mcmc.log_partition import LogPartition, log_partition
 from jaxkit.dynamics.mcmc.sample import sample
 from jaxkit.energy import channel, latent, plots
@@ -87,25 +89,24 @@ def _samplers(*, quick: bool) -> list[Claim]:
     """Article II: samplers, latent sampling, log Z."""
     key, claims = jax.random.key(0), []
     normal = lambda x, _: 0.5 * jnp.sum(x**2)
-    for method, law in (("mala", lambda s: 1.0), ("ula", lambda s: 1 / (1 - s / 4))):
+    for method, law in ((MALA, lambda s: 1.0), (ULA, lambda s: 1 / (1 - s / 4))):
         for step in (1.0,) if quick else (0.1, 0.5, 1.0):
             go = jax.jit(
                 lambda key, step, method=method: (
                     sample(
                         normal,
                         jax.random.normal(key, (1000, 1)),
-                        method=method,
-                        step=step,
-                        steps=4000,
-                        thin=10,
                         key=key,
+                        steps=4000,
+                        method=method(step),
+                        thin=10,
                     ).xs
                 )
             )
             found, exact = float(jnp.var(go(key, step))), law(step)
-            text = f"{method.upper()} on N(0, 1), step {step:g}: variance"
+            text = f"{method.__name__} on N(0, 1), step {step:g}: variance"
             claims.append(
-                Claim(text, f"{method.upper()} variance {found:.3f} ({exact:.3f})", ok=abs(found / exact - 1) < 0.02)
+                Claim(text, f"{method.__name__} variance {found:.3f} ({exact:.3f})", ok=abs(found / exact - 1) < 0.02)
             )
     claims += _weights(key) + _latents(key, quick=quick)
     for d in (2, 6) if quick else (2, 6, 21, 43):
@@ -135,8 +136,8 @@ def _weights(key: jax.Array) -> list[Claim]:
 
     x0, sigmas = 8.0 * jax.random.normal(key, (4000, 2)), 8.0 * 0.7 ** jnp.arange(14)
     steps = {"steps": 60, "thin": 60, "key": key}
-    annealed = sample(blurred, x0, method="annealed", levels=sigmas, step=0.1 * sigmas**2 + 0.02, **steps)
-    plain = sample(lambda x, _: blurred(x, None, 0.0), x0, method="ula", step=0.03, steps=840, thin=840, key=key)
+    annealed = sample(blurred, x0, method=Annealed(sigmas, 0.1 * sigmas**2 + 0.02), **steps)
+    plain = sample(lambda x, _: blurred(x, None, 0.0), x0, key=key, steps=840, method=ULA(0.03), thin=840)
     errors = worst(annealed.final), worst(plain.final)
     return [
         Claim("weights .6 .3 .1 by annealed Langevin: largest error", errors[0], at_most=0.03),
@@ -150,7 +151,7 @@ def _latents(key: jax.Array, *, quick: bool) -> list[Claim]:
     maps = {"affine": lambda z, _: 1.5 * z - 1, "sinh": lambda z, _: jnp.sinh(z)}
     for shape, generator in list(maps.items())[quick:]:
         for way in (latent.article, latent.exact):
-            options = {"step": 0.3, "steps": 1500, "warmup": 200, "thin": 5, "key": key}
+            options = {"method": MALA(0.3), "steps": 1500, "warmup": 200, "thin": 5, "key": key}
             x = generator(sample(way(target, generator), jnp.ones((500, 1)), **options).xs, None)
             mean, variance = float(x.mean()), float(x.var())
             right = abs(mean - 2) < 0.03 and abs(variance - 0.5) < 0.02

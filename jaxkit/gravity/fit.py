@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxkit.core.checks import double_precision, require
-from jaxkit.dynamics.mcmc.sample import Samples
+from jaxkit.dynamics.mcmc.sample import Chains
 from jaxkit.dynamics.roots.least_squares import LeastSquares, least_squares
 from jaxkit.gravity.bending import deflection, precession, shapiro
 from jaxkit.gravity.data import (
@@ -283,7 +283,7 @@ def posterior_metric(
     chains: int = 8,
     steps: int = 400,
     warmup: int = 100,
-) -> Samples[dict[str, Array]]:
+) -> Chains[dict[str, Array]]:
     """Draw couplings of any metric from their posterior, given measurements with Gaussian errors (and a flat prior).
 
     `fit_metric` and `jk.inverse.sample_posterior`. Draws for which the observable does not exist are as unlikely as a
@@ -302,7 +302,7 @@ def posterior_metric(
         warmup: Draws thrown away before.
 
     Returns:
-        `Samples`: `xs[name]` of shape `(steps, chains)`, `rhat`, `ess`, a status a chain.
+        `Chains`: `xs[name]` of shape `(steps, chains)`, `rhat`, `ess`, a status a chain.
 
     Raises:
         ValueError: Shapes differ.

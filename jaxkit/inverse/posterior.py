@@ -8,7 +8,8 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from jaxkit.dynamics.mcmc.sample import Samples, sample
+from jaxkit.dynamics.mcmc.langevin import MALA
+from jaxkit.dynamics.mcmc.sample import Chains, sample
 from jaxkit.dynamics.roots.least_squares import LeastSquares, Residuals
 
 P = TypeVar("P")
@@ -23,7 +24,7 @@ def sample_posterior(
     chains: int = 8,
     steps: int = 400,
     warmup: int = 100,
-) -> Samples[P]:
+) -> Chains[P]:
     """Draw parameters from their posterior under a flat prior, given residuals in units of known Gaussian errors.
 
     The fit gives the mode and the shape about it; MALA, whose gradients run through the residuals, does the rest.
@@ -60,6 +61,6 @@ def sample_posterior(
 
     first, walk = jax.random.split(key)
     z0 = jax.random.normal(first, (chains, mode.size), mode.dtype)
-    found: Any = sample(energy, z0, args, step=0.8, steps=steps, warmup=warmup, adapt=0.57, key=walk)
+    found: Any = sample(energy, z0, args, key=walk, steps=steps, method=MALA(0.8, target_accept=0.57), warmup=warmup)
     every = jax.vmap(expand)
     return dataclasses.replace(found, xs=jax.vmap(every)(found.xs), final=every(found.final))

@@ -17,6 +17,7 @@ from jaxkit.core import checks
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.mcmc import sample as chain
+from jaxkit.dynamics.mcmc.annealed import Annealed
 from jaxkit.dynamics.ode.methods import SDE, RungeKutta
 from jaxkit.dynamics.ode.solve import solve
 from jaxkit.score.model import Model
@@ -177,9 +178,8 @@ def langevin(model: Model, x: Array, sigmas: Array, key: Array, *, moves: int = 
     the levels are close (a ratio of 1.1, say) and `high` is not far above the spread of the data.
     """
     score = lambda x, model, sigma: model.score(x[None], sigma)[0]
-    lengths = step * sigmas**2
-    settings = {"method": "annealed", "steps": moves, "thin": moves, "levels": sigmas, "score": score}
-    found = chain.sample(None, x, model, step=lengths, key=key, **settings)
+    method = Annealed(sigmas, step * sigmas**2)
+    found = chain.sample(chain.Score(score), x, model, key=key, steps=moves, method=method, thin=moves)
     return model.denoise(found.final, sigmas[-1]), jnp.asarray((moves + 1) * sigmas.size + 1)
 
 

@@ -121,7 +121,9 @@ def test_the_buffer_replaces_what_it_moved_and_keeps_the_rest(key):
 
 def moments(kind, generator, key):
     target = lambda x, _: jnp.sum((x - 2.0) ** 2)  # N(2, 1/2)
-    run = jk.sample(kind(target, generator), jnp.ones((1000, 1)), step=0.3, steps=600, warmup=100, thin=3, key=key)
+    run = jk.sample(
+        kind(target, generator), jnp.ones((1000, 1)), key=key, steps=600, method=jk.MALA(0.3), warmup=100, thin=3
+    )
     x = generator(run.checked().xs, None)
     return float(x.mean()), float(x.var())
 
@@ -185,7 +187,7 @@ def test_latents_driven_by_a_density_ratio_reach_the_data(key):
     ratio = lambda x, _: jnp.sum(-0.5 * (x - 1) ** 2 + x**2 / 8)
     double = lambda z, _: 2 * z
     run = jk.sample(
-        latent.driven(ratio, double), jnp.zeros((500, 1)), step=0.3, steps=1000, warmup=200, thin=5, key=key
+        latent.driven(ratio, double), jnp.zeros((500, 1)), key=key, steps=1000, method=jk.MALA(0.3), warmup=200, thin=5
     )
     x = 2 * run.checked().xs
     assert float(x.mean()) == pytest.approx(1, abs=0.03)

@@ -1,1 +1,1 @@
-"""Noisy motion towards a density: one algorithm a file, `chain.sample` in front."""
+"""Noisy motion towards a density: one algorithm a file, `sample` in front."""

@@ -1,21 +1,68 @@
 """Hamiltonian Monte Carlo: a leapfrog that is reversible, and the Metropolis test."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
-from jaxkit.dynamics.mcmc.kernel import Evaluate, Kernel, State, Tuning, metropolis, row_sum
+from jaxkit.core import checks
+from jaxkit.core.struct import static, struct
+from jaxkit.dynamics.mcmc.kernel import Evaluate, Kernel, State, metropolis, row_sum
 
 
-def leapfrog(evaluate: Evaluate, state: State, step: Array, steps: int) -> State:
-    """Move by Hamilton's equations of `U(x) + |v|^2 / 2`, `steps` steps of length `step`.
+@struct
+class HMC(Kernel):
+    """Hamiltonian motion from a fresh velocity, and the Metropolis test: exact for any step.
+
+    Attributes:
+        step_size: Length of a leapfrog step; the first guess, with a `target_accept`.
+        num_leapfrog_steps: Leapfrog steps a proposal.
+        jitter: Each chain's step is changed by up to this share at random, against resonance.
+        target_accept: Acceptance probability that the warm-up aims at by changing the step, 0.65 to 0.8 is best. None
+            keeps `step_size`.
+
+    References:
+        Neal (2011), MCMC using Hamiltonian dynamics.
+    """
+
+    corrected: ClassVar[bool] = True
+
+    step_size: ArrayLike = 0.1
+    num_leapfrog_steps: int = static(default=10)
+    jitter: float = static(default=0.0)
+    target_accept: float | None = static(default=None)
+
+    def check(self) -> None:
+        """Raise `ValueError` where a setting is unusable."""
+        super().check()
+        count, jitter = self.num_leapfrog_steps, self.jitter
+        checks.require(count > 0, "num_leapfrog_steps", "be positive", f"is {count}")
+        checks.require(0 <= jitter < 1, "jitter", "be a share below 1", f"is {jitter}")
+
+    def move(self, evaluate: Evaluate, key: Array, state: State, step_size: Float[Array, ""]) -> tuple[State, Array]:
+        """Draw a velocity, follow Hamilton's equations, test."""
+        draw, test, shake = jax.random.split(key, 3)
+        velocity = jax.random.normal(draw, state.x.shape, state.x.dtype)
+        if self.jitter:
+            # Drawn without a look at the state, one length a chain: the mixture over lengths keeps detailed balance.
+            share = self.jitter * jax.random.uniform(shake, (len(state.x), 1), step_size.dtype, -1, 1)
+            step_size = step_size * (1 + share)
+        before = state._replace(velocity=velocity)
+        after = leapfrog(evaluate, before, step_size, self.num_leapfrog_steps)
+        total = lambda s: s.energy + 0.5 * row_sum(jnp.square(s.velocity))
+        return metropolis(test, total(before) - total(after), after, before)
+
+
+def leapfrog(evaluate: Evaluate, state: State, step_size: Array, steps: int) -> State:
+    """Move by Hamilton's equations of `U(x) + |v|^2 / 2`, `steps` steps of length `step_size`.
 
     The last half kick is made: without it the map is not reversible and the Metropolis test is wrong.
 
     Args:
         evaluate: Energies and gradients of all chains.
         state: Where to start, velocities included.
-        step: Length of a step: one for all chains, or shape `(n, 1)`.
+        step_size: Length of a step: one for all chains, or shape `(n, 1)`.
         steps: How many.
 
     Returns:
@@ -23,27 +70,9 @@ def leapfrog(evaluate: Evaluate, state: State, step: Array, steps: int) -> State
     """
 
     def one(_: int, state: State) -> State:
-        velocity = state.velocity - 0.5 * step * state.gradient
-        x = state.x + step * velocity
+        velocity = state.velocity - 0.5 * step_size * state.gradient
+        x = state.x + step_size * velocity
         energy, gradient = evaluate(x)
-        return State(x, energy, gradient, velocity - 0.5 * step * gradient)
+        return State(x, energy, gradient, velocity - 0.5 * step_size * gradient)
 
     return jax.lax.fori_loop(0, steps, one, state)
-
-
-def hamiltonian_step(
-    evaluate: Evaluate, key: Array, state: State, step: Float[Array, ""], tuning: Tuning
-) -> tuple[State, Array]:
-    """Draw a velocity, follow Hamilton's equations, test."""
-    draw, test, shake = jax.random.split(key, 3)
-    velocity = jax.random.normal(draw, state.x.shape, state.x.dtype)
-    if tuning.jitter:
-        # Drawn without a look at the state, one length a chain: the mixture over lengths keeps detailed balance.
-        step = step * (1 + tuning.jitter * jax.random.uniform(shake, (len(state.x), 1), step.dtype, -1, 1))
-    before = state._replace(velocity=velocity)
-    after = leapfrog(evaluate, before, step, tuning.leapfrogs)
-    total = lambda s: s.energy + 0.5 * row_sum(jnp.square(s.velocity))
-    return metropolis(test, total(before) - total(after), after, before)
-
-
-HMC = Kernel(hamiltonian_step, corrected=True)

@@ -1,11 +1,13 @@
-"""What a sampling method is: data. A kernel moves all chains once; the verb in front does the rest."""
+"""What a sampling method is: an object with its settings that moves all chains once. The verb does the rest."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
+
+from jaxkit.core import checks
 
 # All chains at once: (n, d) -> energies (n,), gradients (n, d).
 Evaluate = Callable[[Array], tuple[Array, Array]]
@@ -27,43 +29,83 @@ class State(NamedTuple):
     velocity: Float[Array, "n d"]
 
 
-class Tuning(NamedTuple):
-    """Numbers of a method besides its step: static, the same for all chains."""
+@runtime_checkable
+class Method(Protocol):
+    """A sampling method. A new one is a class with these members, and a line of `METHODS` if it is to have a name.
 
-    leapfrogs: int = 10
-    friction: float = 1.0
-    jitter: float = 0.0
+    Its state is any pytree of arrays, chains first, with fields `x` and `energy`.
 
+    Attributes:
+        step_size: Length of a step; the first guess, where the warm-up adapts it.
+        target_accept: Acceptance probability that the warm-up aims at; None keeps `step_size`.
+        corrected: Whether a Metropolis test makes it exact for any step (such a method needs energies, not only
+            gradients).
+    """
 
-class Step(Protocol):
-    """Moves all chains once: the new state, and the probability with which each proposal was accepted."""
+    corrected: ClassVar[bool]
 
-    def __call__(
-        self, evaluate: Evaluate, key: Array, state: State, step: Float[Array, ""], tuning: Tuning
-    ) -> tuple[State, Float[Array, " n"]]:
-        """See the class."""
+    @property
+    def step_size(self) -> ArrayLike: ...  # noqa: D102
+
+    @property
+    def target_accept(self) -> float | None: ...  # noqa: D102
+
+    def check(self) -> None:
+        """Raise `ValueError` where a setting is unusable."""
+        ...
+
+    def init(self, evaluate: Evaluate, x: Float[Array, "n d"], key: Array) -> Any:
+        """The state at `x`."""
+        ...
+
+    def move(self, evaluate: Evaluate, key: Array, state: Any, step_size: Float[Array, ""]) -> tuple[Any, Array]:
+        """Move all chains once: the new state, and the probability with which each proposal was accepted."""
         ...
 
 
-class Kernel(NamedTuple):
-    """A sampling method.
+class Kernel:
+    """What the methods of this package share. Subclasses are `struct`s with a field `step_size`."""
 
-    Attributes:
-        move: Moves all chains once.
-        corrected: Whether a Metropolis test makes it exact for any step (such a method needs energies, not only
-            gradients).
-        velocity: Whether the state has a velocity, drawn from N(0, 1) at the start.
-    """
+    corrected: ClassVar[bool] = False
+    target_accept: float | None = None
 
-    move: Step
-    corrected: bool
-    velocity: bool = False
+    def check(self) -> None:
+        """Raise `ValueError` where a setting is unusable."""
+        target = self.target_accept
+        checks.require(target is None or 0 < target < 1, "target_accept", "lie between 0 and 1", f"is {target}")
+
+    def init(self, evaluate: Evaluate, x: Float[Array, "n d"], key: Array) -> State:
+        """The state at `x`."""
+        del key
+        return start(evaluate, x)
 
 
 def start(evaluate: Evaluate, x: Float[Array, "n d"], velocity: Float[Array, "n d"] | None = None) -> State:
     """The state at `x`."""
     energy, gradient = evaluate(x)
     return State(x, energy, gradient, jnp.zeros_like(x) if velocity is None else velocity)
+
+
+def walk(
+    method: Method, evaluate: Evaluate, state: Any, step_size: Array, steps: int, thin: int, key: Array
+) -> tuple[Any, Array, Array, Array]:
+    """Move `steps` times: last state, every `thin`-th state and its energy, mean acceptance of each chain."""
+
+    def move(i: Any, carry: tuple[Any, Array]) -> tuple[Any, Array]:
+        state, total = carry
+        state, probability = method.move(evaluate, jax.random.fold_in(key, i), state, step_size)
+        return state, total + probability
+
+    def stretch(carry: tuple[Any, Array], block: Array) -> tuple[tuple[Any, Array], tuple[Array, Array]]:
+        if thin == 1:
+            state, total = move(block, carry)
+        else:
+            state, total = jax.lax.fori_loop(0, thin, lambda i, c: move(block * thin + i, c), carry)
+        return (state, total), (state.x, state.energy)
+
+    first = (state, jnp.zeros_like(state.energy))
+    (state, total), (xs, energies) = jax.lax.scan(stretch, first, jnp.arange(steps // thin))
+    return state, xs, energies, total / steps
 
 
 def metropolis(

@@ -1,46 +1,70 @@
 """Langevin motion: unadjusted (ULA), and with the Metropolis test that makes it exact (MALA)."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
-from jaxkit.dynamics.mcmc.kernel import Evaluate, Kernel, State, Tuning, metropolis, row_sum
+from jaxkit.core.struct import static, struct
+from jaxkit.dynamics.mcmc.kernel import Evaluate, Kernel, State, metropolis, row_sum
 
 
-def propose(key: Array, state: State, step: Float[Array, ""]) -> tuple[Array, Array]:
-    """`x' = x - step/2 grad U + sqrt(step) noise`; returns `x'` and the noise."""
+@struct
+class ULA(Kernel):
+    """Unadjusted Langevin motion, `x' = x - step_size/2 grad U + sqrt(step_size) noise`.
+
+    Its bias grows with the step: it samples N(0, 1/(1 - step_size/4)) where N(0, 1) is asked for.
+
+    Attributes:
+        step_size: Length of a step.
+    """
+
+    step_size: ArrayLike = 0.1
+
+    def move(self, evaluate: Evaluate, key: Array, state: State, step_size: Float[Array, ""]) -> tuple[State, Array]:
+        """One step without correction."""
+        x, _ = propose(key, state, step_size)
+        energy, gradient = evaluate(x)
+        return State(x, energy, gradient, state.velocity), jnp.ones_like(energy)
+
+
+@struct
+class MALA(Kernel):
+    """Langevin motion with the Metropolis test: exact for any step.
+
+    Attributes:
+        step_size: Length of a step; the first guess, with a `target_accept`.
+        target_accept: Acceptance probability that the warm-up aims at by changing the step; about 0.57 is best. None
+            keeps `step_size`.
+
+    References:
+        Roberts and Tweedie (1996). Su (2019), An energy view of GAN II, kexue.fm/archives/6331 (its drift is that of
+        another step; here the test is right).
+    """
+
+    corrected: ClassVar[bool] = True
+
+    step_size: ArrayLike = 0.1
+    target_accept: float | None = static(default=None)
+
+    def move(self, evaluate: Evaluate, key: Array, state: State, step_size: Float[Array, ""]) -> tuple[State, Array]:
+        """One proposal and its test."""
+        draw, test = jax.random.split(key)
+        x, noise = propose(draw, state, step_size)
+        energy, gradient = evaluate(x)
+        forward = -0.5 * row_sum(jnp.square(noise))  # log_proposal(x, state.x, ...), without its rounding
+        backward = log_proposal(state.x, x, gradient, step_size)
+        log_ratio = state.energy - energy + backward - forward
+        return metropolis(test, log_ratio, State(x, energy, gradient, state.velocity), state)
+
+
+def propose(key: Array, state: State, step_size: Float[Array, ""]) -> tuple[Array, Array]:
+    """`x' = x - step_size/2 grad U + sqrt(step_size) noise`; returns `x'` and the noise."""
     noise = jax.random.normal(key, state.x.shape, state.x.dtype)
-    return state.x - 0.5 * step * state.gradient + jnp.sqrt(step) * noise, noise
+    return state.x - 0.5 * step_size * state.gradient + jnp.sqrt(step_size) * noise, noise
 
 
-def unadjusted(
-    evaluate: Evaluate, key: Array, state: State, step: Float[Array, ""], tuning: Tuning
-) -> tuple[State, Array]:
-    """One step without correction: samples N(0, 1/(1 - step/4)) where N(0, 1) is asked for."""
-    del tuning
-    x, _ = propose(key, state, step)
-    energy, gradient = evaluate(x)
-    return State(x, energy, gradient, state.velocity), jnp.ones_like(energy)
-
-
-def log_proposal(to: Array, at: Array, gradient: Array, step: Float[Array, ""]) -> Float[Array, " n"]:
-    """Log density (up to a constant) of proposing `to` from `at`: `-|to - at + step/2 grad U(at)|^2 / (2 step)`."""
-    return -row_sum(jnp.square(to - at + 0.5 * step * gradient)) / (2 * step)
-
-
-def adjusted(
-    evaluate: Evaluate, key: Array, state: State, step: Float[Array, ""], tuning: Tuning
-) -> tuple[State, Array]:
-    """One step with the Metropolis test: the density is exact for any step."""
-    del tuning
-    draw, test = jax.random.split(key)
-    x, noise = propose(draw, state, step)
-    energy, gradient = evaluate(x)
-    forward = -0.5 * row_sum(jnp.square(noise))  # log_proposal(x, state.x, ...), without its rounding
-    backward = log_proposal(state.x, x, gradient, step)
-    log_ratio = state.energy - energy + backward - forward
-    return metropolis(test, log_ratio, State(x, energy, gradient, state.velocity), state)
-
-
-ULA = Kernel(unadjusted, corrected=False)
-MALA = Kernel(adjusted, corrected=True)
+def log_proposal(to: Array, at: Array, gradient: Array, step_size: Float[Array, ""]) -> Float[Array, " n"]:
+    """Log density of proposing `to` from `at`, up to a constant: `-|to - at + s/2 grad U(at)|^2 / (2 s)`."""
+    return -row_sum(jnp.square(to - at + 0.5 * step_size * gradient)) / (2 * step_size)

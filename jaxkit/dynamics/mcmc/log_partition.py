@@ -13,7 +13,10 @@ from jaxkit.core import checks
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.mcmc.hmc import HMC
-from jaxkit.dynamics.mcmc.kernel import Evaluate, Tuning, start
+from jaxkit.dynamics.mcmc.kernel import Evaluate, start
+
+# Without jitter a Gaussian direction whose period the leapfrogs hit never forgets.
+MOVES = HMC(0.3, num_leapfrog_steps=5, jitter=0.3, target_accept=0.8)
 
 
 @struct
@@ -48,9 +51,7 @@ def log_partition(
     scale: ArrayLike = 1.0,
     chains: int = 500,
     levels: int = 200,
-    step: float = 0.3,
-    leapfrogs: int = 5,
-    adapt: float | None = 0.8,
+    method: HMC = MOVES,
     samples: PyTree = None,
 ) -> LogPartition:
     """Estimate log Z of `exp(-energy(x, args))` by annealed importance sampling with Hamiltonian moves.
@@ -67,11 +68,10 @@ def log_partition(
         scale: Standard deviation of the Gaussian: one number. It should be no narrower than the density.
         chains: Number of chains.
         levels: Number of temperatures.
-        step: Of the leapfrog, times `scale`; the first guess, where it is adapted.
-        leapfrogs: Steps of the leapfrog at each temperature.
-        adapt: Acceptance that a first pass aims at by changing the step at each temperature. That pass also spaces the
-            temperatures, closest where the weights spread most. The weights come from a second pass with fresh noise,
-            so that they stay unbiased. None keeps `step` and temperatures close together at both ends.
+        method: Moves at each temperature. Its step is in units of `scale`. With a `target_accept` a first pass changes
+            the step at each temperature, and spaces the temperatures closest where the weights spread most; the
+            weights come from a second pass with fresh noise, so that they stay unbiased. Without one the step stays,
+            and temperatures are close together at both ends.
         samples: Exact samples: `center`'s structure with the chains first. Then the pass is backwards.
 
     Returns:
@@ -81,20 +81,19 @@ def log_partition(
         ValueError: An argument is unusable.
 
     Example:
-        >>> import jax, jax.numpy as jnp
-        >>> from jaxkit.dynamics.mcmc.log_partition import log_partition
+        >>> import jax, jax.numpy as jnp, jaxkit as jk
         >>> stretched = lambda x, _: 0.5 * jnp.sum((x / jnp.array([0.5, 2.0])) ** 2)  # Z = 2 pi * 0.5 * 2
-        >>> found = log_partition(stretched, jnp.zeros(2), key=jax.random.key(0), scale=2.0).checked()
+        >>> found = jk.log_partition(stretched, jnp.zeros(2), key=jax.random.key(0), scale=2.0).checked()
         >>> bool(abs(found.value - jnp.log(2 * jnp.pi)) < 0.05)
         True
 
     References:
         Neal (2001), Annealed importance sampling. Grosse, Ghahramani, Adams (2015), bidirectional Monte Carlo.
     """
-    for name, number in (("chains", chains), ("levels", levels), ("leapfrogs", leapfrogs)):
+    for name, number in (("chains", chains), ("levels", levels)):
         checks.require(number > 0, name, "be positive", f"is {number}")
     checks.positive("scale", scale)
-    checks.require(adapt is None or 0 < adapt < 1, "adapt", "lie between 0 and 1", f"is {adapt}")
+    method.check()
     middle, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda v: checks.floating("center", v), center))
     width = jnp.asarray(scale, middle.dtype)
     target = jax.vmap(jax.value_and_grad(lambda x: energy(unravel(x), args)))
@@ -106,12 +105,12 @@ def log_partition(
         x0 = jax.vmap(lambda v: jax.flatten_util.ravel_pytree(v)[0])(samples)
         checks.shape("samples", x0, ("chains", middle.size))
         betas = betas[::-1]
-    bridge = _Bridge(target, middle, width)
-    steps = jnp.full(levels, step * width)
-    if adapt is not None:
-        _, _, found, spread = bridge.walk(x0, betas, steps, pilot, leapfrogs, adapt)
+    bridge = _Bridge(target, middle, width, method)
+    steps = jnp.full(levels, method.step_size * width)
+    if method.target_accept is not None:
+        _, _, found, spread = bridge.walk(x0, betas, steps, pilot, method.target_accept)
         betas, steps = _respaced(betas, found, spread)
-    log_weights, acceptance, *_ = bridge.walk(x0, betas, steps, final, leapfrogs, None)
+    log_weights, acceptance, *_ = bridge.walk(x0, betas, steps, final, None)
     base = 0.5 * middle.size * math.log(2 * math.pi) + middle.size * jnp.log(width)
     return _estimate(log_weights, base, acceptance, backwards=samples is not None)
 
@@ -137,14 +136,11 @@ def _respaced(betas: Array, steps: Array, spread: Array) -> tuple[Array, Array]:
     return even, jnp.interp(even[1:], betas[1:][order], steps[order])
 
 
-JITTER = 0.3  # without it a Gaussian direction whose period the leapfrogs hit never forgets
-
-
 class _Bridge:
     """The path from the Gaussian to the density."""
 
-    def __init__(self, target: Evaluate, center: Array, scale: Array):
-        self.target, self.center, self.scale = target, center, scale
+    def __init__(self, target: Evaluate, center: Array, scale: Array, method: HMC):
+        self.target, self.center, self.scale, self.method = target, center, scale, method
 
     def base(self, x: Float[Array, "n d"]) -> tuple[Array, Array]:
         """The Gaussian's energies and gradients."""
@@ -161,7 +157,7 @@ class _Bridge:
         return evaluate
 
     def walk(
-        self, x: Array, betas: Array, steps: Array, key: Array, leapfrogs: int, aim: float | None
+        self, x: Array, betas: Array, steps: Array, key: Array, aim: float | None
     ) -> tuple[Array, Array, Array, Array]:
         """Weigh and move at every temperature; with an `aim` each step follows from the acceptance before.
 
@@ -177,9 +173,7 @@ class _Bridge:
             log_weight = log_weight + (beta - before) * rate
             step = step * jnp.exp(drift)
             here = self.at(beta)
-            state, accept = HMC.move(
-                here, jax.random.fold_in(key, i), start(here, x), step, Tuning(leapfrogs, jitter=JITTER)
-            )
+            state, accept = self.method.move(here, jax.random.fold_in(key, i), start(here, x), step)
             mean = jnp.mean(accept)
             drift = drift if aim is None else drift + 0.5 * (mean - aim)
             return (state.x, log_weight, drift), (mean, step, jnp.std(rate))

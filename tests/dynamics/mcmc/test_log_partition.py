@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import jaxkit as jk
-from jaxkit.dynamics.mcmc.log_partition import log_partition
 
 
 def precision_of(d):
@@ -26,7 +25,7 @@ def estimate(key, precision, *, backwards=False, chains=1000, levels=300):
     if backwards:
         white = jax.random.normal(key, (chains, d))
         samples = 0.2 + jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(precision).T, white.T).T
-    return log_partition(
+    return jk.log_partition(
         energy, jnp.zeros(d), precision, key=key, scale=0.8, chains=chains, levels=levels, samples=samples
     )
 
@@ -58,7 +57,7 @@ def test_log_z_of_a_pair_of_pits_against_quadrature(key):
     energy = lambda x, _: 2 * (x[0] ** 2 - 1) ** 2 + x[0] / 2
     x = np.linspace(-4, 4, 4001)
     exact = math.log(np.sum(np.exp(-(2 * (x**2 - 1) ** 2 + x / 2))) * (x[1] - x[0]))
-    found = log_partition(energy, jnp.zeros(1), key=key, scale=1.5, chains=2000, levels=60).checked()
+    found = jk.log_partition(energy, jnp.zeros(1), key=key, scale=1.5, chains=2000, levels=60).checked()
     assert abs(float(found.value) - exact) < max(0.02, 3 * float(found.std_error))
 
 
@@ -66,18 +65,22 @@ def test_log_z_of_a_pair_of_pits_against_quadrature(key):
 def test_states_may_be_pytrees_and_failures_are_told(key):
     energy = lambda x, _: 0.5 * (x["a"] ** 2 + jnp.sum(x["b"] ** 2))
     center = {"a": jnp.asarray(0.0), "b": jnp.zeros((2, 2))}
-    found = log_partition(energy, center, key=key, chains=50, levels=20).checked()
+    found = jk.log_partition(energy, center, key=key, chains=50, levels=20).checked()
     assert float(found.value) == pytest.approx(2.5 * math.log(2 * math.pi), abs=1e-9)  # the base itself: exact
     assert float(found.ess) == pytest.approx(50)
-    bad = log_partition(lambda x, _: jnp.sum(x) / 0.0, jnp.zeros(2), key=key, chains=5, levels=5)
+    bad = jk.log_partition(lambda x, _: jnp.sum(x) / 0.0, jnp.zeros(2), key=key, chains=5, levels=5)
     with pytest.raises(jk.SolverError, match="log_partition: not_finite"):
         bad.checked()
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
-    [({"chains": 0}, "`chains` must be positive"), ({"scale": -1.0}, "`scale` must be"), ({"adapt": 2.0}, "`adapt`")],
+    [
+        ({"chains": 0}, "`chains` must be positive"),
+        ({"scale": -1.0}, "`scale` must be"),
+        ({"method": jk.HMC(target_accept=2.0)}, "`target_accept`"),
+    ],
 )
 def test_unusable_arguments(key, change, sentence):
     with pytest.raises(ValueError, match=sentence):
-        log_partition(lambda x, _: jnp.sum(x**2), jnp.zeros(2), key=key, **change)
+        jk.log_partition(lambda x, _: jnp.sum(x**2), jnp.zeros(2), key=key, **change)

@@ -24,10 +24,13 @@ def normal(x, precision):
 @functools.partial(jax.jit, static_argnames=("method", "steps", "warmup", "chains", "leapfrogs", "thin"))
 def gaussian(key, precision, step, *, method, steps, warmup=200, chains=500, leapfrogs=5, thin=1):
     x0 = jax.random.normal(jax.random.fold_in(key, 7), (chains, precision.shape[0]))
-    return jk.sample(
-        normal, x0, precision, method=method, step=step, steps=steps, warmup=warmup, thin=thin, key=key,
-        leapfrogs=leapfrogs, friction=1.5,
-    )  # fmt: skip
+    kernel = {
+        "ula": jk.ULA(step),
+        "mala": jk.MALA(step),
+        "hmc": jk.HMC(step, num_leapfrog_steps=leapfrogs),
+        "underdamped": jk.Underdamped(step, friction=1.5),
+    }[method]
+    return jk.sample(normal, x0, precision, key=key, steps=steps, method=kernel, warmup=warmup, thin=thin)
 
 
 @pytest.mark.parametrize("step", [0.1, 0.5, 1.0])
@@ -58,20 +61,20 @@ def test_hmc_has_the_right_covariance(key):
     assert np.abs(found / CORRELATED - 1).max() < 0.02
 
 
-def test_mala_without_its_proposal_ratio_is_wrong(key, monkeypatch):
+def test_mala_without_its_proposal_ratio_is_wrong(key):
     """Detailed balance needs the drift in the test: the energies alone give another variance."""
 
-    def careless(evaluate, key, state, step, tuning):
-        draw, test = jax.random.split(key)
-        x, _ = langevin.propose(draw, state, step)
-        energy, gradient = evaluate(x)
-        moved = state._replace(x=x, energy=energy, gradient=gradient)
-        return langevin.metropolis(test, state.energy - energy, moved, state)
+    class Careless(jk.MALA):
+        def move(self, evaluate, key, state, step_size):
+            draw, test = jax.random.split(key)
+            x, _ = langevin.propose(draw, state, step_size)
+            energy, gradient = evaluate(x)
+            moved = state._replace(x=x, energy=energy, gradient=gradient)
+            return langevin.metropolis(test, state.energy - energy, moved, state)
 
-    run = lambda: jk.sample(normal, jnp.zeros((1000, 1)), jnp.eye(1), step=1.0, steps=500, warmup=100, key=key)
-    right = float(jnp.var(run().xs))
-    monkeypatch.setattr("jaxkit.dynamics.mcmc.sample.METHODS", {"mala": METHODS["mala"]._replace(move=careless)})
-    wrong = float(jnp.var(run().xs))
+    x0 = jnp.zeros((1000, 1))
+    run = lambda method: jk.sample(normal, x0, jnp.eye(1), key=key, steps=500, method=method(1.0), warmup=100)
+    right, wrong = (float(jnp.var(run(method).xs)) for method in (jk.MALA, Careless))
     assert abs(right - 1) < 0.02
     assert abs(wrong - 1) > 0.05
 
@@ -102,16 +105,20 @@ def test_the_leapfrog_is_reversible_and_keeps_volume(key):
     assert float(jnp.linalg.det(jacobian)) == pytest.approx(1, abs=1e-12)
 
 
-@pytest.mark.parametrize(("method", "target"), [("mala", 0.574), ("hmc", 0.8)])
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        (jk.MALA(0.01, target_accept=0.574), 0.574),
+        (jk.HMC(0.01, num_leapfrog_steps=4, target_accept=0.8), 0.8),
+        ("mala", 0.57),
+    ],
+)
 def test_the_warm_up_finds_the_step_of_the_wanted_acceptance(key, method, target):
     run = jax.jit(
-        lambda key: jk.sample(
-            normal, jnp.zeros((200, 8)), jnp.eye(8), method=method, step=0.01, steps=300, warmup=300, adapt=target,
-            leapfrogs=4, key=key,
-        )
-    )(key).checked()  # fmt: skip
+        lambda key: jk.sample(normal, jnp.zeros((200, 8)), jnp.eye(8), key=key, steps=300, method=method, warmup=300)
+    )(key).checked()
     assert float(jnp.mean(run.acceptance)) == pytest.approx(target, abs=0.03)
-    assert float(run.step) > 0.05
+    assert float(run.step_size) > 0.05
 
 
 MEANS, WEIGHTS, SPREAD = np.array([[-4.0, 0.0], [4.0, 0.0], [0.0, 5.0]]), np.array([0.6, 0.3, 0.1]), 0.5
@@ -134,46 +141,45 @@ def test_annealing_recovers_unequal_weights_and_plain_langevin_does_not(key):
     sigmas = jnp.asarray(8.0 * 0.7 ** np.arange(14))
     annealed = jax.jit(
         lambda x0: jk.sample(
-            blurred_mixture, x0, method="annealed", levels=sigmas, step=0.1 * sigmas**2 + 0.02, steps=60, thin=60,
-            key=key,
+            blurred_mixture, x0, key=key, steps=60, method=jk.Annealed(sigmas, 0.1 * sigmas**2 + 0.02), thin=60
         )
-    )(x0).checked()  # fmt: skip
+    )(x0).checked()
     assert np.abs(shares(annealed.final) - WEIGHTS).max() < 0.03
     sharp = lambda x, args: blurred_mixture(x, args, 0.0)
-    plain = jax.jit(lambda x0: jk.sample(sharp, x0, method="ula", step=0.03, steps=840, thin=840, key=key))(x0)
+    plain = jax.jit(lambda x0: jk.sample(sharp, x0, key=key, steps=840, method=jk.ULA(0.03), thin=840))(x0)
     assert np.abs(shares(plain.final) - WEIGHTS).max() > 0.1
 
 
 def test_a_score_does_instead_of_an_energy(key):
     precision = jnp.linalg.inv(jnp.asarray(CORRELATED))
-    options = {"method": "ula", "step": 0.1, "steps": 50, "key": key}
+    options = {"method": jk.ULA(0.1), "steps": 50, "key": key}
     x0 = jax.random.normal(key, (10, 2))
     by_energy = jk.sample(normal, x0, precision, **options)
-    by_score = jk.sample(None, x0, precision, score=lambda x, p: -p @ x, **options)
+    by_score = jk.sample(jk.Score(lambda x, p: -p @ x), x0, precision, **options)
     np.testing.assert_allclose(by_score.xs, by_energy.xs, rtol=1e-12)
     levels = jnp.array([2.0, 1.0, 0.5])
     run = jk.sample(
-        None, x0, method="annealed", score=lambda x, _, s: -x / s**2, levels=levels, step=0.05, steps=20, key=key
+        jk.Score(lambda x, _, s: -x / s**2), x0, key=key, steps=20, method=jk.Annealed(levels, step_size=0.05)
     )
-    assert run.checked().step == 0.05  # the last level's; above, step * (sigma / last)^2
+    assert run.checked().step_size == 0.05  # the last level's; above, step * (sigma / last)^2
     assert run.xs.shape == (20, 10, 2)
 
 
 def test_a_state_may_be_a_pytree_and_chains_can_go_on(key):
     energy = lambda x, _: 0.5 * jnp.sum(x["a"] ** 2) + 0.5 * jnp.sum((x["b"] - 1) ** 2)
     x0 = {"a": jnp.zeros((20, 2, 3)), "b": jnp.zeros(20)}
-    first = jk.sample(energy, x0, step=0.5, steps=200, thin=10, key=key).checked()
+    first = jk.sample(energy, x0, key=key, steps=200, method=jk.MALA(0.5), thin=10).checked()
     assert first.xs["a"].shape == (20, 20, 2, 3)
     assert first.xs["b"].shape == (20, 20)
     assert jax.tree.map(jnp.shape, first.final) == jax.tree.map(jnp.shape, x0)
     np.testing.assert_array_equal(first.final["a"], first.xs["a"][-1])
-    more = jk.sample(energy, first.final, step=0.5, steps=400, thin=10, key=jax.random.key(1)).checked()
+    more = jk.sample(energy, first.final, key=jax.random.key(1), steps=400, method=jk.MALA(0.5), thin=10).checked()
     assert float(jnp.mean(more.xs["b"])) == pytest.approx(1, abs=0.15)
     assert set(more.ess) == {"a", "b"}
 
 
 def test_thinning_keeps_every_nth_state(key):
-    options = {"method": "hmc", "step": 0.3, "steps": 12, "key": key}
+    options = {"method": jk.HMC(0.3), "steps": 12, "key": key}
     every = jk.sample(normal, jnp.ones((3, 2)), jnp.eye(2), **options)
     third = jk.sample(normal, jnp.ones((3, 2)), jnp.eye(2), thin=3, **options)
     np.testing.assert_allclose(third.xs, every.xs[2::3], rtol=1e-12)
@@ -183,12 +189,12 @@ def test_thinning_keeps_every_nth_state(key):
 def test_failures_are_told_chain_by_chain(key):
     hole = lambda x, _: jnp.where(x[0] > 5, jnp.nan, 0.5 * jnp.sum(x**2))
     x0 = jnp.array([[0.0], [9.0]])
-    run = jk.sample(hole, x0, step=0.1, steps=20, key=key)
+    run = jk.sample(hole, x0, key=key, steps=20, method=jk.MALA(0.1))
     assert list(run.status) == [int(jk.Status.ok), int(jk.Status.not_finite)]
     with pytest.raises(jk.SolverError, match="sample: not_finite"):
         run.checked()
     wall = lambda x, _: jnp.where(jnp.abs(x[0]) > 1e-3, jnp.inf, 0.0)
-    stuck = jk.sample(wall, jnp.zeros((2, 1)), step=100.0, steps=20, key=key)
+    stuck = jk.sample(wall, jnp.zeros((2, 1)), key=key, steps=20, method=jk.MALA(100.0))
     assert list(stuck.status) == [int(jk.Status.stuck)] * 2
     assert np.all(np.isfinite(np.asarray(stuck.xs)))
 
@@ -214,20 +220,22 @@ def test_diagnostics_see_chains_that_disagree(key):
     assert float(split_rhat(drifting)) > 1.5  # one chain suffices: it is split
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "annealed"])
 def test_no_method_leaves_a_callback_in_its_program(key, method):
-    extra = {"levels": jnp.array([1.0, 0.5])} if method == "annealed" else {}
-    energy = (lambda x, a, s: jnp.sum(x**2) / s) if extra else lambda x, a: jnp.sum(x**2)
-    run = lambda x0, step: jk.sample(energy, x0, method=method, step=step, steps=3, key=key, **extra)
-    text = str(jax.make_jaxpr(run)(jnp.ones((4, 3)), 0.1))
+    annealed = method == "annealed"
+    method = jk.Annealed(jnp.array([1.0, 0.5]), 0.1) if annealed else METHODS[method]
+    energy = lambda x, a, *s: jnp.sum(x**2) / (s[0] if s else 1)
+    # The methods are pytrees: their step may be traced.
+    run = lambda x0, method: jk.sample(energy, x0, key=key, steps=3, method=method, warmup=0 if annealed else 3)
+    text = str(jax.make_jaxpr(run)(jnp.ones((4, 3)), method))
     assert "callback" not in text
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-@pytest.mark.parametrize("method", ["ula", "mala", "hmc", "underdamped"])
+@pytest.mark.parametrize("method", METHODS)
 def test_precision_is_that_of_the_states(key, method, dtype):
     energy = lambda x, _: jnp.sum(x**2)
-    run = jk.sample(energy, jnp.ones((4, 3), dtype), method=method, step=0.1, steps=3, key=key)
+    run = jk.sample(energy, jnp.ones((4, 3), dtype), key=key, steps=3, method=method, warmup=3)
     assert {run.xs.dtype, run.energy.dtype, run.acceptance.dtype} == {jnp.dtype(dtype)}
 
 
@@ -237,18 +245,23 @@ def test_precision_is_that_of_the_states(key, method, dtype):
         ({"method": "nuts"}, "`method` must be one of"),
         ({"steps": 0}, "`steps` must be positive"),
         ({"thin": 3}, "`thin` must divide `steps`"),
-        ({"adapt": 0.6}, "`adapt` must come with `warmup`"),
-        ({"adapt": 0.6, "warmup": 5, "method": "ula"}, "`adapt` must go with a method that has a test"),
-        ({"levels": np.ones(3)}, "`levels` must go with method 'annealed' alone"),
-        ({"method": "annealed"}, "`levels` must go with method 'annealed' alone"),
-        ({"score": lambda x, a: x}, "`energy` must be None"),
-        ({"step": np.ones(2)}, "`step` must be one number"),
+        ({"method": jk.MALA}, "`method` must be a name or a method"),
+        ({"method": "mala"}, "`warmup` must be positive with a `target_accept`, but is 0"),
+        ({"method": jk.HMC(target_accept=1.5)}, "`target_accept` must lie between 0 and 1"),
+        ({"method": jk.HMC(num_leapfrog_steps=0)}, "`num_leapfrog_steps` must be positive"),
+        ({"method": jk.HMC(jitter=1.0)}, "`jitter` must be a share below 1"),
+        ({"method": jk.Underdamped(friction=-1.0)}, "`friction` must not be negative"),
+        ({"method": jk.Annealed(np.ones(3), 0.1), "warmup": 5}, "`warmup` must be 0 for `Annealed`"),
+        ({"method": jk.Annealed(np.ones(3), np.ones(2))}, r"`step_size` must have shape \(3,\)"),
+        ({"method": jk.Annealed(np.ones((3, 2)), 0.1)}, "`step_size` must be one number a level"),
+        ({"energy": jk.Score(lambda x, a: x), "method": jk.MALA()}, "`energy` must be no `Score`"),
+        ({"method": jk.ULA(np.ones(2))}, "`step_size` must be one number"),
         ({"energy": None}, "`energy` must be a function"),
         ({"energy": lambda x, a: x}, "`energy` must return a scalar"),
     ],
 )
 def test_unusable_arguments_get_one_sentence(key, change, sentence):
-    given = {"energy": lambda x, a: jnp.sum(x**2), "step": 0.1, "steps": 10} | change
+    given = {"energy": lambda x, a: jnp.sum(x**2), "steps": 10, "method": jk.ULA()} | change
     energy = given.pop("energy")
     with pytest.raises(ValueError, match=sentence):
         jk.sample(energy, jnp.ones((2, 2)), key=key, **given)
