@@ -41,10 +41,10 @@ class Net(nn.Module):
     def __init__(self, config: Any):
         super().__init__()
         c = self.config = config
-        self.embedding = nn.Embedding(c.vocabulary, c.width)
+        self.embedding = nn.Embedding(c.vocabulary_size, c.width)
         self.kinds, self.tags = nn.Embedding(tokens.KINDS, c.width), nn.Embedding(tokens.TAG_CODES, c.width)
-        self.question = nn.ModuleList([Block(c.width, d, c.noise) for d in c.question_dilations])
-        self.passage = nn.ModuleList([Block(c.width, d, c.noise) for d in c.passage_dilations])
+        self.question = nn.ModuleList([Block(c.width, d, c.gate_noise) for d in c.question_dilations])
+        self.passage = nn.ModuleList([Block(c.width, d, c.gate_noise) for d in c.passage_dilations])
         line = lambda a, b, bias=False: nn.Linear(a, b, bias=bias)
         self.word, self.asked = line(c.width, c.width, True), line(c.width, c.width)
         self.align_key, self.align = line(c.width, c.width), line(c.width, c.width)
@@ -57,7 +57,7 @@ class Net(nn.Module):
     def embed(self, coded: Any, mask: Any) -> Any:
         x = self.embedding(coded.ids) + self.kinds(coded.kind) + self.tags(coded.tag)
         if self.training:
-            kept = 1 - self.config.drop
+            kept = 1 - self.config.dropout
             x = x * torch.bernoulli(torch.full((x.shape[0], 1, x.shape[2]), kept)) / kept
         return x * mask[..., None]
 

@@ -3,14 +3,14 @@
 1. Synthetic questions, three seeds: exact match after a minute of training.
 2. Readers of three seeds, trained on CMRC 2018 + DRCD dev + WebQA (`$JAXKIT_DATA`): exact match and F1 on CMRC dev,
    DRCD test (simplified) and 100 WebQA questions of 20 passages, with and without voting; existence. `--model FOLDER`
-   scores readers that `Reader.save` left in FOLDER/0, FOLDER/1, ...; without it they are trained for `--steps` steps.
+   scores FOLDER/0.safetensors, FOLDER/1.safetensors, ..., which `reading.save` wrote; without it readers are trained
+   for `--steps` steps.
 3. SQuAD 9.4k split by article, the same recipe on words; `--vectors FILE` adds fixed word vectors (GloVe's, 50 wide).
 4. Training throughput against the same net in PyTorch (equal inputs, features left out on both sides), and latency of
    one question on 256 characters, features and tokenizing included.
 """
 
 import argparse
-import dataclasses
 import functools
 import json
 import time
@@ -25,10 +25,9 @@ import optax
 import jaxkit as jk
 from benchmarks import _harness as harness
 from jaxkit import reading
-from jaxkit.reading import decode, model, pool, run, train
-from jaxkit.reading.reader import auc
 
-RECIPE = reading.Recipe(chunk=50)
+QUESTION = 40  # tokens of a question, as the reader cuts them
+VOTE = "sum"  # how a reader's passages vote
 WANTED = {"cmrc-dev": (46, 65), "drcd-test": (48, 63)}
 
 
@@ -37,7 +36,9 @@ def templates(*, quick: bool) -> tuple[list[dict], list[dict]]:
     rows, goals = [], []
     for seed in (0,) if quick else (0, 1, 2):
         begun = time.process_time()
-        reader, test = run.fit_synthetic(seed)
+        data, test = reading.synthetic(3000, seed=1000 + seed), reading.synthetic(200, seed=seed)
+        run = jk.Run(chunk=50)
+        reader = reading.train(reading.small(), data, key=jax.random.key(seed), run=run).checked().model
         spent = time.process_time() - begun
         found = reader.evaluate(test, "squad")
         rows.append(
@@ -51,27 +52,26 @@ def templates(*, quick: bool) -> tuple[list[dict], list[dict]]:
 @functools.cache
 def corpora() -> tuple[Any, Any]:
     """Training questions and dev questions: those of `run reading`."""
-    return run.training_set(run.TRAINING, print), reading.read(reading.corpus("cmrc-dev"))
+    return reading.training_set(say=print), reading.read(reading.corpus("cmrc-dev"))
 
 
 def trained(steps: int, seed: int) -> reading.Reader:
     """A reader of Chinese: what `run reading` trains, for a number of steps."""
     data, dev = corpora()
-    recipe = dataclasses.replace(run.RECIPE, chunk=50)
-    key = jax.random.key(seed)
-    return reading.Reader.fit(data, dev, key=key, steps=steps, recipe=recipe, dev_size=run.LOOK, progress=True)
+    key, run = jax.random.key(seed), jk.Run(chunk=50, progress=True)
+    return reading.train(reading.chinese(steps=steps), data, key=key, dev=dev, run=run).checked().model
 
 
 def read_by(reader: reading.Reader, seed: int, limit: int | None) -> list[dict]:
     """Everything that is asked of one reader."""
     about = {"seed": seed, "training CPU min": reader.report["cpu"] / 60}
-    _, scores = run.evaluation(reader, limit=limit)
+    scores = reading.corpus_scores(reader, limit=limit)
     rows = [{"set": n, "EM": s.exact, "F1": s.f1, "questions": s.count} | about for n, s in scores.items()]
     asked = reading.read(reading.corpus("webqa-ir"))
     first = [reading.Example(e.question, e.passages[:1], e.answers) for e in asked]
     alone = reader.evaluate(first, "sogou").mean
     rows.append({"set": "webqa-ir, first passage alone", "score": alone} | about)
-    for rule in decode.VOTES:
+    for rule in reading.VOTES:
         score = reader.evaluate(asked, "sogou", vote=rule).mean
         rows.append({"set": f"webqa-ir, vote {rule}", "score": score} | about)
     for by, said in (
@@ -79,7 +79,7 @@ def read_by(reader: reading.Reader, seed: int, limit: int | None) -> list[dict]:
         ("head", "head alone"),
         ("vote", "vote of the question's passages"),
     ):
-        area = auc(*reader.existence(asked, by=by))
+        area = reading.auc(*reader.existence(asked, by=by))
         rows.append({"set": f"webqa-ir, existence by the {said}", "AUC": area} | about)
     return rows
 
@@ -88,8 +88,8 @@ def chinese(options: argparse.Namespace) -> tuple[list[dict], list[dict]]:
     """The real numbers, of one reader a seed; goals are of their mean."""
     rows = []
     for seed in options.seeds:
-        given = None if options.model is None else options.model / str(seed)
-        reader = trained(options.steps, seed) if given is None else reading.Reader.load(given)
+        given = None if options.model is None else options.model / f"{seed}.safetensors"
+        reader = trained(options.steps, seed) if given is None else reading.load(given)
         new = read_by(reader, seed, options.limit)
         print(harness.table(new), flush=True)
         rows += new
@@ -101,7 +101,7 @@ def chinese(options: argparse.Namespace) -> tuple[list[dict], list[dict]]:
             harness.goal(f"{name} {what}", mean(what, name), want)
             for what, want in zip(("EM", "F1"), wanted, strict=True)
         ]
-    score = mean("score", f"webqa-ir, vote {decode.VOTE}")
+    score = mean("score", f"webqa-ir, vote {VOTE}")
     alone, voted = (
         mean("AUC", f"webqa-ir, existence by the {how}")
         for how in ("best span's score", "vote of the question's passages")
@@ -120,19 +120,20 @@ def english(options: argparse.Namespace) -> tuple[list[dict], list[dict]]:
     learn, test = data.split(0.8)
     learn, dev = learn.split(0.95)
     vectors = None if options.vectors is None else reading.read_vectors(options.vectors)
-    shape = {} if vectors is None else {"vectors": vectors, "min_count": 10}
     if options.english is not None:
-        reader = reading.Reader.load(options.english)
+        reader = reading.load(options.english)
     else:
-        reader = reading.Reader.fit(
-            learn, dev, metric="squad", longest=20, dev_size=400, words=False, key=jax.random.key(0),
-            recipe=dataclasses.replace(RECIPE, negatives=0.2), steps=options.steps, drop=0.2, progress=True,
-            checkpoint=options.keep, resume=options.keep is not None, **shape,
+        config = reading.Config(
+            reading.Architecture(dropout=0.2), reading.Recipe(negatives=0.2), options.steps, metric="squad",
+            max_answer_tokens=20, dev_size=400, words=False, min_count=2 if vectors is None else 10,
         )  # fmt: skip
+        run = jk.Run(chunk=50, progress=True, checkpoint=options.keep, resume=options.keep is not None)
+        trained = reading.train(config, learn, key=jax.random.key(0), dev=dev, vectors=vectors, run=run)
+        reader = trained.checked().model
         if options.keep is not None:
-            reader.save(options.keep)
+            reading.save(options.keep / "reader.safetensors", reader)
     found = reader.evaluate(test.examples[:: max(len(test) // (options.limit or len(test)), 1)], "squad")
-    own = "fixed GloVe vectors" if reader.config.vectors else "no pretrained vectors"
+    own = "fixed GloVe vectors" if reader.architecture.vector_width else "no pretrained vectors"
     row = {"set": f"SQuAD, split by article, {own}", "EM": found.exact, "F1": found.f1, "questions": found.count}
     row |= {"training CPU min": reader.report["cpu"] / 60, "trained on": len(learn)}
     row |= {"steps": reader.report["steps"], "looks (step, EM + F1 on dev)": str(reader.report["looks"])}
@@ -143,13 +144,13 @@ def english(options: argparse.Namespace) -> tuple[list[dict], list[dict]]:
     ]
 
 
-def batch_of(size: int, width: int = 128, vocabulary: int = 6000) -> pool.Batch:
+def batch_of(size: int, width: int = 128, vocabulary: int = 6000) -> reading.Batch:
     """A random training batch with the shapes of real ones."""
     draw = np.random.default_rng(0)
     ints = lambda n, top: jnp.asarray(draw.integers(1, top, (size, n)), jnp.int32)
     coded = lambda n: reading.Coded(ints(n, vocabulary), ints(n, 500), ints(n, 18), ints(n, 500), ints(n, 81))
     start = jax.nn.one_hot(jnp.asarray(draw.integers(0, width, size)), width, dtype=jnp.float32)
-    return pool.Batch(coded(pool.QUESTION), coded(width), start, start)
+    return reading.Batch(coded(QUESTION), coded(width), start, start)
 
 
 def throughput(*, quick: bool) -> tuple[list[dict], list[dict]]:
@@ -160,12 +161,12 @@ def throughput(*, quick: bool) -> tuple[list[dict], list[dict]]:
     from benchmarks import _reading_torch as peer
 
     size, steps = (4, 1) if quick else (32, 4)
-    config = model.Config(vocabulary=6000, features=False)
-    batch, net = batch_of(size), train.network(config)
+    config = reading.Architecture(vocabulary_size=6000, features=False)
+    batch, net = batch_of(size), reading.network(config)
     params = net.init(jax.random.key(0))
 
-    def loss(p: Any, b: pool.Batch, key: Any) -> Any:
-        return model.loss(net.apply(p, b.question, b.passage, key), b.start, b.end, config.head)[0]
+    def loss(p: Any, b: reading.Batch, key: Any) -> Any:
+        return reading.span_loss(net.apply(p, b.question, b.passage, key), b.start, b.end, config.head)[0]
 
     fit = functools.partial(jk.fit, loss, optimizer=optax.adam(1e-3), steps=steps)
     ours = jax.jit(lambda p, b, key: fit(p, b, key=key).params)
@@ -195,14 +196,14 @@ def throughput(*, quick: bool) -> tuple[list[dict], list[dict]]:
 def latency(options: argparse.Namespace, *, quick: bool) -> tuple[list[dict], list[dict]]:
     """One question, a passage of 256 characters, from text to answer."""
     if options.model is not None:
-        reader = reading.Reader.load(options.model / str(options.seeds[0]))
+        reader = reading.load(options.model / f"{options.seeds[0]}.safetensors")
     else:  # the net's size and not its weights makes the time
-        tiny, recipe = reading.synthetic(40), reading.Recipe(batch=4, chunk=1)
-        reader = reading.Reader.fit(tiny, steps=1, key=jax.random.key(0), recipe=recipe)
+        config = reading.Config(recipe=reading.Recipe(batch_size=4), steps=1)
+        reader = reading.train(config, reading.synthetic(40), key=jax.random.key(0)).model
     text = "白云山坐落在广州市区北部，主峰海拔382米，是南粤名山之一，自古以来就有羊城第一秀之称。" * 8
     passage, question = text[:256], "白云山的海拔是多少？"
-    ask = functools.partial(reader.answer, question, passage, threshold=0.0)
-    many = functools.partial(reader.answer, question, [text[i : i + 100] for i in range(20)], threshold=0.0)
+    ask = functools.partial(reader.ask, question, passage, threshold=0.0)
+    many = functools.partial(reader.ask, question, [text[i : i + 100] for i in range(20)], threshold=0.0)
     times = harness.measure({"one": ask, "twenty": many}, repeats=1 if quick else 15)
     rows = [
         {"what": label, "wall ms": times[name].wall * 1e3, "CPU ms": times[name].cpu * 1e3}
@@ -231,9 +232,9 @@ def main() -> None:
     """Measure, print, save."""
     parser = harness.parser(__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="measure these, keep the other rows")
-    parser.add_argument("--model", type=Path, help="folder of readers to score, each saved under its seed's number")
+    parser.add_argument("--model", type=Path, help="folder of readers to score, each file named after its seed")
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2), help="of the Chinese readers")
-    parser.add_argument("--english", type=Path, help="folder of a trained reader of English to score")
+    parser.add_argument("--english", type=Path, help="file of a trained reader of English to score")
     parser.add_argument("--vectors", type=Path, help="text file of fixed vectors for SQuAD, such as GloVe's 6B.50d")
     parser.add_argument("--keep", type=Path, help="folder for the English reader and its checkpoints, to go on from")
     parser.add_argument("--steps", type=int, default=3000, help="steps of 32 windows where a reader is trained")

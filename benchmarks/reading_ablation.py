@@ -6,57 +6,48 @@ the ROC curve of existence. Rows of other variants that were measured before are
 """
 
 import argparse
-import dataclasses
 import functools
 import json
 from typing import Any
 
 import jax
-import numpy as np
 
+import jaxkit as jk
 from benchmarks import _harness as harness
-from benchmarks.reading import RECIPE
 from jaxkit import reading
-from jaxkit.reading import run, tokens
-from jaxkit.reading.reader import auc
+from jaxkit.reading import tokens
 
-
-def random_rows(vocabulary: reading.Vocabulary, width: int) -> np.ndarray:
-    """First vectors that know nothing of the characters."""
-    return (0.3 * np.random.default_rng(0).standard_normal((len(vocabulary), width))).astype(np.float32)
-
-
-# Name -> (arguments of `Reader.fit`, fields of `Recipe`)
-VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "baseline": ({}, {}),
-    "without features": ({"features": False}, {}),
-    "without gates": ({"gate": False}, {}),
-    "random instead of LAC's vectors": ({"embedding": random_rows}, {}),
-    "with position vectors": ({"positions": True}, {}),
-    "no token hidden": ({}, {"hide": 0.0}),
-    "without averaging": ({}, {"average": 0.0}),
-    "without aligned question": ({"align": False}, {}),
-    "without looks and parts of speech": ({"looks": False}, {}),
-    "without jieba's words": ({"words": False}, {}),
-    "article's head: sigmoids and focal loss": ({"head": "pointer"}, {}),
-    "without negatives": ({}, {"negatives": 0.0}),
-    "with windows shorn of their answer": ({}, {"shorn": 0.25}),
+# Name -> (fields of `Config`, of its `Architecture`, of its `Recipe`)
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "baseline": ({}, {}, {}),
+    "without features": ({}, {"features": False}, {}),
+    "without gates": ({}, {"gate": False}, {}),
+    "random instead of LAC's vectors": ({"pretrained_characters": False}, {}, {}),
+    "with position vectors": ({}, {"positions": True}, {}),
+    "no token hidden": ({}, {}, {"token_dropout": 0.0}),
+    "without averaging": ({}, {}, {"ema": 0.0}),
+    "without aligned question": ({}, {"align": False}, {}),
+    "without looks and parts of speech": ({}, {"lexical": False}, {}),
+    "without jieba's words": ({"words": False}, {}, {}),
+    "article's head: sigmoids and focal loss": ({}, {"head": "pointer"}, {}),
+    "without negatives": ({}, {}, {"negatives": 0.0}),
+    "with windows shorn of their answer": ({}, {}, {"unanswerable": 0.25}),
 }
 
 
 def measured(name: str, steps: int, limit: int) -> dict[str, Any]:
     """Train and score one variant."""
-    shape, changes = VARIANTS[name]
+    general, net, recipe = VARIANTS[name]
     get = lambda name: reading.read(reading.corpus(name))
     train = get("cmrc-train") + reading.simplified(get("drcd-dev")) + get("webqa")
-    recipe = dataclasses.replace(RECIPE, **changes)
-    reader = reading.Reader.fit(train, steps=steps, key=jax.random.key(0), recipe=recipe, **shape)
+    config = reading.Config(reading.Architecture(**net), reading.Recipe(**recipe), steps, **general)
+    reader = reading.train(config, train, key=jax.random.key(0), run=jk.Run(chunk=50)).checked().model
     row: dict[str, Any] = {"variant": name, "steps": steps, "training CPU min": reader.report["cpu"] / 60}
-    _, scores = run.evaluation(reader, limit=limit)
+    scores = reading.corpus_scores(reader, limit=limit)
     for test, found in scores.items():
         row |= {f"{test} EM": found.exact, f"{test} F1": found.f1, f"{test} questions": found.count}
     asked = reading.read(reading.corpus("webqa-ir"))
-    return row | {"webqa-ir AUC": auc(*reader.existence(asked))}
+    return row | {"webqa-ir AUC": reading.auc(*reader.existence(asked))}
 
 
 def main() -> None:

@@ -27,8 +27,8 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
+import jaxkit as jk
 from jaxkit import reading
-from jaxkit.reading import features, metrics, plots, run
 
 QUICK = os.environ.get("QUICK") == "1"
 
@@ -39,7 +39,7 @@ QUICK = os.environ.get("QUICK") == "1"
 # %%
 question = "白云山 的 海拔 是 多少 ？".split()
 passage = "白云山 坐落 在 广州 ， 主峰 海拔 3 8 2 米".split()
-table = features.article(question, [passage])[0]
+table = reading.article_features(question, [passage])[0]
 printed = [0.13, 0.11, 0.1, 0.09, 0.09, 0.09, 0.09, 0.09, 0.09, 0.1, 0]
 print(
     "Jaccard",
@@ -56,10 +56,12 @@ print("edit distance / length", np.round(table[:, 3], 2))
 # %%
 train, test = reading.synthetic(3000, seed=1), reading.synthetic(100, seed=0)
 print(train.examples[0].question, "|", train.examples[0].passages[0].text)
-reader = reading.Reader.fit(
-    train, steps=150 if QUICK else 400, key=jax.random.key(0), recipe=run.QUICK, longest=8, words=False, **run.SMALL
-)
+config = reading.small(steps=150 if QUICK else 400)
+trained = reading.train(config, train, key=jax.random.key(0), run=jk.Run(chunk=50)).checked()
+reader = trained.model
 print(reader.evaluate(test, "squad"))
+reading.plot_training(trained)
+plt.show()
 
 # %% [markdown]
 # ## Ask
@@ -69,14 +71,16 @@ print(reader.evaluate(test, "squad"))
 # %%
 text = "Ada Baker was born in 1931. Later Ada Baker moved to Dover. Brian Clark studied under Ada Baker."
 for asked in ("When was Ada Baker born?", "Where does Ada Baker live?", "Who taught Brian Clark?"):
-    answer = reader.answer(asked, text)
+    answer = reader.ask(asked, text)
     print(asked, "->", answer.text, f"(score {answer.score:.2f}, characters {answer.start} to {answer.end})")
 print(
     reading.vote([{"A": 0.7}] + [{"B": 0.2}] * 4)[0], "as in the article: one sure passage outweighs four unsure ones"
 )
 
 # %%
-plots.plot_summary(reader, "Where does Ada Baker live?", text)
+figure, (above, below) = plt.subplots(2, 1, figsize=(9.0, 6.4), layout="constrained")
+reading.plot_scores(reader, "Where does Ada Baker live?", text, axes=above)
+reading.plot_saliency(reader, "Where does Ada Baker live?", text, axes=below)
 plt.show()
 
 # %% [markdown]
@@ -86,13 +90,15 @@ plt.show()
 
 # %%
 print(
-    metrics.cmrc("丙丁甲乙", ["甲乙丙丁"]),
-    metrics.sogou("丙丁甲乙", ["甲乙丙丁"]),
-    metrics.sogou("印度、巴西", ["巴西 印度"]),
+    reading.METRICS["cmrc"]("丙丁甲乙", ["甲乙丙丁"]),
+    reading.METRICS["sogou"]("丙丁甲乙", ["甲乙丙丁"]),
+    reading.METRICS["sogou"]("印度、巴西", ["巴西 印度"]),
 )
 
 # %% [markdown]
 # ## Try this
 # - `python -m jaxkit run reading` with CMRC 2018, DRCD and WebQA in `$JAXKIT_DATA/reading`: real Chinese questions.
-# - `head="pointer"`: the article's sigmoids and focal loss. `features=False`: what does the net lose?
-# - `reader.save("model")`, then `python -m jaxkit answer model "When was Ada Baker born?" a.txt b.txt`.
+# - `reading.Architecture(head="pointer")`: the article's sigmoids and focal loss. `features=False`: what does the net
+#   lose?
+# - `reading.save("reader.safetensors", reader)`, then
+#   `python -m jaxkit answer reader.safetensors "When was Ada Baker born?" a.txt b.txt`.

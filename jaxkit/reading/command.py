@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from jaxkit.reading.reader import Reader
+from jaxkit.reading.saving import load
 
 
 def answer_command(options: argparse.Namespace) -> int:
@@ -19,10 +19,10 @@ def answer_command(options: argparse.Namespace) -> int:
         ValueError: A file is not text, or the model is damaged.
         FileNotFoundError: A file or the model is missing.
     """
-    reader = Reader.load(options.model)
+    reader = load(options.model)
     texts = [_read(path) for path in options.passages]
     threshold = 0.0 if options.always else None
-    (ranked,) = reader.answer_batch([(options.question, texts)], top_k=options.top, threshold=threshold)
+    (ranked,) = reader.ask_batch([(options.question, texts)], top_k=options.top, threshold=threshold)
     if not ranked[0]:
         print(  # noqa: T201
             f"no answer: the best span scores {ranked[0].score:.3g}, below the threshold {reader.threshold:.3g} "

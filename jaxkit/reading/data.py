@@ -13,9 +13,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxkit.core import checks
-from jaxkit.core.environment import data_root
-
 Span = tuple[int, int]
 
 
@@ -128,21 +125,6 @@ def read(path: str | Path) -> Dataset:
     except (KeyError, TypeError, AttributeError) as error:
         what = f"{type(error).__name__} {error}"
         raise ValueError(f"Argument `path` must follow its form, but {path.name} breaks it: {what}.") from None
-
-
-def corpus(name: str) -> Path:
-    """The path of one of the data sets in the data folder (`$JAXKIT_DATA`); it may not exist."""
-    files = {
-        "cmrc-train": "cmrc2018/cmrc2018_train.json.xz",
-        "cmrc-dev": "cmrc2018/cmrc2018_dev.json.xz",
-        "drcd-dev": "drcd/DRCD_dev.json.xz",
-        "drcd-test": "drcd/DRCD_test.json.xz",
-        "webqa": "webqa/webqa_2824.json.xz",
-        "webqa-ir": "webqa/webqa_ir_100.json.xz",
-        "squad": "squad11/squad11_9k.json.xz",
-    }
-    checks.one_of("name", name, files)
-    return data_root() / "reading" / files[name]
 
 
 def simplified(data: Dataset) -> Dataset:

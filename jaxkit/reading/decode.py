@@ -15,16 +15,16 @@ VOTES = ("smoothed", "sum", "squares", "max")
 VOTE = "sum"  # what a reader does: in each of eight readers it was ahead of the article's (`benchmarks/reading.py`)
 
 
-@functools.partial(jax.jit, static_argnames=("longest", "count"))
+@functools.partial(jax.jit, static_argnames=("max_answer_tokens", "count"))
 def spans(
-    start: Float[Array, "b n"], end: Float[Array, "b n"], *, longest: int, count: int = 8
+    start: Float[Array, "b n"], end: Float[Array, "b n"], *, max_answer_tokens: int, count: int = 8
 ) -> tuple[Float[Array, "b count"], Int[Array, "b count"], Int[Array, "b count"]]:
-    """The best spans of each row: `start[i] * end[j]` with `i <= j < i + longest`.
+    """The best spans of each row: `start[i] * end[j]` with `i <= j < i + max_answer_tokens`.
 
     Args:
         start: Probability that the answer starts at a token; 0 at padding.
         end: Probability that it ends there (inclusive).
-        longest: Most tokens of an answer.
+        max_answer_tokens: Most tokens of an answer.
         count: How many spans a row.
 
     Returns:
@@ -33,20 +33,21 @@ def spans(
     Example:
         >>> import jax.numpy as jnp
         >>> from jaxkit.reading import decode
-        >>> score, first, last = decode.spans(jnp.array([[0.1, 0.9, 0.2]]), jnp.array([[0.9, 0.1, 0.8]]), longest=2)
+        >>> start, end = jnp.array([[0.1, 0.9, 0.2]]), jnp.array([[0.9, 0.1, 0.8]])
+        >>> score, first, last = decode.spans(start, end, max_answer_tokens=2)
         >>> round(float(score[0, 0]), 2), int(first[0, 0]), int(last[0, 0])
         (0.72, 1, 2)
     """
     rows, size = start.shape
-    longest, count = min(longest, size), min(count, size)
-    ends = jnp.pad(end, ((0, 0), (0, longest - 1)))
-    band = jnp.stack([ends[:, o : o + size] for o in range(longest)], axis=2) * start[:, :, None]
+    max_answer_tokens, count = min(max_answer_tokens, size), min(count, size)
+    ends = jnp.pad(end, ((0, 0), (0, max_answer_tokens - 1)))
+    band = jnp.stack([ends[:, o : o + size] for o in range(max_answer_tokens)], axis=2) * start[:, :, None]
     # Spans among the best `count` start at one of the `count` places with the best spans: two short sorts, not a long.
     _, place = jax.lax.top_k(jnp.max(band, axis=2), count)
     near = jnp.take_along_axis(band, place[:, :, None], axis=1)
     best, at = jax.lax.top_k(near.reshape(rows, -1), count)
-    first = jnp.take_along_axis(place, at // longest, axis=1)
-    return best, first, first + at % longest
+    first = jnp.take_along_axis(place, at // max_answer_tokens, axis=1)
+    return best, first, first + at % max_answer_tokens
 
 
 def vote(candidates: Sequence[Mapping[str, float]], *, rule: str = "smoothed") -> list[tuple[str, float, list[int]]]:

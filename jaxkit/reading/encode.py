@@ -20,6 +20,7 @@ from jaxkit.reading import tokens as tk
 
 PAD, UNKNOWN = 0, 1
 LAC_HEADER, LAC_WIDTH = 29, 128  # bytes before the table of jieba's LAC model, and its width
+SCALE = 0.3  # standard deviation of the first embedding
 
 
 @struct
@@ -154,17 +155,17 @@ def lac_table() -> tuple[tuple[str, ...], np.ndarray] | None:
     return tuple(key for _, key in rows), table.reshape(-1, LAC_WIDTH)[order]
 
 
-def initial_embedding(vocabulary: Vocabulary, width: int, seed: int, *, sd: float = 0.3) -> np.ndarray:
-    """First embedding `(len(vocabulary), width)`: normal of deviation `sd`, LAC's vectors where there are any.
+def initial_embedding(vocabulary: Vocabulary, width: int, seed: int, *, pretrained: bool = True) -> np.ndarray:
+    """First embedding `(len(vocabulary), width)`: normal, but LAC's vectors where there are any (if `pretrained`).
 
     A long number takes the mean of the ten digits' vectors.
     """
-    table = (sd * np.random.default_rng(seed).standard_normal((len(vocabulary), width))).astype(np.float32)
+    table = (SCALE * np.random.default_rng(seed).standard_normal((len(vocabulary), width))).astype(np.float32)
     table[PAD] = 0
-    lac = lac_table()
+    lac = lac_table() if pretrained else None
     if lac is None or width != LAC_WIDTH:
         return table
-    vectors = lac[1] * (sd / lac[1].std())
+    vectors = lac[1] * (SCALE / lac[1].std())
     row = {key: i for i, key in enumerate(lac[0])}
     for key, i in vocabulary.index.items():
         if key in row:

@@ -120,7 +120,7 @@ def edit_distance(question: Int[Array, " q"], passage: Int[Array, " p"]) -> Int[
     return score
 
 
-def article(question: Sequence[str], passages: Sequence[Sequence[str]]) -> np.ndarray:
+def article_features(question: Sequence[str], passages: Sequence[Sequence[str]]) -> np.ndarray:
     """The article's eight features of every word of every passage of a question.
 
     Args:
@@ -134,7 +134,7 @@ def article(question: Sequence[str], passages: Sequence[Sequence[str]]) -> np.nd
     Example:
         >>> from jaxkit.reading import features
         >>> question, passage = "白云山 的 海拔 是 多少 ？".split(), "白云山 坐落 在 广州 ， 主峰 海拔 3 8 2 米".split()
-        >>> f = features.article(question, [passage])
+        >>> f = features.article_features(question, [passage])
         >>> [round(float(v), 2) for v in f[0, :, 2]], [round(float(v), 2) for v in f[0, :4, 3]]
         ([0.12, 0.11, 0.1, 0.09, 0.09, 0.09, 0.09, 0.09, 0.09, 0.1, 0.0], [0.83, 0.83, 0.83, 0.83])
     """

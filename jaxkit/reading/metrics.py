@@ -10,6 +10,8 @@ import string
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
+
 from jaxkit.core import checks
 from jaxkit.reading.tokens import HALF_WIDTH
 
@@ -103,7 +105,7 @@ def sogou(prediction: str, answers: Sequence[str]) -> tuple[float, float]:
 METRICS: dict[str, Callable[[str, Sequence[str]], tuple[float, float]]] = {"squad": squad, "cmrc": cmrc, "sogou": sogou}
 
 
-def score(predictions: Iterable[str], references: Iterable[Sequence[str]], metric: str) -> Scores:
+def score_answers(predictions: Iterable[str], references: Iterable[Sequence[str]], metric: str) -> Scores:
     """Mean scores over questions.
 
     Args:
@@ -121,6 +123,17 @@ def score(predictions: Iterable[str], references: Iterable[Sequence[str]], metri
     pairs = [METRICS[metric](p, r) for p, r in zip(predictions, references, strict=True)]
     count = max(len(pairs), 1)
     return Scores(100 * sum(p[0] for p in pairs) / count, 100 * sum(p[1] for p in pairs) / count, len(pairs), metric)
+
+
+def auc(score: np.ndarray, right: np.ndarray) -> float:
+    """Area under the ROC curve: the probability that a right one scores above a wrong one (ties count half)."""
+    order = np.argsort(score, kind="stable")
+    ranks = np.empty(len(score))
+    ranks[order] = np.arange(1, len(score) + 1)
+    for value in np.unique(score):
+        ranks[score == value] = ranks[score == value].mean()
+    n, m = int(right.sum()), int((~right).sum())
+    return float((ranks[right].sum() - n * (n + 1) / 2) / max(n * m, 1))
 
 
 def normalise(text: str) -> str:

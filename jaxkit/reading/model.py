@@ -12,56 +12,19 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
-from jaxkit.core.struct import static, struct
+from jaxkit.core.struct import struct
+from jaxkit.learn import nets
 from jaxkit.learn.nets.mlp import Dense
 from jaxkit.learn.nets.text import FORMS, AttentionPool, GatedDilatedConv, masked_softmax, product
 from jaxkit.reading import features as ft
 from jaxkit.reading import tokens as tk
+from jaxkit.reading.config import Architecture
 from jaxkit.reading.encode import UNKNOWN, Coded
+from jaxkit.reading.pool import QUESTION
 
 FLOAT = jnp.float32
 EXISTENCE_WEIGHT = 1.0
 FROZEN = ("vectors",)  # parameters that training leaves as they are
-
-
-@struct
-class Config:
-    """The net's shape. All fields are static.
-
-    Attributes:
-        vocabulary: Rows of the embedding.
-        width: Channels.
-        question_dilations: Blocks of the question.
-        passage_dilations: Blocks of the passage: (1, 2, 4, 8, 16, 1) see 32 tokens to each side.
-        head: `"softmax"`: pointers over the passage, existence apart (best on single passages); `"pointer"`: the
-            article's sigmoids times existence, with focal loss.
-        features: Whether the net sees `features.dense`.
-        align: Whether it sees the question's nearest tokens.
-        looks: Whether it sees what tokens look like, and parts of speech.
-        learned: Rows of the embedding that are learned, the first; the others have fixed vectors alone. 0: all.
-        vectors: Width of the fixed vectors that are added to the embedding; 0 without.
-        positions: Whether the net sees where in the passage a token stands (the article's sines; an ablation).
-        gate: Whether the blocks have gates (else plain residual convolutions: an ablation).
-        drop: Share of channels dropped of the embeddings, in training.
-        noise: Noise of the gates, in training.
-        form: How the convolution is computed.
-    """
-
-    vocabulary: int = static()
-    width: int = static(default=128)
-    question_dilations: tuple[int, ...] = static(default=(1, 2, 1))
-    passage_dilations: tuple[int, ...] = static(default=(1, 2, 4, 8, 16, 1))
-    head: str = static(default="softmax")
-    features: bool = static(default=True)
-    align: bool = static(default=True)
-    looks: bool = static(default=True)
-    learned: int = static(default=0)
-    vectors: int = static(default=0)
-    positions: bool = static(default=False)
-    gate: bool = static(default=True)
-    drop: float = static(default=0.1)
-    noise: float = static(default=0.1)
-    form: str = static(default="winograd")
 
 
 @struct
@@ -82,9 +45,9 @@ class Logits:
 
 
 class DGCNN(nn.Module):
-    """The net, as a Flax module of `(question, passage)`; see `Config`."""
+    """The net, as a Flax module of `(question, passage)`; see `Architecture`."""
 
-    config: Config
+    config: Architecture
 
     @nn.compact
     def __call__(
@@ -132,26 +95,26 @@ class DGCNN(nn.Module):
     def _embedder(self, dense: Any) -> Any:
         c = self.config
         table = lambda name, rows: self.param(name, nn.initializers.normal(0.3), (rows, c.width), FLOAT)
-        tables = [table("embedding", c.learned or c.vocabulary)]
-        tables += [table("kinds", tk.KINDS), table("tags", tk.TAG_CODES)] if c.looks else []
+        tables = [table("embedding", c.learned_rows or c.vocabulary_size)]
+        tables += [table("kinds", tk.KINDS), table("tags", tk.TAG_CODES)] if c.lexical else []
 
-        if c.vectors:
-            fixed = self.param("vectors", nn.initializers.zeros, (c.vocabulary, c.vectors), FLOAT)
+        if c.vector_width:
+            fixed = self.param("vectors", nn.initializers.zeros, (c.vocabulary_size, c.vector_width), FLOAT)
             project = dense("vector")
 
         def embed(coded: Coded, mask: Array, key: Array | None) -> Array:
             ids = jnp.asarray(coded.ids)
             own = jnp.where(ids < len(tables[0]), ids, UNKNOWN)
             x = tables[0][own] * (ids > 0)[..., None].astype(FLOAT)  # row 0 stands for a token whose name is hidden
-            if c.vectors:
+            if c.vector_width:
                 x = x + project(fixed[ids])
-            if c.looks:
+            if c.lexical:
                 # Products, not look-ups: the derivative of a look-up adds row by row, which is slow on a CPU.
                 x = x + jax.nn.one_hot(coded.kind, tk.KINDS, dtype=FLOAT) @ tables[1]
                 x = x + jax.nn.one_hot(coded.tag, tk.TAG_CODES, dtype=FLOAT) @ tables[2]
-            if key is not None and c.drop:
-                kept = jax.random.bernoulli(key, 1 - c.drop, (x.shape[0], 1, c.width))
-                x = x * kept.astype(x.dtype) / (1 - c.drop)
+            if key is not None and c.dropout:
+                kept = jax.random.bernoulli(key, 1 - c.dropout, (x.shape[0], 1, c.width))
+                x = x * kept.astype(x.dtype) / (1 - c.dropout)
             return x * mask[..., None].astype(x.dtype)
 
         return embed
@@ -159,13 +122,20 @@ class DGCNN(nn.Module):
     def _block(self, name: str, dilation: int) -> Any:
         c = self.config
         if c.gate:
-            return GatedDilatedConv(dilation, form=c.form, noise=c.noise, param_dtype=FLOAT, name=name)
-        return Ungated(dilation, c.form, name=name)
+            return GatedDilatedConv(dilation, form=c.convolution, noise=c.gate_noise, param_dtype=FLOAT, name=name)
+        return Ungated(dilation, c.convolution, name=name)
 
     def _pointer(self, name: str, x: Array, asked: Array, dense: Any) -> Array:
         """A place's logit: linear in the place and the question, and bilinear in both."""
         own, general = dense(f"{name}_question")(asked), dense(f"{name}_bias", 1, use_bias=True)(asked)
         return dense(name, 1)(x)[..., 0] + jnp.einsum("bnc,bc->bn", x, own) * (x.shape[-1] ** -0.5) + general
+
+
+def network(architecture: Architecture) -> nets.Net:
+    """The net as two plain functions: `apply(params, question, passage, key=None, emphasis=None) -> Logits`."""
+    example = lambda n: Coded(*[jnp.zeros((1, n), jnp.int32)] * 5)
+    net = nets.plain(DGCNN(architecture), example(QUESTION), example(64))
+    return nets.Net(jax.jit(net.init), net.apply)  # compiled, the net itself is not computed for its first weights
 
 
 class Ungated(nn.Module):
@@ -211,7 +181,7 @@ def probabilities(logits: Logits, head: str) -> tuple[Array, Array, Array]:
     return at(logits.start), at(logits.end), exists
 
 
-def loss(
+def span_loss(
     logits: Logits, start: Float[Array, "b n"], end: Float[Array, "b n"], head: str
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """The loss of a batch, and its parts.

@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxkit.report.figures import axes_or_new, chinese_font, style
+from jaxkit.report.figures import axes_or_new, chinese_font
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from jaxkit.reading.reader import Reader
+    from jaxkit.reading.training import Trained
 
 
 def plot_saliency(reader: "Reader", question: str, passage: str, *, axes: "Axes | None" = None) -> "Axes":
@@ -24,7 +25,7 @@ def plot_saliency(reader: "Reader", question: str, passage: str, *, axes: "Axes 
     Returns:
         The axes.
     """
-    answer, weight = reader.answer(question, passage, threshold=0.0), reader.saliency(question, passage)
+    answer, weight = reader.ask(question, passage, threshold=0.0), reader.saliency(question, passage)
     shown = np.flatnonzero([not c.isspace() for c in passage])[:256]
     with axes_or_new(axes, figsize=(9.0, 3.2)) as axes:
         colours = ["C3" if weight[i] < 0 else "C0" for i in shown]
@@ -54,7 +55,7 @@ def plot_scores(reader: "Reader", question: str, passage: str, *, axes: "Axes | 
     Returns:
         The axes.
     """
-    tokens, start, end, exists = reader.places(question, passage)
+    tokens, start, end, exists = reader.token_probabilities(question, passage)
     with axes_or_new(axes, figsize=(9.0, 3.2)) as axes:
         at = np.arange(len(tokens))
         axes.step(at, start, where="mid", color="C0", label="start")
@@ -67,38 +68,28 @@ def plot_scores(reader: "Reader", question: str, passage: str, *, axes: "Axes | 
     return axes
 
 
-def plot_curves(report: dict[str, Any], *, axes: "Axes | None" = None) -> "Axes":
-    """Loss of a training run over its steps, and the dev scores between.
+def plot_training(trained: "Trained", *, axes: "Axes | None" = None) -> "Axes":
+    """Loss of a training run over its steps, and the scores of held-out questions between.
 
     Args:
-        report: `Reader.report`.
+        trained: What `train` returned.
         axes: Where to draw; new ones by default.
 
     Returns:
         The axes.
     """
     with axes_or_new(axes) as axes:
-        loss = np.array(report.get("loss", []))
-        steps = np.linspace(0, report["steps"], len(loss), endpoint=False)
-        axes.plot(steps, loss, color="C0", label="loss of a batch")
+        loss, looks = np.asarray(trained.history), trained.model.report.get("looks")
+        axes.plot(np.arange(len(loss)), loss, color="C0", label="loss of a batch")
         axes.set(xlabel="step", ylabel="loss", title="training")
-        if report.get("looks"):
+        if looks:
             right = axes.twinx()
-            at, value = np.array(report["looks"]).T
+            at, value = np.array(looks).T
             right.plot(at, value / 2, "o-", color="C1", label="dev: mean of EM and F1 (%)")
             right.set_ylabel("dev score (%)")
             right.legend(loc="upper right", bbox_to_anchor=(1.0, 0.88))
         axes.legend(loc="upper right")
     return axes
-
-
-def plot_summary(reader: "Reader", question: str, passage: str) -> Any:
-    """Places and saliency of one question, one above the other, as one figure."""
-    with style() as plt:
-        figure, (above, below) = plt.subplots(2, 1, figsize=(9.0, 6.4))
-        plot_scores(reader, question, passage, axes=above)
-        plot_saliency(reader, question, passage, axes=below)
-        return figure
 
 
 def _characters(axes: "Axes", passage: str, shown: np.ndarray) -> None:

@@ -1,7 +1,8 @@
 """All questions and passages of a training set as flat arrays, and batches drawn from them inside the program.
 
 A batch is a function of the key and of its number alone: which questions, which window of which passage, which token
-names are hidden. Two fifths of the windows answer nothing: other passages that share words with the question.
+names are hidden. Some windows answer nothing: those from other passages, which share words with the question, and
+those from which the answer was cut, from which the net learns to say no to a passage that speaks of what is asked.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,13 +15,14 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxkit.core import checks
 from jaxkit.core.struct import static, struct
 from jaxkit.learn.batches import Minibatches
+from jaxkit.reading.config import Recipe
 from jaxkit.reading.data import Dataset
 from jaxkit.reading.encode import Coded, Vocabulary, pad
 
 QUESTION = 40  # tokens kept of a question, its last: in Chinese the interrogative is late
 SPANS = 8  # places of the answer kept in a passage
 NEGATIVES = 12  # other passages kept for a question
-SHORN = 4  # tokens that a passage shorn of its answer must have
+LEFT = 4  # tokens that a passage must have when its answer is cut from it
 COMMON = 0.1  # words in more than this share of the passages say nothing
 
 
@@ -64,50 +66,38 @@ class Sampler:
     Attributes:
         pool: The training set.
         key: Key of all draws.
-        first: Number of the first batch (added to i).
-        size: Windows a batch.
-        window: Tokens a window.
-        negatives: Share of windows from other passages.
-        roam: Of the others, share that lie anywhere in the passage, whether or not the answer is in them.
-        shorn: Of the others, share that are shorn of the answer: what stands before all its places, or after. From them
-            the net learns to say no to a passage that speaks of what is asked and does not answer.
-        hide: Share of tokens whose name is hidden, in question and passage.
+        recipe: Size of the batches, and which windows they hold.
     """
 
     pool: Pool
     key: PRNGKeyArray
-    first: Int[Array, ""]
-    size: int = static(default=32)
-    window: int = static(default=128)
-    negatives: float = static(default=0.4)
-    roam: float = static(default=0.2)
-    hide: float = static(default=0.05)
-    shorn: float = static(default=0.0)
+    recipe: Recipe = static(default=Recipe())
 
     def __call__(self, i: Int[Array, ""] | int) -> Batch:
         """The batch."""
-        number = self.first + jnp.asarray(i, jnp.int32)
-        rows = Minibatches(jnp.arange(self.pool.item.shape[0], dtype=jnp.int32), self.key, self.size)(
+        number = jnp.asarray(i, jnp.int32)
+        rows = Minibatches(jnp.arange(self.pool.item.shape[0], dtype=jnp.int32), self.key, self.recipe.batch_size)(
             number.astype(jnp.result_type(int))
         )
-        keys = jax.random.split(jax.random.fold_in(self.key, number), self.size)
+        keys = jax.random.split(jax.random.fold_in(self.key, number), self.recipe.batch_size)
         return jax.vmap(self._one)(rows, keys)
 
     def _one(self, row: Array, key: PRNGKeyArray) -> Batch:
-        pool, width = self.pool, self.window
+        pool, recipe, width = self.pool, self.recipe, self.recipe.window
         draw, other, place, where, hide_q, hide_p = jax.random.split(key, 6)
         question, own = pool.item[row]
         u = jax.random.uniform(draw, (), jnp.float32)
-        foreign = u < self.negatives
+        foreign = u < recipe.negatives
         which = pool.others[question, jax.random.randint(other, (), 0, NEGATIVES, jnp.int32)]
         passage = jnp.where(foreign, which, own)
         spans, count = pool.spans[row], jnp.sum(pool.spans[row, :, 0] >= 0, dtype=jnp.int32)
         answer = spans[jax.random.randint(place, (), 0, jnp.maximum(count, 1), jnp.int32)]
-        along = (u - self.negatives) / max(1 - self.negatives, 1e-6)  # of the windows of the own passage
-        low, high, shorn = self._part(spans, pool.length[passage], jax.random.fold_in(where, 1))
-        shorn = shorn & (along >= self.roam) & (along < self.roam + self.shorn) & ~foreign
-        low, high = jnp.where(shorn, low, 0), jnp.where(shorn, high, pool.length[passage])
-        aimed = (along >= self.roam) & (count > 0) & ~foreign & ~shorn
+        along = (u - recipe.negatives) / max(1 - recipe.negatives, 1e-6)  # of the windows of the own passage
+        low, high, emptied = self._part(spans, pool.length[passage], jax.random.fold_in(where, 1))
+        anywhere = along < recipe.random_windows
+        emptied = emptied & ~anywhere & (along < recipe.random_windows + recipe.unanswerable) & ~foreign
+        low, high = jnp.where(emptied, low, 0), jnp.where(emptied, high, pool.length[passage])
+        aimed = ~anywhere & (count > 0) & ~foreign & ~emptied
         last = jnp.maximum(high - width, low)
         least = jnp.where(aimed, jnp.clip(answer[1] - width + 1, 0, last), low)
         most = jnp.where(aimed, jnp.clip(answer[0], least, jnp.maximum(last, least)), last)
@@ -117,7 +107,7 @@ class Sampler:
         text = jax.tree.map(cut, pool.passages)
         asked = jax.tree.map(lambda v: v[question], pool.questions)
         relative = spans - begin
-        whole = (spans[:, 0] >= 0) & (relative[:, 0] >= 0) & (relative[:, 1] < width) & ~foreign & ~shorn
+        whole = (spans[:, 0] >= 0) & (relative[:, 0] >= 0) & (relative[:, 1] < width) & ~foreign & ~emptied
         mark = lambda at: jnp.max(jnp.where(whole[:, None], jax.nn.one_hot(at, width, dtype=jnp.float32), 0), axis=0)
         return Batch(
             self._hidden(asked, hide_q), self._hidden(text, hide_p), mark(relative[:, 0]), mark(relative[:, 1])
@@ -129,13 +119,13 @@ class Sampler:
         real = spans[:, 0] >= 0
         before = jnp.min(jnp.where(real, spans[:, 0], length))
         after = jnp.max(jnp.where(real, spans[:, 1] + 1, 0))
-        first = (jax.random.bernoulli(key) & (before >= SHORN)) | (length - after < SHORN)
+        first = (jax.random.bernoulli(key) & (before >= LEFT)) | (length - after < LEFT)
         low, high = jnp.where(first, 0, after), jnp.where(first, before, length)
-        return low, high, (high - low >= SHORN) & jnp.any(real)
+        return low, high, (high - low >= LEFT) & jnp.any(real)
 
     def _hidden(self, coded: Coded, key: PRNGKeyArray) -> Coded:
         ids = jnp.asarray(coded.ids)
-        kept = jax.random.uniform(key, ids.shape, jnp.float32) >= self.hide
+        kept = jax.random.uniform(key, ids.shape, jnp.float32) >= self.recipe.token_dropout
         return Coded(jnp.where(kept, ids, 0), coded.match, coded.kind, coded.word, coded.tag)
 
 

@@ -1,17 +1,18 @@
-"""Reading texts of any length with a few compiled programs: windows, buckets, batches."""
+"""Texts of any length through a few compiled programs: windows, buckets, batches."""
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Array, PyTree
 
 from jaxkit.reading import decode, model
+from jaxkit.reading.config import Architecture
 from jaxkit.reading.encode import Coded, Vocabulary, pad
 from jaxkit.reading.pool import QUESTION
-from jaxkit.reading.train import network
 
 BUCKETS = (64, 128, 256)  # tokens a window
 BATCHES = (1, 8)  # windows a program: at most len(BUCKETS) * len(BATCHES) programs for any mix
@@ -51,44 +52,41 @@ def cut(length: int, widest: int = BUCKETS[-1]) -> list[tuple[int, int]]:
     return [(s, widest) for s in starts]
 
 
-@functools.cache
-def program(config: model.Config, longest: int) -> tuple:
+@functools.lru_cache(maxsize=16)
+def program(architecture: Architecture, max_answer_tokens: int) -> Callable[..., Any]:
     """The compiled reader of a batch: scores and places of the best spans, and existence.
 
-    Questions and passages are the five numbers of every token as one array, `(5, rows, tokens)`: one transfer each.
+    Questions and passages are the five integers of every token as one array, `(5, rows, tokens)`: one transfer each.
     """
-    net = network(config)
+    net = model.network(architecture)
 
     @jax.jit
     def read(params: PyTree, question: Array, passage: Array) -> tuple[Array, Array, Array, Array]:
         logits = net.apply(params, Coded(*question), Coded(*passage))
-        start, end, exists = model.probabilities(logits, config.head)
-        return *decode.spans(start, end, longest=longest, count=SPANS), exists
+        start, end, exists = model.probabilities(logits, architecture.head)
+        return *decode.spans(start, end, max_answer_tokens=max_answer_tokens, count=SPANS), exists
 
-    return (read,)
+    return read
 
 
 def read(
     params: PyTree,
-    config: model.Config,
+    architecture: Architecture,
     vocabulary: Vocabulary,
+    max_answer_tokens: int,
     pairs: Sequence[tuple[str, Sequence[str]]],
-    *,
-    longest: int = 40,
-    widest: int = BUCKETS[-1],
 ) -> list[list[Found]]:
     """Read passages for questions.
 
     Args:
         params: Weights.
-        config: The net.
+        architecture: The net.
         vocabulary: The vocabulary.
+        max_answer_tokens: Most tokens of an answer.
         pairs: Questions with their passages.
-        longest: Most tokens of an answer.
-        widest: Most tokens of a window.
 
     Returns:
-        For each pair, a `Found` a passage.
+        For each pair, one `Found` for each of its passages.
     """
     texts = dict.fromkeys(text for _, passages in pairs for text in passages)
     coded = {text: vocabulary.encode(text) for text in texts}
@@ -97,11 +95,11 @@ def read(
     todo: dict[int, list[Window]] = {bucket: [] for bucket in BUCKETS}
     for i, (_, passages) in enumerate(pairs):
         for j, text in enumerate(passages):
-            for begin, size in cut(len(coded[text][1]), widest) if np.any(questions[i]) else []:
+            for begin, size in cut(len(coded[text][1])) if np.any(questions[i]) else []:
                 bucket = next(b for b in BUCKETS if size <= b)
                 todo[bucket].append(Window(i, j, begin, size, bucket))
     text_of = lambda w: pairs[w.pair][1][w.passage]
-    (run,) = program(config, longest)
+    run = program(architecture, max_answer_tokens)
     parts = [part for windows in todo.values() for part in _batches(windows)]
     # All batches are started before the first is waited for.
     results = [run(params, *_stack(part, questions, [numbers[text_of(w)] for w in part])) for part in parts]

@@ -202,7 +202,7 @@ def _launch(options: argparse.Namespace) -> int:
 
 def _add_answer(commands: "argparse._SubParsersAction") -> None:
     parser = commands.add_parser("answer", help="answer a question from text files with a trained reader")
-    parser.add_argument("model", type=Path, help="folder of a reader (`Reader.save`; `run reading` writes one)")
+    parser.add_argument("model", type=Path, help="file of a reader (`reading.save`; `run reading` writes one)")
     parser.add_argument("question")
     parser.add_argument("passages", nargs="+", type=Path, metavar="FILE", help="text files, UTF-8")
     parser.add_argument("--top", type=int, default=1, help="how many answers (default: 1)")

@@ -144,14 +144,14 @@ def test_sogou_scores():
     assert metrics.sogou("巴西", ["印度 巴西"]) == (0, pytest.approx(2 * 2 / 6))
     assert metrics.sogou("", ["x"]) == (0, 0)
     assert metrics.sogou("甲", ["乙", "甲"]) == (1, 1)
-    found = reading.score(["甲", ""], [("甲",), ("乙",)], "sogou")
+    found = reading.score_answers(["甲", ""], [("甲",), ("乙",)], "sogou")
     assert (found.exact, found.f1, found.mean) == (50, 50, 0.5)
 
 
 def test_spans_equal_all_pairs():
     rng = np.random.default_rng(1)
     start, end = rng.random((2, 3, 20))
-    score, first, last = decode.spans(jnp.asarray(start), jnp.asarray(end), longest=5, count=4)
+    score, first, last = decode.spans(jnp.asarray(start), jnp.asarray(end), max_answer_tokens=5, count=4)
     for b in range(3):
         pairs = sorted(
             ((start[b, i] * end[b, j], i, j) for i in range(20) for j in range(i, min(i + 5, 20))), reverse=True

@@ -92,7 +92,7 @@ def test_the_characters_of_lac_start_the_embedding():
 
 
 def test_golden_vectors_of_the_article():
-    table = features.article(QUESTION, [PASSAGE])[0]
+    table = features.article_features(QUESTION, [PASSAGE])[0]
     jaccard = [1 / 8, 1 / 9, 1 / 10, *[1 / 11] * 6, 1 / 10, 0]
     edits = [5, 5, 5, 5, 6, 6, 6, 5, 6, 6, 6]
     np.testing.assert_allclose(table[:, 0], [1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0])
@@ -104,19 +104,19 @@ def test_golden_vectors_of_the_article():
 
 def test_match_of_characters_is_averaged_over_the_word():
     # The article's example: the question has the word 演, the passage the word 合演: (0 + 1) / 2.
-    table = features.article(["演", "谁"], [["合演", "了"]])[0]
+    table = features.article_features(["演", "谁"], [["合演", "了"]])[0]
     np.testing.assert_allclose(table[:, [0, 4]], [[0, 0.5], [0, 0]])
     # "AB" and "AC" share one of three characters; the window of A, cut at the passage's start, is A alone: 1 of 2.
-    assert features.article(["AB"], [["AC"]])[0, 0, 6] == pytest.approx((1 / 2 + 1 / 3) / 2)
+    assert features.article_features(["AB"], [["AC"]])[0, 0, 6] == pytest.approx((1 / 2 + 1 / 3) / 2)
 
 
 def test_cooccurrence_counts_the_other_passages():
     passages = [["x", "y"]] + [["x"]] * 4 + [["z"]] * 5
-    together = features.article(["q"], passages)[:, 0, 1]
+    together = features.article_features(["q"], passages)[:, 0, 1]
     assert together[0] == pytest.approx(4 / 10)  # in 4 of the other 9 of 10 passages
     assert together[9] == pytest.approx(4 / 10)
-    assert features.article(["q"], passages)[0, 1, 1] == 0
-    assert features.article(["q"], []).shape == (0, 0, 8)
+    assert features.article_features(["q"], passages)[0, 1, 1] == 0
+    assert features.article_features(["q"], []).shape == (0, 0, 8)
 
 
 def levenshtein(a, b):
