@@ -24,9 +24,6 @@ from flax import linen as nn
 import jaxkit as jk
 from benchmarks import _harness as harness
 from jaxkit import models, score
-from jaxkit.learn import nets as networks
-from jaxkit.learn.nets import layers
-from jaxkit.score import losses, nets
 
 LEVEL = (-1.2, 1.2)
 
@@ -35,13 +32,13 @@ def points(torch: Any, *, quick: bool, repeats: int) -> tuple[list[dict], list[d
     """Steps of DSM on points."""
     steps, batch = (20, 64) if quick else (200, 256)
     x = np.asarray(models.ring(8).sample(jax.random.key(0), batch), np.float32)
-    net = networks.plain(networks.MLP((128, 128, 128, 2)), jnp.zeros((1, 3)))
+    net = jk.nets.plain(jk.nets.MLP((128, 128, 128, 2)), jnp.zeros((1, 3)))
     apply = lambda params, y, s: net.apply(params, jnp.concatenate([y, jnp.log(s)[:, None]], axis=1)) / s[:, None]
 
     def loss(params: Any, x: Any, key: Any) -> Any:
         level, normal = jax.random.split(key)
         sigma = jnp.exp(LEVEL[0] + LEVEL[1] * jax.random.normal(level, x.shape[:1]))
-        return losses.dsm(lambda y, s: apply(params, y, s), x, sigma, normal)
+        return score.losses.dsm(lambda y, s: apply(params, y, s), x, sigma, normal)
 
     run = jax.jit(
         lambda p: jk.fit(loss, p, jnp.asarray(x), optimizer=optax.adam(1e-3), steps=steps, key=jax.random.key(1)).params
@@ -77,14 +74,14 @@ class Energy(nn.Module):
     @nn.compact
     def __call__(self, x: Any) -> Any:
         """The energy of each picture."""
-        h = layers.Conv(self.widths[0], name="enter")(x)
+        h = jk.nets.Conv(self.widths[0], name="enter")(x)
         for i, width in enumerate(self.widths):
             if i:
-                h = layers.Conv(width, window=1, name=f"match{i}")(layers.avg_pool(h))
-            inner = layers.Conv(width, name=f"a{i}")(jax.nn.elu(h))
-            h = h + layers.Conv(width, name=f"b{i}")(jax.nn.elu(inner))
+                h = jk.nets.Conv(width, window=1, name=f"match{i}")(jk.nets.avg_pool(h))
+            inner = jk.nets.Conv(width, name=f"a{i}")(jax.nn.elu(h))
+            h = h + jk.nets.Conv(width, name=f"b{i}")(jax.nn.elu(inner))
         h = jnp.mean(jax.nn.elu(h), axis=(1, 2))
-        one, two, three = (networks.Dense(1, name=f"head{k}")(h if k < 2 else h**2)[:, 0] for k in range(3))
+        one, two, three = (jk.nets.Dense(1, name=f"head{k}")(h if k < 2 else h**2)[:, 0] for k in range(3))
         return one * two + three
 
 
@@ -116,10 +113,10 @@ def mdsm(torch: Any, *, quick: bool, repeats: int) -> tuple[list[dict], list[dic
     """The gradient of MDSM's loss in the weights of an energy."""
     batch, widths = (4, (8, 8)) if quick else (64, (32, 48, 64))
     x = np.random.default_rng(0).uniform(-1, 1, (batch, 28, 28, 1)).astype(np.float32)
-    net = networks.plain(Energy(widths), jnp.zeros((1, 28, 28, 1)))
+    net = jk.nets.plain(Energy(widths), jnp.zeros((1, 28, 28, 1)))
     sigma = np.geomspace(0.1, 3.0, batch).astype(np.float32)
     ours = jax.jit(
-        lambda p, key: jax.grad(lambda p: losses.mdsm(net.apply, p, jnp.asarray(x), jnp.asarray(sigma), key))(p)
+        lambda p, key: jax.grad(lambda p: score.losses.mdsm(net.apply, p, jnp.asarray(x), jnp.asarray(sigma), key))(p)
     )
     peer, clean = _torch_energy(torch, widths), torch.tensor(x.transpose(0, 3, 1, 2).copy())
     levels = torch.tensor(sigma)[:, None, None, None]
@@ -134,7 +131,7 @@ def mdsm(torch: Any, *, quick: bool, repeats: int) -> tuple[list[dict], list[dic
 
     params = net.init(jax.random.key(0))
     times = harness.measure({"ours": lambda: ours(params, jax.random.key(1)), "torch": theirs}, repeats=repeats)
-    return _row(f"MDSM energy, {networks.count(params)} weights", times, 1.0)
+    return _row(f"MDSM energy, {jk.nets.count(params)} weights", times, 1.0)
 
 
 def _torch_unet(torch: Any, widths: tuple[int, ...], embedding: int = 128) -> Any:
@@ -186,18 +183,18 @@ def unet(torch: Any, *, quick: bool, repeats: int) -> tuple[list[dict], list[dic
     """The gradient of a denoising loss in the weights of a U-Net."""
     batch, widths = (4, (8, 8, 8)) if quick else (64, (32, 48, 64))
     x = np.random.default_rng(0).uniform(-1, 1, (batch, 28, 28, 1)).astype(np.float32)
-    net = nets.image_net((28, 28, 1), widths, patch=1)
-    apply = nets.Preconditioned(net, 0.0, 0.7)
+    net = score.nets.image_net((28, 28, 1), widths, patch=1)
+    apply = score.nets.Preconditioned(net, 0.0, 0.7)
 
     def loss(params: Any, key: Any) -> Any:
         level, normal = jax.random.split(key)
         sigma = jnp.exp(LEVEL[0] + LEVEL[1] * jax.random.normal(level, (batch,)))
-        return losses.edm(lambda y, s: apply(params, y, s), jnp.asarray(x), sigma, normal, sd=0.7)
+        return score.losses.edm(lambda y, s: apply(params, y, s), jnp.asarray(x), sigma, normal, sd=0.7)
 
     ours, params = jax.jit(jax.grad(loss)), net.init(jax.random.key(0))
     peer, clean = _torch_unet(torch, widths), torch.tensor(x.transpose(0, 3, 1, 2).copy())
-    same = sum(p.numel() for p in peer.parameters()) == networks.count(params)
-    assert same, (sum(p.numel() for p in peer.parameters()), networks.count(params))
+    same = sum(p.numel() for p in peer.parameters()) == jk.nets.count(params)
+    assert same, (sum(p.numel() for p in peer.parameters()), jk.nets.count(params))
 
     def theirs() -> None:
         sigma = torch.exp(LEVEL[0] + LEVEL[1] * torch.randn(batch))[:, None, None, None]
@@ -210,7 +207,7 @@ def unet(torch: Any, *, quick: bool, repeats: int) -> tuple[list[dict], list[dic
         value.backward()
 
     times = harness.measure({"ours": lambda: ours(params, jax.random.key(1)), "torch": theirs}, repeats=repeats)
-    return _row(f"U-Net, {networks.count(params)} weights", times, 1 / 1.3)
+    return _row(f"U-Net, {jk.nets.count(params)} weights", times, 1 / 1.3)
 
 
 def _row(what: str, times: dict[str, harness.Timing], wanted: float, per: int = 1) -> tuple[list[dict], list[dict]]:
@@ -228,7 +225,8 @@ def likelihood(*, quick: bool, repeats: int) -> list[dict]:
         mixture = models.ring(8)
         x = mixture.sample(jax.random.key(0), 50 if quick else 500)
         for rtol in (1e-3,) if quick else (1e-3, 1e-5, 1e-7):
-            run = jax.jit(lambda x, rtol=rtol: score.log_prob(score.exact(mixture), x, rtol=rtol, error_bars=False))
+            flow = score.ProbabilityFlow(rtol=rtol, error_bars=False)
+            run = jax.jit(lambda x, flow=flow: score.exact(mixture).log_prob(x, flow=flow))
             found = run(x)
             timing = harness.measure({"ours": functools.partial(run, x)}, repeats=repeats)["ours"]
             error = float(jnp.max(jnp.abs(found.value - mixture.log_prob(x))))

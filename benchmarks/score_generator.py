@@ -26,20 +26,21 @@ def ring(*, quick: bool) -> dict[str, Any]:
     real = lambda seed: law.sample(jax.random.key(seed), COUNT).astype(jnp.float32)
     data = law.sample(jax.random.key(0), 100_000).astype(jnp.float32)
     start = time.process_time()
-    target = score.density(data, jax.random.key(1), sigma=SIGMA, steps=20 if quick else 8000).checked()
+    target = score.density(
+        score.DensityConfig(SIGMA, steps=20 if quick else 8000), data, key=jax.random.key(1)
+    ).checked()
     middle = time.process_time()
-    made = score.generator(target, jax.random.key(2), steps=20 if quick else 4000).checked()
+    made = score.generator(score.GeneratorConfig(steps=20 if quick else 4000), target, key=jax.random.key(2)).checked()
     end = time.process_time()
     x = made.sample(jax.random.key(3), COUNT)
-    far = jnp.linalg.norm(x[:, None] - law.means[None], axis=-1)
-    share = np.bincount(np.asarray(jnp.argmin(far, axis=1)), minlength=8) / COUNT
+    modes = metrics.modes(x, law.means, 0.2)
     flat = lambda x: np.asarray(x, np.float64)
     noisy = lambda x, seed: x + SIGMA * jax.random.normal(jax.random.key(seed), x.shape, x.dtype)
     return {
         "what": "8 Gaussians by a generator",
-        "modes": int(np.sum(share > 0.02)),
-        "within 3 sd": float(jnp.mean(jnp.min(far, axis=1) < 0.6)),
-        "KL of weights": float(np.sum(share * np.log(np.maximum(share, 1e-9) * 8))),
+        "modes": modes.found,
+        "within 3 sd": modes.good,
+        "KL of weights": modes.kl,
         "sliced W2": float(metrics.sliced_wasserstein(flat(x), flat(real(5)))),
         "sliced W2 of data": float(metrics.sliced_wasserstein(flat(real(6)), flat(real(5)))),
         "mean log density": float(jnp.mean(law.log_prob(noisy(x, 4), SIGMA))),

@@ -11,6 +11,7 @@ user's cache and used again if there.
     python -m benchmarks.score_images [--quick] [--models FOLDER] [--count 2000] [--best 10000] [--figures FOLDER]
 """
 
+import dataclasses
 import json
 import os
 import time
@@ -29,42 +30,38 @@ from jaxkit import score
 from jaxkit.learn import data as datasets
 from jaxkit.learn import metrics
 from jaxkit.report.figures import save
-from jaxkit.score import nets, plots
-from jaxkit.score.train import to_unit
 
 # Sampler and options. Churn, noise added before each step and removed by it, mends what earlier steps did wrong.
-SAMPLERS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+SAMPLERS: dict[str, dict[str, score.Sampler]] = {
     "denoiser": {
-        "heun with churn": ("heun", {"steps": 18, "churn": 8.0}),
-        "heun": ("heun", {"steps": 18}),
-        "dpmpp_2m": ("dpmpp_2m", {"steps": 18}),
-        "ddim": ("ddim", {"steps": 36}),
-        "predictor_corrector": ("predictor_corrector", {"steps": 36}),
+        "heun with churn": score.Heun(churn=8.0),
+        "heun": score.Heun(),
+        "dpmpp_2m": score.DPMSolver(),
+        "ddim": score.DDIM(steps=36),
+        "predictor_corrector": score.PredictorCorrector(steps=36),
     },
     "mdsm": {
-        "langevin": (
-            "langevin",
-            {"steps": 60, "moves": 3, "step": 0.3, "low": 0.06, "high": 8.0, "schedule": "geometric"},
-        ),
-        "heun with churn": ("heun", {"steps": 18, "low": 0.03, "high": 20.0, "churn": 8.0}),
-        "heun": ("heun", {"steps": 18, "low": 0.06, "high": 8.0}),
+        "langevin": score.AnnealedLangevin(60, 0.06, 8.0, "geometric", moves=3, step_size=0.3),
+        "heun with churn": score.Heun(18, 0.03, 20.0, churn=8.0),
+        "heun": score.Heun(18, 0.06, 8.0),
     },
 }
 BEST = (("denoiser", "heun with churn"), ("mdsm", "heun with churn"))
 PART = 250
 
 
-def trained(kind: str, data: Any, folder: Path, *, quick: bool) -> tuple[score.Model, dict[str, Any]]:
+def trained(kind: str, data: Any, folder: Path, *, quick: bool) -> tuple[score.Denoiser, dict[str, Any]]:
     """The model of a kind: read from `folder` if it is there, else trained and written there."""
-    net = nets.image_net(data.shape[1:], (16, 16)) if quick else None
-    options: dict[str, Any] = {"kind": kind, "net": net} | ({"steps": 4} if quick else {})
+    config = score.Config(kind)
+    if quick:
+        config = score.Config(kind, score.nets.image_net(data.shape[1:], (16, 16)), steps=4)
     path = folder / f"{kind}.safetensors"
     bill = path.with_suffix(".json")
     if not quick and path.is_file():
-        model = score.load(path, score.untrained(data, jax.random.key(0), kind=kind, net=net))
+        model = score.load(path, score.untrained(config, data, key=jax.random.key(0)))
         return model, json.loads(bill.read_text()) if bill.is_file() else {}
     start = time.process_time()
-    done = score.train(data, jax.random.key(0), **options).checked()
+    done = score.train(config, data, key=jax.random.key(0)).checked()
     price = {"training CPU s": time.process_time() - start, "steps": int(done.steps)}
     if not quick:
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,10 +70,10 @@ def trained(kind: str, data: Any, folder: Path, *, quick: bool) -> tuple[score.M
     return done.model, price
 
 
-def draw(model: score.Model, count: int, sampler: str, options: dict[str, Any]) -> tuple[np.ndarray, int, float]:
+def draw(model: score.Denoiser, count: int, sampler: score.Sampler) -> tuple[np.ndarray, int, float]:
     """Samples, evaluations of the network and CPU seconds (compilation apart)."""
     part = min(count, PART)
-    go = jax.jit(lambda key: score.sample(model, key, part, sampler=sampler, **options))
+    go = jax.jit(lambda key: model.sample(key, part, sampler=sampler))
     program = go.lower(jax.random.key(0)).compile()
     start, parts, evaluations = time.process_time(), [], 0
     for i in range(-(-count // part)):
@@ -114,14 +111,14 @@ def main() -> None:
     data, test = (np.asarray(datasets.load("fashion-mnist", split).x) for split in ("train", "test"))
     eyes = eyes_for("fashion-mnist", quick=quick)
     real, held = eyes(jnp.asarray(data[: 3000 if quick else 30_000])), eyes(jnp.asarray(test))
-    grids: dict[str, Any] = {"test data": to_unit(jnp.asarray(test[:12]))}
+    grids: dict[str, Any] = {"test data": datasets.scaled(test[:12])}
     rows: list[dict[str, Any]] = []
     best: dict[str, float] = {}
     for kind in options.kinds:
         model, price = trained(kind, data, options.models, quick=quick)
-        for name, (sampler, settings) in SAMPLERS[kind].items():
+        for name, sampler in SAMPLERS[kind].items():
             count = 260 if quick else options.best if (kind, name) in BEST else options.count
-            fake, evaluations, spent = draw(model, count, sampler, settings | ({"steps": 4} if quick else {}))
+            fake, evaluations, spent = draw(model, count, dataclasses.replace(sampler, steps=4) if quick else sampler)
             row = {"what": f"Fashion-MNIST, {kind}", "sampler": name, "samples": count, "evaluations": evaluations}
             rows.append(row | {"CPU s": spent} | judge(fake, eyes, real, held) | price | {"classifier": str(eyes)})
             best[kind] = min(best.get(kind, np.inf), rows[-1]["FID"])
@@ -132,7 +129,7 @@ def main() -> None:
     print(harness.table(goals))
     if options.figures:
         caption = "Fashion-MNIST: test data, and samples of one denoiser and one energy by their samplers."
-        save(plots.plot_images(grids, title="Fashion-MNIST"), options.figures / "score-images.png", caption=caption)
+        save(score.plot_rows(grids, title="Fashion-MNIST"), options.figures / "score-images.png", caption=caption)
     if not quick:
         name = "score_images" if len(options.kinds) > 1 else f"score_images_{options.kinds[0]}"
         print(harness.save(name, claim=(__doc__ or "").splitlines()[0], rows=rows, goals=goals))

@@ -30,7 +30,6 @@ import matplotlib.pyplot as plt
 
 import jaxkit as jk
 from jaxkit import models, score
-from jaxkit.score.plots import on_grid, plot_density
 
 QUICK = os.environ.get("QUICK") == "1"
 jk.set_precision("double")
@@ -44,7 +43,7 @@ mixture = models.ring(8)
 model = score.exact(mixture)  # the exact denoiser
 y = mixture.sample(jax.random.key(0), 5) + 0.3 * jax.random.normal(jax.random.key(1), (5, 2))
 gradient = jax.grad(lambda y: jnp.sum(mixture.log_prob(y, 0.3)))(y)
-print("largest difference:", float(jnp.max(jnp.abs(score.denoise(model, y, 0.3) - (y + 0.3**2 * gradient)))))
+print("largest difference:", float(jnp.max(jnp.abs(model.denoise(y, 0.3) - (y + 0.3**2 * gradient)))))
 
 # %% [markdown]
 # ## A likelihood one can trust
@@ -52,7 +51,7 @@ print("largest difference:", float(jnp.max(jnp.abs(score.denoise(model, y, 0.3) 
 
 # %%
 x = mixture.sample(jax.random.key(2), 400)
-found = jax.jit(lambda x: score.log_prob(model, x))(x).checked()
+found = jax.jit(lambda x: model.log_prob(x))(x).checked()
 error = jnp.abs(found.value - mixture.log_prob(x))
 print(f"largest error {float(error.max()):.1e} nats, largest bar {float(found.tolerance_error.max()):.1e}")
 
@@ -62,18 +61,20 @@ print(f"largest error {float(error.max()):.1e} nats, largest bar {float(found.to
 
 # %%
 data = mixture.sample(jax.random.key(3), 50_000)
-trained = score.train(data, jax.random.key(4), steps=1000 if QUICK else 12_000, rate=5e-3).checked()
-learned = jax.jit(lambda x: score.log_prob(trained.model, x, error_bars=False).value)
+config = score.Config(steps=1000 if QUICK else 12_000, learning_rate=5e-3)
+trained = score.train(config, data, key=jax.random.key(4)).checked()
+flow = score.ProbabilityFlow(error_bars=False)
+learned = jax.jit(lambda x: trained.model.log_prob(x, flow=flow).value)
 nats = jnp.mean(mixture.log_prob(x) - learned(x))
 print(f"KL(truth || learned) = {float(nats):.3f} nats")
 
-drawn = score.sample(trained.model, jax.random.key(5), 2000, steps=18).checked()
+drawn = trained.model.sample(jax.random.key(5), 2000).checked()
 fig, axes = plt.subplots(1, 3, figsize=(10, 3.4))
 axes[0].plot(*drawn.x.T, ".", markersize=1.5)
 axes[0].set(title=f"samples, {int(drawn.evaluations)} evaluations", xlabel="x1", ylabel="x2", aspect="equal")
 side = 20 if QUICK else 60
-plot_density(on_grid(learned, 3.0, side), 3.0, title="learned density", axes=axes[1])
-plot_density(on_grid(mixture.log_prob, 3.0, side), 3.0, title="true density", axes=axes[2])
+score.plot_density(score.on_grid(learned, 3.0, side), 3.0, title="learned density", axes=axes[1])
+score.plot_density(score.on_grid(mixture.log_prob, 3.0, side), 3.0, title="true density", axes=axes[2])
 plt.show()
 
 # %% [markdown]
@@ -82,16 +83,16 @@ plt.show()
 # whatever it started with.
 
 # %%
-unequal = models.mixture([[-2.0, 0.0], [2.0, 0.0]], [0.5, 0.5], [0.8, 0.2])
-ladder = {"steps": 120, "high": 8.0, "low": 0.05, "schedule": "geometric"}
-runs = {"heun": {}, "dpmpp_2m": {}, "langevin": ladder}
-for sampler, options in runs.items() if not QUICK else [("langevin", ladder)]:
-    drawn = score.sample(score.exact(unequal), jax.random.key(6), 2000, sampler=sampler, **options).checked()
-    print(f"{sampler:9s} share of the left mode {float(jnp.mean(drawn.x[:, 0] < 0)):.3f}")
+unequal = models.mixture([[-2.0, 0.0], [2.0, 0.0]], 0.5, [0.8, 0.2])
+law = score.exact(unequal)
+ladder = score.AnnealedLangevin(steps=120, sigma_min=0.05, sigma_max=8.0, schedule="geometric")
+for sampler in [ladder] if QUICK else [score.Heun(), score.DPMSolver(), ladder]:
+    drawn = law.sample(jax.random.key(6), 2000, sampler=sampler).checked()
+    print(f"{type(sampler).__name__:16s} share of the left mode {float(jnp.mean(drawn.x[:, 0] < 0)):.3f}")
 start = unequal.means[jnp.arange(2000) % 2]
-options = {"steps": 60, "low": 0.0499, "high": 0.05, "start": start}
-stuck = score.sample(score.exact(unequal), jax.random.key(6), 2000, sampler="langevin", **options)
-print(f"no ladder share of the left mode {float(jnp.mean(stuck.x[:, 0] < 0)):.3f} (it started with half)")
+flat = score.AnnealedLangevin(steps=60, sigma_min=0.0499, sigma_max=0.05)
+stuck = law.sample(jax.random.key(6), 2000, sampler=flat, start=start)
+print(f"no ladder        share of the left mode {float(jnp.mean(stuck.x[:, 0] < 0)):.3f} (it started with half)")
 
 # %% [markdown]
 # ## An energy instead: the denoising density estimator
@@ -99,14 +100,16 @@ print(f"no ladder share of the left mode {float(jnp.mean(stuck.x[:, 0] < 0)):.3f
 # constant that a sum over a grid supplies.
 
 # %%
-estimator = score.density(data, jax.random.key(7), sigma=0.2, steps=500 if QUICK else 8000).checked()
+settings = score.DensityConfig(sigma=0.2, steps=500 if QUICK else 8000)
+estimator = score.density(settings, data, key=jax.random.key(7)).checked()
 y = x + 0.2 * jax.random.normal(jax.random.key(8), x.shape)
 off = jnp.abs(estimator.log_prob(y) - mixture.log_prob(y, 0.2))
 print(f"log Z = {float(estimator.log_z):.4f}; mean distance from the true log density {float(off.mean()):.3f} nats")
 
 # %% [markdown]
 # ## Try this
-# - `score.condition(model, lambda x: x[:, 1:], jnp.array([[2.0]]))`: a denoiser that knows `x2`; give it to `sample`.
-# - `score.log_prob(..., trace=16, key=...)`: random probes, with their own error bar, for data of many dimensions.
-# - `score.train(images, key)` with bytes `(n, h, w, c)` trains a U-Net; `kind="mdsm"` an energy.
-# - `score.log_prob(model, x, noise=score.VP())`: another process, the same density. Why?
+# - `score.condition(model, lambda x: x[:, 1:], jnp.array([[2.0]]))`: a denoiser that knows `x2`: let it `sample`.
+# - `model.log_prob(x, flow=score.ProbabilityFlow(trace=16), key=...)`: random probes, with their own error bar, for
+#   data of many dimensions.
+# - `score.train(score.Config(), images, key=key)` with bytes `(n, h, w, c)` trains a U-Net; `Config("mdsm")` an energy.
+# - `model.log_prob(x, flow=score.ProbabilityFlow(noise=score.VP()))`: another process, the same density. Why?

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxkit.core import checks
-from jaxkit.score.model import Model, over
+from jaxkit.score.model import Denoiser, over
 
 Measure = Callable[[Array], Array]
 
@@ -57,7 +57,7 @@ def _solve(apply: Callable[[Array], Array], right: Float[Array, "n ..."], moves:
 
 
 def condition(
-    model: Model,
+    model: Denoiser,
     measure: Measure,
     observed: Array,
     *,
@@ -66,8 +66,8 @@ def condition(
     moves: int = 5,
     damping: float = 0.0,
     bounds: tuple[float, float] | None = None,
-) -> Model:
-    """The denoiser of data of which a measurement is known: it goes into every sampler in place of the model.
+) -> Denoiser:
+    """The denoiser of data of which a measurement is known: it takes the place of the model.
 
     Given noisy data `y`, the clean data scatter around the denoised ones `D(y)` with the covariance `sigma^2 D'(y)`
     (Tweedie's identity of second order). If they do so normally, their mean given the measurement, `H` to first order,
@@ -90,17 +90,16 @@ def condition(
         bounds: Least and largest value that data can have, (-1, 1) for pictures: denoised data are kept between them.
 
     Returns:
-        A `Model`, differentiable with respect to `observed` too.
+        A `Denoiser`, differentiable with respect to `observed` too.
 
     Raises:
         ValueError: `observed` is not what `measure` gives.
 
     Example:
-        >>> import jax, jax.numpy as jnp
-        >>> from jaxkit import models, score
-        >>> ring = models.ring(8)
-        >>> above = score.condition(score.exact(ring), lambda x: x[:, 1:], jnp.array([[2.0]]), noise=0.1)
-        >>> drawn = score.sample(above, jax.random.key(0), 200, steps=30, high=20.0).checked()
+        >>> import jax, jax.numpy as jnp, jaxkit as jk
+        >>> ring = jk.score.exact(jk.models.ring(8))
+        >>> above = jk.score.condition(ring, lambda x: x[:, 1:], jnp.array([[2.0]]), noise=0.1)
+        >>> drawn = above.sample(jax.random.key(0), 200, sampler=jk.score.Heun(steps=30, sigma_max=20.0)).checked()
         >>> bool(jnp.all(drawn.x[:, 1] > 0.9))  # the three upper modes of eight
         True
 
@@ -117,4 +116,4 @@ def condition(
     checks.shape("observed", seen, ("n", *wanted[1:]))
     params = (model.params, seen, jnp.asarray(noise, dtype))
     guided = _Guided(model.apply, measure, strength, moves, damping, bounds)
-    return Model(params, model.mean, model.variance, guided, model.shape)
+    return Denoiser(params, model.mean, model.variance, guided, model.shape)

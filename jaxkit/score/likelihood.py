@@ -1,7 +1,8 @@
 """Exact log-likelihood by the probability-flow ODE, with error bars for what is approximate in it."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,10 @@ from jaxkit.core.status import Outcome, worst
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.ode.methods import Method
 from jaxkit.dynamics.ode.solve import solve
-from jaxkit.score.model import Model
 from jaxkit.score.noise import VE, Noise
+
+if TYPE_CHECKING:
+    from jaxkit.score.model import Denoiser
 
 Prior = Callable[[Array, Array], Array]
 
@@ -42,68 +45,65 @@ class LogProb(Outcome):
     steps: Int[Array, " n"]
 
 
-def log_prob(
-    model: Model,
-    x: Float[Array, "n ..."],
-    *,
-    noise: Noise | None = None,
-    trace: str | int = "exact",
-    key: Array | None = None,
-    prior: Prior | None = None,
-    rtol: float = 1e-5,
-    atol: float | None = None,
-    method: str | Method = "tsit5",
-    max_steps: int = 4096,
-    error_bars: bool = True,
-) -> LogProb:
-    """Log density that a denoiser gives to data, by the change of variables along the probability-flow ODE.
+@dataclasses.dataclass(frozen=True)
+class ProbabilityFlow:
+    """How data are carried along the probability-flow ODE: the process, the trace, and the settings of the solver.
 
-    The flow carries the data, smoothed by the smallest noise, to the largest; there the density is nearly normal.
-    The normal has the variance of the noise *and* of the data: without the latter the result is off by 1e-2 nats at a
-    largest noise of 30. Differentiable with respect to `x` and `model.params`.
-
-    Args:
-        model: A denoiser.
-        x: Data, shape `(n, *model.shape)`.
-        noise: The process; `VE(least=1e-3)` by default.
+    Attributes:
+        noise: The process; `VE(sigma_min=1e-3)` by default.
         trace: `"exact"` (all `d` directional derivatives), or the number of random probes (Hutchinson): their *mean*,
             the same probes all along one solve, others for each datum.
-        key: Random key of the probes.
         prior: Exact `prior(y, sigma)`, the log density of data with noise `sigma`, shape `(n,)`, where it is known; by
             default the normal with the moments of the noisy data.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step; `rtol` by default.
-        method: Solver, see `jaxkit.solve`.
-        max_steps: Most steps.
-        error_bars: Solve once more at ten times the tolerances.
-
-    Returns:
-        A `LogProb`, one lane a datum.
-
-    Raises:
-        ValueError: `x` has not the shape of the model's data, or `trace` is neither "exact" nor a positive number.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from jaxkit import models, score
-        >>> mixture = models.ring(8)
-        >>> x = jnp.array([[2.0, 0.0], [0.0, 1.5]])
-        >>> found = score.log_prob(score.exact(mixture), x).checked()
-        >>> bool(jnp.all(jnp.abs(found.value - mixture.log_prob(x)) < 1e-3))
-        True
-
-    References:
-        Song et al. (2021), section 4.3 and D.2; Chen et al. (2018); Grathwohl et al. (2019), for the probes.
+        method: Method of `jaxkit.solve`.
+        max_steps: Most steps; beyond, the status is `max_steps`.
+        error_bars: Whether a likelihood is solved once more at ten times the tolerances.
     """
+
+    noise: Noise = dataclasses.field(default_factory=lambda: VE(sigma_min=1e-3))
+    trace: str | int = "exact"
+    prior: Prior | None = None
+    rtol: float = 1e-5
+    atol: float | None = None
+    method: str | Method = "tsit5"
+    max_steps: int = 4096
+    error_bars: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the trace."""
+        known = self.trace == "exact" or (isinstance(self.trace, int) and self.trace > 0)
+        checks.require(known, "trace", "be 'exact' or a positive number of probes", f"is {self.trace!r}")
+
+    def carry(
+        self, field: Any, first: Any, args: Any, *, coarser: float = 1.0, back: bool = False
+    ) -> tuple[Any, Array, Array]:
+        """Where `field` carries `first` between the ends of the process, with the status and the steps."""
+        dtype = jnp.result_type(*jax.tree.leaves(first))
+        low, high = jnp.asarray(self.noise.t_min, dtype), jnp.asarray(self.noise.t_max, dtype)
+        turned = lambda u, x, args: jax.tree.map(jnp.negative, field(high + low - u, x, args))
+        found = solve(
+            turned if back else field,  # the clock runs forwards in `solve`
+            first,
+            jnp.stack([low, high]),
+            args,
+            method=self.method,
+            rtol=coarser * self.rtol,
+            atol=coarser * (self.rtol if self.atol is None else self.atol),
+            max_steps=self.max_steps,
+        )
+        return found.final, found.status, found.steps
+
+
+def log_prob(model: "Denoiser", x: Float[Array, "n ..."], flow: ProbabilityFlow, key: Array | None) -> LogProb:
+    """What `Denoiser.log_prob` returns."""
     x = checks.floating("x", x)
     checks.shape("x", x, ("n", *model.shape))
-    probes, exact = _probes(model, x, trace, key), trace == "exact"
-    process = VE(least=1e-3) if noise is None else noise
+    probes, exact = _probes(model, x, flow.trace, key), flow.trace == "exact"
 
-    def at(tolerance: float) -> tuple[Array, ...]:
-        settings = {"method": method, "max_steps": max_steps, "rtol": tolerance * rtol}
-        settings["atol"] = tolerance * (rtol if atol is None else atol)
-        one = lambda x, v: _one_density(model, x, v, process, prior, settings, exact=exact)
+    def at(coarser: float) -> tuple[Array, ...]:
+        one = lambda x, v: _one_density(model, x, v, flow, coarser)
         return jax.vmap(one, in_axes=(0, None if exact else 0))(x, probes)
 
     logs, latent, status, steps = at(1.0)
@@ -116,7 +116,7 @@ def log_prob(
     else:
         spread = jnp.std(logs, axis=1, ddof=1) / count**0.5
     moved = jnp.full_like(value, jnp.nan)
-    if error_bars:
+    if flow.error_bars:
         coarse, _, second, _ = at(10.0)
         moved, status = jnp.abs(value - jnp.mean(coarse, axis=1)), worst(status, second)
     return LogProb(value, moved, spread, latent, status, steps)
@@ -139,78 +139,8 @@ def bits_per_dimension(log_prob: Float[Array, " n"], dimensions: int, *, bin_wid
     return -(log_prob / dimensions + jnp.log(bin_width)) / jnp.log(2.0)
 
 
-def encode(
-    model: Model,
-    x: Float[Array, "n ..."],
-    *,
-    noise: Noise | None = None,
-    rtol: float = 1e-5,
-    atol: float | None = None,
-    method: str | Method = "tsit5",
-    max_steps: int = 4096,
-) -> "Coded":
-    """Carry data along the probability-flow ODE to standard normal codes; `decode` carries them back.
-
-    Args:
-        model: A denoiser.
-        x: Data, shape `(n, *model.shape)`.
-        noise: The process; `VE(least=1e-3)` by default.
-        rtol: Relative tolerance of `jaxkit.solve`.
-        atol: Absolute tolerance; `rtol` by default.
-        method: Method of `jaxkit.solve`.
-        max_steps: Most steps; beyond, the status is `max_steps`.
-
-    Returns:
-        A `Coded`.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from jaxkit import models, score
-        >>> model, x = score.exact(models.ring(8)), jnp.array([[2.0, 0.1]])
-        >>> codes = score.encode(model, x).checked()
-        >>> back = score.decode(model, codes.values).checked()
-        >>> bool(jnp.max(jnp.abs(back.values - x)) < 1e-3)
-        True
-    """
-    x = checks.floating("x", x)
-    checks.shape("x", x, ("n", *model.shape))
-    process = VE(least=1e-3) if noise is None else noise
-    settings = _settings(rtol, atol, method, max_steps)
-
-    def one(x: Array) -> tuple[Array, Array]:
-        first = process.scale(jnp.asarray(process.low, x.dtype)) * x
-        return _carry(_velocity(process), first, process, model, settings)[:2]
-
-    final, status = jax.vmap(one)(x)
-    return Coded(jax.vmap(lambda end: _standardise(model, end, process))(final), status)
-
-
-def decode(
-    model: Model,
-    codes: Float[Array, "n ..."],
-    *,
-    noise: Noise | None = None,
-    rtol: float = 1e-5,
-    atol: float | None = None,
-    method: str | Method = "tsit5",
-    max_steps: int = 4096,
-) -> "Coded":
-    """Carry standard normal codes along the probability-flow ODE back to data; arguments as for `encode`."""
-    codes = checks.floating("codes", codes)
-    checks.shape("codes", codes, ("n", *model.shape))
-    process = VE(least=1e-3) if noise is None else noise
-    top, settings = jnp.asarray(process.high, codes.dtype), _settings(rtol, atol, method, max_steps)
-
-    def one(code: Array) -> tuple[Array, Array]:
-        first = process.scale(top) * (model.mean + _sd(model, process.sigma(top)) * code)
-        return _carry(_velocity(process), first, process, model, settings, back=True)[:2]
-
-    final, status = jax.vmap(one)(codes)
-    return Coded(final / process.scale(jnp.asarray(process.low, codes.dtype)), status)
-
-
 @struct
-class Coded(Outcome):
+class Carried(Outcome):
     """Where the flow carried something.
 
     Attributes:
@@ -224,77 +154,81 @@ class Coded(Outcome):
     status: Int[Array, " n"]
 
 
-def _settings(rtol: float, atol: float | None, method: str | Method, max_steps: int) -> dict[str, Any]:
-    return {"rtol": rtol, "atol": rtol if atol is None else atol, "method": method, "max_steps": max_steps}
+def encode(model: "Denoiser", x: Float[Array, "n ..."], flow: ProbabilityFlow) -> Carried:
+    """What `Denoiser.encode` returns."""
+    x, process = checks.floating("x", x), flow.noise
+    checks.shape("x", x, ("n", *model.shape))
+    low = process.scale(jnp.asarray(process.t_min, x.dtype))
+    final, status, _ = jax.vmap(lambda x: flow.carry(_velocity(process), low * x, model))(x)
+    return Carried(jax.vmap(lambda end: _standardise(model, end, process))(final), status)
 
 
-def _probes(model: Model, x: Array, trace: str | int, key: Array | None) -> Array:
+def decode(model: "Denoiser", codes: Float[Array, "n ..."], flow: ProbabilityFlow) -> Carried:
+    """What `Denoiser.decode` returns."""
+    codes, process = checks.floating("codes", codes), flow.noise
+    checks.shape("codes", codes, ("n", *model.shape))
+    top = jnp.asarray(process.t_max, codes.dtype)
+
+    def one(code: Array) -> tuple[Array, Array, Array]:
+        first = process.scale(top) * (model.mean + _sd(model, process.sigma(top)) * code)
+        return flow.carry(_velocity(process), first, model, back=True)
+
+    final, status, _ = jax.vmap(one)(codes)
+    return Carried(final / process.scale(jnp.asarray(process.t_min, codes.dtype)), status)
+
+
+def _probes(model: "Denoiser", x: Array, trace: str | int, key: Array | None) -> Array:
     """Directions along which derivatives are taken: the unit vectors, or Rademacher vectors for each datum."""
     size = x[0].size
     if trace == "exact":
         return jnp.eye(size, dtype=x.dtype).reshape(size, *model.shape)
-    known = isinstance(trace, int) and trace > 0
-    checks.require(known, "trace", "be 'exact' or a positive number of probes", f"is {trace!r}")
     checks.require(key is not None, "key", "be given with random probes", "is None")
     return jax.random.rademacher(key, (x.shape[0], trace, *model.shape), x.dtype)  # pyright: ignore[reportArgumentType]
 
 
-def _velocity(process: Noise) -> Callable[[Array, Array, Model], Array]:
+def _velocity(process: Noise) -> Callable[[Array, Array, Any], Array]:
     """The probability flow of one datum: `field(t, x, model)`."""
 
-    def velocity(t: Array, x: Array, model: Model) -> Array:
+    def velocity(t: Array, x: Array, model: "Denoiser") -> Array:
         denoised = model.denoise((x / process.scale(t))[None], process.sigma(t))[0]
         return process.velocity(t, x, denoised)
 
     return velocity
 
 
-def _carry(
-    field: Any, first: Any, process: Noise, args: Any, settings: dict[str, Any], *, back: bool = False
-) -> tuple[Any, Array, Array]:
-    """Where `field` carries `first` between the ends of the process, with the status and the steps."""
-    dtype = jnp.result_type(*jax.tree.leaves(first))
-    low, high = jnp.asarray(process.low, dtype), jnp.asarray(process.high, dtype)
-    if back:  # the clock runs forwards in `solve`
-        turned = lambda u, x, args: jax.tree.map(jnp.negative, field(high + low - u, x, args))
-        found = solve(turned, first, jnp.stack([low, high]), args, **settings)
-    else:
-        found = solve(field, first, jnp.stack([low, high]), args, **settings)
-    return found.final, found.status, found.steps
-
-
 def _one_density(
-    model: Model, x: Array, probes: Array, process: Noise, prior: Prior | None, settings: dict[str, Any], *, exact: bool
+    model: "Denoiser", x: Array, probes: Array, flow: ProbabilityFlow, coarser: float
 ) -> tuple[Array, Array, Array, Array]:
     """Log density of one datum by each probe (one entry for the exact trace), its code, status and steps."""
+    process, exact = flow.noise, flow.trace == "exact"
     velocity, axes = _velocity(process), tuple(range(1, probes.ndim))
 
-    def field(t: Array, state: tuple[Array, Array], args: tuple[Model, Array]) -> tuple[Array, Array]:
+    def field(t: Array, state: tuple[Array, Array], args: tuple[Any, Array]) -> tuple[Array, Array]:
         model, probes = args
         moved, push = jax.linearize(lambda x: velocity(t, x, model), state[0])
         along = jnp.sum(probes * jax.vmap(push)(probes), axis=axes)
         return moved, jnp.sum(along, keepdims=True) if exact else along
 
-    low, high = jnp.asarray(process.low, x.dtype), jnp.asarray(process.high, x.dtype)
+    low, high = jnp.asarray(process.t_min, x.dtype), jnp.asarray(process.t_max, x.dtype)
     first = (process.scale(low) * x, jnp.zeros(1 if exact else probes.shape[0], x.dtype))
-    (final, grown), status, steps = _carry(field, first, process, (model, probes), settings)
+    (final, grown), status, steps = flow.carry(field, first, (model, probes), coarser=coarser)
     scale, sigma = process.scale(high), process.sigma(high)
     code = _standardise(model, final, process)
-    if prior is None:
+    if flow.prior is None:
         spread = jnp.broadcast_to(_sd(model, sigma), x.shape)
         end = -0.5 * jnp.sum(code**2) - jnp.sum(jnp.log(spread)) - 0.5 * x.size * jnp.log(2 * jnp.pi)
     else:
-        end = prior((final / scale)[None], sigma[None])[0]
+        end = flow.prior((final / scale)[None], sigma[None])[0]
     # Densities of x / scale at both ends: the scales enter with one factor for each coordinate.
     shrunk = x.size * (jnp.log(scale) - jnp.log(process.scale(low)))
     return end + grown - shrunk, code, status, steps
 
 
-def _sd(model: Model, sigma: Array) -> Array:
+def _sd(model: "Denoiser", sigma: Array) -> Array:
     return jnp.sqrt(model.variance + sigma**2)
 
 
-def _standardise(model: Model, final: Array, process: Noise) -> Array:
+def _standardise(model: "Denoiser", final: Array, process: Noise) -> Array:
     """Codes of states at the largest noise: with the moments of the noisy data they are standard normal."""
-    top = jnp.asarray(process.high, final.dtype)
+    top = jnp.asarray(process.t_max, final.dtype)
     return (final / process.scale(top) - model.mean) / _sd(model, process.sigma(top))

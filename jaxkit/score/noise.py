@@ -6,7 +6,7 @@ added relative to it (Karras et al. 2022, table 1). Drift and diffusion follow, 
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from jaxkit.core.struct import static, struct
 class Noise:
     """A process `x_t = scale(t) (x_0 + sigma(t) n)` with `n` standard normal, and its equation `dx = f dt + g dW`.
 
-    Members are `VE`, `VP`, `SubVP` and `EDM`; a new one states `scale`, `sigma`, `time`, `low` and `high`.
+    Members are `VE`, `VP`, `SubVP` and `EDM`; a new one states `scale`, `sigma`, `time`, `t_min` and `t_max`.
 
     Example:
         >>> from jaxkit import score
@@ -29,15 +29,17 @@ class Noise:
         True
     """
 
-    @property
-    def low(self) -> float:
-        """The time at which the noise is negligible, and paths end."""
-        raise NotImplementedError
+    if TYPE_CHECKING:  # an attribute of some processes, a property of others
 
-    @property
-    def high(self) -> float:
-        """The time at which hardly anything is left of the data."""
-        raise NotImplementedError
+        @property
+        def t_min(self) -> float:
+            """The time at which the noise is negligible, and paths end."""
+            ...
+
+        @property
+        def t_max(self) -> float:
+            """The time at which hardly anything is left of the data."""
+            ...
 
     def scale(self, t: ArrayLike) -> Float[Array, "..."]:
         """How much of the data is left at `t`."""
@@ -76,29 +78,29 @@ class Noise:
 
 @struct
 class VE(Noise):
-    """Exploding variance: `sigma = low (high / low)^t`, `scale = 1`, `t` in [0, 1].
+    """Exploding variance: `sigma = sigma_min (sigma_max / sigma_min)^t`, `scale = 1`, `t` in [0, 1].
 
     Attributes:
-        least: Smallest noise.
-        most: Largest noise.
+        sigma_min: Smallest noise.
+        sigma_max: Largest noise.
 
     References:
         Song et al. (2021), Score-based generative modeling through stochastic differential equations, eq. 9.
     """
 
-    least: float = static(default=0.002)
-    most: float = static(default=80.0)
+    sigma_min: float = static(default=0.002)
+    sigma_max: float = static(default=80.0)
 
-    low = property(lambda self: 0.0)
-    high = property(lambda self: 1.0)
+    t_min = property(lambda self: 0.0)
+    t_max = property(lambda self: 1.0)
 
     def sigma(self, t: ArrayLike) -> Float[Array, "..."]:
         """Noise relative to the data at `t`."""
-        return self.least * (self.most / self.least) ** jnp.asarray(t)
+        return self.sigma_min * (self.sigma_max / self.sigma_min) ** jnp.asarray(t)
 
     def time(self, sigma: ArrayLike) -> Float[Array, "..."]:
         """The inverse of `sigma`."""
-        return jnp.log(jnp.asarray(sigma) / self.least) / jnp.log(self.most / self.least)
+        return jnp.log(jnp.asarray(sigma) / self.sigma_min) / jnp.log(self.sigma_max / self.sigma_min)
 
 
 @struct
@@ -106,18 +108,18 @@ class EDM(Noise):
     """The noise is the time: `sigma = t`, `scale = 1`.
 
     Attributes:
-        least: Smallest noise.
-        most: Largest noise.
+        sigma_min: Smallest noise.
+        sigma_max: Largest noise.
 
     References:
         Karras et al. (2022), Elucidating the design space of diffusion-based generative models.
     """
 
-    least: float = static(default=0.002)
-    most: float = static(default=80.0)
+    sigma_min: float = static(default=0.002)
+    sigma_max: float = static(default=80.0)
 
-    low = property(lambda self: self.least)
-    high = property(lambda self: self.most)
+    t_min = property(lambda self: self.sigma_min)
+    t_max = property(lambda self: self.sigma_max)
 
     def sigma(self, t: ArrayLike) -> Float[Array, "..."]:
         """Noise relative to the data at `t`."""
@@ -132,25 +134,24 @@ class EDM(Noise):
 class _Beta(Noise):
     """Processes whose drift is `-beta(t) x / 2`, `beta` growing linearly on `t` in [0, 1]."""
 
-    beta_low: float = static(default=0.1)
-    beta_high: float = static(default=20.0)
-    least: float = static(default=1e-5)
+    beta_min: float = static(default=0.1)
+    beta_max: float = static(default=20.0)
+    t_min: float = static(default=1e-5)
 
-    low = property(lambda self: self.least)
-    high = property(lambda self: 1.0)
+    t_max = property(lambda self: 1.0)
 
     def integral(self, t: ArrayLike) -> Float[Array, "..."]:
         """The integral of `beta` from 0 to `t`."""
         t = jnp.asarray(t)
-        return t * (self.beta_low + 0.5 * t * (self.beta_high - self.beta_low))
+        return t * (self.beta_min + 0.5 * t * (self.beta_max - self.beta_min))
 
     def scale(self, t: ArrayLike) -> Float[Array, "..."]:
         """How much of the data is left at `t`."""
         return jnp.exp(-0.5 * self.integral(t))
 
     def _time(self, integral: Array) -> Array:
-        slope = self.beta_high - self.beta_low  # the stable root of slope t^2 / 2 + beta_low t = integral
-        return 2 * integral / (self.beta_low + jnp.sqrt(self.beta_low**2 + 2 * slope * integral))
+        slope = self.beta_max - self.beta_min  # the stable root of slope t^2 / 2 + beta_min t = integral
+        return 2 * integral / (self.beta_min + jnp.sqrt(self.beta_min**2 + 2 * slope * integral))
 
 
 @struct
@@ -158,9 +159,9 @@ class VP(_Beta):
     """Preserved variance (the continuous limit of DDPM): `f = -beta x / 2`, `g^2 = beta`.
 
     Attributes:
-        beta_low: `beta(0)`.
-        beta_high: `beta(1)`.
-        least: The smallest time.
+        beta_min: `beta(0)`.
+        beta_max: `beta(1)`.
+        t_min: Smallest time.
 
     References:
         Song et al. (2021), eq. 11.
@@ -180,15 +181,15 @@ class SubVP(_Beta):
     """Variance below VP's: `f = -beta x / 2`, `g^2 = beta (1 - exp(-2 int beta))`.
 
     Attributes:
-        beta_low: `beta(0)`.
-        beta_high: `beta(1)`.
-        least: The smallest time.
+        beta_min: `beta(0)`.
+        beta_max: `beta(1)`.
+        t_min: Smallest time.
 
     References:
         Song et al. (2021), eq. 13.
     """
 
-    least: float = static(default=1e-3)
+    t_min: float = static(default=1e-3)
 
     def sigma(self, t: ArrayLike) -> Float[Array, "..."]:
         """Noise relative to the data at `t`."""
@@ -203,13 +204,15 @@ class SubVP(_Beta):
 NOISES: Mapping[str, Any] = MappingProxyType({"ve": VE, "vp": VP, "sub_vp": SubVP, "edm": EDM})
 
 
-def karras(steps: int, low: float = 0.002, high: float = 80.0, *, rho: float = 7.0) -> Float[Array, " steps"]:
-    """Noise levels from `high` down to `low`, evenly spaced in `sigma^(1 / rho)`: shorter steps at low noise.
+def karras(
+    steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, *, rho: float = 7.0
+) -> Float[Array, " steps"]:
+    """Noise levels from `sigma_max` to `sigma_min`, evenly spaced in `sigma^(1 / rho)`: shorter steps at low noise.
 
     Args:
-        steps: How many levels, at least 2.
-        low: The last.
-        high: The first.
+        steps: Number of levels, at least 2.
+        sigma_min: The last level.
+        sigma_max: The first level.
         rho: 1 is linear; large values approach a geometric sequence.
 
     Example:
@@ -220,20 +223,23 @@ def karras(steps: int, low: float = 0.002, high: float = 80.0, *, rho: float = 7
     References:
         Karras et al. (2022), eq. 5.
     """
+    share = _shares(steps, sigma_min, sigma_max)
+    return (sigma_max ** (1 / rho) + share * (sigma_min ** (1 / rho) - sigma_max ** (1 / rho))) ** rho
+
+
+def geometric(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0) -> Float[Array, " steps"]:
+    """Noise levels from `sigma_max` to `sigma_min` with a constant ratio; arguments as for `karras`."""
+    return sigma_max * (sigma_min / sigma_max) ** _shares(steps, sigma_min, sigma_max)
+
+
+SCHEDULES: Mapping[str, Any] = MappingProxyType({"karras": karras, "geometric": geometric})
+"""Sequences of noise levels by name."""
+
+
+def _shares(steps: int, sigma_min: float, sigma_max: float) -> Array:
     checks.require(steps >= 2, "steps", "be at least 2", f"is {steps}")
-    checks.require(0 < low < high, "low", "be positive and below `high`", f"is {low:g} with high {high:g}")
-    share = jnp.linspace(0.0, 1.0, steps)
-    return (high ** (1 / rho) + share * (low ** (1 / rho) - high ** (1 / rho))) ** rho
-
-
-def geometric(steps: int, low: float = 0.002, high: float = 80.0) -> Float[Array, " steps"]:
-    """Noise levels from `high` down to `low` with a constant ratio.
-
-    Args:
-        steps: How many levels, at least 2.
-        low: The last.
-        high: The first.
-    """
-    checks.require(steps >= 2, "steps", "be at least 2", f"is {steps}")
-    checks.require(0 < low < high, "low", "be positive and below `high`", f"is {low:g} with high {high:g}")
-    return high * (low / high) ** jnp.linspace(0.0, 1.0, steps)
+    ordered = 0 < sigma_min < sigma_max
+    checks.require(
+        ordered, "sigma_min", "be positive and below `sigma_max`", f"is {sigma_min:g} with sigma_max {sigma_max:g}"
+    )
+    return jnp.linspace(0.0, 1.0, steps)

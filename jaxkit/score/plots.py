@@ -66,7 +66,7 @@ def plot_suite(rows: Sequence[tuple[str, Float[Array, "n 2"], LogProb, LogProb, 
         return figure
 
 
-def plot_images(rows: Mapping[str, Any], *, columns: int = 12, title: str = "") -> Any:
+def plot_rows(rows: Mapping[str, Any], *, columns: int = 12, title: str = "") -> Any:
     """One row of pictures for each name.
 
     Args:
@@ -93,7 +93,7 @@ def plot_images(rows: Mapping[str, Any], *, columns: int = 12, title: str = "") 
 
 
 def plot_likelihood(
-    tolerances: Sequence[float], errors: Mapping[str, Sequence[float]], axes: "Axes | None" = None
+    tolerances: Sequence[float], errors: Mapping[str, Sequence[float]], *, axes: "Axes | None" = None
 ) -> "Axes":
     """Largest error of the log-likelihood of a known mixture over the tolerance of the solver, log-log.
 

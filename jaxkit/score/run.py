@@ -15,25 +15,25 @@ from jaxkit import models
 from jaxkit.learn import data as datasets
 from jaxkit.learn import metrics
 from jaxkit.models.mixtures import ring
-from jaxkit.report.figures import save, style
+from jaxkit.report.figures import save
 from jaxkit.report.verdict import Claim, Verdict, judge
 from jaxkit.score import nets, plots
-from jaxkit.score.density import density
+from jaxkit.score.config import Config
+from jaxkit.score.density import DensityConfig, density
 from jaxkit.score.inverse import condition
-from jaxkit.score.likelihood import bits_per_dimension, log_prob
-from jaxkit.score.model import Model
-from jaxkit.score.model import exact as exact_model
-from jaxkit.score.samplers import sample
-from jaxkit.score.train import PICTURES, to_unit, train
+from jaxkit.score.likelihood import ProbabilityFlow, bits_per_dimension
+from jaxkit.score.model import Denoiser, exact
+from jaxkit.score.samplers import DDIM, DPMSolver, Heun, PredictorCorrector
+from jaxkit.score.train import train
 
 # What must come out: largest error of a known mixture's likelihood, nats of a learned density, mean error of a DDE.
 LIKELIHOOD, NATS, ESTIMATOR = 1e-3, 0.03, 0.05
 QUICK_NATS, QUICK_ESTIMATOR = 0.3, 0.2
 SAMPLERS = {
-    "heun": {"steps": 18, "churn": 8.0},
-    "dpmpp_2m": {"steps": 18},
-    "ddim": {"steps": 36},
-    "predictor_corrector": {"steps": 36},
+    "heun": Heun(churn=8.0),
+    "dpmpp_2m": DPMSolver(),
+    "ddim": DDIM(steps=36),
+    "predictor_corrector": PredictorCorrector(steps=36),
 }
 
 
@@ -61,26 +61,23 @@ def _known(out: Path, console: Any, files: list[Path], *, quick: bool) -> float:
     """The likelihood of a mixture whose density is known; its largest error at a tolerance of 1e-5."""
     mixture = ring(8)
     x = mixture.sample(jax.random.key(0), 300)
-    exact = mixture.log_prob(x)
+    truth = mixture.log_prob(x)
     table = Table(title="Log-likelihood of 8 Gaussians by the probability flow, 300 points")
     for column in ("rtol", "largest error", "largest error bar", "mean steps"):
         table.add_column(column, justify="right")
     tolerances, rows = (1e-5,) if quick else (1e-3, 1e-4, 1e-5, 1e-6, 1e-7), []
     for rtol in tolerances:
         with console.status(f"solving at rtol {rtol:g} ..."):
-            found = jax.jit(lambda x, rtol=rtol: log_prob(exact_model(mixture), x, rtol=rtol, error_bars=not quick))(
-                x
-            ).checked()
-        error = float(jnp.max(jnp.abs(found.value - exact)))
+            flow = ProbabilityFlow(rtol=rtol, error_bars=not quick)
+            found = jax.jit(lambda x, flow=flow: exact(mixture).log_prob(x, flow=flow))(x).checked()
+        error = float(jnp.max(jnp.abs(found.value - truth)))
         rows.append((error, float(jnp.max(found.tolerance_error))))
         bar = "-" if quick else f"{rows[-1][1]:.2e}"
         table.add_row(f"{rtol:g}", f"{error:.2e}", bar, f"{float(jnp.mean(found.steps)):.0f}")
     console.print(table)
     if not quick:
         errors = {"largest error": [r[0] for r in rows], "largest error bar": [r[1] for r in rows]}
-        with style() as plt:
-            figure, axes = plt.subplots()
-            plots.plot_likelihood(tolerances, errors, axes)
+        figure: Any = plots.plot_likelihood(tolerances, errors).figure
         caption = "Largest error and error bar of the log-likelihood of eight Gaussians over the solver's tolerance."
         files.append(save(figure, out / "likelihood.png", caption=caption))
     return rows[tolerances.index(1e-5)][0]
@@ -97,27 +94,28 @@ def _plane(out: Path, console: Any, files: list[Path], *, quick: bool) -> float:
             law = models.plane_law(name)
             laws[name] = (law.sample, law.log_prob, law.box)
     steps, rows, found = 1000 if quick else 20_000, [], {}
-    settings: dict[str, Any] = {"steps": steps, "rate": 5e-3, "batch": 256 if quick else 1024}
+    config = Config(steps=steps, learning_rate=5e-3, batch_size=256 if quick else 1024)
+    flow = ProbabilityFlow(error_bars=not quick)
     table = Table(title=f"Densities learned in {steps} steps: nats are those of KL(truth || learned), with their error")
     for column in ("law", "nats", "±", "solver's error bar", "training, CPU s"):
         table.add_column(column, justify="left" if column == "law" else "right")
-    for name, (draw, exact, _) in laws.items():
+    for name, (draw, truth, _) in laws.items():
         start = time.process_time()
         with console.status(f"training on {name} ..."):
-            done = train(draw(jax.random.key(0), 100_000).astype(jnp.float32), jax.random.key(1), **settings).checked()
+            data = draw(jax.random.key(0), 100_000).astype(jnp.float32)
+            model = train(config, data, key=jax.random.key(1)).checked().model
         spent = time.process_time() - start
-        bars = not quick
-        learned = jax.jit(lambda x, model=done.model, bars=bars: log_prob(model, x, error_bars=bars))
+        learned = jax.jit(lambda x, model=model: model.log_prob(x, flow=flow))
         x = draw(jax.random.key(2), 1600).astype(jnp.float32)
         value = learned(x).checked()
-        gap = exact(x) - value.value
+        gap = truth(x) - value.value
         found[name] = float(jnp.mean(gap))
         spread = float(jnp.std(gap)) / gap.size**0.5
-        bar = f"{float(jnp.mean(value.tolerance_error)):.1e}" if bars else "-"
+        bar = f"{float(jnp.mean(value.tolerance_error)):.1e}" if flow.error_bars else "-"
         table.add_row(name, f"{found[name]:.4f}", f"{spread:.4f}", bar, f"{spent:.1f}")
-        drawn = sample(done.model, jax.random.key(3), 2000, steps=18).checked()
+        drawn = model.sample(jax.random.key(3), 2000).checked()
         single = lambda x, f=learned: f(x.astype(jnp.float32)).value
-        rows.append((name, drawn.x, plots.batched(single), exact, found[name]))
+        rows.append((name, drawn.x, plots.batched(single), truth, found[name]))
     console.print(table)
     with console.status("drawing the densities ..."):
         figure = plots.plot_suite(rows, [half for _, _, half in laws.values()])
@@ -131,7 +129,8 @@ def _estimator(console: Any, *, quick: bool) -> float:
     mixture, sigma = ring(8), 0.2
     with console.status("training a denoising density estimator ..."):
         data = mixture.sample(jax.random.key(0), 100_000).astype(jnp.float32)
-        found = density(data, jax.random.key(1), sigma=sigma, steps=1500 if quick else 8000).checked()
+        config = DensityConfig(sigma, steps=1500 if quick else 8000)
+        found = density(config, data, key=jax.random.key(1)).checked()
     y = mixture.sample(jax.random.key(2), 4000) + sigma * jax.random.normal(jax.random.key(3), (4000, 2))
     y = y.astype(jnp.float32)
     off = jnp.abs(found.log_prob(y) - mixture.log_prob(y, sigma))
@@ -153,31 +152,29 @@ def _pictures(out: Path, console: Any, files: list[Path], *, quick: bool) -> str
     steps = 250 if quick else (3000 if small else 2000)
     start = time.process_time()
     with console.status(f"training a U-Net on {name}, {steps} steps ..."):
-        done = train(data, jax.random.key(0), net=net, steps=steps, batch=64)
+        done = train(Config(net=net, steps=steps), data, key=jax.random.key(0))
     model = done.checked().model
-    price = f"{steps} steps (`score.train` takes {PICTURES['steps']:,}), {time.process_time() - start:.0f} CPU s"
+    price = f"{steps} steps (`score.train` takes 10,000), {time.process_time() - start:.0f} CPU s"
     console.print(f"U-Net on {name}: {price}, loss {_late(done):.4f}")
-    count, real = 64 if quick else 500, to_unit(jnp.asarray(test))
+    count, real = 64 if quick else 500, datasets.scaled(test)
     flat = lambda x: np.asarray(x, np.float64).reshape(len(x), -1)
     table = Table(title=f"{name}: {count} samples of one net; sliced W2 to test data (of training data: the floor)")
     for column in ("sampler", "evaluations", "CPU s", "sliced W2"):
         table.add_column(column, justify="left" if column == "sampler" else "right")
     far = lambda x: float(metrics.sliced_wasserstein(flat(real[:count]), flat(x)))
-    floor = far(to_unit(jnp.asarray(data[:count])))
+    floor = far(datasets.scaled(data[:count]))
     table.add_row("training data", "", "", f"{floor:.4f}")
     rows, distances = {"data": real[:12]}, {}
-    for sampler, options in list(SAMPLERS.items())[: 2 if quick else None]:
+    for name_of, sampler in list(SAMPLERS.items())[: 2 if quick else None]:
         start = time.process_time()
-        with console.status(f"sampling by {sampler} ..."):
-            drawn = jax.jit(lambda key, s=sampler, o=options: sample(model, key, count, sampler=s, **o))(
-                jax.random.key(1)
-            )
+        with console.status(f"sampling by {name_of} ..."):
+            drawn = jax.jit(lambda key, s=sampler: model.sample(key, count, sampler=s))(jax.random.key(1))
         if not bool(jnp.all(drawn.ok)):
             return None
-        distances[sampler] = far(drawn.x)
-        rows[sampler.replace("_", " ")] = drawn.x[:12]
+        distances[name_of] = far(drawn.x)
+        rows[name_of.replace("_", " ")] = drawn.x[:12]
         table.add_row(
-            sampler, str(int(drawn.evaluations)), f"{time.process_time() - start:.1f}", f"{distances[sampler]:.4f}"
+            name_of, str(int(drawn.evaluations)), f"{time.process_time() - start:.1f}", f"{distances[name_of]:.4f}"
         )
     console.print(table)
     if not quick:
@@ -186,7 +183,7 @@ def _pictures(out: Path, console: Any, files: list[Path], *, quick: bool) -> str
     caption = f"{name}: test data and samples of one U-Net by {len(distances)} samplers" + (
         "." if quick else "; inpainting."
     )
-    files.append(save(plots.plot_images(rows, title=caption), out / "pictures.png", caption=caption))
+    files.append(save(plots.plot_rows(rows, title=caption), out / "pictures.png", caption=caption))
     return (
         f"{name} by {len(distances)} samplers of one net, sliced W2 {min(distances.values()):.3f} (floor {floor:.3f})"
     )
@@ -206,7 +203,7 @@ def _late(done: Any) -> float:
     return float(jnp.mean(done.history[-100:]))
 
 
-def _inpaint(model: Model, real: Array) -> dict[str, Array]:
+def _inpaint(model: Denoiser, real: Array) -> dict[str, Array]:
     """The upper half given, the lower half drawn: three times."""
     height = real.shape[1] // 2
     upper = lambda x: x[:, :height]
@@ -214,16 +211,17 @@ def _inpaint(model: Model, real: Array) -> dict[str, Array]:
     given = condition(model, upper, upper(real), noise=0.05, damping=0.001, bounds=(-1.0, 1.0))
     rows = {"upper half": hidden}
     for i in range(3):
-        drawn = sample(given, jax.random.key(10 + i), len(real), steps=24)
+        drawn = given.sample(jax.random.key(10 + i), len(real), sampler=Heun(steps=24))
         rows[f"completed {i + 1}"] = drawn.x
     return rows
 
 
-def _bits(model: Model, real: Array, console: Any) -> None:
+def _bits(model: Denoiser, real: Array, console: Any) -> None:
     """Bits a pixel of a few test pictures, with both error bars."""
     some = real[:16] + jax.random.uniform(jax.random.key(4), real[:16].shape, real.dtype, 0, 2 / 256)
     with console.status("likelihood of 16 test pictures, 4 probes each ..."):
-        found = jax.jit(lambda x: log_prob(model, x, trace=4, key=jax.random.key(5), rtol=1e-4))(some).checked()
+        flow = ProbabilityFlow(trace=4, rtol=1e-4)
+        found = jax.jit(lambda x: model.log_prob(x, flow=flow, key=jax.random.key(5)))(some).checked()
     size = some[0].size
     bits = bits_per_dimension(found.value, size, bin_width=2 / 256)
     nat = 1 / (size * np.log(2.0))

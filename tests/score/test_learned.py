@@ -67,9 +67,8 @@ def test_mdsm_counts_the_levels_as_it_says(key):
 
 @functools.cache
 def energy_model():
-    done = score.train(
-        batch()[0], jax.random.key(1), kind="energy", net=nets.scalar_net(2, (32, 32)), steps=60, batch=128
-    )
+    config = score.Config("energy", nets.scalar_net(2, (32, 32)), steps=60, batch_size=128)
+    done = score.train(config, batch()[0], key=jax.random.key(1))
     return done.checked().model
 
 
@@ -84,19 +83,18 @@ def test_conditional_energy_is_curl_free_and_has_its_density():
 
 
 def test_a_free_network_is_not_curl_free():
-    model = score.train(batch()[0], jax.random.key(1), net=nets.point_net(2, (32, 32)), steps=20, batch=128).model
+    config = score.Config(net=nets.point_net(2, (32, 32)), steps=20, batch_size=128)
+    model = score.train(config, batch()[0], key=jax.random.key(1)).model
     jacobian = jax.jacfwd(lambda y: model.denoise(y[None], 0.3)[0])(batch()[0][0])
     assert abs(float(jacobian[0, 1] - jacobian[1, 0])) > 1e-6
 
 
 def test_training_lowers_the_loss_and_saves(tmp_path):
-    make = lambda steps: score.train(
-        batch()[0], jax.random.key(1), net=nets.point_net(2, (32, 32)), steps=steps, batch=128
-    )
-    done = make(300).checked()
+    config = score.Config(net=nets.point_net(2, (32, 32)), steps=300, batch_size=128)
+    done = score.train(config, batch()[0], key=jax.random.key(1)).checked()
     assert float(jnp.mean(done.history[-50:])) < 0.97 * float(jnp.mean(done.history[:20]))
     path = score.save(tmp_path / "model.safetensors", done.model)
-    fresh = score.Model(
+    fresh = score.Denoiser(
         jax.tree.map(jnp.zeros_like, done.model.params), jnp.zeros(2), jnp.ones(2), done.model.apply, (2,)
     )
     back = score.load(path, fresh)
@@ -117,7 +115,8 @@ def test_untrained_denoiser_is_the_best_linear_one():
 @pytest.mark.slow
 def test_density_of_a_normal(key):
     x = 0.5 + 2.0 * jax.random.normal(key, (5000, 1))
-    found = score.density(x, key, sigma=0.8, net=nets.scalar_net(1, (32, 32), leveled=False), steps=500, batch=256)
+    config = score.DensityConfig(0.8, nets.scalar_net(1, (32, 32), leveled=False), steps=500, batch_size=256)
+    found = score.density(config, x, key=key)
     at = jnp.linspace(-3.0, 4.0, 9)[:, None]
     truth = jax.scipy.stats.norm.logpdf(at[:, 0], 0.5, (4.0 + 0.64) ** 0.5)
     assert jnp.max(jnp.abs(found.checked().log_prob(at) - truth)) < 0.12
@@ -141,15 +140,17 @@ def test_generator_moves_towards_the_data(key):
         None, jnp.zeros(()), jnp.zeros(()), jnp.array([1.0, -1.0]), jnp.zeros(1), jnp.zeros((), int), None, 0.5
     )
     with pytest.raises(ValueError, match=r"Argument `target` must come from `score\.density`"):
-        score.generator(target, key)
+        score.generator(score.GeneratorConfig(), target, key=key)
 
 
 @pytest.mark.slow
 def test_generator_finds_two_modes_and_their_weights(key):
     law = models.mixture([[-1.5], [1.5]], [0.3, 0.3], [0.7, 0.3])
     net = nets.scalar_net(1, (32, 32), leveled=False)
-    target = score.density(law.sample(key, 20_000), key, sigma=0.5, net=net, steps=1000, batch=256)
-    made = score.generator(target, key, latent=1, features=(32, 32), steps=1000, batch=256).checked()
+    estimator = score.DensityConfig(0.5, net, steps=1000, batch_size=256)
+    target = score.density(estimator, law.sample(key, 20_000), key=key)
+    config = score.GeneratorConfig(latent=1, features=(32, 32), steps=1000, batch_size=256)
+    made = score.generator(config, target, key=key).checked()
     x = made.sample(key, 4000)
     assert abs(float(jnp.mean(x < 0)) - 0.7) < 0.07
     # 0.92 here: a continuous map of one code must pass between the modes. One normal law of these moments has 0.70.
@@ -160,7 +161,7 @@ def test_condition_is_exact_for_a_normal_law(key):
     """Correlated by the mixture's single component only through its variance: the measured coordinate alone moves."""
     normal = score.exact(models.mixture([[0.0, 0.0, 0.0]], [1.5]))
     given = score.condition(normal, lambda x: x[:, :1], jnp.array([[2.0]]), noise=0.5)
-    drawn = score.sample(given, key, 4000, steps=40, low=0.01, high=40.0).checked().x
+    drawn = given.sample(key, 4000, sampler=score.Heun(40, 0.01, 40.0)).checked().x
     posterior = 1 / (1 / 0.5**2 + 1 / 1.5**2)
     assert abs(float(drawn[:, 0].mean()) - posterior * 2.0 / 0.25) < 0.05
     assert abs(float(drawn[:, 0].std()) - posterior**0.5) < 0.03
@@ -176,7 +177,7 @@ def test_condition_is_exact_for_a_normal_law(key):
 
 def test_condition_chooses_among_modes(key):
     given = score.condition(score.exact(RING), lambda x: x[:, 1:], jnp.array([[2.0]]), noise=0.1)
-    drawn = score.sample(given, key, 500, steps=30, low=0.01, high=20.0).checked().x
+    drawn = given.sample(key, 500, sampler=score.Heun(30, 0.01, 20.0)).checked().x
     # Without the measurement: 0.125 at the top. Exactly: 0.94 there, 0.06 at its two neighbours; the approximation
     # gives them too much (0.61 at the top), as its docstring says, but nothing to the rest.
     assert jnp.all(drawn[:, 1] > 0.9)
@@ -205,18 +206,18 @@ def test_images_train_and_are_drawn(key):
     x = jax.random.randint(key, (64, 8, 8, 1), 0, 256).astype(jnp.uint8)
     net = nets.image_net((8, 8, 1), (8, 8), patch=2)
     for kind in ("denoiser", "mdsm"):
-        done = score.train(x, key, kind=kind, net=net, steps=2, batch=8).checked()
+        done = score.train(score.Config(kind, net, steps=2, batch_size=8), x, key=key).checked()
         assert done.model.denoise(jnp.zeros((3, 8, 8, 1), jnp.float32), 1.0).shape == (3, 8, 8, 1)
-    drawn = score.sample(done.model, key, 2, sampler="ddim", steps=4).checked()
+    drawn = done.model.sample(key, 2, sampler=score.DDIM(4)).checked()
     assert drawn.x.shape == (2, 8, 8, 1)
     assert drawn.x.dtype == jnp.float32
 
 
 def test_unusable_arguments(key):
     with pytest.raises(ValueError, match="Argument `kind` must be one of 'denoiser', 'energy', 'mdsm'"):
-        score.train(jnp.zeros((4, 2)), key, kind="diffusion")
+        score.Config("diffusion")
     with pytest.raises(ValueError, match=r"Argument `data` must be points \(n, d\) or images"):
-        score.train(jnp.zeros(4), key)
+        score.train(score.Config(), jnp.zeros(4), key=key)
     with pytest.raises(ValueError, match="Argument `sigma` must be positive"):
-        score.density(jnp.zeros((4, 2)), key, sigma=0.0)
+        score.DensityConfig(0.0)
     assert jk.score is score

@@ -10,6 +10,7 @@ import jaxkit as jk
 from jaxkit import models, score
 
 RING = models.ring(8)
+MODEL = score.exact(RING)
 PLAIN = {"error_bars": False}
 
 
@@ -19,9 +20,10 @@ def points():
 
 
 @functools.cache
-def density(rtol=1e-5, trace="exact", **settings):
-    key = None if trace == "exact" else jax.random.key(5)
-    return jax.jit(lambda x: score.log_prob(score.exact(RING), x, rtol=rtol, trace=trace, key=key, **settings))
+def density(**settings):
+    flow = score.ProbabilityFlow(**settings)
+    key = None if flow.trace == "exact" else jax.random.key(5)
+    return jax.jit(lambda x: MODEL.log_prob(x, flow=flow, key=key))
 
 
 def test_known_mixture():
@@ -37,7 +39,9 @@ def test_known_mixture():
 @pytest.mark.slow
 def test_error_falls_with_the_tolerance():
     exact = RING.log_prob(points(), 1e-3)
-    worst = [float(jnp.max(jnp.abs(density(r, **s)(points()).value - exact))) for r, s in ((1e-3, PLAIN), (1e-5, {}))]
+    worst = [
+        float(jnp.max(jnp.abs(density(rtol=r, **s)(points()).value - exact))) for r, s in ((1e-3, PLAIN), (1e-5, {}))
+    ]
     assert worst[1] < 0.01 * worst[0]
 
 
@@ -52,7 +56,7 @@ def test_every_process_gives_the_same_density(name):
 def test_single_precision():
     mixture = jax.tree.map(lambda v: v.astype(jnp.float32), RING)
     x = points().astype(jnp.float32)
-    value = score.log_prob(score.exact(mixture), x, error_bars=False).checked().value
+    value = score.exact(mixture).log_prob(x, flow=score.ProbabilityFlow(**PLAIN)).checked().value
     assert value.dtype == jnp.float32
     assert jnp.max(jnp.abs(value.astype(float) - RING.log_prob(points()))) < 5e-3
 
@@ -85,7 +89,8 @@ def test_gradient_through_the_solver_is_the_score():
 
     def total(x, shift):
         moved = models.Mixture(RING.log_weights, RING.means + shift, RING.sd)
-        return jnp.sum(score.log_prob(score.exact(moved), x, rtol=1e-4, max_steps=64, error_bars=False).value)
+        flow = score.ProbabilityFlow(rtol=1e-4, max_steps=64, error_bars=False)
+        return jnp.sum(score.exact(moved).log_prob(x, flow=flow).value)
 
     by_x, by_shift = jax.jit(jax.grad(total, argnums=(0, 1)))(x, 0.0)
     assert jnp.allclose(by_x, RING.score(x), atol=0.1, rtol=1e-2)
@@ -93,16 +98,16 @@ def test_gradient_through_the_solver_is_the_score():
 
 
 def test_round_trip():
-    model = score.exact(RING)
-    codes = score.encode(model, points(), rtol=1e-7).checked()
+    flow = score.ProbabilityFlow(rtol=1e-7)
+    codes = MODEL.encode(points(), flow=flow).checked()
     assert jnp.allclose(codes.values.var(0), 1.0, atol=0.25)
-    back = score.decode(model, codes.values, rtol=1e-7).checked()
+    back = MODEL.decode(codes.values, flow=flow).checked()
     assert jnp.max(jnp.abs(back.values - points())) < 1e-4
     assert jnp.allclose(density()(points()).latent, codes.values, atol=2e-3)
 
 
 def test_failures_are_a_status():
-    found = score.log_prob(score.exact(RING), points()[:3], max_steps=4, error_bars=False)
+    found = MODEL.log_prob(points()[:3], flow=score.ProbabilityFlow(max_steps=4, error_bars=False))
     assert found.status.tolist() == [int(jk.Status.max_steps)] * 3
     with pytest.raises(jk.SolverError, match=r"score.log_prob: max_steps \(3 of 3 lanes failed"):
         found.checked()
@@ -111,11 +116,11 @@ def test_failures_are_a_status():
 def test_unusable_arguments():
     for trace in (0, "hutchinson"):
         with pytest.raises(ValueError, match="Argument `trace` must be 'exact' or a positive number"):
-            score.log_prob(score.exact(RING), points(), trace=trace)
+            score.ProbabilityFlow(trace=trace)
     with pytest.raises(ValueError, match="Argument `key` must be given with random probes"):
-        score.log_prob(score.exact(RING), points(), trace=2)
+        MODEL.log_prob(points(), flow=score.ProbabilityFlow(trace=2))
     with pytest.raises(ValueError, match=r"Argument `x` must have shape \(n, 2\)"):
-        score.log_prob(score.exact(RING), jnp.zeros(2))
+        MODEL.log_prob(jnp.zeros(2))
 
 
 def test_bits():

@@ -12,7 +12,7 @@ MIXTURE = models.mixture([[-2.0, 0.5], [1.0, -1.0], [2.0, 2.0]], [0.3, 0.6, 0.9]
 @pytest.mark.parametrize("name", score.NOISES)
 def test_process_has_the_moments_its_equation_gives(name):
     noise = score.NOISES[name]()
-    for t in jnp.linspace(noise.low, noise.high, 5)[1:-1]:
+    for t in jnp.linspace(noise.t_min, noise.t_max, 5)[1:-1]:
         assert jnp.allclose(noise.time(noise.sigma(t)), t, rtol=1e-9)
         variance = lambda t: (noise.scale(t) * noise.sigma(t)) ** 2
         fading = noise.drift(t, jnp.ones(()))
@@ -37,7 +37,7 @@ def test_closed_forms_of_song_et_al():
 def test_tweedie(sigma, key):
     y = MIXTURE.sample(key, 100) + sigma * jax.random.normal(key, (100, 2))
     by_autodiff = jax.grad(lambda y: jnp.sum(MIXTURE.log_prob(y, sigma)))(y)
-    denoised = score.denoise(score.exact(MIXTURE), y, sigma)  # the posterior mean, no derivative in it
+    denoised = score.exact(MIXTURE).denoise(y, sigma)  # the posterior mean, no derivative in it
     assert jnp.max(jnp.abs(denoised - (y + sigma**2 * by_autodiff))) < 1e-10
     assert jnp.max(jnp.abs(MIXTURE.score(y, sigma) - by_autodiff)) < 1e-10
     assert jnp.allclose(score.exact(MIXTURE).score(y, sigma), by_autodiff, atol=1e-9)
@@ -57,12 +57,12 @@ def test_levels():
     for levels in (score.karras(10, 0.01, 50.0), score.geometric(10, 0.01, 50.0)):
         assert jnp.allclose(levels[jnp.array([0, -1])], jnp.array([50.0, 0.01]))
         assert bool(jnp.all(jnp.diff(levels) < 0))
-    with pytest.raises(ValueError, match="Argument `low` must be positive and below `high`"):
+    with pytest.raises(ValueError, match="Argument `sigma_min` must be positive and below `sigma_max`"):
         score.karras(5, 2.0, 1.0)
 
 
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match=r"Argument `y` must have shape \(n, 2\), but has shape \(3,\)"):
-        score.denoise(score.exact(MIXTURE), jnp.zeros(3), 1.0)
+        score.exact(MIXTURE).denoise(jnp.zeros(3), 1.0)
     with pytest.raises(ValueError, match="Argument `weights` must be positive"):
         models.mixture([[0.0], [1.0]], [1.0, 1.0], [1.0, -1.0])

@@ -9,16 +9,18 @@ import pytest
 import jaxkit as jk
 from jaxkit import models, score
 
-UNEQUAL = models.mixture([[-2.0, 0.0], [2.0, 0.0]], [0.5, 0.5], [0.8, 0.2])
-OPTIONS = {
-    "heun": {"steps": 18},
-    "ddim": {"steps": 60},
-    "ancestral": {"steps": 250},
-    "dpmpp_2m": {"steps": 20},
-    "langevin": {"steps": 120, "high": 8.0, "low": 0.05, "schedule": "geometric"},
-    "predictor_corrector": {"steps": 100},
-    "reverse_sde": {"steps": 300},
-    "pf_ode": {},
+UNEQUAL = models.mixture([[-2.0, 0.0], [2.0, 0.0]], 0.5, [0.8, 0.2])
+MODEL = score.exact(UNEQUAL)
+WIDE = {"sigma_min": 0.01, "sigma_max": 30.0}
+SAMPLERS = {
+    "heun": score.Heun(18, **WIDE),
+    "ddim": score.DDIM(60, **WIDE),
+    "ancestral": score.Ancestral(250, **WIDE),
+    "dpmpp_2m": score.DPMSolver(20, **WIDE),
+    "langevin": score.AnnealedLangevin(120, 0.05, 8.0, "geometric"),
+    "predictor_corrector": score.PredictorCorrector(100, **WIDE),
+    "reverse_sde": score.ReverseSDE(300, **WIDE),
+    "flow_ode": score.FlowODE(**WIDE),
 }
 
 
@@ -27,8 +29,7 @@ SLOW = ("reverse_sde",)
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in score.SAMPLERS])
 def test_law_is_recovered(name, key):
-    options = {"low": 0.01, "high": 30.0} | OPTIONS[name]
-    drawn = jax.jit(lambda key: score.sample(score.exact(UNEQUAL), key, 4000, sampler=name, **options))(key).checked()
+    drawn = jax.jit(lambda key: MODEL.sample(key, 4000, sampler=SAMPLERS[name]))(key).checked()
     left = drawn.x[:, 0] < 0
     assert abs(float(jnp.mean(left)) - 0.8) < 0.03
     entropy = -jnp.mean(UNEQUAL.log_prob(UNEQUAL.sample(key, 4000)))
@@ -40,44 +41,62 @@ def test_law_is_recovered(name, key):
 def test_langevin_without_annealing_keeps_the_weights_it_starts_with(key):
     """The control: at the data's own noise nothing crosses between the modes."""
     start = UNEQUAL.means[jnp.arange(1000) % 2] + 0.5 * jax.random.normal(key, (1000, 2))
-    options = {"steps": 60, "low": 0.0499, "high": 0.05, "start": start}
-    drawn = score.sample(score.exact(UNEQUAL), key, 1000, sampler="langevin", **options)
+    drawn = MODEL.sample(key, 1000, sampler=score.AnnealedLangevin(60, 0.0499, 0.05), start=start)
     assert abs(float(jnp.mean(drawn.x[:, 0] < 0)) - 0.5) < 0.03
 
 
 @functools.cache
 def reference():
     start = 30.0 * jax.random.normal(jax.random.key(1), (100, 2))
-    settings = {"sampler": "pf_ode", "low": 0.05, "high": 30.0, "start": start, "rtol": 1e-11, "atol": 1e-11}
-    return start, score.sample(score.exact(UNEQUAL), jax.random.key(0), 100, **settings).checked().x
+    flow = score.FlowODE(sigma_min=0.05, sigma_max=30.0, rtol=1e-11, atol=1e-11)
+    return start, MODEL.sample(jax.random.key(0), 100, sampler=flow, start=start).checked().x
 
 
-@pytest.mark.parametrize(("name", "order"), [("heun", 2), ("ddim", 1), ("dpmpp_2m", 2)])
-def test_order(name, order):
+@pytest.mark.parametrize(("kind", "order"), [(score.Heun, 2), (score.DDIM, 1), (score.DPMSolver, 2)])
+def test_order(kind, order):
     start, exact = reference()
     errors = []
     for steps in (65, 129):
-        settings = {"low": 0.05, "high": 30.0, "start": start, "steps": steps, "schedule": "geometric"}
-        x = score.sample(score.exact(UNEQUAL), jax.random.key(0), 100, sampler=name, **settings).x
+        x = MODEL.sample(jax.random.key(0), 100, sampler=kind(steps, 0.05, 30.0, "geometric"), start=start).x
         errors.append(jnp.sqrt(jnp.mean((x - exact) ** 2)))
     assert abs(float(jnp.log2(errors[0] / errors[1])) - order) < 0.25
 
 
 def test_evaluations_are_counted(key):
     for name, expected in {"heun": 35, "ddim": 18, "dpmpp_2m": 18, "predictor_corrector": 35}.items():
-        assert int(score.sample(score.exact(UNEQUAL), key, 2, sampler=name, steps=18).evaluations) == expected
+        assert int(MODEL.sample(key, 2, sampler=name).evaluations) == expected
+
+
+CHURN = 10.0
+
+
+def test_churn_adds_the_noise_that_the_step_removes(key):
+    """Of a normal law everything is linear: one step from the raised level and the last denoising, by hand."""
+    normal, sigma, after = score.exact(models.mixture([[0.0]], 1.0)), 3.0, 1.0
+    start = jnp.sqrt(1 + sigma**2) * jax.random.normal(jax.random.key(1), (20_000, 1))
+    for churn, raised in ((0.0, 1.0), (0.5, 1.25), (CHURN, 2**0.5)):
+        up = raised * sigma
+        slope = up / (1 + up**2)
+        guess = 1 + (after - up) * slope
+        factor = (1 + 0.5 * (after - up) * (slope + guess * after / (1 + after**2))) / (1 + after**2)
+        x, evaluations = score.Heun(churn=churn).move(normal, start, jnp.array([sigma, after]), key)
+        assert int(evaluations) == 3
+        assert float(jnp.mean(x * start) / jnp.mean(start**2)) == pytest.approx(factor, rel=0.03)
+        assert float(jnp.std(x)) == pytest.approx(factor * (1 + up**2) ** 0.5, rel=0.02)  # that of the raised level
 
 
 @pytest.mark.slow
 def test_churn_keeps_the_law(key):
-    drawn = score.sample(score.exact(UNEQUAL), key, 4000, steps=40, low=0.01, high=30.0, churn=10.0).checked()
+    drawn = MODEL.sample(key, 4000, sampler=score.Heun(40, **WIDE, churn=CHURN)).checked()
     assert abs(float(jnp.mean(drawn.x[:, 0] < 0)) - 0.8) < 0.03
     assert abs(float(jnp.std(drawn.x[:, 1])) - 0.5) < 0.04
 
 
 def test_a_denoiser_that_breaks_is_a_status(key):
-    broken = score.Model(None, jnp.zeros(2), jnp.ones(2), lambda _, y, s: jnp.full_like(y, jnp.nan), (2,))
+    broken = score.Denoiser(None, jnp.zeros(2), jnp.ones(2), lambda _, y, s: jnp.full_like(y, jnp.nan), (2,))
     with pytest.raises(jk.SolverError, match=r"score.sample: not_finite \(3 of 3 lanes"):
-        score.sample(broken, key, 3).checked()
+        broken.sample(key, 3).checked()
     with pytest.raises(ValueError, match="Argument `sampler` must be one of 'heun'"):
-        score.sample(score.exact(UNEQUAL), key, 3, sampler="magic")
+        MODEL.sample(key, 3, sampler="magic")
+    with pytest.raises(ValueError, match="Argument `schedule` must be one of 'karras'"):
+        score.Heun(schedule="linear")

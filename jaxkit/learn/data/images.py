@@ -156,9 +156,9 @@ def folder(path: str | Path, *, size: int = 64, crop: int | None = None, limit: 
     return Images(jnp.asarray(x), jnp.zeros(len(names), jnp.int32), Path(path).name)
 
 
-def scaled(pixels: UInt8[Array, "..."], dtype: DTypeLike = jnp.float32) -> Float[Array, "..."]:
-    """Pixels 0 to 255 as numbers from -1 to 1."""
-    return jnp.asarray(pixels).astype(dtype) / 127.5 - 1
+def scaled(pixels: Array, dtype: DTypeLike = jnp.float32) -> Float[Array, "..."]:
+    """Pixels 0 to 255 as numbers from -1 to 1; what is not made of bytes comes back as it is."""
+    return jnp.asarray(pixels).astype(dtype) / 127.5 - 1 if pixels.dtype == jnp.uint8 else pixels
 
 
 def pixels(scaled: Float[Array, "..."]) -> UInt8[Array, "..."]:
