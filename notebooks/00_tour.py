@@ -29,7 +29,9 @@ p = comp.Params(r=(1.0, 0.8), N=(100.0, 80.0), a=(0.02, 0.014))  # two species; 
 end = lambda rate: jk.solve(lambda t, x, k: -k * x, 1.0, jnp.array([0.0, 2.0]), rate, rtol=1e-9, atol=1e-9).final
 print(f"solve    {end(0.5):.6f} (exp(-1) = 0.367879), derivative {jax.grad(end)(0.5):.6f} (-2 exp(-1) = -0.735759)")
 x0s = jax.random.uniform(jax.random.key(0), (10_000, 2), minval=1.0, maxval=100.0)
-last = jk.ensemble(comp.field, x0s, (0.0, 100.0), jax.tree.map(lambda v: v[None], p.rates)).checked().final
+last = (
+    jk.ensemble(jk.models.lotka_volterra, x0s, (0.0, 100.0), jax.tree.map(lambda v: v[None], p.rates)).checked().final
+)
 print(f"ensemble species 1 wins {jnp.mean(last[:, 0] > last[:, 1]):.1%} of ten thousand starts")
 
 # %% [markdown]
@@ -87,7 +89,7 @@ for point, kind in zip(eq.x, eq.kind, strict=True):
     print(f"species at ({point[0]:6.2f}, {point[1]:6.2f}): {jk.Kind(int(kind)).label}")
 with style() as plt:
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.7))
-    plot_field(comp.field, (0, 110, 0, 90), p.rates, axes=axes[0], colorbar=None)
+    plot_field(jk.models.lotka_volterra, (0, 110, 0, 90), p.rates, axes=axes[0], colorbar=None)
     plot_equilibria(eq.x, eq.kind, axes=axes[0])
     axes[0].set(xlabel="species 1", ylabel="species 2", title="Two species")
     for panel, penalty in zip(axes[1:], (0.0, 0.6), strict=True):

@@ -27,7 +27,7 @@ def main():
     with style() as plt:
         figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.7))
         eq = comp.equilibria(p)
-        plot_field(comp.field, (0, 110, 0, 90), p.rates, axes=left, colorbar=None)
+        plot_field(jk.models.lotka_volterra, (0, 110, 0, 90), p.rates, axes=left, colorbar=None)
         x1 = jnp.linspace(0, 110, 300)
         left.plot(x1, comp.separatrix(p)(x1), color="black", linewidth=2, label="separatrix")
         plot_equilibria(eq.x, eq.kind, axes=left)

@@ -7,16 +7,11 @@ from jaxkit.competition.basins import Separatrix as Separatrix
 from jaxkit.competition.basins import basin as basin
 from jaxkit.competition.basins import outcome_map as outcome_map
 from jaxkit.competition.basins import separatrix as separatrix
-from jaxkit.competition.data import Data as Data
-from jaxkit.competition.data import gause as gause
 from jaxkit.competition.data import observations as observations
 from jaxkit.competition.fit import CompetitionFit as CompetitionFit
 from jaxkit.competition.fit import band as band
 from jaxkit.competition.fit import fit as fit
 from jaxkit.competition.fit import profile as profile
-from jaxkit.competition.model import Params as Params
-from jaxkit.competition.model import Rates as Rates
-from jaxkit.competition.model import field as field
 from jaxkit.competition.model import simulate as simulate
 from jaxkit.competition.model import simulate_noisy as simulate_noisy
 from jaxkit.competition.plots import animate_flow as animate_flow
@@ -37,3 +32,6 @@ from jaxkit.competition.theory import lyapunov as lyapunov
 from jaxkit.competition.theory import nullclines as nullclines
 from jaxkit.competition.theory import outcome as outcome
 from jaxkit.competition.theory import regime as regime
+from jaxkit.models.gause import gause as gause
+from jaxkit.models.lotka_volterra import Params as Params
+from jaxkit.models.lotka_volterra import Rates as Rates

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from jaxkit.competition.model import Params, as_rates, scalar_field
 from jaxkit.competition.theory import Regime, equilibria, regime
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome, Status, worst
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.ode.ensemble import ensemble
 from jaxkit.dynamics.ode.solve import solve
+from jaxkit.models.lotka_volterra import Params, as_rates, lotka_volterra
 
 
 @struct
@@ -136,7 +136,7 @@ def _nearest(
     unit = jnp.max(p.N)
     scaled = as_rates(dataclasses.replace(p, N=p.N / unit, a=p.a * unit))
     shared, ts = jax.tree.map(lambda v: v[None], scaled), jnp.stack([jnp.zeros_like(horizon), horizon / jnp.min(p.r)])
-    found = ensemble(scalar_field, tuple(starts.T / unit), ts, shared, rtol=rtol, atol=1e-8, max_steps=max_steps)
+    found = ensemble(lotka_volterra, tuple(starts.T / unit), ts, shared, rtol=rtol, atol=1e-8, max_steps=max_steps)
     final, eq = jnp.stack(found.final, axis=-1) * unit, equilibria(p)
     distance = jnp.linalg.norm((final[:, None, :] - eq.x[None]) / p.N[None, None, :], axis=-1)
     distance = jnp.where((eq.exists & eq.stable)[None, :], distance, jnp.inf)

@@ -1,63 +1,11 @@
-"""Gause's experiments, 1934: the data on which the theory of competition was first tried."""
+"""What a fit of competing species takes: your own observations in the form of Gause's."""
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import ArrayLike
 
 from jaxkit.core import checks
-from jaxkit.core.struct import static, struct
-from jaxkit.models.gause import counts
-
-# Time to which the first state of a fit refers: the mixture was first counted on the second day.
-STARTS = {"paramecium": 2.0}
-
-
-@struct
-class Data:
-    """Observed populations, one entry an observation.
-
-    Attributes:
-        time: Shape `(m,)`.
-        species: Which species was counted, shape `(m,)`.
-        volume: What was found, shape `(m,)`.
-        start: Time to which the first state `x0` of a fit refers.
-        names: Names of the species.
-        unit: Unit of time.
-        name: Name of the experiment.
-    """
-
-    time: Float[Array, " m"]
-    species: Int[Array, " m"]
-    volume: Float[Array, " m"]
-    start: float = static(default=0.0)
-    names: tuple[str, ...] = static(default=("species 1", "species 2"))
-    unit: str = static(default="time")
-    name: str = static(default="data")
-
-
-def gause(experiment: str = "paramecium") -> Data:
-    """One of Gause's experiments.
-
-    Args:
-        experiment: `"paramecium"` (P. caudatum with P. aurelia, days), `"yeast"` (S. cerevisiae with S. kephir,
-            hours), or one species alone: `"paramecium caudatum"`, `"paramecium aurelia"`, `"saccharomyces"`,
-            `"schizosaccharomyces"`.
-
-    Returns:
-        The observations.
-
-    Example:
-        >>> from jaxkit import competition as comp
-        >>> data = comp.gause("paramecium")
-        >>> data.names, data.volume.size, data.unit
-        (('P. caudatum', 'P. aurelia'), 46, 'days')
-
-    References:
-        Gause (1934), Science 79, 16; The Struggle for Existence, appendix table 1; digitised in gauseR.
-    """
-    found = counts(experiment)
-    time, species, volume = (jnp.asarray(v) for v in (found.time, found.species, found.volume))
-    return Data(time, species, volume, STARTS.get(experiment, 0.0), found.names, found.unit, experiment)
+from jaxkit.models.gause import Counts
 
 
 def observations(
@@ -67,8 +15,8 @@ def observations(
     start: float | None = None,
     names: tuple[str, ...] | None = None,
     unit: str = "time",
-) -> Data:
-    """Your own observations as `Data`.
+) -> Counts:
+    """Your own observations, in the form of Gause's.
 
     Args:
         ts: Times of the rows, shape `(k,)`.
@@ -76,6 +24,9 @@ def observations(
         start: Time of the first state; `ts[0]` by default.
         names: Names of the species.
         unit: Unit of time.
+
+    Returns:
+        The observations, for `fit`.
 
     Raises:
         ValueError: Shapes do not fit, a time is not finite, or nothing was measured.
@@ -92,4 +43,4 @@ def observations(
     checks.require(len(names) == values.shape[1], "names", f"have {values.shape[1]} entries", f"has {len(names)}")
     first = float(times.min()) if start is None else start
     time, volume = jnp.asarray(times[row]), jnp.asarray(values[row, species])
-    return Data(time, jnp.asarray(species), volume, first, names, unit, "observations")
+    return Counts(time, jnp.asarray(species), volume, first, names, unit, "observations")

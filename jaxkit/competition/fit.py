@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from jaxkit.competition.data import Data
-from jaxkit.competition.model import Params, Rates, simulate
+from jaxkit.competition.model import simulate
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
@@ -21,6 +20,8 @@ from jaxkit.inverse.predict import predict
 from jaxkit.inverse.problem import Unknowns as Coordinates
 from jaxkit.inverse.profile import Profile
 from jaxkit.inverse.profile import profile as profile_of
+from jaxkit.models.gause import Counts
+from jaxkit.models.lotka_volterra import Params, Rates
 
 FORWARD = RungeKutta("tsit5", adjoint="forward")  # few unknowns
 Unknowns = dict[str, Array]  # "A" (n, n), "r" (n,), "x0" (n,): flattened in this order
@@ -54,7 +55,7 @@ class CompetitionFit(Outcome):
     start_sse: Float[Array, " starts"]
     status: Int[Array, ""]
     steps: Int[Array, ""]
-    data: Data
+    data: Counts
 
     @property
     def unknowns(self) -> Unknowns:
@@ -94,13 +95,13 @@ class CompetitionFit(Outcome):
         return 1 - self.sse / jnp.sum((self.data.volume - means[self.data.species]) ** 2)
 
 
-def fit(data: Data, *, starts: int = 12, key: Array | None = None, rtol: float = 1e-9) -> CompetitionFit:
+def fit(data: Counts, *, starts: int = 12, key: Array | None = None, rtol: float = 1e-9) -> CompetitionFit:
     """Fit growth rates, interactions and the first state to data, by least squares through the solver.
 
     Many starts run at once: a straight-line guess from the logarithmic slopes of the data, and scattered copies of it.
 
     Args:
-        data: Observations, e.g. `gause("paramecium")`.
+        data: Observations, e.g. of `gause("paramecium")`.
         starts: Number of starts.
         key: Random key of the scatter.
         rtol: Tolerance of the integration.
@@ -131,7 +132,7 @@ def fit(data: Data, *, starts: int = 12, key: Array | None = None, rtol: float =
     return _as_fit(best, every.sse, data)
 
 
-def first_guess(data: Data) -> Unknowns:
+def first_guess(data: Counts) -> Unknowns:
     """Straight-line guess: logarithmic slopes of smoothed data regressed on the populations (gradient matching)."""
     time, species, volume = (np.asarray(v, float) for v in (data.time, data.species, data.volume))
     grid = np.linspace(time.min(), time.max(), 40)
@@ -215,7 +216,7 @@ class _Sampling:
     weight: Array
 
 
-def _sampling(data: Data, multiple: int = 8) -> _Sampling:
+def _sampling(data: Counts, multiple: int = 8) -> _Sampling:
     time, volume = np.asarray(data.time), np.asarray(data.volume)
     distinct = np.unique(np.append(time, data.start))
     checks.require(distinct[0] == data.start, "data", "start no later than its first time", f"starts at {data.start}")
@@ -243,7 +244,7 @@ def _search(starts: Unknowns, sampling: _Sampling, rtol: float) -> tuple[LeastSq
     return multistart(lambda u, _: _misfit(u, sampling, rtol), starts, rtol=1e-11, max_steps=200)
 
 
-def _as_fit(best: LeastSquares, every: Array, data: Data) -> CompetitionFit:
+def _as_fit(best: LeastSquares, every: Array, data: Counts) -> CompetitionFit:
     u, count = best.params, data.volume.size
     unknown = best.covariance.shape[0]
     # Padding counted as observations; the variance is per degree of freedom of the true ones.

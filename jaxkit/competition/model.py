@@ -1,104 +1,19 @@
-"""The model: two species with logistic growth that harm each other, and its form for n species."""
+"""Competing species over time, with and without the noise of single births and deaths."""
 
 import functools
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike
 
 from jaxkit.core import checks
 from jaxkit.core.numerics import safe_sqrt
-from jaxkit.core.struct import struct
 from jaxkit.dynamics.ode.methods import SDE, Method, RungeKutta
 from jaxkit.dynamics.ode.solve import Solution, solve
-
-
-@struct
-class Params:
-    """Parameters of two species, one entry a species.
-
-    `dx1/dt = r1 x1 (1 - x1/N1) - a1 x1 x2`, `dx2/dt = r2 x2 (1 - x2/N2) - a2 x1 x2`.
-
-    Attributes:
-        r: Growth rates when rare, per unit time.
-        N: Capacities: what each species reaches alone, in units of `x`.
-        a: Harm done by the other species, per unit time and unit of the other.
-
-    Example:
-        >>> from jaxkit import competition as comp
-        >>> comp.outcome(comp.Params(r=(0.1, 0.3), N=(500.0, 1000 / 3), a=(1e-4, 2e-4))).name
-        'coexistence'
-    """
-
-    r: Any
-    N: Any
-    a: Any
-
-    def arrays(self) -> Self:
-        """The same as arrays of shape `(2,)`, checked positive where their values are known."""
-        values = {}
-        for name in ("r", "N", "a"):
-            value = checks.floating(name, getattr(self, name))
-            checks.shape(name, value, (2,))
-            checks.positive(name, value)
-            values[name] = value
-        return type(self)(**values)
-
-    @property
-    def rates(self) -> "Rates":
-        """The same model as `dx_i/dt = x_i (r_i - sum_j A_ij x_j)`."""
-        p = self.arrays()
-        return Rates(p.r, jnp.stack([jnp.stack([p.r[0] / p.N[0], p.a[0]]), jnp.stack([p.a[1], p.r[1] / p.N[1]])]))
-
-
-@struct
-class Rates:
-    """The Lotka-Volterra form for n species, `dx_i/dt = x_i (r_i - sum_j A_ij x_j)`.
-
-    Attributes:
-        r: Growth rates when rare, shape `(n,)`, per unit time.
-        A: What each unit of `j` takes from the growth rate of `i`, shape `(n, n)`.
-    """
-
-    r: Any
-    A: Any
-
-    def arrays(self) -> Self:
-        """The same as arrays, shapes checked."""
-        r, a = checks.floating("r", self.r), checks.floating("A", self.A)
-        checks.shape("r", r, ("n",))
-        checks.shape("A", a, (r.size, r.size))
-        checks.finite("r", r)
-        checks.finite("A", a)
-        return type(self)(r, a)
-
-    @property
-    def params(self) -> Params:
-        """The two-species form."""
-        checks.shape("r", self.r, (2,))
-        a = self.A
-        return Params(self.r, self.r / jnp.stack([a[0, 0], a[1, 1]]), jnp.stack([a[0, 1], a[1, 0]]))
-
-
-def as_rates(p: Params | Rates) -> Rates:
-    """Either form of the parameters, as checked `Rates`."""
-    return p.rates if isinstance(p, Params) else p.arrays()
-
-
-def field(t: Array, x: Float[Array, " n"], rates: Rates) -> Float[Array, " n"]:
-    """Velocity of the populations `x`, shape `(n,)`, in units of `x` per unit time."""
-    return x * (rates.r - rates.A @ x)
-
-
-def scalar_field(t: Array, x: tuple[Array, ...], rates: Rates) -> tuple[Array, ...]:
-    """`field` on a tuple of scalars, which vmapped solves run through four times faster than arrays of shape (2,)."""
-    n = len(x)
-    return tuple(
-        x[i] * (rates.r[i] - sum((rates.A[i, j] * x[j] for j in range(n)), jnp.zeros_like(x[0]))) for i in range(n)
-    )
+from jaxkit.models.lotka_volterra import Params, Rates, as_rates, lotka_volterra
 
 
 def simulate(
@@ -152,7 +67,7 @@ def simulate(
 
 @functools.partial(jax.jit, static_argnames=("method", "rtol", "max_steps", "event"))
 def _simulate(rates: Rates, x0: Array, ts: ArrayLike, **options: Any) -> Solution:
-    sol = solve(scalar_field, tuple(x0[i] for i in range(x0.size)), ts, rates, **options)
+    sol = solve(lotka_volterra, tuple(x0[i] for i in range(x0.size)), ts, rates, **options)
     stacked = lambda xs: jnp.stack(xs, axis=-1)
     return Solution(sol.ts, stacked(sol.xs), sol.status, sol.steps, sol.rejected, sol.end, stacked(sol.final))
 
@@ -183,7 +98,7 @@ def simulate_noisy(
     checks.shape("x0", x0, (rates.r.size,))
     checks.positive("x0", x0, strict=False)
     checks.positive("individuals", individuals)
-    drift = lambda t, x, q: field(t, jnp.maximum(x, 0), q)
+    drift = lambda t, x, q: lotka_volterra(t, jnp.maximum(x, 0), q)
     noise = lambda t, x, q: safe_sqrt(jnp.maximum(x, 0) * (q.r + q.A @ jnp.maximum(x, 0)) / individuals)
     # The step is fixed, so the number of steps is known wherever the times are (NumPy: no trace looks at them).
     steps = 4096 if checks.is_traced(ts) else int(np.ceil(np.ptp(np.asarray(ts)) / dt)) + np.size(ts) + 16

@@ -9,10 +9,11 @@ import numpy as np
 
 from jaxkit.competition.basins import basin, outcome_map, separatrix
 from jaxkit.competition.fit import CompetitionFit, band
-from jaxkit.competition.model import Params, as_rates, field, scalar_field, simulate
+from jaxkit.competition.model import simulate
 from jaxkit.competition.theory import Regime, equilibria, outcome
 from jaxkit.dynamics.analysis.continuation import Branch, Special
 from jaxkit.dynamics.ode.ensemble import ensemble
+from jaxkit.models.lotka_volterra import Params, as_rates, lotka_volterra
 from jaxkit.report.animation import animate
 from jaxkit.report.figures import axes_or_new
 from jaxkit.report.portrait import plot_equilibria, plot_field
@@ -55,7 +56,7 @@ def plot_portrait(
     window = (0.0, 1.15 * float(p.N[0]), 0.0, 1.15 * float(p.N[1]))
     bistable = outcome(p) is Regime.bistable
     with axes_or_new(axes) as axes:
-        plot_field(field, window, p.rates, axes=axes, colorbar="speed (population per unit time)")
+        plot_field(lotka_volterra, window, p.rates, axes=axes, colorbar="speed (population per unit time)")
         if bistable and basins:
             _shade_basins(p, window, axes)
             x1 = np.linspace(0, window[1], 400)
@@ -172,7 +173,7 @@ def animate_flow(
     end = 12.0 / float(jnp.min(p.r)) if horizon is None else horizon
     ts = jnp.linspace(0.0, 1.0, frames, dtype=p.N.dtype) ** 2 * end  # slow motion at first, where all the speed is
     shared = jax.tree.map(lambda v: v[None], as_rates(p))
-    found = ensemble(scalar_field, tuple(starts.T), ts, shared, rtol=1e-5, atol=1e-6)
+    found = ensemble(lotka_volterra, tuple(starts.T), ts, shared, rtol=1e-5, atol=1e-6)
     xs = np.stack(jax.tree.leaves(found.xs), axis=-1)
     eq = equilibria(p)
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from jaxkit.competition import plots
 from jaxkit.competition.fit import CompetitionFit
-from jaxkit.competition.model import Params, Rates, field
 from jaxkit.competition.theory import NAMES, Regime, dulac, equilibria, explain, invasion, lyapunov, outcome
 from jaxkit.core import checks
 from jaxkit.dynamics.analysis.continuation import Branch, continuation
 from jaxkit.dynamics.analysis.linearize import Kind
+from jaxkit.models.lotka_volterra import Params, Rates, lotka_volterra
 from jaxkit.report.figures import save, style
 from jaxkit.report.latex import Document, number
 
@@ -69,7 +69,14 @@ def branches(p: Params, *, steps: int = 120) -> dict[str, Branch]:
     args = lambda a1: Rates(first.rates.r, first.rates.A.at[0, 1].set(a1))
     follow = jax.jit(
         lambda x: continuation(
-            field, x, first.a[0], args, step=1.6 / steps, steps=steps, scale=p.N, parameter_scale=3 * float(border)
+            lotka_volterra,
+            x,
+            first.a[0],
+            args,
+            step=1.6 / steps,
+            steps=steps,
+            scale=p.N,
+            parameter_scale=3 * float(border),
         )
     )
     return {NAMES[i]: follow(eq.x[i]) for i in (3, 2, 1) if bool(eq.exists[i])}

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Complex, Float, Int
 
-from jaxkit.competition.model import Params, field
 from jaxkit.core import checks
 from jaxkit.core.numerics import safe_divide
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.analysis.divergence import divergence
 from jaxkit.dynamics.analysis.linearize import Kind, linearize
+from jaxkit.models.lotka_volterra import Params, lotka_volterra
 
 NAMES = ("both extinct", "species 2 alone", "species 1 alone", "coexistence")
 
@@ -65,7 +65,7 @@ def _equilibria(p: Params) -> RestPoints:
     zero = jnp.zeros_like(p.N[0])
     inside, exists = interior(p)
     x = jnp.stack([jnp.stack([zero, zero]), jnp.stack([zero, p.N[1]]), jnp.stack([p.N[0], zero]), inside])
-    linear = jax.vmap(lambda point: linearize(field, point, p.rates))(x)
+    linear = jax.vmap(lambda point: linearize(lotka_volterra, point, p.rates))(x)
     there = jnp.array([True, True, True, False]).at[3].set(exists)
     return RestPoints(x, there, linear.jacobian, linear.eigenvalues, jnp.where(there, linear.kind, int(Kind.none)))
 
@@ -171,7 +171,7 @@ def dulac(p: Params) -> Callable[[ArrayLike], Array]:
         -0.75
     """
     rates = p.rates
-    weighted = divergence(field, lambda x: 1 / (x[0] * x[1]))
+    weighted = divergence(lotka_volterra, lambda x: 1 / (x[0] * x[1]))
     return lambda x: weighted(jnp.asarray(x), rates)
 
 

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from jaxkit.models.gause import counts
+from jaxkit.models.gause import gause
+from jaxkit.models.lotka_volterra import lotka_volterra, two_species_rates
 from jaxkit.recurrent.problem import Observations
 
 
@@ -53,9 +54,8 @@ def two_species(t: ArrayLike, x: Float[Array, "2"], params: dict[str, Array]) ->
         >>> bool(jnp.max(jnp.abs(velocity)) < 1e-5)
         True
     """
-    del t
     r, c, a = (jnp.asarray(params[name]) for name in ("r", "c", "a"))
-    return r * x * (1 - c * x) - a * (x[0] * x[1])
+    return lotka_volterra(t, x, two_species_rates(r, r * c, a))
 
 
 def paramecium() -> Observations:
@@ -69,8 +69,5 @@ def paramecium() -> Observations:
     References:
         Gause (1934), Science 79, 16; digitised in gauseR.
     """
-    found = counts("paramecium")
-    times = np.unique(found.time)
-    values = np.full((times.size, len(found.names)), np.nan)
-    values[np.searchsorted(times, found.time), found.species] = found.volume
+    times, values = gause("paramecium").table()
     return Observations(jnp.asarray(times), jnp.asarray(values))

@@ -12,6 +12,7 @@ from jax.test_util import check_grads
 
 import jaxkit as jk
 from jaxkit import competition as comp
+from jaxkit.models import lotka_volterra
 
 ARTICLE = comp.Params(r=(0.1, 0.3), N=(500.0, 1000 / 3), a=(1e-4, 2e-4))
 BISTABLE = comp.Params(r=(1.0, 0.8), N=(100.0, 80.0), a=(0.02, 0.014))
@@ -36,7 +37,7 @@ class TestTheory:
             return
         size = (r1 + r2) * (n1 + n2)
         for x, there in zip(eq.x, eq.exists, strict=True):
-            velocity = comp.field(0.0, x, p.rates)
+            velocity = lotka_volterra(0.0, x, p.rates)
             assert not there or float(jnp.max(jnp.abs(velocity))) <= 1e-9 * max(1.0, size, float(jnp.max(x)) ** 2)
         winners = {
             comp.Regime.coexistence: [False, False, False, True],
@@ -65,7 +66,7 @@ class TestTheory:
         value, certified = comp.lyapunov(ARTICLE)
         assert bool(certified)
         x = jax.random.uniform(jax.random.key(1), (200, 2), minval=1.0, maxval=600.0)
-        rate = jax.jit(jax.vmap(lambda x: jax.grad(value)(x) @ comp.field(0.0, x, ARTICLE.rates)))(x)
+        rate = jax.jit(jax.vmap(lambda x: jax.grad(value)(x) @ lotka_volterra(0.0, x, ARTICLE.rates)))(x)
         assert float(rate.max()) < 0
         y = x - jnp.array([[375.0, 250.0]])
         matrix = jnp.array([[2e-4 * 0.1 / 500, 2e-8], [2e-8, 1e-4 * 0.3 * 3 / 1000]])
@@ -75,7 +76,7 @@ class TestTheory:
     def test_equilibrium_derivative_agrees_with_the_implicit_one(self):
         closed = jax.jacfwd(lambda p: comp.equilibria(p).x[3])(ARTICLE)
         implicit = jax.jacfwd(
-            lambda p: jk.root(lambda x, p: comp.field(0.0, x, p.rates), jnp.array([370.0, 260.0]), p).value
+            lambda p: jk.root(lambda x, p: lotka_volterra(0.0, x, p.rates), jnp.array([370.0, 260.0]), p).value
         )(ARTICLE)
         for ours, theirs in zip(jax.tree.leaves(closed), jax.tree.leaves(implicit), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-8)
@@ -142,7 +143,7 @@ class TestBasins:
         np.testing.assert_allclose(curve(saddle[0]), saddle[1], rtol=1e-9)
         x1 = jnp.array([0.5, 5.0, 20.0, 60.0, 200.0])
         slope = jax.vmap(jax.grad(curve))(x1)
-        velocity = jax.vmap(lambda a, b: comp.field(0.0, jnp.stack([a, b]), BISTABLE.rates))(x1, curve(x1))
+        velocity = jax.vmap(lambda a, b: lotka_volterra(0.0, jnp.stack([a, b]), BISTABLE.rates))(x1, curve(x1))
         np.testing.assert_allclose(slope, velocity[:, 1] / velocity[:, 0], rtol=2e-4)
         assert bool((jnp.diff(curve(jnp.linspace(0.0, 300.0, 500))) > 0).all())
         assert float(curve(0.0)) == 0.0
