@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxkit.compile.options import wide_vectors
 from jaxkit.core import checks
+from jaxkit.core.jax_internals import inside_a_trace
 
 KEPT = 128  # programs, of about ten megabytes each
 
@@ -39,10 +40,10 @@ def _kept(fn: Callable[..., Any], *static: Any) -> Callable[..., Any]:
 def staged() -> bool:
     """Whether what is computed here becomes part of a larger program (`jit`, `scan`, ...) instead of a value.
 
-    `grad` and `vmap` compute at once what does not depend on their arguments, so asking JAX whether it is tracing does
-    not tell: one operation does.
+    `grad` and `vmap` compute at once what does not depend on their arguments, so that JAX is tracing does not tell: one
+    operation does.
     """
-    return checks.is_traced(jax.lax.neg(np.int32(0)))
+    return inside_a_trace() and checks.is_traced(jax.lax.neg(np.int32(0)))
 
 
 def holds_tracer(fn: Any) -> bool:

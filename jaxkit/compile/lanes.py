@@ -6,6 +6,7 @@ and lanes that need equally many steps wait for nobody when they share a chunk.
 What was tried and what it gave: docs/devdocs/lanes.md.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -52,8 +53,20 @@ class Layout:
             for row in leaf.reshape(leaf.shape[0], math.prod(shape)).swapaxes(0, 1)
         )
 
+    def flat(self, batch: PyTree, lead: int = 1) -> Array:
+        """A batch as one array, its numbers along the last axis, behind `lead` leading ones."""
+        leaves = self.treedef.flatten_up_to(batch)
+        return jnp.concatenate([v.reshape(*v.shape[:lead], math.prod(v.shape[lead:])) for v in leaves], axis=-1)
+
+    def tree(self, flat: Array) -> PyTree:
+        """The batch of pytrees again from one array."""
+        ends = list(itertools.accumulate(map(math.prod, self.shapes)))
+        parts = jnp.split(flat, ends[:-1], axis=-1)
+        leaves = [v.reshape(*flat.shape[:-1], *shape) for v, shape in zip(parts, self.shapes, strict=True)]
+        return self.treedef.unflatten(leaves)
+
     def join(self, rows: Sequence[Array]) -> PyTree:
-        """The batch of pytrees again; rows may have further axes behind the first."""
+        """The batch of pytrees again from its rows, which may have further axes behind the first."""
         rows, leaves = list(rows), []
         for shape in self.shapes:
             own, rows = rows[: math.prod(shape)], rows[math.prod(shape) :]

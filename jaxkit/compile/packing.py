@@ -9,6 +9,7 @@ What it gave is in docs/devdocs/lanes.md.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,38 @@ def unpack(packed: Sequence[Array]) -> tuple[Array, ...]:
     for value in packed:
         values.extend((value.real, value.imag) if jnp.iscomplexobj(value) else (value,))
     return tuple(values)
+
+
+@jax.tree_util.register_pytree_node_class
+class Named:
+    """Numbers by name, as a pytree: names need no order."""
+
+    def __init__(self, named: dict[Any, Array]) -> None:
+        self.named = named
+
+    def tree_flatten(self) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
+        """The numbers, and their names."""
+        return tuple(self.named.values()), tuple(self.named)
+
+    @classmethod
+    def tree_unflatten(cls, names: tuple[Any, ...], numbers: Sequence[Array]) -> "Named":
+        """The same again."""
+        return cls(dict(zip(names, numbers, strict=True)))
+
+
+def pack_named(named: dict[Any, Array], names: Sequence[Any]) -> dict[Any, Array]:
+    """The numbers of `names` two by two, under the pairs of their names; the others as they are."""
+    packed = dict(zip(zip(names[::2], names[1::2], strict=False), pack([named[name] for name in names]), strict=False))
+    pairs = {name for pair in packed for name in pair}
+    return {**{name: v for name, v in named.items() if name not in pairs}, **packed}
+
+
+def unpack_named(named: dict[Any, Array]) -> dict[Any, Array]:
+    """The numbers one by one again."""
+    found = {}
+    for name, value in named.items():
+        found.update(zip(name, unpack([value]), strict=True) if jnp.iscomplexobj(value) else [(name, value)])
+    return found
 
 
 def failed(count: Array, status: Array) -> Array:

@@ -270,3 +270,16 @@ def test_a_scheme_of_the_users_own():
     )
     for other in others:
         np.testing.assert_array_equal(other, named)
+
+
+def test_second_derivatives():
+    decay = lambda t, x, a: {"x": -a * x["x"]}
+
+    def total(a, x):
+        found = jk.ensemble(decay, {"x": x}, (0.0, 0.5, 1.0), a, rtol=1e-9)
+        return jnp.sum(found.final["x"]) + jnp.sum(found.xs["x"][:, 1])
+
+    (by_a, mixed), _ = jax.hessian(total, (0, 1))(jnp.array([0.5, 1.0]), jnp.ones(2))
+    whole, half = jnp.exp(-jnp.array([0.5, 1.0])), jnp.exp(-jnp.array([0.25, 0.5]))
+    for found, wanted in ((by_a, whole + half / 4), (mixed, -whole - half / 2)):
+        np.testing.assert_allclose(found, jnp.diag(wanted), atol=1e-6)

@@ -201,6 +201,11 @@ def _possible(method: Method, field: Field, shapes: Any, lanewise: tuple[bool, .
     return method
 
 
+def layout_of(starts: PyTree) -> lanes.Layout:
+    """How the numbers of a lane's state lie in a batch of states."""
+    return lanes.Layout(jax.tree.map(lambda v: _one(v, True), starts))  # noqa: FBT003
+
+
 def arrive(
     plan: Plan,
     given: Given,
@@ -223,8 +228,7 @@ def arrive(
     settings, (starts, leaves, t0, t1, ts) = plan.settings, given
     own = tuple(leaf for leaf, lane in zip(leaves, plan.lanewise, strict=True) if lane)
     shared = tuple(leaf for leaf, lane in zip(leaves, plan.lanewise, strict=True) if not lane)
-    one = jax.tree.map(lambda v: _one(v, True), starts)  # noqa: FBT003
-    layout = lanes.Layout(one)
+    one, layout = jax.tree.map(lambda v: _one(v, True), starts), layout_of(starts)  # noqa: FBT003
     single = plan.treedef.unflatten([_one(leaf, lane) for leaf, lane in zip(leaves, plan.lanewise, strict=True)])
 
     def outputs(t: Array, x: PyTree, a: PyTree) -> Any:
@@ -272,7 +276,7 @@ def _alike(plan: Plan, layout: lanes.Layout, rows: Lanes, shared: Sequence[Array
 
 def gather(given: Given, arrived: Arrived) -> Ensemble:
     """The result in the user's structure; without times on the way `ts` is empty and `xs` None."""
-    layout = lanes.Layout(jax.tree.map(lambda v: _one(v, True), given.starts))  # noqa: FBT003
+    layout = layout_of(given.starts)
     return Ensemble(
         ts=jnp.zeros(0, given.t0.dtype) if given.ts is None else given.ts,
         xs=cast(Any, None if given.ts is None else layout.join(arrived.saved[: layout.size])),

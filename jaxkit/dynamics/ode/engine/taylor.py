@@ -22,7 +22,7 @@ from jaxtyping import Array
 
 from jaxkit.compile.fast_log import fast_exp2, fast_log2
 from jaxkit.compile.nodes import MOVING, Atom, Literal, Node
-from jaxkit.compile.packing import pack, unpack
+from jaxkit.compile.packing import Named, pack, pack_named, unpack, unpack_named
 from jaxkit.compile.rows import Constants, Row, State, Step, like
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.dynamics.ode.engine import recurrences
@@ -287,13 +287,13 @@ class TaylorStepper:
         They come from a function, to be called where they are used: there they are read from memory, if they are kept.
         """
         field, k = self.field, len(self.field.x)
-        parts: list[tuple[_Named, _Named]] = []
+        parts: list[tuple[Named, Named]] = []
 
         def known() -> tuple[dict[Any, Any], dict[Any, Any]]:
             found, dots = self.series.begin(t, x[:k]), {(a, 0): v for a, v in zip(field.x, x[k:], strict=False)}
             for values, changes in parts:
                 found.update(values.named)
-                dots.update(_alone(changes.named))
+                dots.update(unpack_named(changes.named))
             return found, dots
 
         for order in range(self.order):
@@ -310,7 +310,7 @@ class TaylorStepper:
 
         return series
 
-    def _order(self, k: int, row: Row, known: Callable[[], Any]) -> tuple["_Named", "_Named"]:
+    def _order(self, k: int, row: Row, known: Callable[[], Any]) -> tuple[Named, Named]:
         """One more order of all series, and of their tangents."""
         found, dots = known()
         names: list[Any] = []
@@ -324,7 +324,7 @@ class TaylorStepper:
         values, changes = row.push(more, list(found.values()), [dots.get(name) for name in found])
         moved = {name: change for name, change in zip(names, changes, strict=True) if change is not None}
         both = [(atom, k + 1) for atom in self.field.x if (atom, k + 1) in moved]
-        return _Named(dict(zip(names, values, strict=True))), _Named(_paired(moved, both))
+        return Named(dict(zip(names, values, strict=True))), Named(pack_named(moved, both))
 
     def _length(self, series: list[list[Array]], largest: Array | None = None) -> Array:
         """The state's step; and the tangents' where they are shorter, in units of each direction's largest entry."""
@@ -346,38 +346,6 @@ class TaylorStepper:
         p, (size, before, last) = self.order, map(fast_log2, (size, before, last))
         radius = jnp.minimum((size - last) / p, (size - before) / (p - 1))
         return fast_exp2(radius - (2 + 0.7 / (p - 1)) / math.log(2))
-
-
-@jax.tree_util.register_pytree_node_class
-class _Named:
-    """Numbers by name, as a pytree: names need no order."""
-
-    def __init__(self, named: dict[Any, Array]) -> None:
-        self.named = named
-
-    def tree_flatten(self) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
-        """The numbers, and their names."""
-        return tuple(self.named.values()), tuple(self.named)
-
-    @classmethod
-    def tree_unflatten(cls, names: tuple[Any, ...], numbers: Sequence[Array]) -> "_Named":
-        """The same again."""
-        return cls(dict(zip(names, numbers, strict=True)))
-
-
-def _paired(named: dict[Any, Array], names: Sequence[Any]) -> dict[Any, Array]:
-    """The numbers of `names` two by two: see `pack`."""
-    packed = dict(zip(zip(names[::2], names[1::2], strict=False), pack([named[name] for name in names]), strict=False))
-    pairs = {name for pair in packed for name in pair}
-    return {**{name: v for name, v in named.items() if name not in pairs}, **packed}
-
-
-def _alone(named: dict[Any, Array]) -> dict[Any, Array]:
-    """The numbers one by one again."""
-    found = {}
-    for name, value in named.items():
-        found.update(zip(name, unpack([value]), strict=True) if jnp.iscomplexobj(value) else [(name, value)])
-    return found
 
 
 def _largest(values: Sequence[Array]) -> Array:

@@ -5,21 +5,23 @@ A lane carries `S_i = dx/dp_i` with `S_i' = (df/dx) S_i + df/dp_i`, all directio
 serves forward and reverse mode. Second derivatives come from lanes that carry one direction each.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from jaxkit.compile.jit_cache import run
+from jaxkit.compile.lanes import Layout
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.linear.implicit import no_tangent
 from jaxkit.dynamics.ode.engine.adjoint import MANY, integrate_back
-from jaxkit.dynamics.ode.engine.batch import Ensemble, Given, Plan, arrive, gather
+from jaxkit.dynamics.ode.engine.batch import Ensemble, Given, Plan, arrive, gather, layout_of
 from jaxkit.dynamics.ode.field import Field
 
 
@@ -110,17 +112,12 @@ def _run(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
 def _repeated(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
     """The same with each lane repeated for each direction: what has derivatives of its own."""
     starts, leaves, t0, t1, ts = given
-    k, n = plan.size, len(t0)
-    x_leaves, x_treedef = jax.tree.flatten(starts)
+    k, n, layout = plan.size, len(t0), layout_of(starts)
     shapes, sizes = _directions(plan, given)
     m = max(1, sum(sizes))  # directions: each lane is repeated for each of them
-    units = jnp.eye(sum(sizes), dtype=x_leaves[0].dtype) if sum(sizes) else jnp.zeros((1, 0), x_leaves[0].dtype)
+    units = jnp.eye(sum(sizes), dtype=t0.dtype) if sum(sizes) else jnp.zeros((1, 0), t0.dtype)
     again = lambda v: jnp.repeat(v, m, axis=0)
-    start, at, rows = (units[:, :k] if plan.moved[0] else jnp.zeros((m, k), units.dtype)), 0, []
-    for leaf in x_leaves:
-        size = math.prod(leaf.shape[1:])
-        rows.append(jnp.tile(start[:, at : at + size].reshape(m, *leaf.shape[1:]), (n, *(1 for _ in leaf.shape[1:]))))
-        at += size
+    start = units[:, :k] if plan.moved[0] else jnp.zeros((m, k), t0.dtype)
     at, directions = sizes[0], []
     for leaf, shape, size in zip(leaves, shapes, sizes[1:], strict=True):
         own = units[:, at : at + size].reshape(m, *shape).astype(leaf.dtype) if size else None
@@ -138,29 +135,18 @@ def _repeated(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
         treedef=treedef,
         lanewise=(*plan.lanewise, *(True for d in directions if d is not None)),
     )
-    state = (jax.tree.map(again, starts), x_treedef.unflatten(rows))
+    state = (jax.tree.map(again, starts), layout.tree(jnp.tile(start, (n, 1))))
     found = solve_lanes(wide, Given(state, tuple(flat_args), again(t0), again(t1), ts))
-    one = lambda tree: jax.tree.map(lambda v: v[::m], tree)
-    flatten = lambda tree, lead: jnp.concatenate([v.reshape(*v.shape[:lead], -1) for v in jax.tree.leaves(tree)], -1)
-    jacobian = lambda tree, lead: jnp.moveaxis(flatten(tree, lead).reshape(n, m, *_middle(tree, lead), k), 1, -1)
-    saved = None if found.xs is None else jacobian(found.xs[1], 2)
-    plain = Ensemble(
-        ts=found.ts,
-        xs=None if found.xs is None else one(found.xs[0]),
-        status=jnp.max(found.status.reshape(n, m), axis=1),  # a failed direction is not passed over
-        steps=one(found.steps),
-        rejected=one(found.rejected),
-        end=one(found.end),
-        final=one(found.final[0]),
-        event=one(found.event),
-    )
-    final = jacobian(found.final[1], 1)
-    keep = sum(sizes)
-    return plain, Jacobian(final[..., :keep], None if saved is None else saved[..., :keep])
 
+    def jacobian(tree: PyTree, lead: int) -> Array:
+        flat = layout.flat(tree, lead)
+        return jnp.moveaxis(flat.reshape(n, m, *flat.shape[1:]), 1, -1)[..., : sum(sizes)]
 
-def _middle(tree: PyTree, lead: int) -> tuple[int, ...]:
-    return jax.tree.leaves(tree)[0].shape[1:lead]
+    final, xs = found.final, (None, None) if found.xs is None else found.xs
+    one = jax.tree.map(lambda v: v[::m], dataclasses.replace(found, ts=(), xs=xs[0], final=final[0]))
+    status = jnp.max(found.status.reshape(n, m), axis=1)  # a failed direction is not passed over
+    saved = None if xs[1] is None else jacobian(xs[1], 2)
+    return dataclasses.replace(one, ts=found.ts, status=status), Jacobian(jacobian(final[1], 1), saved)
 
 
 @functools.lru_cache(maxsize=128)
@@ -171,88 +157,78 @@ def _of_first(event: Callable[[Array, Any, Any], Array]) -> Callable[[Array, Any
 def push(plan: Plan, primals: tuple[Given], tangents: tuple[Given]) -> tuple[Ensemble, Ensemble]:
     """The rule of forward mode, by which `solve_lanes` differentiates: linear in the tangents, to be transposed."""
     given = jax.tree.map(jnp.asarray, primals[0])  # a value that a field closes over may be a plain number
-    starts, leaves, t0, _, ts = given
-    zero = lambda v: isinstance(v, jax.custom_derivatives.SymbolicZero)
-    x_dots, a_dots, t0_dot, t1_dot, ts_dot = tangents[0]
-    moves_start = not all(map(zero, jax.tree.leaves(x_dots, is_leaf=zero))) or not zero(t0_dot)
-    perturbed = (
-        moves_start,
-        *(not zero(v) and jnp.issubdtype(p.dtype, jnp.floating) for v, p in zip(a_dots, leaves, strict=True)),
-    )
-    solved, jacobian = with_jacobian(plan, given, perturbed=perturbed)
-    n = len(t0)
-    x_leaves, x_treedef = jax.tree.flatten(starts)
-    axes = (0, 0, plan.treedef.unflatten([0 if lane else None for lane in plan.lanewise]))
-    args = plan.treedef.unflatten(leaves)
-    flat = lambda tree, lead=1: jnp.concatenate([v.reshape(*v.shape[:lead], -1) for v in jax.tree.leaves(tree)], -1)
-
-    def unflat(values: Array, lead: int = 1) -> PyTree:
-        parts, at = [], 0
-        for leaf in x_leaves:
-            size = math.prod(leaf.shape[1:])
-            parts.append(values[..., at : at + size].reshape(*values.shape[:lead], *leaf.shape[1:]))
-            at += size
-        return x_treedef.unflatten(parts)
-
-    velocity = lambda t, x: flat(jax.vmap(plan.field, axes)(t, x, args))
-    dots = []
-    if moves_start:
-        filled = [
-            jnp.zeros_like(p) if zero(d) else d
-            for d, p in zip(jax.tree.leaves(x_dots, is_leaf=zero), x_leaves, strict=True)
-        ]
-        start_dot = flat(x_treedef.unflatten(filled))
-        dots.append(start_dot if zero(t0_dot) else start_dot - velocity(t0, starts) * t0_dot[:, None])
-    for leaf, dot, lane, wanted in zip(leaves, a_dots, plan.lanewise, perturbed[1:], strict=True):
-        if wanted:
-            dots.append(dot.reshape(n, -1) if lane else jnp.broadcast_to(jnp.reshape(dot, (1, -1)), (n, leaf.size)))
-    along = jnp.concatenate(dots, -1) if dots else jnp.zeros((n, 0), t0.dtype)
+    dots, layout = tangents[0], layout_of(given.starts)
+    moves_start = not all(map(_is_zero, jax.tree.leaves(dots.starts, is_leaf=_is_zero))) or not _is_zero(dots.t0)
+    floating = (jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in given.leaves)
+    moved = (moves_start, *(real and not _is_zero(v) for real, v in zip(floating, dots.leaves, strict=True)))
+    solved, jacobian = with_jacobian(plan, given, perturbed=moved)
+    args = plan.treedef.unflatten(given.leaves)
+    velocity = lambda t, x: layout.flat(jax.vmap(plan.field, _axes(plan))(t, x, args))
+    along = _along(plan, given, dots, moved, layout, velocity)
     final_dot = jnp.einsum("nkm,nm->nk", jacobian.final, along)
-    end_dot = jnp.zeros_like(t0) if zero(t1_dot) else t1_dot
+    end_dot = _filled(dots.t1, given.t1)
     if plan.settings.events:
-        end_dot = _event_time(plan, solved, leaves, a_dots, unflat(final_dot), end_dot, axes, zero)
-    if plan.settings.events or not zero(t1_dot):
+        end_dot = _event_time(plan, solved, given, dots, layout.tree(final_dot), end_dot)
+    if plan.settings.events or not _is_zero(dots.t1):
         final_dot = final_dot + velocity(solved.end, solved.final) * end_dot[:, None]
-    xs_dot = None
-    if solved.xs is not None and jacobian.saved is not None:
-        reached = jnp.isfinite(flat(solved.xs, 2))
-        rows = jnp.where(
-            reached, jnp.einsum("nskm,nm->nsk", jnp.where(jnp.isfinite(jacobian.saved), jacobian.saved, 0), along), 0
-        )
-        if ts is not None and ts_dot is not None and not zero(ts_dot):
-            each = jax.vmap(velocity, (0, 1), 1)(jnp.broadcast_to(ts[:, None], (len(ts), n)), solved.xs)
-            rows = rows + jnp.where(reached, each, 0) * ts_dot[None, :, None]
-        xs_dot = unflat(rows, 2)
-    ts_out = jnp.zeros_like(solved.ts) if ts_dot is None or zero(ts_dot) else ts_dot
-    dotted = Ensemble(
-        ts_out,
-        xs_dot,
-        no_tangent(solved.status),
-        no_tangent(solved.steps),
-        no_tangent(solved.rejected),
-        end_dot,
-        unflat(final_dot),
-        no_tangent(solved.event),
+    rows = None
+    if given.ts is not None and jacobian.saved is not None:
+        reached = jnp.isfinite(layout.flat(solved.xs, 2))
+        columns = jnp.where(jnp.isfinite(jacobian.saved), jacobian.saved, 0)
+        rows = jnp.where(reached, jnp.einsum("nskm,nm->nsk", columns, along), 0)
+        if not _is_zero(dots.ts):
+            times = jnp.broadcast_to(given.ts[:, None], (len(given.ts), len(given.t0)))
+            each = jax.vmap(velocity, (0, 1), 1)(times, solved.xs)
+            rows = rows + jnp.where(reached, each, 0) * cast(Array, dots.ts)[None, :, None]
+    return solved, Ensemble(
+        ts=jnp.zeros_like(solved.ts) if dots.ts is None else _filled(dots.ts, solved.ts),
+        xs=None if rows is None else layout.tree(rows),
+        status=no_tangent(solved.status),
+        steps=no_tangent(solved.steps),
+        rejected=no_tangent(solved.rejected),
+        end=end_dot,
+        final=layout.tree(final_dot),
+        event=no_tangent(solved.event),
     )
-    return solved, dotted
+
+
+def _along(
+    plan: Plan, given: Given, dots: Given, moved: tuple[bool, ...], layout: Layout, velocity: Callable[..., Array]
+) -> Float[Array, "n m"]:
+    """The tangents as weights of the directions: of the start, moved against its velocity by `t0`, and of `args`."""
+    n, weights = len(given.t0), []
+    if moved[0]:
+        start_dot = layout.flat(jax.tree.map(_filled, dots.starts, given.starts, is_leaf=_is_zero))
+        late = 0 if _is_zero(dots.t0) else velocity(given.t0, given.starts) * dots.t0[:, None]
+        weights.append(start_dot - late)
+    for leaf, dot, lane, wanted in zip(given.leaves, dots.leaves, plan.lanewise, moved[1:], strict=True):
+        if wanted:
+            weights.append(dot.reshape(n, -1) if lane else jnp.broadcast_to(dot.reshape(1, -1), (n, leaf.size)))
+    return jnp.concatenate(weights, -1) if weights else jnp.zeros((n, 0), given.t0.dtype)
+
+
+def _axes(plan: Plan) -> tuple[int, int, Any]:
+    """Where time, state and parameters have lanes."""
+    return 0, 0, plan.treedef.unflatten([0 if lane else None for lane in plan.lanewise])
+
+
+def _is_zero(tangent: Any) -> bool:
+    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
+
+
+def _filled(tangent: Any, primal: Array) -> Any:
+    """A tangent, with zeros written out."""
+    return _zero(primal) if _is_zero(tangent) else tangent
 
 
 solve_lanes.defjvp(push, symbolic_zeros=True)
 
 
-def _event_time(
-    plan: Plan,
-    solved: Ensemble,
-    leaves: Any,
-    a_dots: Any,
-    x_dot: Any,
-    end_dot: Array,
-    axes: Any,
-    zero: Callable[[Any], bool],
-) -> Array:
+def _event_time(plan: Plan, solved: Ensemble, given: Given, dots: Given, x_dot: PyTree, end_dot: Array) -> Array:
     """How the time of an event moves: the event function stays zero."""
-    filled = [_zero(p) if zero(d) else d for d, p in zip(a_dots, leaves, strict=True)]
-    args, args_dot = plan.treedef.unflatten(leaves), plan.treedef.unflatten(filled)
+    args = plan.treedef.unflatten(given.leaves)
+    args_dot = plan.treedef.unflatten(list(map(_filled, dots.leaves, given.leaves)))
+    axes = _axes(plan)
     for number, event in enumerate(plan.settings.events):
 
         def one(t: Array, x: Any, a: Any, x_dot: Any, a_dot: Any, event: Any = event) -> tuple[Array, Array]:
