@@ -143,7 +143,7 @@ def files(quick: bool) -> tuple[list[dict], list[dict]]:
         path = Path(folder) / "model.safetensors"
         wall: dict[str, list[float]] = {"write": [], "read": []}
         cpu: dict[str, list[float]] = {"write": [], "read": []}
-        programs = {"write": lambda: checkpoint.save(path, tree), "read": lambda: checkpoint.load(path, tree)}
+        programs = {"write": lambda: checkpoint.write(path, tree), "read": lambda: checkpoint.read(path, tree)}
         for _ in range(5 if quick else 40):
             for name, program in programs.items():
                 start, start_cpu = time.perf_counter(), time.process_time()
@@ -156,7 +156,7 @@ def files(quick: bool) -> tuple[list[dict], list[dict]]:
         for bad in damages(data, count, rng):
             path.write_bytes(bad)
             try:
-                checkpoint.load(path, tree)
+                checkpoint.read(path, tree)
             except checkpoint.CheckpointError:
                 refused += 1
     rows = [

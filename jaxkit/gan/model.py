@@ -106,7 +106,7 @@ def save(model: Model, path: str | Path) -> Path:
     """
     meta = {"config": dataclasses.asdict(model.config), "shape": list(model.shape), "bits": model.bits}
     meta["dtype"] = jax.tree.leaves(model.generator)[0].dtype.name
-    return checkpoint.save(path, {"generator": model.generator, "critic": model.critic}, meta={"gan": meta})
+    return checkpoint.write(path, {"generator": model.generator, "critic": model.critic}, meta={"gan": meta})
 
 
 def load(path: str | Path) -> Model:
@@ -122,5 +122,5 @@ def load(path: str | Path) -> Model:
     parts = zip(("generator", "critic"), nets.networks(config, shape), strict=True)
     init = lambda net: jax.tree.map(lambda v: v.astype(meta["dtype"]), net.init(jax.random.key(0)))
     like = {name: jax.eval_shape(lambda net=net: init(net)) for name, net in parts}
-    tree = checkpoint.load(path, like)
+    tree = checkpoint.read(path, like)
     return Model(tree["generator"], tree["critic"], config, shape, meta["bits"])

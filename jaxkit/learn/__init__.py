@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 # Public name -> the module of this folder that defines it.
 _HOME = {
+    "CheckpointError": "checkpoint",
     "Folder": "runlog",
     "KeepBest": "callbacks",
     "Minibatches": "batches",
@@ -15,11 +16,13 @@ _HOME = {
     "WandB": "runlog",
     "data_parallel": "scale",
     "half_square_gradient": "gradients",
+    "load": "saving",
     "mean": "scale",
     "mesh": "scale",
     "minibatches": "batches",
     "noise": "batches",
     "pmapped": "scale",
+    "save": "saving",
     "seeds": "scale",
     "spread": "scale",
     "start": "scale",
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from jaxkit.learn.batches import noise as noise
     from jaxkit.learn.callbacks import KeepBest as KeepBest
     from jaxkit.learn.callbacks import TimeBudget as TimeBudget
+    from jaxkit.learn.checkpoint import CheckpointError as CheckpointError
     from jaxkit.learn.descent import TrainState as TrainState
     from jaxkit.learn.gradients import half_square_gradient as half_square_gradient
     from jaxkit.learn.gradients import value_and_half_square_gradient as value_and_half_square_gradient
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
     from jaxkit.learn.runlog import RunLog as RunLog
     from jaxkit.learn.runlog import TensorBoard as TensorBoard
     from jaxkit.learn.runlog import WandB as WandB
+    from jaxkit.learn.saving import load as load
+    from jaxkit.learn.saving import save as save
     from jaxkit.learn.scale import data_parallel as data_parallel
     from jaxkit.learn.scale import mean as mean
     from jaxkit.learn.scale import mesh as mesh

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
+from jaxtyping import Array
 
 from jaxkit.core import checks
 
@@ -35,7 +36,7 @@ class DamagedError(CheckpointError):
     """The bytes are not those that were written."""
 
 
-def save(path: str | Path, tree: Any, *, meta: Mapping[str, Any] | None = None) -> Path:
+def write(path: str | Path, tree: Any, *, meta: Mapping[str, Any] | None = None) -> Path:
     """Write a pytree of arrays.
 
     Args:
@@ -53,8 +54,8 @@ def save(path: str | Path, tree: Any, *, meta: Mapping[str, Any] | None = None) 
         >>> import tempfile, jax.numpy as jnp
         >>> from jaxkit.learn import checkpoint
         >>> tree = {"w": jnp.arange(3.0), "b": jnp.zeros(())}
-        >>> path = checkpoint.save(tempfile.mkdtemp() + "/model.safetensors", tree, meta={"epoch": 3})
-        >>> checkpoint.load(path, tree)["w"].tolist(), checkpoint.meta(path)
+        >>> path = checkpoint.write(tempfile.mkdtemp() + "/model.safetensors", tree, meta={"epoch": 3})
+        >>> checkpoint.read(path, tree)["w"].tolist(), checkpoint.meta(path)
         ([0.0, 1.0, 2.0], {'epoch': 3})
     """
     path, leaves = Path(path), _named(tree)
@@ -71,11 +72,11 @@ def save(path: str | Path, tree: Any, *, meta: Mapping[str, Any] | None = None) 
     return path
 
 
-def load(path: str | Path, like: T) -> T:
+def read(path: str | Path, like: T) -> T:
     """Read a pytree of the structure of `like`.
 
     Args:
-        path: A file that `save` wrote.
+        path: A file that `write` wrote.
         like: Template (arrays, or `jax.ShapeDtypeStruct`s): names, shapes and dtypes must be equal.
 
     Returns:
@@ -88,6 +89,22 @@ def load(path: str | Path, like: T) -> T:
     return _restore(Path(path), _read(Path(path)), like)
 
 
+def arrays(path: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Whatever arrays a checkpoint holds, by name, and the JSON values kept with it.
+
+    Raises:
+        CheckpointError: The file is damaged, or holds double precision where that is not in force.
+        FileNotFoundError: There is no such file.
+    """
+    path = Path(path)
+    content = _read(path)
+    kept, keys, tensors = content
+    forms = {name: jax.ShapeDtypeStruct(t["shape"], _DTYPES[t["dtype"]]) for name, t in tensors.items()}
+    key_form = lambda name: jax.eval_shape(lambda bits: jax.random.wrap_key_data(bits, impl=keys[name]), forms[name])
+    like: dict[str, Any] = {name: key_form(name) if name in keys else form for name, form in forms.items()}
+    return kept, _restore(path, content, like)
+
+
 def meta(path: str | Path) -> dict[str, Any]:
     """The JSON values kept with a checkpoint, after checking that the file is whole."""
     return _read(Path(path))[0]
@@ -96,7 +113,7 @@ def meta(path: str | Path) -> dict[str, Any]:
 def store(folder: str | Path, step: int, tree: Any, *, keep: int = 2, meta: Mapping[str, Any] | None = None) -> Path:
     """Write the checkpoint of a step into a folder, and remove all but the newest `keep`."""
     checks.require(keep > 0, "keep", "be positive", f"is {keep}")
-    path = save(Path(folder) / f"step-{step:09d}.safetensors", tree, meta={"step": step, **(meta or {})})
+    path = write(Path(folder) / f"step-{step:09d}.safetensors", tree, meta={"step": step, **(meta or {})})
     for old in steps(folder)[keep:]:
         with contextlib.suppress(FileNotFoundError):
             old.unlink()

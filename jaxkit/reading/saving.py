@@ -38,7 +38,7 @@ def save(path: str | Path, model: Reader) -> Path:
     about |= {"max_answer_tokens": model.max_answer_tokens, "report": model.report}
     packed = np.frombuffer(json.dumps(about, ensure_ascii=False).encode(), np.uint8)
     meta = {"architecture": dataclasses.asdict(model.architecture), "about": len(packed)}
-    return checkpoint.save(path, {"params": model.params, "about": packed}, meta=meta)
+    return checkpoint.write(path, {"params": model.params, "about": packed}, meta=meta)
 
 
 def load(path: str | Path) -> Reader:
@@ -53,7 +53,7 @@ def load(path: str | Path) -> Reader:
     meta = checkpoint.meta(path)
     architecture = Architecture(**meta["architecture"])
     like = jax.eval_shape(network(architecture).init, jax.random.key(0))
-    tree = checkpoint.load(path, {"params": like, "about": jax.ShapeDtypeStruct((meta["about"],), np.uint8)})
+    tree = checkpoint.read(path, {"params": like, "about": jax.ShapeDtypeStruct((meta["about"],), np.uint8)})
     about = json.loads(bytes(np.asarray(tree["about"])))
     vocabulary = Vocabulary(tuple(about["keys"]), about["words"])
     return Reader(

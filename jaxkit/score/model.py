@@ -169,7 +169,7 @@ def save(path: str | Path, model: Denoiser) -> Path:
         path: Where to.
         model: The model; its `apply` is code and is not written.
     """
-    checkpoint.save(path, _arrays(model), meta={"shape": list(model.shape)})
+    checkpoint.write(path, _arrays(model), meta={"shape": list(model.shape)})
     return Path(path)
 
 
@@ -183,7 +183,7 @@ def load(path: str | Path, like: Denoiser) -> Denoiser:
     Raises:
         ValueError: The file is damaged, or holds something else.
     """
-    tree = checkpoint.load(path, _arrays(like))
+    tree = checkpoint.read(path, _arrays(like))
     return Denoiser(tree["params"], tree["mean"], tree["variance"], like.apply, like.shape)
 
 

@@ -108,7 +108,7 @@ def test_a_saved_model_comes_back_and_a_damaged_one_does_not(tmp_path):
     path.write_bytes(whole)
     with pytest.raises(ValueError, match="damaged"):
         gan.load(path)
-    checkpoint.save(path, {"a": jnp.ones(1)})
+    checkpoint.write(path, {"a": jnp.ones(1)})
     with pytest.raises(ValueError, match="Argument `path` must be a model"):
         gan.load(path)
 

@@ -30,25 +30,25 @@ def equal(a, b):
 
 
 def test_what_goes_in_comes_out(tmp_path):
-    path = checkpoint.save(tmp_path / "deep" / "x.safetensors", TREE, meta={"step": 3, "name": '"sha256":"0'})
-    equal(checkpoint.load(path, TREE), jax.tree.map(jnp.asarray, TREE))
+    path = checkpoint.write(tmp_path / "deep" / "x.safetensors", TREE, meta={"step": 3, "name": '"sha256":"0'})
+    equal(checkpoint.read(path, TREE), jax.tree.map(jnp.asarray, TREE))
     shapes = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, TREE))
-    equal(checkpoint.load(path, shapes), jax.tree.map(jnp.asarray, TREE))
+    equal(checkpoint.read(path, shapes), jax.tree.map(jnp.asarray, TREE))
     assert checkpoint.meta(path) == {"step": 3, "name": '"sha256":"0'}
     assert os.listdir(path.parent) == ["x.safetensors"]
 
 
 def test_in_single_precision_numbers_are_what_jax_makes_of_them(tmp_path):
-    path = checkpoint.save(tmp_path / "double", {"v": np.ones(2)})
+    path = checkpoint.write(tmp_path / "double", {"v": np.ones(2)})
     with jax.enable_x64(False):
         with pytest.raises(checkpoint.CheckpointError, match=r"`v` must be float32\(2,\), but is float64\(2,\)"):
-            checkpoint.load(path, {"v": np.ones(2)})
-        path = checkpoint.save(tmp_path / "single", {"v": np.ones(2)})
-        assert checkpoint.load(path, {"v": np.ones(2)})["v"].dtype == jnp.float32
+            checkpoint.read(path, {"v": np.ones(2)})
+        path = checkpoint.write(tmp_path / "single", {"v": np.ones(2)})
+        assert checkpoint.read(path, {"v": np.ones(2)})["v"].dtype == jnp.float32
 
 
 def test_any_reader_of_safetensors_reads_it(tmp_path):
-    path = checkpoint.save(tmp_path / "x", {"a": {"w": np.ones((2, 2))}, "b": np.arange(3)})
+    path = checkpoint.write(tmp_path / "x", {"a": {"w": np.ones((2, 2))}, "b": np.arange(3)})
     read = safetensors.numpy.load_file(path)
     np.testing.assert_array_equal(read["a/w"], np.ones((2, 2)))
     np.testing.assert_array_equal(read["b"], np.arange(3))
@@ -79,12 +79,12 @@ def damages(data, rng):
 def test_every_damage_is_refused_in_one_sentence(tmp_path):
     rng = np.random.default_rng(0)
     tree = {"w": rng.normal(size=(20, 10)), "b": rng.normal(size=10)}
-    path = checkpoint.save(tmp_path / "x", tree)
+    path = checkpoint.write(tmp_path / "x", tree)
     data, refused = path.read_bytes(), 0
     for bad in damages(data, rng):
         path.write_bytes(bad)
         with pytest.raises(checkpoint.CheckpointError, match=r"^Checkpoint .*x is damaged: [^.]*\.$"):
-            checkpoint.load(path, tree)
+            checkpoint.read(path, tree)
         refused += 1
     assert refused == 200
 
@@ -103,16 +103,16 @@ def test_a_made_up_file_with_the_right_digest_is_refused(tmp_path, header):
     data = len(text).to_bytes(8, "little") + text + bytes(8)
     (tmp_path / "x").write_bytes(data.replace(b"0" * 64, hashlib.sha256(data).hexdigest().encode()))
     with pytest.raises(checkpoint.CheckpointError, match=r"x is damaged: (?!its SHA-256)"):
-        checkpoint.load(tmp_path / "x", {"w": np.ones(9)})
+        checkpoint.read(tmp_path / "x", {"w": np.ones(9)})
 
 
 def test_a_header_that_claims_gigabytes_is_not_read(tmp_path):
-    path = checkpoint.save(tmp_path / "x", {"w": np.ones(3)})
+    path = checkpoint.write(tmp_path / "x", {"w": np.ones(3)})
     path.write_bytes((1 << 40).to_bytes(8, "little") + path.read_bytes()[8:])
     with pytest.raises(checkpoint.CheckpointError, match="it has no header of ours"):
-        checkpoint.load(path, {"w": np.ones(3)})
+        checkpoint.read(path, {"w": np.ones(3)})
     with pytest.raises(ValueError, match="Argument `tree` must need a header of at most"):
-        checkpoint.save(path, {"w" * (1 << 20): np.ones(3)})
+        checkpoint.write(path, {"w" * (1 << 20): np.ones(3)})
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ def test_a_header_that_claims_gigabytes_is_not_read(tmp_path):
     ],
 )
 def test_names_shapes_and_dtypes_must_fit(tmp_path, like, sentence):
-    path = checkpoint.save(tmp_path / "x", {"w": np.ones((3, 2))})
+    path = checkpoint.write(tmp_path / "x", {"w": np.ones((3, 2))})
     with pytest.raises(checkpoint.CheckpointError, match=sentence):
-        checkpoint.load(path, like)
+        checkpoint.read(path, like)
 
 
 def test_the_newest_whole_one_of_a_folder(tmp_path):
@@ -159,10 +159,10 @@ def test_leftovers_of_dead_writers_are_removed(tmp_path):
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
-    path = checkpoint.save(tmp_path / "x", {"v": jnp.asarray(1)})
+    path = checkpoint.write(tmp_path / "x", {"v": jnp.asarray(1)})
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        checkpoint.save(path, {"v": jnp.asarray(2)})
+        checkpoint.write(path, {"v": jnp.asarray(2)})
     monkeypatch.undo()
-    assert int(checkpoint.load(path, {"v": jnp.asarray(0)})["v"]) == 1
+    assert int(checkpoint.read(path, {"v": jnp.asarray(0)})["v"]) == 1
     assert os.listdir(tmp_path) == ["x"]

@@ -161,7 +161,7 @@ def save(path: str | Path, features: Features) -> Path:
     """Write features to one file (safetensors with its own sum)."""
     meta = {"shape": list(features.shape), "classes": features.classes, "name": features.name}
     meta |= {"accuracy": features.accuracy, "digest": features.digest}
-    return checkpoint.save(path, features.params, meta=meta)
+    return checkpoint.write(path, features.params, meta=meta)
 
 
 def load(path: str | Path) -> Features:
@@ -175,7 +175,7 @@ def load(path: str | Path) -> Features:
         raise checkpoint.CheckpointError(f"The file {path} does not hold features.")
     shape = tuple(meta["shape"])
     net = plain(Classifier(meta["classes"]), jax.ShapeDtypeStruct((1, *shape), jnp.float32))
-    params = checkpoint.load(path, jax.eval_shape(net.init, jax.random.key(0)))
+    params = checkpoint.read(path, jax.eval_shape(net.init, jax.random.key(0)))
     return Features(params, shape, meta["classes"], meta["name"], meta["accuracy"], meta["digest"])
 
 

@@ -56,6 +56,6 @@ def test_saved_and_loaded(eyes, stripes, tmp_path):
     assert features.weights_digest(back.params) == seen.digest
     np.testing.assert_array_equal(back(stripes[1].x), seen(stripes[1].x))
     assert features.weights_digest(jax.tree.map(lambda v: v + 1, seen.params)) != seen.digest
-    checkpoint.save(path, {"w": jnp.zeros(2)})
+    checkpoint.write(path, {"w": jnp.zeros(2)})
     with pytest.raises(checkpoint.CheckpointError, match="does not hold features"):
         features.load(path)
