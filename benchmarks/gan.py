@@ -13,10 +13,10 @@ import jax
 import numpy as np
 import optax
 
+import jaxkit as jk
 from benchmarks import _harness
 from jaxkit import gan, models
 from jaxkit.learn import metrics
-from jaxkit.learn.play import play
 
 SEEDS = 5
 
@@ -26,7 +26,7 @@ def train(law: models.PlaneLaw, config: gan.Config, seed: int) -> dict:
     start = time.process_time()
     done = gan.train(config, law.sample, key=jax.random.key(seed))
     seconds = time.process_time() - start
-    x = np.asarray(gan.generate(done.model, jax.random.key(1000 + seed), 10_000), float)
+    x = np.asarray(done.model.sample(jax.random.key(1000 + seed), 10_000), float)
     if not np.all(np.isfinite(x)):
         return {"modes": 0, "good": 0.0, "kl": np.inf, "cpu_s": seconds}
     found = metrics.modes(x, law.centers, law.width)
@@ -51,7 +51,7 @@ def several(law: models.PlaneLaw, config: gan.Config, seeds: int) -> dict:
 
 def speed(penalty: str, steps: int) -> dict[str, _harness.Timing]:
     """A training step of a 3 x 128 perceptron, ours and PyTorch's, seconds."""
-    config = gan.Config(width=128, depth=3, batch=256, penalty=penalty, steps=steps, chunk=steps, frequencies=())
+    config = gan.Config(width=128, depth=3, batch_size=256, penalty=penalty, steps=steps, frequencies=())
     law = models.plane_law("grid25")
     data = law.sample(jax.random.key(0), 10_000)
     first = gan.train(dataclasses.replace(config, steps=1), data, key=jax.random.key(0))
@@ -60,7 +60,7 @@ def speed(penalty: str, steps: int) -> dict[str, _harness.Timing]:
     # Inside a trace a game is one scan: compiled in the first call, measured in the others.
     run = jax.jit(
         lambda players: (
-            play(
+            jk.play(
                 gan.two_losses(config, (2,)),
                 players,
                 batch,

@@ -9,6 +9,7 @@ Runs keep checkpoints and models in the folder `--models` and go on where they w
 scored again, not trained. The price is what the run's own log says, all parts of a stopped run together.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -38,16 +39,14 @@ def eyes_for(name: str, *, quick: bool) -> features.Features:
     return found
 
 
-def trained(config: gan.Config, data: jax.Array, folder: Path) -> tuple[gan.Model, dict]:
+def trained(config: gan.Config, data: jax.Array, folder: Path) -> tuple[gan.GAN, dict]:
     """The model in that folder, trained as far as it is not, and its price."""
     file, log = folder / "model.safetensors", folder / "log"
     if not file.is_file():
         devices = jax.devices() if len(jax.devices()) > 1 else None
-        run = jk.Run(
-            chunk=config.chunk, devices=devices, log=log, checkpoint=folder / "checkpoints", resume=True, progress=True
-        )
+        run = jk.Run(chunk=250, devices=devices, log=log, checkpoint=folder / "checkpoints", resume=True, progress=True)
         done = gan.train(config, data, key=jax.random.key(0), run=run)
-        gan.save(done.checked().model, file)
+        gan.save(file, done.checked().model)
     model, rows = gan.load(file), [json.loads(line) for line in (log / "metrics.jsonl").read_text().splitlines()]
     changed = {n: v for n, v in vars(config).items() if v != getattr(model.config, n)}
     if changed:
@@ -63,10 +62,10 @@ def fashion(folder: Path, *, quick: bool) -> dict:
     """Distance, recall and copies."""
     data, test = (datasets.load("fashion-mnist", split).x for split in ("train", "test"))
     eyes = eyes_for("fashion-mnist", quick=quick)
-    config = gan.images(steps=20) if quick else gan.images()
+    config = dataclasses.replace(gan.IMAGES, steps=20) if quick else gan.IMAGES
     model, price = trained(config, data, folder / "fashion-mnist")
     count = 1000 if quick else 10_000
-    real, held, fake = eyes(data), eyes(test), eyes(gan.generate(model, jax.random.key(1), count))
+    real, held, fake = eyes(data), eyes(test), eyes(model.sample(jax.random.key(1), count))
     near = metrics.precision_recall(real[:5000], fake[:5000])
     copies = metrics.copying(real, held[:1000], fake[:1000])
     return {
@@ -88,11 +87,11 @@ def stacked(folder: Path, *, quick: bool) -> dict:
     digits = datasets.load("mnist")
     eyes = eyes_for("mnist", quick=quick)
     data = datasets.stacked(digits, jax.random.key(7), 128_000 if not quick else 1000).x
-    config = gan.images(steps=20) if quick else gan.images(**STACKED)
+    config = dataclasses.replace(gan.IMAGES, **({"steps": 20} if quick else STACKED))
     model, price = trained(config, data, folder / "stacked")
     name = lambda x: np.stack([eyes.classify(x[..., i : i + 1]) for i in range(3)], 1)
     count = 1000 if quick else 26_000
-    found = metrics.stacked_modes(name(np.asarray(gan.generate(model, jax.random.key(1), count))))
+    found = metrics.stacked_modes(name(np.asarray(model.sample(jax.random.key(1), count))))
     of_data = metrics.stacked_modes(name(np.asarray(data[:count])))
     return {
         "what": f"stacked MNIST, {eyes}",

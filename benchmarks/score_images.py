@@ -58,7 +58,7 @@ def trained(kind: str, data: Any, folder: Path, *, quick: bool) -> tuple[score.D
     path = folder / f"{kind}.safetensors"
     bill = path.with_suffix(".json")
     if not quick and path.is_file():
-        model = score.load(path, score.untrained(config, data, key=jax.random.key(0)))
+        model = score.load(path)
         return model, json.loads(bill.read_text()) if bill.is_file() else {}
     start = time.process_time()
     done = score.train(config, data, key=jax.random.key(0)).checked()

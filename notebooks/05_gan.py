@@ -24,11 +24,11 @@ import os
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 
 import jaxkit as jk
 from jaxkit import gan, models
-from jaxkit.learn import metrics
 
 QUICK = os.environ.get("QUICK") == "1"
 
@@ -42,7 +42,10 @@ for gamma in (0.0, 0.3, 1.5):
     found = jk.linearize(gan.dirac_game("rsgan").field, jnp.zeros(2), gamma)
     print(f"gamma {gamma}: {jk.Kind(int(found.kind)).label}, eigenvalues {np.round(np.asarray(found.eigenvalues), 4)}")
     np.testing.assert_allclose(found.eigenvalues, models.dirac_eigenvalues(gamma), atol=1e-6)
-gan.plot_dirac()
+fig, axes = plt.subplots(1, 3, figsize=(12, 3.8))
+for panel, gamma in zip(axes, (0.0, 0.3, 1.5), strict=True):
+    gan.plot_dirac(gamma, axes=panel)
+plt.show()
 
 # %% [markdown]
 # ## What the best critic knows
@@ -66,10 +69,14 @@ assert abs(float(by_loss) - 0.4918017) < 3e-6
 law = models.plane_law("grid25")
 config = gan.Config(steps=1500 if QUICK else 12_000)
 trained = gan.train(config, law.sample, key=jax.random.key(0)).checked()
-samples = gan.generate(trained.model, jax.random.key(1), 10_000)
-found = metrics.modes(samples, law.centers, law.width)
+samples = trained.model.sample(jax.random.key(1), 10_000)
+found = jk.metrics.modes(samples, law.centers, law.width)
 print(f"{found.found} of {found.total} modes, {found.good:.1%} within 3 sd, KL of the shares {found.kl:.4f} nats")
-gan.plot_plane(trained.model, law.sample(jax.random.key(2), 4000))
+fig, axes = plt.subplots(1, 3, figsize=(12, 4.2))
+gan.plot_points(law.sample(jax.random.key(2), 4000), box=law.box, title="data", axes=axes[0])
+gan.plot_points(samples[:4000], box=law.box, title="generator", axes=axes[1])
+gan.plot_critic(trained.model, box=law.box, axes=axes[2])
+plt.show()
 
 # %%
 gan.plot_history(trained)
@@ -81,5 +88,5 @@ gan.plot_history(trained)
 # %%
 bare = gan.Config(loss="sgan", penalty="none", steps=config.steps // 3)
 other = gan.train(bare, law.sample, key=jax.random.key(0))
-lost = metrics.modes(gan.generate(other.model, jax.random.key(1), 10_000), law.centers, law.width)
+lost = jk.metrics.modes(other.model.sample(jax.random.key(1), 10_000), law.centers, law.width)
 print(f"SGAN without penalty: {lost.found} of 25 modes, {lost.good:.1%} within 3 sd, KL {lost.kl:.3f}")

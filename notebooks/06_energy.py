@@ -22,6 +22,7 @@
 # Which of its claims hold, and with what numbers?
 
 # %%
+import dataclasses
 import os
 
 import jax
@@ -66,7 +67,8 @@ for penalty, momentum in ((0.0, 0.0), (0.3, 0.0), (0.3, 0.9), (1.0, 0.9)):
 
 # %%
 law = models.PlaneLaw.of(models.ring(5, 1.0, 0.1), box=2.0)
-frames = en.landscape(law, frames=6 if QUICK else 24, every=100, entropy=1.0)
+config = dataclasses.replace(en.LANDSCAPE, bound="jsd")
+frames = en.landscape(config, law, key=jax.random.key(0), frames=6 if QUICK else 24, every=100)
 en.plot_landscape(frames)
 plt.show()
 
@@ -113,6 +115,6 @@ for way in (en.latent.article, en.latent.exact):
 
 # %% [markdown]
 # ## Try this
-# - Dig without entropy (`entropy=0.0`) and with momentum (`momentum=0.9`): how many pits does the generator visit?
+# - Dig without entropy (`bound=None`) and with momentum (`betas=(0.9, 0.9)`): how many pits does the generator visit?
 # - `digging="hinge"` or `"nonnegative"`: how does the landscape's height change?
 # - Anneal: `method=jk.Annealed(sigmas, step_size)` finds the weights of a mixture; plain Langevin does not.

@@ -55,7 +55,7 @@ def joint_only(critic: Critic, x: Array, z: Array, key: Array) -> tuple[Joint, J
     return joint, jnp.zeros_like(joint)
 
 
-def jensen_shannon(joint: Joint, marginal: Array) -> Scalar:
+def deep_infomax(joint: Joint, marginal: Array) -> Scalar:
     """`-E sp(-T) - E' sp(T)` (Deep InfoMax): steady, but not a bound of the information itself."""
     return -jnp.mean(jax.nn.softplus(-joint)) - jnp.mean(jax.nn.softplus(marginal))
 
@@ -102,7 +102,7 @@ def _mean_joint(joint: Joint, marginal: Array) -> Scalar:
 
 BOUNDS: Mapping[str, Bound] = MappingProxyType(
     {
-        "jsd": Bound(_sum_bound, jensen_shannon, lambda r: r, shuffled),
+        "jsd": Bound(_sum_bound, deep_infomax, lambda r: r, shuffled),
         "dv": Bound(donsker_varadhan, donsker_varadhan, lambda r: r, shuffled),
         "nwj": Bound(nguyen_wainwright_jordan, nguyen_wainwright_jordan, lambda r: r + 1, shuffled),
         "infonce": Bound(info_nce, info_nce, lambda r: r, every_pair),

@@ -54,7 +54,7 @@ def measure(
     *,
     key: Array,
     steps: int = 1500,
-    batch: int = 64,
+    batch_size: int = 64,
     width: int = 64,
     corrected_gradient: bool = False,
     evaluations: int = 64,
@@ -67,7 +67,7 @@ def measure(
         noise: Its noise.
         key: Random key.
         steps: Training steps.
-        batch: Pairs a step.
+        batch_size: Pairs a step.
         width: Of the critic's two hidden layers.
         corrected_gradient: Train `"dv"` by MINE's corrected gradient.
         evaluations: The bound is the mean over so many fresh batches of 8 times the size (of the size, for InfoNCE,
@@ -91,7 +91,7 @@ def measure(
         return rule.scores(lambda x, z: critic(params, x, z), x, z, partner)
 
     def climb(params: Any, _: None, key: Array, mean: Array) -> tuple[Array, dict, Array]:
-        joint, marginal = scores(params, key, batch)
+        joint, marginal = scores(params, key, batch_size)
         if not corrected_gradient:
             return -rule.objective(joint, marginal), {}, mean
         mean = moving_mean(mean, marginal)
@@ -101,7 +101,7 @@ def measure(
     one = jnp.ones((), matrix.dtype)
     run = Run(chunk=steps)
     done = fit(climb, init(start), optimizer=optax.adam(rate), steps=steps, key=train, carry=one, run=run).checked()
-    size = batch if bound == "infonce" else 8 * batch
+    size = batch_size if bound == "infonce" else 8 * batch_size
     estimate = lambda key: rule.estimate(*scores(done.params, key, size))
     values = jax.jit(lambda key: jax.lax.map(estimate, jax.random.split(key, evaluations)))(test)
     exact, error = information(matrix, noise), jnp.std(values) / evaluations**0.5

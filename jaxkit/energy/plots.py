@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkit.energy.experiments import Entropic, Frames
+from jaxkit.energy.experiments import Frames
 from jaxkit.energy.optimizers import double_pit
-from jaxkit.models.plane_laws import PlaneLaw
+from jaxkit.energy.train import EnergyModel
 from jaxkit.report.animation import animate
 from jaxkit.report.figures import axes_or_new
 
@@ -93,18 +94,27 @@ def plot_bounds(rows: list[dict[str, Any]], *, axes: "Axes | None" = None) -> "A
     return axes
 
 
-def plot_entropic(found: Entropic, toy: PlaneLaw, *, axes: "Axes | None" = None, points: int = 141) -> "Axes":
-    """The learned energy with the generator's points on it."""
-    axis = np.linspace(-1.25 * toy.box, 1.25 * toy.box, points)
+def plot_energy(
+    model: EnergyModel, *, key: Any = None, box: float = 1.0, points: int = 141, axes: "Axes | None" = None
+) -> "Axes":
+    """The learned energy of the plane with the model's own points on it.
+
+    Args:
+        model: A model of points in the plane.
+        key: Random key of the points; a fixed one by default.
+        box: Half-width of the window.
+        points: Grid points an axis.
+        axes: Where to draw; new ones by default.
+    """
+    axis = np.linspace(-box, box, points)
     grid = jnp.asarray(np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2), jnp.float32)
-    heights = np.asarray(found.energy(grid)).reshape(points, points)
+    heights = np.asarray(model.energy(grid)).reshape(points, points)
+    fakes = np.asarray(model.sample(jax.random.key(0) if key is None else key, 2000))
     with axes_or_new(axes, figsize=(5.4, 4.6)) as axes:
         low, high = np.quantile(heights, [0.0, 0.9])
         image = axes.pcolormesh(axis, axis, heights, cmap="viridis", vmin=low, vmax=high, rasterized=True)
         axes.figure.colorbar(image, ax=axes, label="learned energy")
-        axes.plot(*np.asarray(found.fakes)[:2000].T, ".", color="black", markersize=1.5)
-        axes.set(
-            xlabel="x1", ylabel="x2", title=f"Generated points: {found.modes.found} modes, {found.modes.good:.0%} good"
-        )
+        axes.plot(*fakes.T, ".", color="black", markersize=1.5)
+        axes.set(xlabel="x1", ylabel="x2", title="The learned energy and the generated points")
         axes.grid(visible=False)
     return axes

@@ -1,5 +1,6 @@
 """`python -m jaxkit run energy`: every claim of the three articles with its measured number."""
 
+import dataclasses
 import functools
 import math
 from pathlib import Path
@@ -16,9 +17,11 @@ from jaxkit.dynamics.mcmc.log_partition import LogPartition, log_partition
 from jaxkit.dynamics.mcmc.sample import sample
 from jaxkit.energy import channel, latent, plots
 from jaxkit.energy.bounds import BOUNDS
-from jaxkit.energy.experiments import by_momentum, by_replay, landscape, maximum_entropy
+from jaxkit.energy.config import LANDSCAPE, Config, Negatives, ReplayConfig
+from jaxkit.energy.digging import DIGGINGS
+from jaxkit.energy.experiments import Assessment, assess, by_momentum, landscape
 from jaxkit.energy.optimizers import crossings
-from jaxkit.energy.pits import DIGGINGS
+from jaxkit.energy.train import EnergyModel, train
 from jaxkit.models.dirac import DiracGame
 from jaxkit.models.mixtures import mixture, ring
 from jaxkit.models.plane_laws import PlaneLaw, plane_law
@@ -192,7 +195,9 @@ def _five_pits() -> PlaneLaw:
 def _landscape(figures: dict[str, Any], out: Path, *, quick: bool) -> list[Claim]:
     """Article I: the landscape being dug."""
     law = _five_pits()
-    frames = landscape(law, frames=12 if quick else 48, every=75 if quick else 50, entropy=1.0)
+    config = dataclasses.replace(LANDSCAPE, bound="jsd")
+    size = {"frames": 12, "every": 75} if quick else {"frames": 48, "every": 50}
+    frames = landscape(config, law, key=jax.random.key(0), **size)
     plots.animate_landscape(frames, out / "landscape.gif")
     axes = plots.plot_landscape(frames)
     figures["landscape"] = (axes.figure, "The landscape as dug, and the generated points in its pits.")
@@ -210,7 +215,8 @@ def _momentum(figures: dict[str, Any]) -> list[Claim]:
     """Article I in the game itself: with momentum the generator overshoots the pits."""
     momenta, claims, shares = (0.0, 0.5, 0.9), [], {}
     for digging in DIGGINGS:
-        modes, good = by_momentum(_five_pits(), momenta, digging=digging)
+        config = dataclasses.replace(LANDSCAPE, digging=digging)
+        modes, good = by_momentum(config, _five_pits(), momenta, key=jax.random.key(0))
         shares[digging], mean = good, good.mean(axis=1)
         # The non-negative landscape is flat at the bottom of its pits, and loses modes on some seeds by itself.
         free = digging == "nonnegative"
@@ -229,39 +235,57 @@ def _momentum(figures: dict[str, Any]) -> list[Claim]:
 def _entropy(figures: dict[str, Any], *, quick: bool) -> list[Claim]:
     """Articles II and III: MEG on the grid, its control without entropy, and training by replay."""
     law = plane_law("grid25")
+    edge = 1.25 * law.box
+    config = Config(negatives=Negatives(box=(-edge, edge)), steps=1500 if quick else 8000)
+    model, assessed = _trained(config, law)
     if quick:
-        found = maximum_entropy(law, steps=1500)
-        ok = found.modes.good > 0.05 and found.modes.found >= 20
-        claims = [Claim("MEG, 25 modes", f"{found.modes.found} of 25 modes after 1500 steps (quick)", ok=ok)]
+        found = assessed.modes
+        ok = found.good > 0.05 and found.found >= 20
+        claims = [Claim("MEG, 25 modes", f"{found.found} of 25 modes after 1500 steps (quick)", ok=ok)]
     else:
-        runs = [maximum_entropy(law, key=jax.random.key(seed), **GRID) for seed in range(3)]
-        found, modes = runs[0], [run.modes.found for run in runs]
-        least = min(run.correlations["square"] for run in runs)
-        each = lambda of: ", ".join(of(run) for run in runs)
-        claims = [
-            Claim("MEG, 25 modes", f"MEG {modes[0]}, {modes[1]}, {modes[2]} modes of 25", ok=min(modes) == 25),
-            Claim("MEG: least correlation of the energy with the true log density", least, at_least=0.9),
-        ]
-        elsewhere = ", ".join(
-            f"{where} {value:.2f}" for where, value in found.correlations.items() if where != "square"
-        )
-        claims.append(Claim("MEG: the same elsewhere", elsewhere))
-        measured = each(lambda run: f"{run.modes.good:.1%} ({run.modes.kl:.3f})")
-        claims.append(Claim("MEG: good points (KL of the modes)", measured))
-        bare = maximum_entropy(law, bound=None, **GRID)
-        measured = f"{bare.modes.found}, {bare.modes.good:.1%} ({bare.modes.kl:.3f})"
-        claims.append(Claim("the same without entropy: modes, good points", measured))
-        plain = maximum_entropy(law, negatives=None, **GRID)
-        measured = f"{plain.modes.found}, {plain.modes.good:.1%}, {plain.correlations['square']:.3f}"
-        text = "the generator's points alone as negatives: modes, good points, correlation"
-        claims.append(Claim(text, measured))
-        _, _, agreed = by_replay(plane_law("rings"), steps=1500)
-        text = "trained by replay (rings): correlation with the true log density"
-        claims.append(Claim(text, agreed["square"], at_least=0.8))
-    axes = plots.plot_entropic(found, law)
+        claims = _meg(config, law, assessed)
+    axes = plots.plot_energy(model, box=edge)
     figures["entropy"] = (axes.figure, "The energy that a maximum entropy generator was trained with, and its points.")
     return claims
 
 
-# A seed takes half a minute. A smaller penalty makes the points sharper and the energy less faithful.
-GRID: dict[str, Any] = {"steps": 8000, "penalty": 0.03}
+def _trained(config: Config | ReplayConfig, law: PlaneLaw, seed: int = 0) -> tuple[EnergyModel, Any]:
+    """A model and what it has of its law."""
+    first, last = jax.random.split(jax.random.key(seed))
+    draw = lambda key, n: law.sample(key, n, jnp.float32)
+    model = train(config, draw, key=first).checked().model
+    return model, assess(model, law, key=last)
+
+
+def _meg(config: Config, law: PlaneLaw, first: Assessment) -> list[Claim]:
+    """Three seeds of a maximum entropy generator, its controls, and training by replay."""
+    runs = [first, *(_trained(config, law, seed)[1] for seed in (1, 2))]
+    modes = [run.modes.found for run in runs]
+    least = min(run.correlations["square"] for run in runs)
+    elsewhere = ", ".join(f"{w} {value:.2f}" for w, value in runs[0].correlations.items() if w != "square")
+    bare, plain = (_trained(dataclasses.replace(config, **{name: None}), law)[1] for name in ("bound", "negatives"))
+    rings = plane_law("rings")
+    edge = 1.25 * rings.box
+    replayed = _trained(ReplayConfig(box=(-edge, edge)), rings)[1]
+    return [
+        Claim("MEG, 25 modes", f"MEG {modes[0]}, {modes[1]}, {modes[2]} modes of 25", ok=min(modes) == 25),
+        Claim("MEG: least correlation of the energy with the true log density", least, at_least=0.9),
+        Claim("MEG: the same elsewhere", elsewhere),
+        Claim(
+            "MEG: good points (KL of the modes)",
+            ", ".join(f"{run.modes.good:.1%} ({run.modes.kl:.3f})" for run in runs),
+        ),
+        Claim(
+            "the same without entropy: modes, good points",
+            f"{bare.modes.found}, {bare.modes.good:.1%} ({bare.modes.kl:.3f})",
+        ),
+        Claim(
+            "the generator's points alone as negatives: modes, good points, correlation",
+            f"{plain.modes.found}, {plain.modes.good:.1%}, {plain.correlations['square']:.3f}",
+        ),
+        Claim(
+            "trained by replay (rings): correlation with the true log density",
+            replayed.correlations["square"],
+            at_least=0.8,
+        ),
+    ]

@@ -51,17 +51,80 @@ def _mean(values: Array, weights: Array | None) -> Array:
     return jnp.mean(values) if weights is None else jnp.sum(weights * values)
 
 
+def _pair(weights: Weights) -> tuple[Array | None, Array | None]:
+    return (None, None) if weights is None else weights
+
+
+# The players of the families are records, not closures: equal ones are equal, and a model that was trained by an own
+# loss can be saved.
+
+
+@dataclasses.dataclass(frozen=True)
+class _Swapped:
+    """A player who wants what another would with real and fake exchanged."""
+
+    other: Player
+
+    def __call__(self, r: Array, f: Array, *, weights: Weights = None) -> Array:
+        return self.other(f, r, weights=None if weights is None else (weights[1], weights[0]))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Apart:
+    real: Curve
+    fake: Curve
+
+    def __call__(self, r: Array, f: Array, *, weights: Weights = None) -> Array:
+        w_r, w_f = _pair(weights)
+        return _mean(self.real(r), w_r) + _mean(self.fake(f), w_f)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fool:
+    curve: Curve
+
+    def __call__(self, r: Array, f: Array, *, weights: Weights = None) -> Array:
+        return _mean(self.curve(f), _pair(weights)[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pairs:
+    phi: Curve
+    every: bool
+
+    def __call__(self, r: Array, f: Array, *, weights: Weights = None) -> Array:
+        if weights is None and not self.every:
+            return jnp.mean(self.phi(r - f))
+        values = self.phi(r[:, None] - f[None, :])
+        return jnp.mean(values) if weights is None else weights[0] @ values @ weights[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Average:
+    phi: Curve
+
+    def __call__(self, r: Array, f: Array, *, weights: Weights = None) -> Array:
+        w_r, w_f = _pair(weights)
+        at_real, at_fake = self.phi(r - _mean(f, w_f)), self.phi(_mean(r, w_r) - f)
+        return 0.5 * (_mean(at_real, w_r) + _mean(at_fake, w_f))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Quadratic:
+    strength: float | None
+
+    def __call__(self, r: Array, f: Array, *, distance: Array | None = None, weights: Weights = None) -> Array:
+        checks.require(weights is None, "weights", "be None for GAN-QP", "is given")
+        if self.strength is None:
+            return jnp.mean(r - f)
+        if distance is None:
+            raise ValueError("Argument `distance` must be given for GAN-QP, but is None.")
+        return jnp.mean(f - r + (r - f) ** 2 / (2 * self.strength * distance))
+
+
 def apart(name: str, real: Curve, fake: Curve, generator: Curve, *, centre: float = 0.0) -> Loss:
     """The loss `E real(r) + E fake(f)` of the critic, `E generator(f)` of the generator."""
-
-    def critic(r: Array, f: Array, *, weights: Weights = None) -> Array:
-        w_r, w_f = (None, None) if weights is None else weights
-        return _mean(real(r), w_r) + _mean(fake(f), w_f)
-
-    def fool(r: Array, f: Array, *, weights: Weights = None) -> Array:
-        return _mean(generator(f), None if weights is None else weights[1])
-
-    return Loss(name, critic, fool, relativistic=False, centre=centre)
+    return Loss(name, _Apart(real, fake), _Fool(generator), relativistic=False, centre=centre)
 
 
 def pairs(name: str, phi: Curve, *, penalty: str | None = None, every: bool = False) -> Loss:
@@ -74,44 +137,27 @@ def pairs(name: str, phi: Curve, *, penalty: str | None = None, every: bool = Fa
         every: Whether every real sample meets every fake one (the U-statistic), not only its own. With weights, the
             expectation over independent pairs is taken in either case.
     """
-
-    def critic(r: Array, f: Array, *, weights: Weights = None) -> Array:
-        if weights is None and not every:
-            return jnp.mean(phi(r - f))
-        values = phi(r[:, None] - f[None, :])
-        return jnp.mean(values) if weights is None else weights[0] @ values @ weights[1]
-
-    def generator(r: Array, f: Array, *, weights: Weights = None) -> Array:
-        return critic(f, r, weights=None if weights is None else (weights[1], weights[0]))
-
-    return Loss(name, critic, generator, relativistic=True, penalty=penalty, slope=phi)
+    critic = _Pairs(phi, every)
+    return Loss(name, critic, _Swapped(critic), relativistic=True, penalty=penalty, slope=phi)
 
 
 def average(name: str, phi: Curve) -> Loss:
     """The loss `[E phi(r - mean f) + E phi(mean r - f)] / 2` of the critic; the generator's has `r` and `f` swapped."""
-
-    def critic(r: Array, f: Array, *, weights: Weights = None) -> Array:
-        w_r, w_f = (None, None) if weights is None else weights
-        return 0.5 * (_mean(phi(r - _mean(f, w_f)), w_r) + _mean(phi(_mean(r, w_r) - f), w_f))
-
-    def generator(r: Array, f: Array, *, weights: Weights = None) -> Array:
-        return critic(f, r, weights=None if weights is None else (weights[1], weights[0]))
-
-    return Loss(name, critic, generator, relativistic=True)
+    critic = _Average(phi)
+    return Loss(name, critic, _Swapped(critic), relativistic=True)
 
 
 def quadratic_potential(name: str, strength: float = 10.0) -> Loss:
     """GAN-QP: `E [f - r + (r - f)^2 / (2 strength d)]`, with `d` the distance between the two samples."""
+    return Loss(name, _Quadratic(strength), _Quadratic(None), relativistic=True, distance=True)
 
-    def critic(r: Array, f: Array, *, distance: Array, weights: Weights = None) -> Array:
-        checks.require(weights is None, "weights", f"be None for {name}", "is given")
-        return jnp.mean(f - r + (r - f) ** 2 / (2 * strength * distance))
 
-    def generator(r: Array, f: Array, *, weights: Weights = None) -> Array:
-        checks.require(weights is None, "weights", f"be None for {name}", "is given")
-        return jnp.mean(r - f)
-
-    return Loss(name, critic, generator, relativistic=True, distance=True)
+def find(loss: str | Loss) -> Loss:
+    """The loss of that name."""
+    if isinstance(loss, Loss):
+        return loss
+    checks.one_of("loss", loss, LOSSES)
+    return LOSSES[loss]
 
 
 def all_pairs(loss: Loss) -> Loss:

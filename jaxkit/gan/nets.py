@@ -1,4 +1,4 @@
-"""The networks of a run as plain functions, noise for the generator, and samples in the critic's units."""
+"""The networks of a run as plain functions, and noise for the generator."""
 
 import functools
 from typing import Any
@@ -39,9 +39,14 @@ class PointCritic(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n size"]) -> Float[Array, " n"]:
         """Points to numbers."""
-        sizes = (*(self.width,) * self.depth, 1)
-        settings = {"scalar": True, "frequencies": self.frequencies, "kernel_init": HE}
-        return MLP(sizes, activation="leaky_relu", name="mlp", **settings)(x)
+        return MLP(
+            (*(self.width,) * self.depth, 1),
+            activation="leaky_relu",
+            scalar=True,
+            frequencies=self.frequencies,
+            kernel_init=HE,
+            name="mlp",
+        )(x)
 
 
 @functools.lru_cache(maxsize=32)
@@ -72,13 +77,3 @@ def gradient_mode(shape: tuple[int, ...]) -> str:
 def noise(config: Config, key: Array, n: int, dtype: Any) -> Float[Array, "n latent"]:
     """What the generator starts from."""
     return batches.noise(config.prior, key, n, config.latent, dtype)
-
-
-def decode(x: Array) -> Array:
-    """Samples in the critic's units: bytes become numbers in [-1, 1]."""
-    return x.astype(jnp.float32) / 127.5 - 1 if x.dtype == jnp.uint8 else x
-
-
-def encode(x: Array, bits: bool) -> Array:  # noqa: FBT001
-    """Samples as they came: bytes for images."""
-    return jnp.clip(jnp.round((x + 1) * 127.5), 0, 255).astype(jnp.uint8) if bits else x

@@ -1,6 +1,5 @@
 """Pictures of a game: samples, ways between them, losses, the plane with its critic, the smallest game."""
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -8,16 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxkit.dynamics.analysis.linearize import Kind, linearize
-from jaxkit.gan.model import Model, generate
+from jaxkit.gan.model import GAN
 from jaxkit.gan.theory import dirac_game
 from jaxkit.gan.train import Trained
-from jaxkit.models.dirac import DiracGame
-from jaxkit.report.figures import axes_or_new, style
+from jaxkit.learn.data.images import scaled
+from jaxkit.report.figures import axes_or_new
 from jaxkit.report.portrait import plot_equilibria, plot_field
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 def plot_images(images: Any, *, columns: int = 10, axes: "Axes | None" = None, title: str = "Samples") -> "Axes":
@@ -30,7 +28,7 @@ def plot_images(images: Any, *, columns: int = 10, axes: "Axes | None" = None, t
         title: Title.
     """
     images = np.asarray(images)
-    images = images.astype(float) / 255 if images.dtype == np.uint8 else np.clip((images + 1) / 2, 0, 1)
+    images = np.clip((np.asarray(scaled(images), float) + 1) / 2, 0, 1)
     rows = len(images) // columns
     # A grey line around each: the eye must see where one ends.
     framed = np.pad(images[: rows * columns], ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=0.5)
@@ -72,56 +70,51 @@ def plot_history(trained: Trained, *, axes: "Axes | None" = None, span: int = 10
     return axes
 
 
-def plot_plane(
-    model: Model, real: Any, *, key: Any = None, n: int = 4000, box: float | None = None, points: int = 160
-) -> "Figure":
-    """Real samples, the generator's, and the critic with its gradient field: three panels.
+def plot_points(x: Any, *, box: float | None = None, title: str = "Samples", axes: "Axes | None" = None) -> "Axes":
+    """Density of points in the plane, shape `(n, 2)`, in the window `[-box, box]^2`."""
+    x = np.asarray(x)
+    box = 1.15 * float(np.abs(x).max()) if box is None else box
+    with axes_or_new(axes, figsize=(4.4, 3.9)) as axes:
+        bins = axes.hist2d(*x.T, bins=120, range=[[-box, box]] * 2, cmap="magma", density=True)
+        axes.figure.colorbar(bins[3], ax=axes, shrink=0.8, label="density (1/unit area)")
+        _window(axes, box, title)
+    return axes
+
+
+def plot_critic(model: GAN, *, box: float = 2.0, points: int = 160, axes: "Axes | None" = None) -> "Axes":
+    """The critic of points in the plane, with its gradient field, in the window `[-box, box]^2`.
 
     Args:
         model: A model of points in the plane.
-        real: Real samples, shape `(m, 2)`.
-        key: Random key of the samples.
-        n: How many.
         box: Half-width of the window.
-        points: Grid points an axis for the critic.
+        points: Grid points an axis.
+        axes: Where to draw; new ones by default.
     """
-    real = np.asarray(real)
-    box = 1.15 * float(np.abs(real).max()) if box is None else box
-    fake = np.asarray(generate(model, jax.random.key(0) if key is None else key, n))
+    grid = lambda line: jnp.asarray(np.stack(np.meshgrid(line, line), -1).reshape(-1, 2), model.dtype)
     line = np.linspace(-box, box, points)
-    grid = jnp.asarray(np.stack(np.meshgrid(line, line), -1).reshape(-1, 2), fake.dtype)
-    height = np.asarray(model.score(grid)).reshape(points, points)
-    coarse = np.linspace(-box, box, 22)
-    at = jnp.asarray(np.stack(np.meshgrid(coarse, coarse), -1).reshape(-1, 2), fake.dtype)
+    height = np.asarray(model.score(grid(line))).reshape(points, points)
+    at = grid(np.linspace(-box, box, 22))
     slope = np.asarray(jax.grad(lambda x: jnp.sum(model.score(x)))(at))
-    with style() as plt:
-        figure, panels = plt.subplots(1, 3, figsize=(12, 4.2), sharex=True, sharey=True)
-        for axes, x, title in zip(panels, (real, fake), ("data", "generator"), strict=False):
-            bins = axes.hist2d(*x.T, bins=120, range=[[-box, box]] * 2, cmap="magma", density=True)
-            figure.colorbar(bins[3], ax=axes, shrink=0.8, label="density (1/unit area)")
-            axes.set(title=title)
-        image = panels[2].pcolormesh(line, line, height, cmap="viridis", rasterized=True)
-        figure.colorbar(image, ax=panels[2], shrink=0.8, label="critic T")
-        panels[2].quiver(*np.asarray(at).T, *slope.T, color="white", width=0.003)
-        panels[2].set(title="critic and its gradient")
-        for axes in panels:
-            axes.set(xlabel="x1", ylabel="x2", aspect="equal", xlim=(-box, box), ylim=(-box, box))
-            axes.grid(visible=False)
-    return figure
+    with axes_or_new(axes, figsize=(4.4, 3.9)) as axes:
+        image = axes.pcolormesh(line, line, height, cmap="viridis", rasterized=True)
+        axes.figure.colorbar(image, ax=axes, shrink=0.8, label="critic T")
+        axes.quiver(*np.asarray(at).T, *slope.T, color="white", width=0.003)
+        _window(axes, box, "critic and its gradient")
+    return axes
 
 
-def plot_dirac(loss: str = "rsgan", gammas: tuple[float, ...] = (0.0, 0.3, 1.5), *, span: float = 2.0) -> "Figure":
-    """Both players' flow in the smallest game, without and with R1: a circle becomes a spiral, then a straight way."""
-    with style() as plt:
-        figure, panels = plt.subplots(1, len(gammas), figsize=(4.2 * len(gammas), 3.9), squeeze=False)
-        for axes, gamma in zip(panels[0], gammas, strict=True):
-            field = functools.partial(_flow, dirac_game(loss), gamma)
-            plot_field(field, (-span, span, -span, span), axes=axes, colorbar=None)
-            kind = linearize(field, jnp.zeros(2)).kind
-            plot_equilibria(np.zeros((1, 2)), np.asarray([int(kind)]), axes=axes, legend=False)
-            axes.set(xlabel="generator theta", ylabel="critic psi", title=f"R1 x {gamma:g}: {Kind(int(kind)).label}")
-    return figure
+def _window(axes: "Axes", box: float, title: str) -> None:
+    axes.set(xlabel="x1", ylabel="x2", aspect="equal", xlim=(-box, box), ylim=(-box, box), title=title)
+    axes.grid(visible=False)
 
 
-def _flow(game: DiracGame, gamma: float, t: Any, state: Any, args: Any) -> Any:
-    return game.field(t, state, gamma)
+def plot_dirac(gamma: float = 0.0, *, loss: str = "rsgan", span: float = 2.0, axes: "Axes | None" = None) -> "Axes":
+    """Both players' flow in the smallest game, with R1 of strength `gamma`: without, they circle."""
+    game = dirac_game(loss)
+    field = lambda t, x, _: game.field(t, x, gamma)
+    with axes_or_new(axes, figsize=(4.2, 3.9)) as axes:
+        plot_field(field, (-span, span, -span, span), axes=axes, colorbar=None)
+        kind = linearize(field, jnp.zeros(2)).kind
+        plot_equilibria(np.zeros((1, 2)), np.asarray([int(kind)]), axes=axes, legend=False)
+        axes.set(xlabel="generator theta", ylabel="critic psi", title=f"R1 x {gamma:g}: {Kind(int(kind)).label}")
+    return axes

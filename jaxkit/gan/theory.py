@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from jaxkit.gan.losses import LOSSES, Loss
+from jaxkit.gan.losses import Loss, find
 from jaxkit.models.dirac import DiracGame
 
 
@@ -26,7 +26,7 @@ def optimal_value(
         >>> round(float(gan.optimal_value("rsgan", p, q, x[1] - x[0])), 4)
         0.4918
     """
-    loss = LOSSES[loss] if isinstance(loss, str) else loss
+    loss = find(loss)
     critic = log_p - log_q
     return loss.critic(critic, critic, weights=(dx * jnp.exp(log_p), dx * jnp.exp(log_q)))
 
@@ -56,5 +56,5 @@ def dirac_game(loss: Loss | str = "rsgan") -> DiracGame:
     Args:
         loss: A `Loss` or its name; not GAN-QP, which needs distances.
     """
-    loss = LOSSES[loss] if isinstance(loss, str) else loss
+    loss = find(loss)
     return DiracGame(loss.critic, loss.generator)

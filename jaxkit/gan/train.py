@@ -1,7 +1,7 @@
 """Training: two players, each with its own loss, moved in turn by `jaxkit.play`."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeAlias, cast
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +14,12 @@ from jaxkit.core.status import Outcome
 from jaxkit.core.struct import static, struct
 from jaxkit.gan import losses, nets, penalties
 from jaxkit.gan.config import Config
-from jaxkit.gan.model import Model
+from jaxkit.gan.model import GAN
 from jaxkit.learn import scale
-from jaxkit.learn.batches import minibatches
+from jaxkit.learn.batches import stream
+from jaxkit.learn.data.images import scaled
 from jaxkit.learn.gradients import value_and_half_square_gradient
 from jaxkit.learn.play import play
-
-Sampler: TypeAlias = Callable[[Array, int], Array]
 
 
 @struct
@@ -39,7 +38,7 @@ class Trained(Outcome):
 
     verb: ClassVar[str] = "gan.train"
 
-    model: Model
+    model: GAN
     players: dict[str, Any]
     opt_states: dict[str, Any]
     history: dict[str, Float[Array, "... steps"]]
@@ -52,19 +51,12 @@ class Trained(Outcome):
 class _Stream:
     """Batch `j` of a run: real samples, and how far the run is (0 to 1)."""
 
-    data: Any
-    key: Array
-    sampler: Sampler | None = static()
-    size: int = static()
+    real: Any
     updates: int = static()
     steps: int = static()
 
     def __call__(self, j: Array) -> dict[str, Array]:
-        if self.sampler is None:
-            real = self.data(j)
-        else:
-            real = self.sampler(jax.random.fold_in(self.key, j), self.size)
-        return {"real": real, "progress": (j // self.updates).astype(jnp.float32) / self.steps}
+        return {"real": self.real(j), "progress": (j // self.updates).astype(jnp.float32) / self.steps}
 
 
 def train(
@@ -81,7 +73,7 @@ def train(
         data: Samples, shape `(N, size)` (points) or `(N, height, width, channels)` (images; bytes stay bytes on the
             device); or a function `(key, n) -> samples` that draws new ones.
         key: Random key: of the first parameters, the noise and the batches.
-        run: What the host does meanwhile; chunks of `config.chunk` steps by default.
+        run: What the host does meanwhile; chunks of 500 steps by default.
 
     Returns:
         A `Trained`; it vmaps over `key`. It does not raise: call `.checked()`, or look at `.status`.
@@ -90,20 +82,20 @@ def train(
         ValueError: The data do not fit.
 
     Example:
-        >>> import jax
-        >>> from jaxkit import gan
-        >>> from jaxkit import models
-        >>> config = gan.Config(steps=200, batch=64, width=16)
-        >>> trained = gan.train(config, models.plane_law("ring8").sample, key=jax.random.key(0)).checked()
-        >>> gan.generate(trained.model, jax.random.key(1), 1000).shape
+        >>> import jax, jaxkit as jk
+        >>> config = jk.gan.Config(steps=200, batch_size=64, width=16)
+        >>> ring = jk.models.plane_law("ring8")
+        >>> trained = jk.gan.train(config, ring.sample, key=jax.random.key(0)).checked()
+        >>> trained.model.sample(jax.random.key(1), 1000).shape
         (1000, 2)
 
     References:
         Su, kexue.fm/archives/6110 and 6316; Huang et al. (2024), The GAN is dead; long live the GAN!
     """
-    first, noise, batches, order = jax.random.split(key, 4)
-    sampler, rows, shape, dtype = _source(data, config.batch, order)
-    stream = _Stream(rows, batches, sampler, config.batch, config.critic_steps + 1, config.steps)
+    first, noise, draws, order = jax.random.split(key, 4)
+    real = stream(data if callable(data) else _checked(data), config.batch_size, draws if callable(data) else order)
+    example = jax.eval_shape(real, 0)
+    shape, dtype = example.shape[1:], example.dtype
     generator, critic = nets.networks(config, shape)
     floats = jnp.float32 if dtype == jnp.uint8 else dtype
     start = {
@@ -114,15 +106,15 @@ def train(
     done = play(
         two_losses(config, shape),
         {name: start[name] for name in ("critic", "generator")},
-        stream,
+        _Stream(real, config.critic_steps + 1, config.steps),
         optimizers={name: _adam(config, config.critic_steps if name == "critic" else 1) for name in start},
         steps=config.steps,
         key=noise,
         turns={"critic": config.critic_steps},
         ema={"generator": config.decay},
-        run=Run(chunk=config.chunk) if run is None else run,
+        run=Run(chunk=500) if run is None else run,
     )
-    model = Model(done.ema["generator"], done.players["critic"], config, shape, bool(dtype == jnp.uint8))
+    model = GAN(done.ema["generator"], done.players["critic"], config, shape, bool(dtype == jnp.uint8))
     return Trained(model, done.players, done.opt_states, done.history, done.metrics, done.status, done.steps)
 
 
@@ -138,7 +130,7 @@ def two_losses(config: Config, shape: tuple[int, ...]) -> dict[str, Callable[...
 
     def criticise(players: dict, batch: dict, key: Array) -> tuple[Array, dict[str, Array]]:
         z_key, between = jax.random.split(key)
-        real = nets.decode(batch["real"])
+        real = scaled(batch["real"])
         fake = jax.lax.stop_gradient(fakes(players, z_key, real))
         r, f, paid = judge(penalty, critic.apply, players["critic"], real, fake, between, nets.gradient_mode(shape))
         extra = {"distance": losses.distances(real, fake)} if pair.distance else {}
@@ -147,7 +139,7 @@ def two_losses(config: Config, shape: tuple[int, ...]) -> dict[str, Callable[...
         return loss, {"penalty": paid, "gap": jnp.mean(r) - jnp.mean(f)}
 
     def fool(players: dict, batch: dict, key: Array) -> Array:
-        real = nets.decode(batch["real"])
+        real = scaled(batch["real"])
         f = critic.apply(players["critic"], fakes(players, key, real))
         return pair.generator(critic.apply(players["critic"], real), f)
 
@@ -191,15 +183,10 @@ def _adam(config: Config, updates: int) -> optax.GradientTransformation:
     return optax.adam(rate, b1=config.betas[0], b2=config.betas[1])
 
 
-def _source(data: Any, batch: int, key: Array) -> tuple[Sampler | None, Any, tuple[int, ...], Any]:
-    """The sampler or the minibatches, with shape and type of a sample."""
-    if callable(data):
-        example = jax.eval_shape(lambda k: data(k, batch), key)
-        return cast(Sampler, data), None, example.shape[1:], example.dtype
+def _checked(data: Any) -> Array:
     data = jnp.asarray(data)
-    checks.require(
-        data.ndim in (2, 4), "data", "have shape (N, size) or (N, height, width, channels)", f"has {data.shape}"
-    )
+    fits = data.ndim in (2, 4)
+    checks.require(fits, "data", "have shape (N, size) or (N, height, width, channels)", f"has {data.shape}")
     if data.dtype != jnp.uint8:
         checks.finite("data", data)
-    return None, minibatches(data, batch, key), data.shape[1:], data.dtype
+    return data

@@ -1,6 +1,7 @@
 """Batches without state: the i-th batch is a function of the key and of i alone."""
 
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +90,30 @@ def minibatches(data: D, size: int, key: PRNGKeyArray) -> Minibatches[D]:
     checks.require(len(lengths) == 1, "data", "have one leading axis", f"has {lengths}")
     checks.require(0 < size <= lengths[0], "size", f"lie in 1..{lengths[0]}", f"is {size}")
     return Minibatches(data, key, size)
+
+
+@struct
+class Draws:
+    """Batches that are drawn anew: the i-th is `sampler(fold_in(key, i), size)`.
+
+    Attributes:
+        key: Random key.
+        sampler: `sampler(key, n) -> samples`.
+        size: Samples a batch.
+    """
+
+    key: PRNGKeyArray
+    sampler: Callable[[PRNGKeyArray, int], Array] = static()
+    size: int = static()
+
+    def __call__(self, i: Int[Array, ""] | int) -> Array:
+        """The i-th batch."""
+        return self.sampler(jax.random.fold_in(self.key, i), self.size)
+
+
+def stream(data: Any, size: int, key: PRNGKeyArray) -> Draws | Minibatches[Array]:
+    """Batches of an array's rows, or of a function `(key, n) -> samples`: what the `train` of a generator takes."""
+    return Draws(key, cast(Any, data), size) if callable(data) else minibatches(jnp.asarray(data), size, key)
 
 
 def _shuffle(key: PRNGKeyArray, positions: Int[Array, " n"], length: int) -> Int[Array, " n"]:

@@ -47,4 +47,3 @@ from jaxkit.score.samplers import ReverseSDE as ReverseSDE
 from jaxkit.score.samplers import Sampler as Sampler
 from jaxkit.score.train import Trained as Trained
 from jaxkit.score.train import train as train
-from jaxkit.score.train import untrained as untrained

@@ -23,8 +23,9 @@ class Config:
     Attributes:
         kind: `"denoiser"` (EDM); `"energy"`, the same with a curl-free score that has a log density at every noise
             level; `"mdsm"`, one energy for all noise levels (see `losses.mdsm` for what it learns).
-        net: Network of `(y, level)` behind the denoiser (a `jk.nets.Net`): with an output of `y`'s shape, or one number
-            a datum for `"energy"`; a perceptron or a U-Net by default.
+        net: Network of `(y, level)` behind the denoiser (a module, or anything else that `jk.nets.plain`
+            takes): with an output of `y`'s shape, or one number a datum for `"energy"`; a perceptron or a U-Net by
+            default.
         steps: Steps of Adam: 3,000 for points, 10,000 for images (5,000 for `"mdsm"`) by default.
         batch_size: Data a step: 256 points or 64 images by default.
         learning_rate: For points that at the start, from where it falls to zero as a cosine; for images that after a

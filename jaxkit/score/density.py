@@ -16,6 +16,7 @@ from jaxkit.core.struct import static, struct
 from jaxkit.dynamics.mcmc.log_partition import log_partition
 from jaxkit.learn.batches import minibatches
 from jaxkit.learn.fit import fit
+from jaxkit.learn.nets import plain
 from jaxkit.score import losses, nets
 
 LogDensity = Callable[[Any, Array], Array]
@@ -64,7 +65,7 @@ class DensityConfig:
 
     Attributes:
         sigma: The noise. Too little, and regions that are far apart do not learn their relative weights.
-        net: Network of points with one number each (a `jk.nets.Net`); a perceptron by default.
+        net: Network of points with one number each (anything that `jk.nets.plain` takes); a perceptron by default.
         steps: Steps of Adam.
         batch_size: Points a step.
         learning_rate: Learning rate at the start; it falls to zero as a cosine.
@@ -118,8 +119,10 @@ def density(config: DensityConfig, data: Float[Array, "n d"], *, key: Array, run
     data, sigma = checks.floating("data", data), config.sigma
     checks.shape("data", data, ("n", "d"))
     mean, spread = jnp.mean(data, axis=0), float(jnp.sqrt(jnp.mean(jnp.var(data, axis=0)) + sigma**2))
-    own = config.net is None
-    network = nets.scalar_net(data.shape[1], leveled=False, dtype=data.dtype) if own else config.net
+    if config.net is None:
+        network = nets.scalar_net(data.shape[1], leveled=False, dtype=data.dtype)
+    else:
+        network = plain(config.net, jax.ShapeDtypeStruct((1, data.shape[1]), data.dtype))
     apply = nets.LogDensity(network, spread)
     first, pick, noise, last = jax.random.split(key, 4)
 

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from jaxkit.core import checks
 from jaxkit.core.struct import static, struct
-from jaxkit.learn import checkpoint
+from jaxkit.learn import saving
 from jaxkit.models.mixtures import Mixture
 from jaxkit.score import likelihood, samplers
 from jaxkit.score.likelihood import Carried, LogProb, ProbabilityFlow
@@ -163,29 +162,23 @@ def exact(law: Mixture) -> Denoiser:
 
 
 def save(path: str | Path, model: Denoiser) -> Path:
-    """Write a model's parameters and moments to one file (safetensors with a checksum).
-
-    Args:
-        path: Where to.
-        model: The model; its `apply` is code and is not written.
-    """
-    checkpoint.write(path, _arrays(model), meta={"shape": list(model.shape)})
-    return Path(path)
-
-
-def load(path: str | Path, like: Denoiser) -> Denoiser:
-    """Read what `save` wrote into a model of the same construction.
+    """Write a model to one file: its parameters, its moments, the names of its code, and a checksum.
 
     Args:
         path: The file.
-        like: A model with the same `apply`, names, shapes and dtypes, for instance one that was not trained.
+        model: The model; a network of its own must be named, see `jk.learn.save`.
+
+    Returns:
+        The file.
+    """
+    return saving.save(path, model)
+
+
+def load(path: str | Path) -> Denoiser:
+    """Read a model that `save` wrote.
 
     Raises:
-        ValueError: The file is damaged, or holds something else.
+        FileNotFoundError: There is none.
+        CheckpointError: The file is damaged, or holds something else.
     """
-    tree = checkpoint.read(path, _arrays(like))
-    return Denoiser(tree["params"], tree["mean"], tree["variance"], like.apply, like.shape)
-
-
-def _arrays(model: Denoiser) -> dict[str, PyTree]:
-    return jax.tree.map(jnp.asarray, {"params": model.params, "mean": model.mean, "variance": model.variance})
+    return saving.load(path, Denoiser)

@@ -17,7 +17,7 @@ from jaxkit.core.struct import struct
 from jaxkit.learn.batches import minibatches
 from jaxkit.learn.data.images import scaled
 from jaxkit.learn.fit import fit
-from jaxkit.learn.nets import Net
+from jaxkit.learn.nets import Net, plain
 from jaxkit.score import losses, nets
 from jaxkit.score.config import Config
 from jaxkit.score.model import Denoiser
@@ -87,24 +87,6 @@ def train(config: Config, data: Any, *, key: Array, run: Run | None = None) -> T
     return Trained(dataclasses.replace(start, params=done.ema), done.history, done.status, done.steps)
 
 
-def untrained(config: Config, data: Any, *, key: Array) -> Denoiser:
-    """The denoiser that `train` starts from: what `score.load` reads the weights of a trained one into.
-
-    Args:
-        config: The run.
-        data: The data of the training, whose moments belong to the denoiser.
-        key: Random key of the weights.
-
-    Example:
-        >>> import jax, jaxkit as jk
-        >>> x = jk.models.ring(8).sample(jax.random.key(0), 100)
-        >>> jk.score.untrained(jk.score.Config(), x, key=jax.random.key(1)).denoise(x, 0.5).shape
-        (100, 2)
-    """
-    data = _array(data)
-    return _start(config.filled(data.shape[1:]), data, key)[0]
-
-
 def _array(data: Any) -> Array:
     data = jnp.asarray(data)
     checks.require(data.ndim in (2, 4), "data", "be points (n, d) or images (n, h, w, c)", f"has shape {data.shape}")
@@ -115,7 +97,8 @@ def _start(config: Config, data: Array, key: Array) -> tuple[Denoiser, Callable[
     """The denoiser with fresh weights, and its loss."""
     mean, variance = _moments(data)
     shape, dtype, sd = data.shape[1:], scaled(data[:1]).dtype, float(np.sqrt(np.mean(variance)))
-    net = _default(config, shape, dtype) if config.net is None else config.net
+    inputs = jax.ShapeDtypeStruct((1, *shape), dtype), jax.ShapeDtypeStruct((1,), dtype)
+    net = _default(config, shape, dtype) if config.net is None else plain(config.net, *inputs)
     apply, loss = _job(config, net, float(np.mean(mean)), sd)
     return Denoiser(net.init(key), jnp.asarray(mean, dtype), jnp.asarray(variance, dtype), apply, shape), loss
 

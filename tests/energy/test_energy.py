@@ -1,5 +1,7 @@
 """Pits, jumps, momentum, replay buffers and latent sampling against what theory says."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from jaxkit import energy as en
 from jaxkit import models
 from jaxkit.energy import latent
 
+FREE = replace(en.LANDSCAPE, penalty=0.0)
 WRONG = {0.0: (0.0, 0.0), 0.5: (0.0, 0.0), 0.8: (0.01, 0.02), 0.9: (0.16, 0.20)}
 
 
@@ -49,7 +52,7 @@ def test_digging_lowers_real_points_and_raises_fakes(name):
 
 def test_the_penalty_is_the_squared_gradient_at_real_points_alone():
     bowl = lambda w, x: 0.5 * w * jnp.sum(x**2, axis=(1, 2))
-    loss = lambda lam: en.game(bowl, lambda g, z: g + 0 * z[:, :, None], latent=2, penalty=lam)["energy"]
+    loss = lambda lam: en.game(bowl, lambda g, z: g + 0 * z[:, :, None], replace(en.LANDSCAPE, penalty=lam))["energy"]
     real = jnp.asarray(np.random.default_rng(0).normal(size=(8, 2, 1)))
     players = {"energy": jnp.asarray(3.0), "generator": jnp.asarray(50.0)}
     with_it, without = (loss(lam)(players, real, jax.random.key(0))[0] for lam in (0.7, 0.0))
@@ -58,7 +61,7 @@ def test_the_penalty_is_the_squared_gradient_at_real_points_alone():
 
 
 def test_the_digger_does_not_move_through_the_generator(key):
-    losses = en.game(lambda w, x: x @ w, lambda g, z: g[None] + z, latent=2, penalty=0.0)
+    losses = en.game(lambda w, x: x @ w, lambda g, z: g[None] + z, FREE)
     players = {"energy": jnp.ones(2), "generator": jnp.zeros(2)}
     through = jax.grad(lambda g: losses["energy"](players | {"generator": g}, jnp.ones((4, 2)), key)[0])(jnp.zeros(2))
     np.testing.assert_array_equal(through, 0)
@@ -73,11 +76,11 @@ def test_information_keeps_a_generator_from_falling_into_one_point(key):
     adam = {"energy": optax.sgd(0.0), "generator": optax.adam(0.02)}
     start = {"energy": jnp.zeros(()), "generator": {"net": jnp.asarray(0.0), "critic": jnp.array([0.5, 0.0])}}
     first = lambda c, x, z: decoder(c, x, z[:, :1])
-    losses = en.game(bowl, noisy, latent=2, penalty=0.0, bound="barber-agakov", critic=first)
+    losses = en.game(bowl, noisy, replace(FREE, bound="barber-agakov"), first)
     held = jk.play(losses, start, jnp.ones((2000, 1)), optimizers=adam, steps=300, key=key).checked()
     # d/ds [s^2/2 - 1/2 log(1 + 4 s^2)] = 0 at s^2 = 3/4
     assert float(jnp.exp(2 * held.players["generator"]["net"])) == pytest.approx(0.75, abs=0.1)
-    falls = en.game(bowl, noisy, latent=2, penalty=0.0)
+    falls = en.game(bowl, noisy, FREE)
     start = {"energy": jnp.zeros(()), "generator": jnp.asarray(0.0)}
     fell = jk.play(falls, start, jnp.ones((2000, 1)), optimizers=adam, steps=300, key=key).checked()
     assert float(jnp.exp(2 * fell.players["generator"])) < 0.05
@@ -87,7 +90,9 @@ def test_information_keeps_a_generator_from_falling_into_one_point(key):
 def test_contrastive_training_finds_the_precision_of_a_gaussian(key):
     """U = w/2 x^2 with chains that have time: w -> 1/var of the data, less what the regulariser costs."""
     bowl = lambda w, x: 0.5 * w * jnp.sum(x**2, axis=1)
-    loss = en.contrastive(bowl, batch=200, step=0.02, moves=20, box=(-3.0, 3.0), regulariser=0.0)
+    loss = en.contrastive(
+        bowl, en.ReplayConfig(batch_size=200, step_size=0.02, moves=20, box=(-3.0, 3.0), regulariser=0.0)
+    )
     chains = en.replay_buffer(key, 1000, (1,), box=(-3.0, 3.0))
     data = 0.5 * jax.random.normal(jax.random.key(1), (4000, 1))
     adam = optax.adam(optax.cosine_decay_schedule(0.1, 400))
@@ -99,7 +104,7 @@ def test_contrastive_training_finds_the_precision_of_a_gaussian(key):
 
 def test_the_regulariser_has_a_plus_sign(key):
     """With a minus the loss would fall without end as the fakes' energy grows."""
-    own = en.contrastive(lambda w, x: w + 0 * x[:, 0], batch=2, step=0.1, regulariser=0.5)
+    own = en.contrastive(lambda w, x: w + 0 * x[:, 0], en.ReplayConfig(batch_size=2, step_size=0.1, regulariser=0.5))
     loss = lambda w: float(own(jnp.asarray(w), jnp.zeros((2, 1)), key, jnp.zeros((4, 1)))[0])
     assert loss(2.0) == pytest.approx(0.5 * (4 + 4))
 
@@ -108,7 +113,7 @@ def test_the_buffer_replaces_what_it_moved_and_keeps_the_rest(key):
     flat = lambda w, x: 0 * w * x[:, 0]
     seen = []
     spied = lambda w, x: (jax.debug.callback(lambda v: seen.append(np.asarray(v)), x), flat(w, x))[1]
-    loss = en.contrastive(spied, batch=3, step=1e-12, moves=1, fresh=0.0)
+    loss = en.contrastive(spied, en.ReplayConfig(batch_size=3, step_size=1e-12, moves=1, fresh=0.0, regulariser=0.1))
     chains = en.replay_buffer(key, 10, (1,))
     end = jk.fit(loss, 1.0, jnp.zeros((2, 1)), optimizer=optax.sgd(0.0), steps=1, key=key, carry=chains).carry
     np.testing.assert_allclose(end, chains, atol=1e-4)
@@ -132,11 +137,11 @@ def test_negatives_are_fresh_moved_and_kept_in_their_shares(key):
     """Points in a steep bowl at 3, clipped to the box: the moved ones fall to its near edge, the kept ones stay."""
     bowl = lambda w, x: w * jnp.sum((x - 3) ** 2, axis=1)
     fake = jnp.zeros((100, 2))
-    make = en.Negatives(fresh=0.2, moved=0.5, moves=20, step=0.05, box=(-1.0, 1.0))
-    out = np.asarray(make.of(bowl, jnp.asarray(20.0), fake, key))
+    make = en.Negatives(fresh=0.2, moved=0.5, moves=20, step_size=0.05, box=(-1.0, 1.0))
+    out = np.asarray(en.negatives(make, bowl, jnp.asarray(20.0), fake, key))
     np.testing.assert_array_equal(out[50:], 0)
     np.testing.assert_array_equal(out[:50], 1)
-    still = np.asarray(make._replace(moved=0.0).of(bowl, jnp.asarray(20.0), fake, key))
+    still = np.asarray(en.negatives(replace(make, moved=0.0), bowl, jnp.asarray(20.0), fake, key))
     np.testing.assert_array_equal(still[20:], 0)
     assert -1 <= still[:20].min() < -0.8
     assert 0.8 < still[:20].max() <= 1
@@ -149,7 +154,9 @@ def test_the_game_with_negatives_also_counts_their_gradients(key):
     players, real = {"energy": jnp.asarray(2.0), "generator": jnp.asarray(0.5)}, jnp.ones((8, 1))
     kept = en.Negatives(fresh=0.0, moved=0.0)
     loss = lambda negatives: float(
-        en.game(plane, apart, latent=1, penalty=0.25, negatives=negatives)["energy"](players, real, key)[0]
+        en.game(plane, apart, replace(en.LANDSCAPE, latent=1, penalty=0.25, negatives=negatives))["energy"](
+            players, real, key
+        )[0]
     )
     assert loss(None) == pytest.approx(2 * (1 - 0.5) + 0.25 * 4)
     assert loss(kept) == pytest.approx(2 * (1 - 0.5) + 0.25 * 8)
@@ -158,7 +165,7 @@ def test_the_game_with_negatives_also_counts_their_gradients(key):
 @pytest.mark.slow
 def test_momentum_spoils_the_game_of_digging():
     law = models.PlaneLaw.of(models.ring(5, 1.0, 0.1), name="five pits", box=2.0)
-    modes, good = en.by_momentum(law, (0.0, 0.9), steps=1400, seeds=2)
+    modes, good = en.by_momentum(en.LANDSCAPE, law, (0.0, 0.9), key=jax.random.key(0), steps=1400, seeds=2)
     assert modes.shape == good.shape == (2, 2)
     assert modes[0].min() == 5
     assert good[0].min() > 0.8 > good[1].max()
@@ -206,4 +213,28 @@ def test_latents_driven_by_a_density_ratio_reach_the_data(key):
 )
 def test_unusable_arguments_of_a_game(change, sentence):
     with pytest.raises(ValueError, match=sentence):
-        en.game(lambda p, x: x, lambda p, z: z, **({"latent": 2} | change))
+        en.game(lambda p, x: x, lambda p, z: z, replace(en.LANDSCAPE, **change))
+
+
+def test_a_trained_energy_draws_is_saved_and_passes_jit(tmp_path):
+    law = models.ring(8)
+    own = en.Digging(shallow, jnp.mean)
+    for config in (
+        en.Config(own, steps=3, batch_size=16, width=8, depth=1),
+        en.ReplayConfig(steps=3, batch_size=16, buffer_size=32, moves=2, width=8, box=(-3.0, 3.0)),
+    ):
+        done = en.train(config, law.sample, key=jax.random.key(0)).checked()
+        assert done.history["energy"].shape == (3,)
+        draw = jax.jit(lambda model, key: model.sample(key, 7))
+        x = draw(done.model, jax.random.key(1))
+        assert x.shape == (7, 2)
+        back = en.load(en.save(tmp_path / "energy.safetensors", done.model))
+        assert back.config == config
+        np.testing.assert_array_equal(back.energy(x), done.model.energy(x))
+        found = jax.jit(lambda a: a)(en.assess(done.model, models.PlaneLaw.of(law), key=jax.random.key(2), points=50))
+        assert 0 <= float(found.modes.good) <= 1
+        assert -1 <= float(found.correlations["square"]) <= 1
+
+
+def shallow(real, fake):
+    return 0.5 * (jnp.mean(real) - jnp.mean(fake))

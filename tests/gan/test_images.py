@@ -12,8 +12,8 @@ from jaxkit import gan, models
 from jaxkit.learn import metrics
 from jaxkit.report.figures import save
 
-TINY = gan.images(
-    steps=3, batch=8, latent=4, generator_channels=(8,), critic_channels=(4, 8), blocks=(1, 0), chunk=3, ema=0.5
+TINY = dataclasses.replace(
+    gan.IMAGES, steps=3, batch_size=8, latent=4, generator_channels=(8,), critic_channels=(4, 8), blocks=(1, 0), ema=0.5
 )
 
 
@@ -28,7 +28,7 @@ def trained():
 
 
 def test_bytes_in_bytes_out(trained):
-    samples = gan.generate(trained.model, jax.random.key(1), 7)
+    samples = trained.model.sample(jax.random.key(1), 7)
     assert samples.shape == (7, 6, 6, 1)
     assert samples.dtype == jnp.uint8
     assert all(v.dtype == jnp.float32 for v in jax.tree.leaves(trained.model))
@@ -45,10 +45,10 @@ def test_several_devices_play_the_same_game(trained):
 
 
 def test_figures(trained, tmp_path):
-    ways = gan.interpolate(trained.model, jax.random.key(2), rows=2, points=3)
+    ways = trained.model.interpolate(jax.random.key(2), rows=2, points=3)
     assert ways.shape == (2, 3, 6, 6, 1)
     plots = {
-        "images": gan.plot_images(gan.generate(trained.model, jax.random.key(1), 20)),
+        "images": gan.plot_images(trained.model.sample(jax.random.key(1), 20)),
         "ways": gan.plot_interpolation(ways),
         "losses": gan.plot_history(trained, span=2),
     }
@@ -60,12 +60,17 @@ def test_figures(trained, tmp_path):
 @pytest.mark.slow
 def test_the_plane_and_the_smallest_game_are_drawn(tmp_path):
     law = models.plane_law("ring8")
-    config = gan.Config(steps=5, batch=32, width=8, depth=1)
+    config = gan.Config(steps=5, batch_size=32, width=8, depth=1)
     done = gan.train(config, law.sample, key=jax.random.key(0))
-    real = law.sample(jax.random.key(1), 500)
-    for name, figure in {"plane": gan.plot_plane(done.model, real, n=500), "dirac": gan.plot_dirac()}.items():
-        assert all(axes.get_xlabel() for axes in figure.axes[:3])
-        assert save(figure, tmp_path / f"{name}.png").stat().st_size > 20_000
+    plots = {
+        "points": gan.plot_points(done.model.sample(jax.random.key(1), 500), box=law.box),
+        "critic": gan.plot_critic(done.model, box=law.box),
+        "dirac": gan.plot_dirac(0.3),
+    }
+    assert plots["dirac"].get_title() == "R1 x 0.3: stable focus"
+    for name, axes in plots.items():
+        assert axes.get_xlabel()
+        assert save(axes.figure, tmp_path / f"{name}.png").stat().st_size > 12_000
 
 
 @pytest.mark.slow
@@ -73,11 +78,11 @@ def test_all_modes_of_the_ring_are_found():
     law = models.plane_law("ring8")
     sample = lambda key, n: law.sample(key, n, "float32")
     done = gan.train(gan.Config(steps=2500), sample, key=jax.random.key(0)).checked()
-    found = metrics.modes(gan.generate(done.model, jax.random.key(1), 2500), law.centers, law.width)
+    found = metrics.modes(done.model.sample(jax.random.key(1), 2500), law.centers, law.width)
     assert found.found == 8
     assert found.good > 0.5
     # Without a penalty the same budget gives far fewer good samples (they follow the game's circles).
     config = dataclasses.replace(done.model.config, penalty="none")
     bare = gan.train(config, sample, key=jax.random.key(0))
-    other = metrics.modes(gan.generate(bare.model, jax.random.key(1), 2500), law.centers, law.width)
+    other = metrics.modes(bare.model.sample(jax.random.key(1), 2500), law.centers, law.width)
     assert other.good < found.good

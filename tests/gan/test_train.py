@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from jaxkit import gan
+from jaxkit.gan.train import judge
 from jaxkit.learn import checkpoint
 
-SMALL = gan.Config(steps=300, batch=64, width=32, depth=1, frequencies=(1.0,), learning_rate=(5e-3, 5e-4), ema=0.97)
+SMALL = gan.Config(
+    steps=300, batch_size=64, width=32, depth=1, frequencies=(1.0,), learning_rate=(5e-3, 5e-4), ema=0.97
+)
 MEAN, SPREAD = jnp.array([1.0, -0.5]), 0.3
 
 
@@ -28,7 +31,7 @@ def test_the_generator_finds_the_data():
     done = trained()
     assert done.history["critic"].shape == done.metrics["critic"]["penalty"].shape == (300,)
     assert int(done.steps) == 300
-    samples = gan.generate(done.model, jax.random.key(1), 1203)
+    samples = done.model.sample(jax.random.key(1), 1203)
     assert samples.shape == (1203, 2)
     assert samples.dtype == jnp.float64
     np.testing.assert_allclose(np.mean(samples, axis=0), MEAN, atol=0.1)
@@ -62,7 +65,7 @@ def test_the_shared_pass_is_the_two_separate_ones(name):
     real, fake = jax.random.normal(keys[2], (2, 6, 2))
 
     def shared(p):
-        r, f, paid = gan.judge(gan.PENALTIES[name], critic, p, real, fake, keys[3])
+        r, f, paid = judge(gan.PENALTIES[name], critic, p, real, fake, keys[3])
         return gan.LOSSES["rsgan"].critic(r, f) + paid
 
     def separate(p):
@@ -86,31 +89,53 @@ def test_arrays_of_points():
     data = blob(jax.random.key(1), 200).astype(jnp.float32)
     done = gan.train(dataclasses.replace(SMALL, steps=2), data, key=jax.random.key(0)).checked()
     assert done.model.generator["mlp"]["layer0"]["kernel"].shape == (2, 32)
-    assert gan.generate(done.model, jax.random.key(0), 3).dtype == jnp.float32
+    assert done.model.sample(jax.random.key(0), 3).dtype == jnp.float32
 
 
 def test_interpolation_goes_from_noise_to_noise():
-    way = gan.interpolate(trained().model, jax.random.key(4), rows=3, points=5)
+    way = trained().model.interpolate(jax.random.key(4), rows=3, points=5)
     assert way.shape == (3, 5, 2)
     assert np.all(np.isfinite(way))
     normal = dataclasses.replace(trained().model, config=dataclasses.replace(SMALL, prior="normal"))
-    assert np.all(np.isfinite(gan.interpolate(normal, jax.random.key(4), rows=2, points=3)))
+    assert np.all(np.isfinite(normal.interpolate(jax.random.key(4), rows=2, points=3)))
 
 
 def test_a_saved_model_comes_back_and_a_damaged_one_does_not(tmp_path):
     model = trained().model
-    path = gan.save(model, tmp_path / "model.safetensors")
+    path = gan.save(tmp_path / "model.safetensors", model)
     back = gan.load(path)
     assert back.config == model.config
-    np.testing.assert_array_equal(*(gan.generate(m, jax.random.key(0), 5) for m in (model, back)))
+    np.testing.assert_array_equal(*(m.sample(jax.random.key(0), 5) for m in (model, back)))
     whole = bytearray(path.read_bytes())
     whole[-9] ^= 1
     path.write_bytes(whole)
     with pytest.raises(ValueError, match="damaged"):
         gan.load(path)
     checkpoint.write(path, {"a": jnp.ones(1)})
-    with pytest.raises(ValueError, match="Argument `path` must be a model"):
+    with pytest.raises(ValueError, match="not something that `save` wrote"):
         gan.load(path)
+
+
+def steep(half):
+    return 3.0 * half
+
+
+def curve(d):
+    return jnp.logaddexp(0.0, -2.0 * d)
+
+
+def test_own_losses_and_penalties_train_and_are_saved(tmp_path):
+    own = {"loss": gan.pairs("steep", curve), "penalty": gan.Penalty("steep", "real", steep, 0.1)}
+    config = dataclasses.replace(SMALL, steps=2, gamma=None, **own)
+    assert config.weights == (0.1, 0.1)
+    model = gan.train(config, blob, key=jax.random.key(0)).checked().model
+    back = gan.load(gan.save(tmp_path / "own.safetensors", model))
+    assert back.config == config
+    assert back.config.the_loss.critic(jnp.zeros(1), jnp.ones(1)) == curve(-1.0)
+    np.testing.assert_array_equal(back.sample(jax.random.key(0), 5), model.sample(jax.random.key(0), 5))
+    nameless = dataclasses.replace(model, config=dataclasses.replace(config, loss=gan.pairs("new", lambda d: -d)))
+    with pytest.raises(ValueError, match="code that can be imported by name"):
+        gan.save(tmp_path / "nameless.safetensors", nameless)
 
 
 def test_sentences():
