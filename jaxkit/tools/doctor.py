@@ -3,6 +3,7 @@
 `python -m jaxkit doctor` shows all of it, and fails where a kernel or a fact is wrong.
 """
 
+import argparse
 import os
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +16,9 @@ import numpy as np
 
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.core import jax_internals as internals
-from jaxkit.core.environment import data_root
+from jaxkit.core.environment import data_root, versions
+
+CANARY_TOLERANCE = 1e-10  # in double precision
 
 
 def _conv(x: jax.Array, w: jax.Array, stride: int = 1) -> jax.Array:
@@ -286,3 +289,32 @@ def diagnose() -> list[str]:
     if jax.default_backend() == "cpu" and Path("/proc/driver/nvidia/version").exists():
         lines.append("an NVIDIA driver is present but jax runs on the CPU: pip install 'jaxkit[cuda12]'")
     return lines
+
+
+def doctor_command(options: argparse.Namespace) -> int:
+    """Print what a newcomer should know of this machine; 1 if its JAX cannot be trusted."""
+    del options
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title="versions", show_header=False)
+    for name, version in versions().items():
+        table.add_row(name, version)
+    console.print(table)
+    for line in diagnose():
+        console.print(line, highlight=False)
+    with console.status("running the compiler canary: every kernel eagerly and jitted ..."):
+        differences = canary()
+    bad = {name: gap for name, gap in differences.items() if gap > CANARY_TOLERANCE}
+    for name, gap in bad.items():
+        console.print(f"[red]WRONG[/] {name}: jitted and eager results differ by {gap:.1e}")
+    agree, worst = len(differences) - len(bad), max(differences.values())
+    console.print(f"compiler canary: {agree} of {len(differences)} kernels agree, largest difference {worst:.1e}.")
+    wrong = false_facts()
+    for sentence, found in wrong.items():
+        console.print(f"[red]WRONG[/] {sentence}: {found}", highlight=False)
+    console.print(f"JAX's internals: {len(FACTS) - len(wrong)} of {len(FACTS)} facts hold.")
+    if bad or wrong:
+        console.print("Do not trust this JAX: install another (pyproject.toml lists the releases that are allowed).")
+    return 1 if bad or wrong else 0

@@ -1,9 +1,10 @@
 """`python -m jaxkit launch`: local processes of one training run, watched; if one dies, all start again.
 
-A run that checkpoints and resumes (`fit(..., checkpoint=folder, resume=True)` after `scale.start()`) then loses at most
-one chunk, whatever dies.
+A run that checkpoints and resumes (`fit(..., run=jk.Run(checkpoint=folder, resume=True))` after `jk.learn.start()`)
+then loses at most one chunk, whatever dies.
 """
 
+import argparse
 import contextlib
 import os
 import signal
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from jaxkit.core import checks
 from jaxkit.learn import scale
 
 POLL = 0.1  # seconds
@@ -29,7 +31,7 @@ def launch(
     restarts: int = 3,
     grace: float = 5.0,
     stuck: float | None = None,
-    say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201
+    say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
 ) -> int:
     """Run a command as several processes that find each other, until all have ended well.
 
@@ -132,3 +134,19 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def launch_command(options: argparse.Namespace) -> int:
+    """Run `options.program` as several processes, as `launch` does."""
+    program = options.program[1:] if options.program[:1] == ["--"] else options.program
+    checks.require(bool(program), "CMD", "be a program to run", "is missing")
+    both = (options.process is None) == (options.coordinator is None)
+    checks.require(both, "process", "come with `coordinator`", "one of them is missing")
+    return launch(
+        program,
+        options.processes,
+        coordinator=options.coordinator,
+        process=options.process,
+        restarts=options.restarts,
+        stuck=options.stuck,
+    )

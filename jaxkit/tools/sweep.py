@@ -4,10 +4,12 @@ A shard's file carries the hash of the whole sweep, so that a second run of the 
 different sweeps cannot be merged. Nothing is communicated: shards may run anywhere and in any order.
 """
 
+import argparse
 import hashlib
 import importlib
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,7 +39,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     try:
         config = json.loads(Path(path).read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}.") from None
+        raise ValueError(f"Argument `config` must be JSON, but {path} is not: {error}.") from None
     checks.require(isinstance(config, dict), "config", "be a JSON object", f"is {type(config).__name__}")
     missing = sorted({"field", "x0", "params", "t1", "lanes"} - set(config))
     checks.require(not missing, "config", "have the keys field, x0, params, t1, lanes", f"lacks {', '.join(missing)}")
@@ -78,7 +80,7 @@ def run_shard(config: Mapping[str, Any], shard: tuple[int, int], folder: str | P
     x0s, params = (_draw(config[key], lanes, generator) for key in ("x0", "params"))
     part = lambda tree: jax.tree.map(lambda v: jnp.asarray(v[low:high]), tree)
     settings = {key: config[key] for key in ("method", "rtol", "atol", "max_steps") if key in config}
-    ts = (float(config.get("t0", 0.0)), float(config["t1"]))
+    ts = jnp.asarray([float(config.get("t0", 0.0)), float(config["t1"])])
     found = ensemble(_field(config["field"]), part(x0s), ts, part(params), **settings)
     arrays = {f"final{k}": np.asarray(v) for k, v in enumerate(jax.tree.leaves(found.final))}
     counts = {name: np.asarray(getattr(found, name)) for name in ("status", "steps", "end")}
@@ -142,3 +144,16 @@ def _draw(spec: Any, lanes: int, generator: np.random.Generator) -> Any:
     if isinstance(spec, list):
         return np.stack([_draw(value, lanes, generator) for value in spec], -1)
     return np.full(lanes, float(spec))
+
+
+def sweep_command(options: argparse.Namespace) -> int:
+    """Solve one shard of a sweep, or merge all: `options` are `config`, `shard`, `merge`, `out`."""
+    sys.path.insert(0, str(Path.cwd()))  # where the field's module lies
+    config = read_config(options.config)
+    if options.merge:
+        print(f"merged into {merge(config, options.out)}")
+        return 0
+    i, n = shard_of(options.shard)
+    path, written = run_shard(config, (i, n), options.out)
+    print(f"shard {i} of {n}: {'written to' if written else 'already in'} {path}")
+    return 0

@@ -1,5 +1,7 @@
 """The command line: what it prints, where it writes, how it fails."""
 
+import importlib
+
 import pytest
 
 from jaxkit.tools import cli
@@ -29,3 +31,16 @@ def test_version(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--version"])
     assert capsys.readouterr().out.startswith("jaxkit 0.")
+
+
+def test_every_command_names_a_function_that_exists():
+    for command in cli.COMMANDS:
+        module, _, function = command.handler.partition(":")
+        assert callable(getattr(importlib.import_module(module), function)), command.name
+
+
+def test_unusable_arguments_are_one_sentence(capsys):
+    assert cli.main(["launch"]) == 2
+    assert capsys.readouterr().err == "jaxkit launch: Argument `CMD` must be a program to run, but is missing.\n"
+    assert cli.main(["launch", "--process", "1", "--", "true"]) == 2
+    assert "Argument `process` must come with `coordinator`" in capsys.readouterr().err
