@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from jaxkit.dynamics.roots.least_squares import LeastSquares, Residuals, least_squares
+from jaxkit.dynamics.roots.least_squares import LeastSquares, LevenbergMarquardt, Residuals, least_squares
 
 P = TypeVar("P")
 
@@ -16,6 +16,7 @@ def multistart(
     starts: P,
     args: PyTree = None,
     *,
+    method: str | LevenbergMarquardt = "levenberg_marquardt",
     rtol: float = 1e-10,
     gtol: float = 1e-10,
     max_steps: int = 200,
@@ -26,6 +27,7 @@ def multistart(
         residuals: Maps parameters and `args` to a pytree of residuals.
         starts: First guesses, stacked along a leading axis of every leaf, shape `(k, ...)`.
         args: Data.
+        method: As in `least_squares`.
         rtol: As in `least_squares`.
         gtol: As in `least_squares`.
         max_steps: Most iterations of each fit.
@@ -42,7 +44,7 @@ def multistart(
         >>> round(float(best.params), 6), every.sse.shape
         (5.0, (16,))
     """
-    fit = lambda start: least_squares(residuals, start, args, rtol=rtol, gtol=gtol, max_steps=max_steps)
-    every = jax.vmap(fit)(starts)
+    options = {"method": method, "rtol": rtol, "gtol": gtol, "max_steps": max_steps}
+    every = jax.vmap(lambda start: least_squares(residuals, start, args, **options))(starts)
     index = jnp.argmin(jnp.where(jnp.isfinite(every.sse), every.sse, jnp.inf))
     return jax.tree.map(lambda v: v[index], every), every

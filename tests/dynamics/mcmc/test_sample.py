@@ -1,6 +1,7 @@
 """The `sample` verb against laws: variances, acceptance, reversibility, detailed balance, weights of a mixture."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +78,35 @@ def test_mala_without_its_proposal_ratio_is_wrong(key):
     right, wrong = (float(jnp.var(run(method).xs)) for method in (jk.MALA, Careless))
     assert abs(right - 1) < 0.02
     assert abs(wrong - 1) > 0.05
+
+
+def test_a_method_of_your_own_has_its_own_state(key):
+    """Random-walk Metropolis, which needs no gradients: any class with the members of `Method` will do."""
+
+    class Place(NamedTuple):
+        x: jax.Array
+        energy: jax.Array
+
+    class RandomWalk:
+        step_size, target_accept, corrected = 1.0, 0.4, True
+
+        def check(self):
+            pass
+
+        def init(self, evaluate, x, key):
+            return Place(x, evaluate(x)[0])
+
+        def move(self, evaluate, key, state, step_size):
+            draw, test = jax.random.split(key)
+            x = state.x + step_size * jax.random.normal(draw, state.x.shape, state.x.dtype)
+            proposed = Place(x, evaluate(x)[0])
+            return langevin.metropolis(test, state.energy - proposed.energy, proposed, state)
+
+    x0 = jnp.zeros((500, 1))
+    run = jax.jit(lambda key: jk.sample(normal, x0, jnp.eye(1), key=key, steps=600, method=RandomWalk(), warmup=200))
+    found = run(key).checked()
+    assert float(jnp.var(found.xs)) == pytest.approx(1, rel=0.03)
+    assert float(jnp.mean(found.acceptance)) == pytest.approx(0.4, abs=0.03)
 
 
 def test_the_log_density_of_a_proposal_is_the_gaussian_it_is_drawn_from(key):
