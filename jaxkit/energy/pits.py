@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from jaxkit.core import checks
-from jaxkit.energy.config import Config
+from jaxkit.energy.config import Config, Negatives
 from jaxkit.energy.contrastive import negatives
 from jaxkit.energy.digging import Energies
 from jaxkit.learn import batches
@@ -45,17 +45,15 @@ def game(
         >>> bowl = lambda w, x: jnp.sum((x - w) ** 2, axis=1)  # a pit that can only be moved
         >>> shift = lambda w, z: w + 0.0 * z
         >>> losses = jk.energy.game(bowl, shift, dataclasses.replace(jk.energy.LANDSCAPE, penalty=1.0))
-        >>> start = {"energy": jnp.zeros(2), "generator": -jnp.ones(2)}
-        >>> sgd = {"energy": optax.sgd(0.05), "generator": optax.sgd(0.05)}
-        >>> real = jnp.ones((64, 2))
-        >>> end = jk.play(losses, start, real, optimizers=sgd, steps=300, key=jax.random.key(0)).checked().players
-        >>> bool(jnp.allclose(end["generator"], 1.0, atol=1e-3))
+        >>> start, real = {"energy": jnp.zeros(2), "generator": -jnp.ones(2)}, jnp.ones((64, 2))
+        >>> sgd = dict.fromkeys(start, optax.sgd(0.05))
+        >>> end = jk.play(losses, start, real, optimizers=sgd, steps=300, key=jax.random.key(0)).checked()
+        >>> bool(jnp.allclose(end.players["generator"], 1.0, atol=1e-3))
         True
 
     References:
         Su, An energy view of GAN I and II, kexue.fm/archives/6316 and 6331. Kumar et al. (2019), Maximum entropy
-        generators for energy-based models (whose code takes the penalty's norm over channels only; here it is a
-        sample's).
+        generators for energy-based models (whose code takes the penalty's norm over channels only).
     """
     bound, how = config.the_bound, config.the_digging
     checks.require(bound is None or critic is not None, "critic", "be given with a `bound`", "is None")
@@ -66,17 +64,9 @@ def game(
     def dig(players: Mapping[str, PyTree], real: Array, key: Array) -> tuple[Array, dict[str, Array]]:
         draw, move = jax.random.split(key)
         fake = jax.lax.stop_gradient(generator(own(players["generator"]), noise(draw, real)))
-        at_real, half_square = value_and_half_square_gradient(landscape, players["energy"], real)
-        if config.negatives is None:
-            at_fake, square = landscape(players["energy"], fake), 2 * jnp.mean(half_square)
-        else:
-            fake = negatives(config.negatives, landscape, players["energy"], fake, move)
-            at_fake, more = value_and_half_square_gradient(landscape, players["energy"], fake)
-            square = 2 * jnp.mean(half_square) + 2 * jnp.mean(more)
-        return how.dig(at_real, at_fake) + config.penalty * square, {
-            "real": jnp.mean(at_real),
-            "fake": jnp.mean(at_fake),
-        }
+        at_real, at_fake, square = _heights(config.negatives, landscape, players["energy"], real, fake, move)
+        means = {"real": jnp.mean(at_real), "fake": jnp.mean(at_fake)}
+        return how.dig(at_real, at_fake) + config.penalty * square, means
 
     def jump(players: Mapping[str, PyTree], real: Array, key: Array) -> tuple[Array, dict[str, Array]]:
         draw, shuffle = jax.random.split(key)
@@ -87,8 +77,18 @@ def game(
             return loss, {}
         score = functools.partial(critic, players["generator"]["critic"])
         joint, marginal = bound.scores(score, fake, z, shuffle)
-        return loss - config.entropy * bound.objective(joint, marginal), {
-            "information": bound.estimate(joint, marginal)
-        }
+        loss = loss - config.entropy * bound.objective(joint, marginal)
+        return loss, {"information": bound.estimate(joint, marginal)}
 
     return {"energy": dig, "generator": jump}
+
+
+def _heights(
+    rule: Negatives | None, landscape: Callable[..., Array], weights: PyTree, real: Array, fake: Array, key: Array
+) -> tuple[Array, Array, Array]:
+    """Energies at real points and at the negatives, and the squared gradient that the penalty counts."""
+    at_real, half_square = value_and_half_square_gradient(landscape, weights, real)
+    if rule is None:
+        return at_real, landscape(weights, fake), 2 * jnp.mean(half_square)
+    at_fake, more = value_and_half_square_gradient(landscape, weights, negatives(rule, landscape, weights, fake, key))
+    return at_real, at_fake, 2 * jnp.mean(half_square) + 2 * jnp.mean(more)

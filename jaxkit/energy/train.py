@@ -108,20 +108,7 @@ def train(config: Config | ReplayConfig, data: Any, *, key: Array, run: Run | No
     real, size = lambda i: points(i).astype(FLOAT), shape[1]
     run = Run(chunk=500) if run is None else run
     if isinstance(config, ReplayConfig):
-        buffer = replay_buffer(fill, config.buffer_size, (size,), box=config.box).astype(FLOAT)
-        found = fit(
-            contrastive(_energy(config, size), config),
-            {"net": networks(config, size)[0].init(seed), "log_scale": jnp.asarray(1.0, FLOAT)},
-            real,
-            optimizer=optax.adam(_falling(config)),
-            steps=config.steps,
-            key=noise,
-            carry=buffer,
-            ema=config.ema,
-            run=run,
-        )
-        model = EnergyModel(found.ema, found.carry, config, size)
-        return Trained(model, {"energy": found.history}, {"energy": found.metrics}, found.status, found.steps)
+        return _replay(config, real, size, (seed, noise, fill), run)
     losses, players = opening(config, size, seed)
     done = play(
         losses,
@@ -135,6 +122,23 @@ def train(config: Config | ReplayConfig, data: Any, *, key: Array, run: Run | No
     )
     model = EnergyModel(done.ema["energy"], own_params(config, done.ema["generator"]), config, size)
     return Trained(model, done.history, done.metrics, done.status, done.steps)
+
+
+def _replay(config: ReplayConfig, real: Any, size: int, keys: tuple[Array, Array, Array], run: Run) -> Trained:
+    seed, noise, fill = keys
+    found = fit(
+        contrastive(_energy(config, size), config),
+        {"net": networks(config, size)[0].init(seed), "log_scale": jnp.asarray(1.0, FLOAT)},
+        real,
+        optimizer=optax.adam(_falling(config)),
+        steps=config.steps,
+        key=noise,
+        carry=replay_buffer(fill, config.buffer_size, (size,), box=config.box).astype(FLOAT),
+        ema=config.ema,
+        run=run,
+    )
+    model = EnergyModel(found.ema, found.carry, config, size)
+    return Trained(model, {"energy": found.history}, {"energy": found.metrics}, found.status, found.steps)
 
 
 def opening(config: Config, size: int, key: Array) -> tuple[dict[str, Any], dict[str, Any]]:

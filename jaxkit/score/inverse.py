@@ -73,8 +73,8 @@ def condition(
     (Tweedie's identity of second order). If they do so normally, their mean given the measurement, `H` to first order,
     is that of linear regression: `D + sigma^2 D'^T H^T (noise^2 + sigma^2 H D'^T H^T)^-1 (observed - H D)`. The system
     is solved by a few conjugate gradients, each a derivative backwards through the denoiser. For normal data and
-    linear measurements this is exact; where a measurement must choose among separate modes it is an approximation,
-    and the weights of the modes come out too equal. For pictures give `damping` and `bounds`: without them some of a
+    linear measurements this is exact; where a measurement must choose among separate modes, their weights come out too
+    equal. For pictures give `damping` and `bounds`: without them some of a
     dozen completions turned white, where the network's derivative is no covariance.
 
     Args:
