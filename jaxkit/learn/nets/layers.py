@@ -10,11 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxkit.compile.convolution import Padding, Spread, conv, conv_transpose
+from jaxkit.compile.group_norm import group_norm
 from jaxkit.core import checks
 from jaxkit.learn.nets.mlp import activate, spectral_norm
 from jaxkit.learn.nets.plain import parameter
@@ -124,27 +124,8 @@ class GroupNorm(nn.Module):
         checks.require(channels % self.groups == 0, "groups", f"divide {channels} channels", f"is {self.groups}")
         own = parameter(self, "scale", nn.initializers.ones, (channels,), self.param_dtype, x)
         bias = parameter(self, "bias", nn.initializers.zeros, (channels,), self.param_dtype, x)
-        # Sums leave a few numbers a picture, all else happens on those: one pass to read, one to write. Only the first
-        # axis of space is summed by a sum, and the rest, with the means of groups, by a product; that product's
-        # transpose spreads numbers again. So all loops over pictures, those of the derivatives too, run along memory;
-        # XLA's loops for sums over all axes of space do not (twice the time on the CPU).
-        lead, first = x.shape[: -1 - self.space], len(x.shape) - 1 - self.space
-        rest = math.prod(x.shape[first + 1 : -1])
-        group = np.arange(channels) // (channels // self.groups)
-        entries = x.shape[first] * rest * channels // self.groups
-        together = jnp.asarray(np.tile(group[:, None] == group, (rest, 1)) / entries, x.dtype)
-        each = jnp.asarray(np.tile(np.eye(channels), (1, rest)), x.dtype)
-        product = lambda v, matrix: jnp.matmul(v, matrix, precision="highest")
-        sums = jnp.stack([jnp.sum(v, first).reshape(*lead, -1) for v in (x, x * x)])
-        mean, square = product(sums, together)
-        factor = jax.lax.rsqrt(jnp.maximum(square - mean**2, 0) + self.epsilon) * _row(own, mean.ndim)
-        offset = _row(bias, mean.ndim) - mean * factor
-        if scale is not None:
-            factor, offset = factor * (1 + scale), offset * (1 + scale)
-        if shift is not None:
-            offset = offset + shift
-        factor, offset = product(jnp.stack([factor, offset]), each).reshape(2, *lead, 1, *x.shape[first + 1 :])
-        return x * factor + offset
+        options = {"groups": self.groups, "space": self.space, "epsilon": self.epsilon, "scale": scale, "shift": shift}
+        return group_norm(x, own, bias, **options)
 
 
 class ResBlock(nn.Module):
