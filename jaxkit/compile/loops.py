@@ -1,8 +1,8 @@
 """Loops of small bodies: two turns in one.
 
-XLA's `while` copies what the body has written back to where it reads, and looks at the condition on the host's side of
-each turn. With the body twice in a turn the second half writes where the first has read, and the condition is looked at
-half as often. To see it: the `copy` operations at the end of a compiled loop's body (`.compile().as_text()`).
+XLA's `while` copies what the body has written back to where it reads. With the body twice in a turn the second half
+writes where the first has read, and the condition is looked at half as often. To see it: the `copy` operations in a
+compiled loop's body (`.compile().as_text()`).
 
 What it gave is in docs/devdocs/lanes.md.
 """

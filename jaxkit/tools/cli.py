@@ -98,7 +98,7 @@ COMMANDS = (
         _arg("--always", action="store_true", help="answer even where the reader would rather not"),
     ), precision="single"),
     Command("sweep", "jaxkit.tools.sweep:sweep_command", "solve an ensemble in shards (job arrays); then merge them", (
-        _arg("config", type=Path, help="JSON: field, x0, params, t1, lanes, ... (see jaxkit.tools.sweep)"),
+        _arg("config", type=Path, help="JSON: field, x0, ts, args, lanes, ... (see jaxkit.tools.sweep)"),
         _arg("--shard", help="i/n; /n or nothing takes i from SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX"),
         _arg("--merge", action="store_true", help="merge the shards that lie in the folder"),
         _arg("--out", type=Path, default=Path("out/sweep"), help="folder of the files (default: out/sweep)"),

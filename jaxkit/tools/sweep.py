@@ -21,16 +21,17 @@ import numpy as np
 from jaxkit.core import checks
 from jaxkit.dynamics.ode.ensemble import ensemble
 
-_KEYS = frozenset(("field", "x0", "params", "t1", "t0", "lanes", "seed", "method", "rtol", "atol", "max_steps"))
+_NEEDED = ("field", "x0", "ts", "args", "lanes")
+_KEYS = frozenset((*_NEEDED, "seed", "method", "rtol", "atol", "max_steps"))
 _ARRAY_JOBS = ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX")
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
     """A sweep's configuration from a JSON file.
 
-    Keys: `field` ("module:function"), `x0` and `params` (numbers, or `{"low": a, "high": b}` for uniform draws; nested
-    lists and objects become the state's and the parameters' pytrees), `t1`, `lanes`, and optionally `t0`, `seed`,
-    `method`, `rtol`, `atol`, `max_steps`.
+    Keys: `field` ("module:function"), `x0` and `args` (numbers, or `{"low": a, "high": b}` for uniform draws; nested
+    lists and objects become the state's and the parameters' pytrees), `ts` (beginning and end), `lanes`, and optionally
+    `seed`, `method`, `rtol`, `atol`, `max_steps`.
 
     Raises:
         ValueError: A key is missing or unknown.
@@ -41,8 +42,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise ValueError(f"Argument `config` must be JSON, but {path} is not: {error}.") from None
     checks.require(isinstance(config, dict), "config", "be a JSON object", f"is {type(config).__name__}")
-    missing = sorted({"field", "x0", "params", "t1", "lanes"} - set(config))
-    checks.require(not missing, "config", "have the keys field, x0, params, t1, lanes", f"lacks {', '.join(missing)}")
+    missing = sorted(set(_NEEDED) - set(config))
+    checks.require(not missing, "config", f"have the keys {', '.join(_NEEDED)}", f"lacks {', '.join(missing)}")
     unknown = sorted(set(config) - _KEYS)
     checks.require(not unknown, "config", f"have keys of {', '.join(sorted(_KEYS))}", f"has {', '.join(unknown)}")
     return config
@@ -77,11 +78,11 @@ def run_shard(config: Mapping[str, Any], shard: tuple[int, int], folder: str | P
     lanes = int(config["lanes"])
     low, high = lanes * i // n, lanes * (i + 1) // n
     generator = np.random.default_rng(int(config.get("seed", 0)))
-    x0s, params = (_draw(config[key], lanes, generator) for key in ("x0", "params"))
+    x0s, args = (_draw(config[key], lanes, generator) for key in ("x0", "args"))
     part = lambda tree: jax.tree.map(lambda v: jnp.asarray(v[low:high]), tree)
     settings = {key: config[key] for key in ("method", "rtol", "atol", "max_steps") if key in config}
-    ts = jnp.asarray([float(config.get("t0", 0.0)), float(config["t1"])])
-    found = ensemble(_field(config["field"]), part(x0s), ts, part(params), **settings)
+    ts = jnp.asarray(config["ts"], float)
+    found = ensemble(_field(config["field"]), part(x0s), ts, part(args), **settings)
     arrays = {f"final{k}": np.asarray(v) for k, v in enumerate(jax.tree.leaves(found.final))}
     counts = {name: np.asarray(getattr(found, name)) for name in ("status", "steps", "end")}
     path.parent.mkdir(parents=True, exist_ok=True)

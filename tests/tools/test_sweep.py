@@ -14,8 +14,8 @@ from jaxkit.tools import sweep
 CONFIG = {
     "field": "decay:field",
     "x0": [1, {"low": 1, "high": 2}],
-    "params": {"low": 0.5, "high": 3},
-    "t1": 2,
+    "args": {"low": 0.5, "high": 3},
+    "ts": [0, 2],
     "lanes": 101,
 }
 

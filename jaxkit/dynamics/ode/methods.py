@@ -1,6 +1,7 @@
 """How an equation is solved: methods with their settings, and the equation with noise."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -165,6 +166,11 @@ def _as_object(method: Any, names: tuple[str, ...]) -> Method:
     if isinstance(method, diffrax.AbstractSolver):
         return RungeKutta(method)
     checks.require(isinstance(method, str), "method", "be a name, `Taylor`, `RungeKutta` or a diffrax solver", "is not")
+    return _named(method, names)
+
+
+@functools.cache
+def _named(method: str, names: tuple[str, ...]) -> Method:
     checks.one_of("method", method, names)
     return Taylor() if method == "taylor" else RungeKutta(method)
 

@@ -114,6 +114,9 @@ def solve(
     checks.require(fixed or drift is field, "method", "have a fixed step `dt` for an SDE", "has none")
     if not fixed:
         check_tolerance(rtol, jnp.result_type(*jax.tree.leaves(x0)))
+    given = times
+    if checks.is_traced(times):  # diffrax raises from inside the program where times are out of order
+        times = jnp.where(jnp.all(jnp.diff(times) > 0), times, jnp.arange(times.size, dtype=times.dtype))
     implicit = isinstance(solver, diffrax.AbstractImplicitSolver)
     adjoint = ADJOINTS["forward" if implicit and settings.adjoint == "forward" else settings.adjoint]()
     found = diffrax.diffeqsolve(
@@ -134,8 +137,8 @@ def solve(
     assert found.ts is not None  # noqa: S101 (`saveat` asks for both; this tells the type checker)
     assert found.ys is not None  # noqa: S101
     saved, end, final = found.ys[0], found.ts[1][-1], jax.tree.map(lambda v: v[-1], found.ys[1])
-    status, stats = _status(found.result, final, times), found.stats
-    return Solution(times, saved, status, stats["num_accepted_steps"], stats["num_rejected_steps"], end, final)
+    status, stats = _status(found.result, final, given), found.stats
+    return Solution(given, saved, status, stats["num_accepted_steps"], stats["num_rejected_steps"], end, final)
 
 
 def _by_taylor(field: Field, settings: Settings, x0: Any, ts: Array, args: Any) -> Solution:
@@ -185,4 +188,5 @@ def _status(result: Any, final: Any, ts: Array) -> Int[Array, ""]:
     small = result == codes.dt_min_reached
     finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(v)) for v in (ts, *jax.tree.leaves(final))]))
     code = jnp.where(slow, int(Status.max_steps), jnp.where(small, int(Status.step_too_small), int(Status.singular)))
-    return jnp.where(fine, jnp.where(finite, int(Status.ok), int(Status.not_finite)), code)
+    code = jnp.where(fine, jnp.where(finite, int(Status.ok), int(Status.not_finite)), code)
+    return jnp.where(finite & ~jnp.all(jnp.diff(ts) > 0), int(Status.not_applicable), code)

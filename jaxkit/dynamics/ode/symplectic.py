@@ -62,7 +62,7 @@ def hamiltonian(
         args: Parameters, any pytree.
         dt: Step.
         steps: Number of steps.
-        keep: Keep every so manieth state; must divide `steps`.
+        keep: Keep every `keep`-th state; must divide `steps`.
         method: `"midpoint"` (implicit, order 2, time-reversible) or `"tao4"` (explicit, order 4, two copies).
         binding: Tao's frequency that ties the two copies; `dt * binding` must be small.
 

@@ -158,3 +158,11 @@ def test_every_named_method_runs():
     for name in ("implicit_euler", "kvaerno3"):
         sol = jk.solve(lambda t, x, _: -50 * x, 1.0, jnp.array([0.0, 0.2]), method=name, rtol=1e-4, atol=1e-6).checked()
         assert abs(float(sol.final) - np.exp(-10)) < 1e-3
+
+
+@pytest.mark.parametrize("method", ["tsit5", "taylor"])
+def test_times_that_are_no_times_are_never_ok(method):
+    run = jax.jit(lambda ts: jk.solve(lambda t, x, _: -x, 1.0, ts, method=method).status)
+    wrong = (([0.0, jnp.nan, 2.0], jk.Status.not_finite), ([0.0, 2.0, 1.0], jk.Status.not_applicable))
+    for ts, status in (([0.0, 1.0, 2.0], jk.Status.ok), *wrong):
+        assert int(run(jnp.array(ts))) == status

@@ -74,13 +74,12 @@ class Settings(NamedTuple):
         cls, method: Any, *, rtol: Any, atol: Any, max_steps: int, event: Any = None, run: Run | None = None
     ) -> "Settings":
         """Settings from the arguments of `ensemble`, checked."""
-        run = Run() if run is None else run
-        others = [name for name in run.asked() if name != "devices"]
+        others = [] if run is None else [name for name in run.asked() if name != "devices"]
         checks.require(not others, "run", "have nothing but `devices` for an ensemble", f"has {', '.join(others)}")
         checks.require(max_steps >= 1, "max_steps", "be at least 1", f"is {max_steps}")
         events: tuple[Any, ...] = () if event is None else (event,) if callable(event) else tuple(event)
-        method = methods.of_ensemble(method)
-        return cls(method, float(rtol), float(atol), max_steps, events, tuple(run.devices or ()))
+        devices = () if run is None else tuple(run.devices or ())
+        return cls(methods.of_ensemble(method), float(rtol), float(atol), max_steps, events, devices)
 
 
 class Plan(NamedTuple):

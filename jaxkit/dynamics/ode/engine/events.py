@@ -1,4 +1,4 @@
-"""What is watched on the way: event functions that stop a lane, and times at which states are kept.
+"""What happens on the way: event functions stop a lane, and states are kept at given times.
 
 The loop only notices that an event function changed sign in a step, and leaves that lane where the step began. The
 moment itself is looked for once, when all lanes of the chunk have stopped: each look costs a step of every lane.

@@ -17,7 +17,8 @@ from jaxkit.compile.packing import count_of, failed, pack, runs, status_of, unpa
 from jaxkit.compile.rows import Constants, Lanes, Row, State, Step, where
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.core.status import Status
-from jaxkit.dynamics.ode.engine import events as watch
+from jaxkit.dynamics.ode.engine.events import crossed, locate, nothing_saved
+from jaxkit.dynamics.ode.engine.events import save as save_states
 from jaxkit.dynamics.ode.engine.stiffness import limited_by_stability
 
 
@@ -88,7 +89,7 @@ def integrate(
     k, n = len(lanes.x), len(stepper.field.x)  # rows with and without the tangents
     packed = pack if k == n else tuple  # tangents are kept apart, which costs less
     measure = lambda t, x: row(t, x[:n], stepper.field.outputs[n:])
-    save = lambda t, x, saved, until, moved: watch.save(
+    save = lambda t, x, saved, until, moved: save_states(
         lambda s: stepper.within(t, x, s, row), saved, t, until, moved, cast(Array, ts), lanes.t1 - lanes.t0
     )
 
@@ -113,7 +114,7 @@ def integrate(
     first = _Carry(
         packed(begin(stepper, row, lanes)),
         (zero != 0, zero, measure(lanes.t0, lanes.x)) if events else (),
-        () if ts is None else watch.nothing_saved(ts, lanes.t0, lanes.t1, lanes.x),
+        () if ts is None else nothing_saved(ts, lanes.t0, lanes.t1, lanes.x),
     )
     small = not events and ts is None and k <= 3
     c = repeat_while(lambda c: jnp.any(running(c)), body, first, limit=max_steps, small=small)
@@ -122,7 +123,7 @@ def integrate(
     if events:
         hit, length, _ = c.event
         inside = lambda s: stepper.within(t, x, s, row)
-        look = lambda: watch.locate(inside, measure, t, length, hit, x)
+        look = lambda: locate(inside, measure, t, length, hit, x)
         stopped, length, event = jax.lax.cond(jnp.any(hit), look, lambda: (x, jnp.zeros_like(t), event))
         saved = saved if ts is None else save(t, x, saved, t + length, hit)
         x, t = stopped, jnp.where(hit, t + length, t)
@@ -132,7 +133,7 @@ def integrate(
 
 def _stopped(k: int, old: State, new: State, event: Any, moved: Array, after: State) -> tuple[State, Any]:
     """Lanes in whose step an event function changed its sign stay where the step began."""
-    changed = jnp.stack([watch.crossed(a, b) for a, b in zip(event[2], after, strict=True)])
+    changed = jnp.stack([crossed(a, b) for a, b in zip(event[2], after, strict=True)])
     hit = moved & jnp.any(changed, axis=0)
     event = (event[0] | hit, jnp.where(hit, new[k] - old[k], event[1]), after)
     return (*where(hit, old[: k + 1], new[: k + 1]), *new[k + 1 :]), event
