@@ -177,7 +177,7 @@ def basin_programs(size):
         return w, steps
 
     programs = {
-        "jaxkit basins": lambda: newton.iterate_basins(residual, window, size=size, max_steps=30, tol=1e-6),
+        "jaxkit basins": lambda: newton.iterate_basins(residual, window, size=size, max_steps=30, atol=1e-6),
         "numpy basins": numpy_basins,
     }
     numba = _harness.optional("numba")

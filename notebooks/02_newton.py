@@ -40,7 +40,7 @@ solution = newton.solve("x*exp(x) = 2", x0=2.5, certify=True)
 print(solution)
 
 # %%
-newton.plot_solution(solution, "x*exp(x) = 2")
+newton.plot_solution(solution)
 # %% [markdown]
 # ## No root, a double root, a system, a complex root
 # A failure says why; that there is *no* real root is proven by interval arithmetic.
@@ -48,7 +48,7 @@ newton.plot_solution(solution, "x*exp(x) = 2")
 # %%
 for text, guess in [("x^2 + 1 = 0", 0.5), ("(x-1)^2 (x+2) = 0", 3.0)]:
     found = newton.solve(text, guess)
-    print(found.equations[0], "|", "solved" if found.ok else "not solved", "|", found.remark)
+    print(found.equations.shown[0], "|", "solved" if found.ok else "not solved", "|", found.remark)
 print(newton.solve("x^2 + y^2 = 4; x*y = 1", {"x": 2.0, "y": 0.5}, certify=True))
 print(newton.solve("z^3 = 1 + 2i").value)
 

@@ -14,7 +14,7 @@ from jaxkit.core.checks import require
 from jaxkit.core.status import Status
 from jaxkit.dynamics.roots.root import root
 from jaxkit.newton.certify import search
-from jaxkit.newton.equations import Equations, parameter_names, read, residual_function
+from jaxkit.newton.equations import Equations, residual_function
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class AllRoots:
         enclosures: Bounds on each root, shape `(k, 2)`; proven where the kind says so.
         ends: The interval.
         complete: Whether it is proven that there are no others.
-        equation: The equation as text.
+        equations: The equation; None for a function.
     """
 
     values: np.ndarray
@@ -36,11 +36,12 @@ class AllRoots:
     enclosures: np.ndarray
     ends: tuple[float, float]
     complete: bool
-    equation: str
+    equations: Equations | None
 
     def __str__(self) -> str:
         """A line for each root and a sentence."""
-        lines = [f"{self.equation} on [{self.ends[0]:g}, {self.ends[1]:g}]"]
+        shown = self.equations.shown[0] if self.equations else "f(x) = 0"
+        lines = [f"{shown} on [{self.ends[0]:g}, {self.ends[1]:g}]"]
         for value, kind, (lo, hi) in zip(self.values, self.kinds, self.enclosures, strict=True):
             lines.append(f"  {value:< 22.16g} {kind:9}  within [{lo:.16g}, {hi:.16g}]")
         return "\n".join([*lines, self.sentence])
@@ -62,11 +63,11 @@ class AllRoots:
 
 
 def all_roots(
-    equation: str | Callable[[Array], Array],
+    equation: str | Equations | Callable[[Array], Array],
     interval: tuple[float, float],
+    args: Mapping[str, float] | None = None,
     *,
     certify: bool = False,
-    parameters: Mapping[str, float] | None = None,
     points: int = 4096,
 ) -> AllRoots:
     """All real roots of one equation in an interval.
@@ -76,10 +77,10 @@ def all_roots(
     no other, or says where it could not (multiple roots can never be proven this way).
 
     Args:
-        equation: Text such as `"sin(x) = x/2"`, or a function of `x` (then without proof).
+        equation: Text such as `"sin(x) = x/2"`, or `Equations`, or a function of `x` (then without proof).
         interval: Its ends.
+        args: Values of the names that are not unknowns.
         certify: Whether to prove.
-        parameters: Values of names that are not unknowns.
         points: Grid points.
 
     Returns:
@@ -98,15 +99,13 @@ def all_roots(
     ends = _ends(interval)
     if callable(equation):
         require(not certify, "equation", "be text for a proof", "is a function")
-        fn, shown = (lambda x, _: equation(x)), "f(x) = 0"
-        return _scanned(_cached(equation) or fn, parameters, ends, points, shown)
-    equations = read(equation, parameter_names(equation, parameters))
+        return _scanned(_cached(equation), args, ends, points, None)
+    equations = Equations.of(equation, args)
     require(equations.single, "equation", "have one unknown", f"has {', '.join(equations.unknowns)}")
     require(not equations.is_complex, "equation", "be real", "contains i")
-    shown = equations.shown[0]
     if not certify:
-        return _scanned(residual_function(equations), parameters, ends, points, shown)
-    return _proven(equations, parameters, ends)
+        return _scanned(residual_function(equations), args, ends, points, equations)
+    return _proven(equations, args, ends)
 
 
 def _ends(interval: tuple[float, float]) -> tuple[float, float]:
@@ -121,25 +120,25 @@ def _cached(function: Callable[[Array], Array]) -> Callable[[Array, Any], Array]
     return lambda x, _: function(x)
 
 
-def _proven(equations: Equations, parameters: Mapping[str, float] | None, ends: tuple[float, float]) -> AllRoots:
-    found = search(equations.residuals[0], equations.unknowns[0], ends, parameters)
+def _proven(equations: Equations, args: Mapping[str, float] | None, ends: tuple[float, float]) -> AllRoots:
+    found = search(equations.residuals[0], equations.unknowns[0], ends, args)
     boxes = np.concatenate([found.proven, found.undecided])
     kinds = np.array(["proven"] * len(found.proven) + ["undecided"] * len(found.undecided))
     order = np.argsort(boxes.mean(1)) if len(boxes) else np.zeros(0, int)
     values = 0.5 * boxes[:, 0] + 0.5 * boxes[:, 1]
     shown = tuple(str(kind) for kind in kinds[order])
-    return AllRoots(values[order], shown, boxes[order], ends, found.complete, equations.shown[0])
+    return AllRoots(values[order], shown, boxes[order], ends, found.complete, equations)
 
 
 def _scanned(
     fn: Callable[[Array, Any], Array],
-    parameters: Mapping[str, float] | None,
+    args: Mapping[str, float] | None,
     ends: tuple[float, float],
     points: int,
-    shown: str,
+    equations: Equations | None,
 ) -> AllRoots:
     require(points >= 3, "points", "be at least 3", f"is {points}")
-    known = {name: float(value) for name, value in (parameters or {}).items()}
+    known = {name: float(value) for name, value in (args or {}).items()}
     x, f = (np.asarray(v) for v in _sampled(fn, ends, known, points=points))
     size = np.abs(f)
     with np.errstate(invalid="ignore"):
@@ -160,7 +159,7 @@ def _scanned(
     roots = np.array([value for value, _ in kept])
     slack = 4e-9 * (1 + np.abs(roots))
     kinds = tuple(kind for _, kind in kept)
-    return AllRoots(roots, kinds, np.stack([roots - slack, roots + slack], 1), ends, False, shown)  # noqa: FBT003
+    return AllRoots(roots, kinds, np.stack([roots - slack, roots + slack], 1), ends, False, equations)  # noqa: FBT003
 
 
 @functools.partial(jax.jit, static_argnames=("fn", "points"))

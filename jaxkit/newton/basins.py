@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +13,8 @@ from jaxkit.compile.options import wide_vectors
 from jaxkit.core.checks import require
 from jaxkit.core.expression import Expression
 from jaxkit.core.struct import static, struct
-from jaxkit.newton.equations import read
+from jaxkit.newton.equations import Equations
 from jaxkit.newton.split import evaluate_split, is_splittable
-from jaxkit.report.figures import axes_or_new
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 Window = tuple[float, float, float, float]
 CHUNK = 250
@@ -34,27 +30,32 @@ class Basins:
         steps: Iterations until it was, shape `(rows, columns)`.
         roots: The roots, shape `(k,)`, by real and imaginary part.
         window: (least real, greatest real, least imaginary, greatest imaginary part).
-        equation: The equation as text.
+        equations: The equation.
     """
 
     root: Int[Array, "rows columns"]
     steps: Int[Array, "rows columns"]
     roots: Complex[Array, " k"]
     window: Window = static(default=(-1.0, 1.0, -1.0, 1.0))
-    equation: str = static(default="")
+    equations: Equations = static(default=None)
 
 
 def basins(
-    equation: str, window: Window = (-2.0, 2.0, -2.0, 2.0), *, size: int = 1000, max_steps: int = 30, tol: float = 1e-6
+    equation: str | Equations,
+    window: Window = (-2.0, 2.0, -2.0, 2.0),
+    *,
+    size: int = 1000,
+    max_steps: int = 30,
+    atol: float = 1e-6,
 ) -> Basins:
     """Newton's method from every point of a grid in the complex plane.
 
     Args:
-        equation: Text with one unknown, as `"z^3 = 1"`.
+        equation: Text with one unknown, such as `"z^3 = 1"`, or `Equations`.
         window: (least real, greatest real, least imaginary, greatest imaginary part).
         size: Grid points along the longer side.
         max_steps: Iterations.
-        tol: Points count as arrived when their Newton step is shorter.
+        atol: Points count as arrived when their Newton step is shorter.
 
     Returns:
         A `Basins`; draw it with `plot_basins`.
@@ -69,9 +70,11 @@ def basins(
         >>> found.root.shape, len(found.roots)
         ((32, 32), 3)
     """
-    system = read(equation)
+    system = Equations.of(equation)
     require(system.single, "equation", "have one unknown", f"has {', '.join(system.unknowns)}")
-    require(system.residuals[0].is_holomorphic, "equation", "be free of abs, sign, cbrt and erf", f"is {equation!r}")
+    require(
+        system.residuals[0].is_holomorphic, "equation", "be free of abs, sign, cbrt and erf", f"is {system.shown[0]!r}"
+    )
     require(
         len(window) == 4 and window[0] < window[1] and window[2] < window[3],
         "window",
@@ -79,9 +82,9 @@ def basins(
         f"is {window}",
     )
     require(2 <= size <= 20_000, "size", "be between 2 and 20000", f"is {size}")
-    last, steps = iterate_basins(system.residuals[0], window, size=size, max_steps=max_steps, tol=tol)
-    roots, index = _gathered(np.asarray(last), np.asarray(steps) <= max_steps, tol)
-    return Basins(jnp.asarray(index), steps, jnp.asarray(roots), window, system.shown[0])
+    last, steps = iterate_basins(system.residuals[0], window, size=size, max_steps=max_steps, atol=atol)
+    roots, index = _gathered(np.asarray(last), np.asarray(steps) <= max_steps, atol)
+    return Basins(jnp.asarray(index), steps, jnp.asarray(roots), window, system)
 
 
 def grid(window: Window, size: int) -> tuple[Array, Array]:
@@ -93,23 +96,23 @@ def grid(window: Window, size: int) -> tuple[Array, Array]:
 
 
 def iterate_basins(
-    residual: Expression, window: Window, *, size: int, max_steps: int, tol: float
+    residual: Expression, window: Window, *, size: int, max_steps: int, atol: float
 ) -> tuple[Array, Array]:
     """Last iterates (complex) and the steps each point took (`max_steps + 1` where it did not arrive); on the host.
 
     Small chunks stay in cache and end when their last point has arrived, which is looked at every third step; real and
     imaginary parts are separate arrays, which vectorise where XLA's complex numbers do not.
     """
-    return _compiled()(residual, window, size=size, max_steps=max_steps, tol=tol)
+    return _compiled()(residual, window, size=size, max_steps=max_steps, atol=atol)
 
 
 @functools.cache
 def _compiled() -> Callable[..., tuple[Array, Array]]:
-    names = ("residual", "window", "size", "max_steps", "tol")
+    names = ("residual", "window", "size", "max_steps", "atol")
     return jax.jit(_iterate, static_argnames=names, compiler_options=wide_vectors())
 
 
-def _iterate(residual: Expression, window: Window, *, size: int, max_steps: int, tol: float) -> tuple[Array, Array]:
+def _iterate(residual: Expression, window: Window, *, size: int, max_steps: int, atol: float) -> tuple[Array, Array]:
     z = grid(window, size)
     step = _newton(residual)
     shape, count = z[0].shape, z[0].size
@@ -121,10 +124,10 @@ def _iterate(residual: Expression, window: Window, *, size: int, max_steps: int,
         (x, y), steps, _ = state
         dx, dy = step((x, y))
         moved = dx * dx + dy * dy
-        return (x - dx, y - dy), steps + (moved > tol**2).astype(jnp.int32), moved
+        return (x - dx, y - dy), steps + (moved > atol**2).astype(jnp.int32), moved
 
     def chunk(point: tuple[Array, Array]) -> tuple[Array, Array, Array]:
-        unfinished = lambda state: (state[1] < max_steps) & jnp.any(state[0][2] > tol**2)
+        unfinished = lambda state: (state[1] < max_steps) & jnp.any(state[0][2] > atol**2)
         several = lambda state: (jax.lax.fori_loop(0, batch, one, state[0]), state[1] + batch)
         start = (point, jnp.ones(CHUNK, jnp.int32), jnp.full_like(point[0], jnp.inf))
         ((x, y), steps, _), _ = jax.lax.while_loop(unfinished, several, (start, 0))
@@ -159,10 +162,10 @@ def _joined(f: Expression, slope: Expression, name: str) -> Callable[[tuple[Arra
     return step
 
 
-def _gathered(last: np.ndarray, arrived: np.ndarray, tol: float) -> tuple[np.ndarray, np.ndarray]:
+def _gathered(last: np.ndarray, arrived: np.ndarray, atol: float) -> tuple[np.ndarray, np.ndarray]:
     """Distinct limits and, for each point, the index of its own."""
     arrived = arrived & np.isfinite(last)
-    spacing = max(100 * tol, 1e-9)
+    spacing = max(100 * atol, 1e-9)
     keys = np.round(last / spacing) * spacing
     values, counts = np.unique(keys[arrived], return_counts=True)
     roots: list[complex] = []
@@ -177,34 +180,6 @@ def _gathered(last: np.ndarray, arrived: np.ndarray, tol: float) -> tuple[np.nda
         index[near] = k
         exact[k] = np.median(np.real(last[near])) + 1j * np.median(np.imag(last[near]))
     return exact, index
-
-
-def plot_basins(found: Basins, *, axes: "Axes | None" = None) -> "Axes":
-    """One hue a root, darker where Newton's method took longer, black where it did not arrive.
-
-    Args:
-        found: From `basins`.
-        axes: Where to draw; new ones by default.
-    """
-    from matplotlib.colors import hsv_to_rgb
-
-    index, steps = np.asarray(found.root), np.asarray(found.steps)
-    count = max(1, len(found.roots))
-    slowest = max(8.0, float(np.percentile(steps, 99.5)))
-    shade = np.clip(1.08 - 0.85 * np.sqrt(np.clip((steps - steps.min()) / (slowest - steps.min()), 0, 1)), 0, 1)
-    rank = np.argsort(np.argsort([-np.mean(index == k) for k in range(count)]))  # the largest basins differ most
-    hue = (0.58 + rank[np.maximum(index, 0)] * (1 / count if count <= 6 else 0.381966)) % 1
-    colours = hsv_to_rgb(np.stack([hue, np.full_like(shade, 0.62), np.where(index < 0, 0, shade)], -1))
-    with axes_or_new(axes, figsize=(6.0, 6.0)) as axes:
-        axes.imshow(colours, origin="lower", extent=found.window, interpolation="antialiased")
-        real, imag = np.real(found.roots), np.imag(found.roots)
-        a, b, c, d = found.window
-        seen = (real >= a) & (real <= b) & (imag >= c) & (imag <= d)
-        axes.plot(real[seen], imag[seen], "o", ms=5, mfc="white", mec="black")
-        name = read(found.equation).unknowns[0]
-        axes.set(xlabel=f"Re {name}", ylabel=f"Im {name}", title=f"Newton's method for {found.equation}")
-        axes.grid(visible=False)
-    return axes
 
 
 def shares(found: Basins) -> Mapping[str, float]:

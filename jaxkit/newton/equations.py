@@ -2,10 +2,11 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from jaxkit.core.checks import require
 from jaxkit.core.expression import Expression, parse_equations
@@ -13,17 +14,58 @@ from jaxkit.core.expression import Expression, parse_equations
 
 @dataclasses.dataclass(frozen=True)
 class Equations:
-    """A system `residuals = 0`, or one equation.
+    """A system `residuals = 0`, or one equation: text is parsed once, and this is what travels.
 
     Attributes:
         shown: Each equation as text.
         residuals: Left minus right side of each.
         unknowns: The names solved for.
+
+    Example:
+        >>> from jaxkit import newton
+        >>> system = newton.Equations.parse("x^2 = a", known=("a",))
+        >>> system.unknowns, float(newton.solve(system, 1.0, {"a": 4.0}).value)
+        (('x',), 2.0)
     """
 
     shown: tuple[str, ...]
     residuals: tuple[Expression, ...]
     unknowns: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str, known: Iterable[str] = ()) -> "Equations":
+        """Read one equation, or several separated by `;`. All names but the known ones are unknowns.
+
+        Args:
+            text: The equations; read by jaxkit's own parser and never executed.
+            known: Names of parameters.
+
+        Raises:
+            ParseError: The text is no equation; the message points at the place.
+            ValueError: The number of equations is not that of the unknowns.
+        """
+        require(isinstance(text, str), "equations", "be text or a function", f"is {type(text).__name__}")
+        known, pairs = tuple(known), parse_equations(text, None)
+        residuals = tuple(residual for _, residual in pairs)
+        found = tuple(dict.fromkeys(name for residual in residuals for name in residual.names if name not in known))
+        require(bool(found), "equations", "contain an unknown", f"are {text.strip()!r}")
+        require(
+            len(found) == len(residuals),
+            "equations",
+            f"be as many as their unknowns, {', '.join(found)}",
+            f"number {len(residuals)}",
+        )
+        return cls(tuple(shown for shown, _ in pairs), residuals, found)
+
+    @classmethod
+    def of(cls, given: "str | Equations", args: Mapping[str, Any] | None = None) -> "Equations":
+        """What is given, parsed if it is text; the names of `args` are known."""
+        return given if isinstance(given, cls) else cls.parse(given, args or ())  # pyright: ignore[reportArgumentType]
+
+    def on_host(self, x: Any, args: Mapping[str, Any] | None) -> np.ndarray:
+        """The residual of a single equation over an array of numbers, in NumPy."""
+        values = self.residuals[0].on_host(**{self.unknowns[0]: x}, **(args or {}))
+        return np.broadcast_to(values, np.shape(x))
 
     @property
     def single(self) -> bool:
@@ -35,6 +77,7 @@ class Equations:
         """Whether the imaginary unit occurs."""
         return any(residual.is_complex for residual in self.residuals)
 
+    @functools.cached_property
     def derivatives(self) -> tuple[str, ...]:
         """The partial derivatives that are not zero, each a line of text."""
         lines = []
@@ -48,28 +91,6 @@ class Equations:
                 elif shown != "0":
                     lines.append(f"d{head}/d{name} = {shown}")
         return tuple(lines)
-
-
-@functools.lru_cache(maxsize=256)
-def read(text: str, parameters: tuple[str, ...] = (), unknowns: tuple[str, ...] | None = None) -> Equations:
-    """Parse equations and settle what is unknown: all names but the parameters."""
-    pairs = parse_equations(text, None if unknowns is None else (*unknowns, *parameters))
-    residuals = tuple(residual for _, residual in pairs)
-    found = tuple(dict.fromkeys(name for residual in residuals for name in residual.names if name not in parameters))
-    require(bool(found), "equations", "contain an unknown", f"are {text.strip()!r}")
-    require(
-        len(found) == len(residuals),
-        "equations",
-        f"be as many as their unknowns, {', '.join(found)}",
-        f"number {len(residuals)}",
-    )
-    return Equations(tuple(shown for shown, _ in pairs), residuals, found)
-
-
-def parameter_names(text: str, parameters: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Names of the parameters, checked."""
-    require(isinstance(text, str), "equations", "be text or a function", f"is {type(text).__name__}")
-    return tuple(sorted(parameters or ()))
 
 
 @functools.lru_cache(maxsize=256)

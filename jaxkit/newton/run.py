@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxkit.newton.all_roots import AllRoots, all_roots
-from jaxkit.newton.basins import basins, plot_basins
-from jaxkit.newton.command import plot_all
+from jaxkit.newton.basins import basins
 from jaxkit.newton.many import solve_many
+from jaxkit.newton.plots import plot_all_roots, plot_basins, plot_solution
 from jaxkit.newton.polynomial import polynomial_roots
-from jaxkit.newton.solve import plot_solution, solve
+from jaxkit.newton.solve import solve
 from jaxkit.report.figures import save, style
 from jaxkit.report.verdict import Claim, Verdict, judge
 
@@ -100,13 +100,13 @@ def figures(out: Path, proven: AllRoots, size: int) -> list[Path]:
     with style() as plt:
         paths.append(
             save(
-                _figure(plot_solution(solve("x*exp(x) = 2", x0=2.5), "x*exp(x) = 2")),
+                _figure(plot_solution(solve("x*exp(x) = 2", x0=2.5))),
                 out / "tangents.png",
                 caption="Newton's tangents for x exp(x) = 2: each one's zero is the next guess.",
             )
         )
         paths.append(
-            save(_figure(plot_all(proven, {})), out / "all_roots.png", caption="Roots proven by interval Newton.")
+            save(_figure(plot_all_roots(proven)), out / "all_roots.png", caption="Roots proven by interval Newton.")
         )
         figure, axes = plt.subplots(1, 2, figsize=(11.0, 5.6))
         plot_basins(basins("z^3 = 1", size=size), axes=axes[0])

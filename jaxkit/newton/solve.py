@@ -1,26 +1,21 @@
 """Type an equation, get a root."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
 
 from jaxkit.core.checks import is_traced, require
-from jaxkit.core.status import Outcome, Status
-from jaxkit.core.struct import static, struct
+from jaxkit.core.status import Status
 from jaxkit.dynamics.roots.history import History, history
 from jaxkit.dynamics.roots.methods.deflation import deflated
 from jaxkit.dynamics.roots.root import Root, root
 from jaxkit.newton.certify import certify as prove
 from jaxkit.newton.certify import search
-from jaxkit.newton.equations import Equations, parameter_names, read, residual_function
-from jaxkit.report.figures import axes_or_new
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from jaxkit.newton.equations import Equations, residual_function
+from jaxkit.newton.result import EquationRoot
 
 # Compiled once for each equation: a second start costs no compilation.
 _STATIC = ("fn", "method", "rtol", "atol", "max_steps")
@@ -30,47 +25,10 @@ _history = jax.jit(history, static_argnames=_STATIC)
 SPAN = 1000.0  # where roots are looked for, and excluded, when Newton's method finds none
 
 
-@struct
-class Solution(Outcome):
-    """A root, the derivatives found on the way, and the iterates. `print` shows it all.
-
-    Attributes:
-        value: The root: a number for one unknown, else name -> number; a function's root has `x0`'s structure.
-        residual: Largest absolute residual.
-        status: `Status` code.
-        steps: Iterations taken.
-        history: The iterates of the method shown; None inside a jitted program.
-        equations: The equations as they were understood.
-        derivatives: The derivatives as text.
-        unknowns: The names solved for.
-        remark: What else there is to know.
-        enclosure: Name -> (lower, upper) between which exactly one root is proven to lie; None without a proof.
-    """
-
-    verb: ClassVar[str] = "solve"
-
-    value: Any
-    residual: Float[Array, ""]
-    status: Int[Array, ""]
-    steps: Int[Array, ""]
-    history: History | None = None
-    equations: tuple[str, ...] = static(default=())
-    derivatives: tuple[str, ...] = static(default=())
-    unknowns: tuple[str, ...] = static(default=())
-    remark: str = static(default="")
-    enclosure: Any = static(default=None)
-
-    def __str__(self) -> str:
-        """The session: equations, derivatives, iterates, result."""
-        from jaxkit.newton.show import session
-
-        return session(self)
-
-
 def solve(
-    equations: str | Callable[[Any, Any], Any],
+    equations: str | Equations | Callable[[Any, Any], Any],
     x0: Any = None,
-    parameters: Any = None,
+    args: Any = None,
     *,
     method: str | None = None,
     complex: bool = False,
@@ -79,26 +37,26 @@ def solve(
     rtol: float | None = None,
     atol: float | None = None,
     max_steps: int = 100,
-) -> Solution:
+) -> EquationRoot:
     """Find a root of an equation or a system, given as text or as a function.
 
     Args:
-        equations: `"x*exp(x) = 2"`, or several separated by `;`, or a function `fn(x, parameters)`. Text is read by
-            jaxkit's own parser and never executed.
+        equations: `"x*exp(x) = 2"`, or several separated by `;`, or `Equations`, or a function `fn(x, args)`. Text is
+            read by jaxkit's own parser and never executed.
         x0: First guess: a number, or for several unknowns name -> number. By default a sign change is looked for
             near 0, or 1 is taken (for functions it must be given).
-        parameters: Name -> value of names that are not unknowns; the root is differentiable in them. For a
-            function, its second argument.
+        args: Name -> value of the names that are not unknowns; the root is differentiable in them. For a function,
+            its second argument.
         method: As for `jaxkit.root`; by default Newton's, and, where that fails, one that must lower the residual.
         complex: Whether to look for a complex root; so it is where `i` is typed or `x0` is complex.
-        certify: Whether to prove the root by interval arithmetic (real text equations): see `Solution.enclosure`.
+        certify: Whether to prove the root by interval arithmetic (real text equations): see `EquationRoot.enclosure`.
         bracket: Ends of an interval with a sign change (one unknown).
         rtol: See `jaxkit.root`.
         atol: See `jaxkit.root`.
         max_steps: Most iterations.
 
     Returns:
-        A `Solution`: `print` it, or take its `value`.
+        An `EquationRoot`: `print` it, or take its `value`.
 
     Raises:
         ParseError: The text is not an equation; the message points at the place.
@@ -119,31 +77,20 @@ def solve(
     settings = {"bracket": bracket, "rtol": rtol, "atol": atol, "max_steps": max_steps}
     if callable(equations):
         require(not certify, "equations", "be text for a proof", "is a function")
-        found, way, remark = _attempt(equations, x0, parameters, method, settings)
-        return Solution(found.value, found.residual, found.status, found.steps, way, ("f(x) = 0",), remark=remark)
-    system = read(equations, parameter_names(equations, parameters))
+        found, way, remark = _attempt(equations, x0, args, method, settings)
+        return EquationRoot(found.value, found.residual, found.status, found.steps, way, remark=remark)
+    system = Equations.of(equations, args)
     fn = residual_function(system)
     is_complex = complex or system.is_complex or any(jnp.iscomplexobj(v) for v in jax.tree.leaves(x0))
     _check_functions(system, is_complex)
     require(not (certify and is_complex), "equations", "be real for a proof", "are complex")
-    start = _start(system, x0, parameters, is_complex, bracket)
-    known = {name: jnp.asarray(value, jnp.result_type(float)) for name, value in (parameters or {}).items()}
+    start = _start(system, x0, args, is_complex, bracket)
+    known = {name: jnp.asarray(value, jnp.result_type(float)) for name, value in (args or {}).items()}
     found, way, remark = _attempt(fn, start, known, method, settings)
     enclosure = None
     if not is_traced((found, known)):
         remark, enclosure = _conclude(system, found, way, remark, known, is_complex, certify)
-    return Solution(
-        found.value,
-        found.residual,
-        found.status,
-        found.steps,
-        way,
-        system.shown,
-        system.derivatives(),
-        system.unknowns,
-        remark,
-        enclosure,
-    )
+    return EquationRoot(found.value, found.residual, found.status, found.steps, way, system, remark, enclosure)
 
 
 def _attempt(
@@ -170,7 +117,7 @@ def _check_functions(system: Equations, is_complex: bool) -> None:  # noqa: FBT0
         require(not bad, "equations", "be free of abs, sign, cbrt and erf to have complex roots", f"are {bad}")
 
 
-def _start(system: Equations, x0: Any, parameters: Any, is_complex: bool, bracket: Any) -> Any:  # noqa: FBT001
+def _start(system: Equations, x0: Any, args: Any, is_complex: bool, bracket: Any) -> Any:  # noqa: FBT001
     """The first guess in the shape the residual wants."""
     dtype = np.promote_types(jnp.result_type(float), np.complex64 if is_complex else np.float32)
     number = lambda value: jnp.asarray(value, dtype)
@@ -178,7 +125,7 @@ def _start(system: Equations, x0: Any, parameters: Any, is_complex: bool, bracke
         (name,) = system.unknowns
         x0 = x0.get(name, None) if isinstance(x0, Mapping) else x0
         if x0 is None:
-            return None if bracket is not None else number(_guess(system, parameters, is_complex))
+            return None if bracket is not None else number(_guess(system, args, is_complex))
         require(jnp.shape(x0) == (), "x0", "be a number", f"has shape {jnp.shape(x0)}")
         return number(x0)
     if x0 is None:
@@ -189,14 +136,14 @@ def _start(system: Equations, x0: Any, parameters: Any, is_complex: bool, bracke
     return {name: number(x0[name]) for name in system.unknowns}
 
 
-def _guess(system: Equations, parameters: Any, is_complex: bool) -> Any:  # noqa: FBT001
+def _guess(system: Equations, args: Any, is_complex: bool) -> Any:  # noqa: FBT001
     """Near the sign change closest to 0, else where the residual is least, among 4001 points of [-10, 10]."""
-    if is_complex or is_traced(parameters):
+    if is_complex or is_traced(args):
         return 1.0 + 1.0j if is_complex else 1.0
     x = np.linspace(-10, 10, 4001) + 1e-3
-    known = {name: np.float64(value) for name, value in (parameters or {}).items()}
+    known = {name: np.float64(value) for name, value in (args or {}).items()}
     with np.errstate(all="ignore"):
-        f = np.broadcast_to(system.residuals[0].on_host(**{system.unknowns[0]: x}, **known), x.shape)
+        f = system.on_host(x, known)
         good = np.isfinite(f[:-1]) & np.isfinite(f[1:]) & (f[:-1] * f[1:] <= 0) & (np.abs(f[1:] - f[:-1]) < 1e3)
     if np.any(good):
         at = np.flatnonzero(good)
@@ -254,9 +201,9 @@ def multiplicity(way: History) -> int:
 
 
 def distinct_roots(
-    equations: str | Callable[[Any, Any], Any],
+    equations: str | Equations | Callable[[Any, Any], Any],
     x0: Any,
-    parameters: Any = None,
+    args: Any = None,
     *,
     most: int = 10,
     max_steps: int = 200,
@@ -266,7 +213,7 @@ def distinct_roots(
     Args:
         equations: As for `solve`.
         x0: First guess.
-        parameters: As for `solve`.
+        args: As for `solve`.
         most: Roots after which to stop.
         max_steps: Most iterations for each.
 
@@ -281,18 +228,18 @@ def distinct_roots(
     """
     fn: Any = equations
     if not callable(equations):
-        system = read(equations, parameter_names(equations, parameters))
+        system = Equations.of(equations, args)
         fn = residual_function(system)
         is_complex = system.is_complex or any(jnp.iscomplexobj(v) for v in jax.tree.leaves(x0))
-        x0 = _start(system, x0, parameters, is_complex, None)
+        x0 = _start(system, x0, args, is_complex, None)
     roots: list[Any] = []
     while len(roots) < most:
         # Repelled from the start itself, a root there could not be left: step aside a little each time.
         start = jax.tree.map(lambda v: v * (1 + 0.01 * len(roots)) + 0.01 * len(roots), x0)
         value = None
         for method in ("damped", "robust"):
-            found = root(deflated(fn, roots), start, parameters, method=method, max_steps=max_steps)
-            polished = _root(fn, found.value, parameters)
+            found = root(deflated(fn, roots), start, args, method=method, max_steps=max_steps)
+            polished = _root(fn, found.value, args)
             if bool(found.ok) and bool(polished.ok) and not _known(polished.value, roots):
                 value = polished.value
                 break
@@ -305,40 +252,3 @@ def distinct_roots(
 def _known(value: Any, roots: list[Any]) -> bool:
     flat = lambda tree: np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
     return any(np.max(np.abs(flat(value) - flat(other))) < 1e-6 * (1 + np.max(np.abs(flat(other)))) for other in roots)
-
-
-def plot_solution(solution: Solution, equation: str, *, parameters: Any = None, axes: "Axes | None" = None) -> "Axes":
-    """The curve of one real equation, and Newton's tangents running to its root.
-
-    Args:
-        solution: From `solve` with one real unknown.
-        equation: The text that was solved.
-        parameters: As given to `solve`.
-        axes: Where to draw; new ones by default.
-    """
-    system = read(equation, parameter_names(equation, parameters))
-    require(system.single and not jnp.iscomplexobj(solution.value), "solution", "have one real unknown", "has not")
-    require(solution.history is not None, "solution", "have a history", "was made inside a program")
-    way = solution.history
-    assert way is not None  # noqa: S101
-    x = np.asarray(way.x)[: int(way.steps) + 1][:8]
-    low, high = float(np.min(x)), float(np.max(x))
-    pad = 0.25 * (high - low) or 1.0
-    grid = np.linspace(low - pad, high + pad, 600)
-    known = {name: np.float64(value) for name, value in (parameters or {}).items()}
-    on_host = lambda x: np.broadcast_to(system.residuals[0].on_host(**{system.unknowns[0]: x}, **known), np.shape(x))
-    with axes_or_new(axes, figsize=(6.0, 4.0)) as axes:
-        axes.axhline(0, color="0.6", lw=0.8)
-        axes.plot(grid, on_host(grid), label=f"f({system.unknowns[0]}) = {system.residuals[0]}")
-        heights = on_host(x)
-        for k in range(len(x) - 1):
-            axes.plot(
-                [x[k], x[k], x[k + 1]], [0, heights[k], 0], color="C1", lw=1, label="tangents" if k == 0 else None
-            )
-        axes.plot(x, 0 * x, "o", ms=4, color="C1")
-        if bool(solution.ok):
-            value = float(solution.value)
-            axes.plot(value, 0, "*", ms=12, color="C3", label=f"root {value:.10g}")
-        axes.set(xlabel=system.unknowns[0], ylabel="left side minus right side", title=system.shown[0])
-        axes.legend()
-    return axes

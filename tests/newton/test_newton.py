@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxkit import Status, newton
+from jaxkit.tools import cli
 from jaxkit.tools.cli import main
 
 HARD = "sin(x^2) + sin(x)^2 = exp(-(x-5)^2/10)"
@@ -202,3 +203,22 @@ def test_run(tmp_path):
     verdict = run(tmp_path, quick=True, console=Console(quiet=True))
     assert verdict.ok, verdict.sentence
     assert all(path.stat().st_size > 1000 for path in verdict.files)
+
+
+def test_a_typed_equation_is_parsed_once_on_its_whole_way(monkeypatch, tmp_path, capsys):
+    calls, parsed = [], newton.Equations.parse.__func__
+
+    def counted(cls, text, known=()):
+        calls.append(text)
+        return parsed(cls, text, known)
+
+    monkeypatch.setattr(newton.Equations, "parse", classmethod(counted))
+    assert (
+        cli.main(["root", "x^2 = a", "--set", "a=2", "--x0", "1", "--certify", "--plot", str(tmp_path / "a.png")]) == 0
+    )
+    assert calls == ["x^2 = a"]
+    assert cli.main(["root", "x^2 = 2", "--all", "--certify", "--plot", str(tmp_path / "b.png")]) == 0
+    assert calls == ["x^2 = a", "x^2 = 2"]
+    assert (tmp_path / "a.png").stat().st_size > 1000
+    assert (tmp_path / "b.png").stat().st_size > 1000
+    capsys.readouterr()
