@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxkit.core.checks import require
 from jaxkit.dynamics.roots.methods.method import Method, Settings
-from jaxkit.dynamics.roots.root import Root, root
+from jaxkit.dynamics.roots.root import Root, explained, found
 
 
 def solve_many(
@@ -60,9 +60,9 @@ def solve_many(
 
     def one(lane: tuple[Any, Any, Any]) -> Root[Any]:
         x0, args, bracket = lane
-        return root(fn, x0, args, method=method, bracket=bracket, rtol=rtol, atol=atol, max_steps=max_steps)
+        return found(fn, x0, args, method=method, bracket=bracket, rtol=rtol, atol=atol, max_steps=max_steps)
 
-    return in_chunks(one, lanes, chunk)
+    return explained(in_chunks(one, lanes, chunk))
 
 
 def in_chunks(one: Callable[[Any], Any], lanes: Any, chunk: int) -> Any:

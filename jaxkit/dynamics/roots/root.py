@@ -1,5 +1,6 @@
 """Roots of residuals: the `root` verb."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -12,7 +13,7 @@ from jaxkit.dynamics.iterate import iterate
 from jaxkit.dynamics.linear.implicit import closed, implicit, root_tangent
 from jaxkit.dynamics.roots.methods import choose
 from jaxkit.dynamics.roots.methods.bracket import checked
-from jaxkit.dynamics.roots.methods.method import Iterate, Method, Problem, Settings, code, lost, running
+from jaxkit.dynamics.roots.methods.method import Iterate, Method, Problem, Settings, code, diagnosed, lost, running
 from jaxkit.dynamics.roots.unknowns import flat_residual, flatten, guess, tolerances
 
 X = TypeVar("X")
@@ -88,6 +89,26 @@ def root(
         >>> round(float(jk.root(lambda x, _: jnp.cos(x) - x, bracket=(0.0, 1.0)).checked().value), 6)
         0.739085
     """
+    return explained(found(fn, x0, args, method=method, bracket=bracket, rtol=rtol, atol=atol, max_steps=max_steps))
+
+
+def explained(root: Root[X]) -> Root[X]:
+    """The root with its status told from its residual (see `diagnosed`)."""
+    return dataclasses.replace(root, status=diagnosed(root.status, root.residual))
+
+
+def found(
+    fn: Callable[[X, Any], PyTree],
+    x0: X | None = None,
+    args: PyTree = None,
+    *,
+    method: str | Method | Settings | None = None,
+    bracket: tuple[Any, Any] | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    max_steps: int = 100,
+) -> Root[X]:
+    """`root`, but not yet `explained`: for chunks, of which XLA would compute the last residual twice."""
     solver = choose(method, bracket)
     x0, ends = guess(x0, bracket, solver)
     start, unravel = flatten(x0, flat=solver.flat)

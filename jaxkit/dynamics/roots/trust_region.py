@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jaxkit.dynamics.linear.dense import solve_dense
+
 
 class Region(NamedTuple):
     """The best point so far, and the step that will be tried from it.
@@ -129,7 +131,8 @@ def _marquardt(region: Region, ratio: Array, accepted: Array, newton: Array) -> 
     # QR of the augmented system: the condition number is not squared.
     damping = jnp.sqrt(size) * jnp.eye(slope.shape[1], dtype=slope.dtype)
     q, upper = jnp.linalg.qr(jnp.concatenate([slope, damping]))
-    z = -jax.scipy.linalg.solve_triangular(upper, jnp.conj(q[: value.size].T) @ value)
+    right = -jnp.conj(q[: value.size].T) @ value
+    z = solve_dense(upper, right) if right.size <= 2 else jax.scipy.linalg.solve_triangular(upper, right)
     predicted = jnp.real(jnp.vdot(z, size * z - jnp.conj(slope.T) @ value))
     return region._replace(
         size=size, factor=factor, move=z / region.scale, length=jnp.linalg.norm(z), predicted=predicted

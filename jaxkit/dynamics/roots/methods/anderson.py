@@ -33,7 +33,7 @@ def _picard(problem: Problem, state: Iterate) -> Iterate:
     size = jnp.linalg.norm(f)
     rate = jnp.where(jnp.isfinite(state.memory), size / state.memory, 1)
     error = jnp.where(rate < 1, jnp.abs(f) / jnp.maximum(1 - rate, 1e-12), jnp.inf)
-    return moved(state, f, f, jnp.where(f == 0, 0, error), size)
+    return moved(state, f, jnp.where(f == 0, 0, error), size)
 
 
 @dataclasses.dataclass(frozen=True)

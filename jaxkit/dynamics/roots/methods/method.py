@@ -91,36 +91,33 @@ def newton_step(fn: Callable[[Array], Array], x: Array) -> tuple[Array, Array, A
     return value, slope, solve_dense(slope, -value)
 
 
-def moved(state: Iterate, value: Array, step: Array, error: Array | None = None, memory: Any = ()) -> Iterate:
-    """`x + step` where the step is finite; else `x` with an error that ends the loop and tells why (see `lost`).
+def moved(state: Iterate, step: Array, error: Array | None = None, memory: Any = ()) -> Iterate:
+    """`x + step` where the step is finite; else `x` with the error NaN, which ends the loop.
 
     No status is carried: a column of integers beside the floats halves the speed of a million lanes.
-
-    Args:
-        state: Where the method is.
-        value: Residual there.
-        step: Where it goes.
-        error: Estimate of the error; the length of the step by default.
-        memory: What the method keeps.
     """
     finite = jnp.all(jnp.isfinite(step))
     error = jnp.abs(step) if error is None else error
-    gone = jnp.where(jnp.all(jnp.isfinite(value)), jnp.nan, -jnp.inf).astype(error.dtype)
     return state._replace(
-        x=jnp.where(finite, state.x + step, state.x), error=jnp.where(finite, error, gone), memory=memory
+        x=jnp.where(finite, state.x + step, state.x), error=jnp.where(finite, error, jnp.nan), memory=memory
     )
 
 
 def running(problem: Problem, state: Iterate) -> Array:
-    """Whether the error is still above the tolerance; not for NaN, nor for minus infinity."""
+    """Whether the error is still above the tolerance; not for NaN."""
     return (state.status == int(Status.ok)) & jnp.any(state.error > problem.tolerance(state.x))
 
 
 def lost(state: Iterate) -> Iterate:
-    """The iterate with its status: `singular` where the error is NaN, `not_finite` where it is minus infinity."""
-    ok = state.status == int(Status.ok)
-    status = jnp.where(ok & jnp.any(jnp.isnan(state.error)), code(Status.singular), state.status)
-    return state._replace(status=jnp.where(ok & jnp.any(jnp.isneginf(state.error)), code(Status.not_finite), status))
+    """The iterate with a status where its error is NaN (`singular`; `diagnosed` looks closer, once, at the end)."""
+    gone = (state.status == int(Status.ok)) & jnp.any(jnp.isnan(state.error))
+    return state._replace(status=jnp.where(gone, code(Status.singular), state.status))
+
+
+def diagnosed(status: Int[Array, ""], residual: Array) -> Int[Array, ""]:
+    """The status, given the residual at the last point: without a value there, the derivative is not to blame."""
+    blind = (status == int(Status.singular)) & ~jnp.isfinite(residual)
+    return jnp.where(blind, code(Status.not_finite), status)
 
 
 def unknown_error(x: Array) -> Array:

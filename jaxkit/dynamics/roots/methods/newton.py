@@ -27,8 +27,7 @@ def _start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
 
 
 def _newton(problem: Problem, state: Iterate) -> Iterate:
-    value, _, dx = newton_step(problem.fn, state.x)
-    return moved(state, value, dx)
+    return moved(state, newton_step(problem.fn, state.x)[2])
 
 
 def _halley(problem: Problem, state: Iterate) -> Iterate:
@@ -38,23 +37,20 @@ def _halley(problem: Problem, state: Iterate) -> Iterate:
     """
     x = state.x
     if x.ndim == 0:
-        return moved(state, *_scalar_halley(problem, x))
+        return moved(state, _scalar_halley(problem, x))
     value, slope, dx = newton_step(problem.fn, x)
     bent = jax.jvp(lambda x: value_and_jacobian(problem.fn, x)[1], (x,), (dx,))[1]
     better = solve_dense(slope + 0.5 * bent, -value)
     usable = jnp.max(jnp.abs(better)) >= 1e-3 * jnp.max(jnp.abs(dx))  # not for NaN
-    return moved(state, value, jnp.where(usable, better, dx))
+    return moved(state, jnp.where(usable, better, dx))
 
 
-def _scalar_halley(problem: Problem, x: Array) -> tuple[Array, Array]:
-    """Value and step.
-
-    One quotient of selected terms: two quotients to select from would compute the residual twice on a CPU.
-    """
+def _scalar_halley(problem: Problem, x: Array) -> Array:
+    """One quotient of selected terms: two quotients to select from would compute the residual twice on a CPU."""
     (value, slope), (_, bent) = jax.jvp(lambda x: value_and_jacobian(problem.fn, x), (x,), (jnp.ones_like(x),))
     full = 2 * slope * slope - value * bent
     usable = 2 * jnp.abs(slope * slope) > 1e-3 * jnp.abs(full)  # not for NaN, nor where squares overflow
-    return value, -jnp.where(usable, 2 * value * slope, value) / jnp.where(usable, full, slope)
+    return -jnp.where(usable, 2 * value * slope, value) / jnp.where(usable, full, slope)
 
 
 def _chord_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
@@ -73,7 +69,7 @@ def _chord(problem: Problem, state: Iterate) -> Iterate:
     rate = jnp.where(jnp.isfinite(last), rate, 1)  # the first step tells nothing about the rate
     far = jnp.where(rate < 1, 1 / jnp.maximum(1 - rate, 1e-12), jnp.inf)
     error = jnp.where(value == 0, 0, jnp.abs(dx) * far)
-    return moved(state, value, dx, error, (slope, jnp.abs(dx)))
+    return moved(state, dx, error, (slope, jnp.abs(dx)))
 
 
 def householder(order: int) -> Method:
@@ -98,7 +94,7 @@ def householder(order: int) -> Method:
             reciprocal.append(-sum(taylor[j] * reciprocal[k - j] for j in range(1, k + 1)) / taylor[0])
         dx = jnp.where(value == 0, 0 * value, reciprocal[order - 1] / reciprocal[order])
         dx = jnp.where(jnp.isfinite(dx), dx, -taylor[0])
-        return moved(state, value, dx)
+        return moved(state, dx)
 
     return Method(f"householder{order}", _start, step)
 
