@@ -153,11 +153,12 @@ def arguments(description: str | None) -> argparse.Namespace:
 
 
 def optional(module: str) -> Any:
-    """A peer that may not be installed: the module, or None with one line that says so."""
+    """A peer that may not be installed, or not be loaded here: the module, or None with one line that says so."""
     import importlib
 
     try:
         return importlib.import_module(module)
-    except ImportError:
-        print(f"{module} is not installed: its rows are left out (pip install -e '.[bench]').")
+    except (ImportError, OSError) as error:  # OSError: a shared library that is missing
+        extra = "bench-compiled" if module == "numbalsoda" else "bench"
+        print(f"{module} cannot be imported ({error}): its rows are left out (pip install -e '.[{extra}]').")
         return None

@@ -6,12 +6,12 @@ function, and the basins of z^3 = 1, each against its peers in the same run.
 
 import functools
 
-import _harness
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import jaxkit as jk
+from benchmarks import _harness
 from jaxkit import newton
 
 jk.set_precision("double")
@@ -45,10 +45,10 @@ def ours(orbit, guess):
 
 
 def scipy_peers(orbit, guess, share):
-    from scipy.optimize import brentq
-    from scipy.optimize import newton as scipy_newton
-    from scipy.optimize.elementwise import find_root
-
+    optimize, elementwise = _harness.optional("scipy.optimize"), _harness.optional("scipy.optimize.elementwise")
+    if optimize is None or elementwise is None:
+        return {}
+    brentq, scipy_newton, find_root = optimize.brentq, optimize.newton, elementwise.find_root
     e, M = orbit["e"], orbit["M"]
     f, slope = (lambda E, e, M: E - e * np.sin(E) - M), (lambda E, e, M: 1 - e * np.cos(E))
     few = slice(0, share)
