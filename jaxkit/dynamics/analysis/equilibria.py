@@ -55,7 +55,7 @@ def equilibria(
         >>> [round(float(x), 6) for x in eq.x[eq.found]]
         [-2.0, 0.0, 2.0]
     """
-    zero = jnp.zeros((), jnp.result_type(float))
+    zero = jnp.zeros((), jnp.result_type(float, *(jnp.result_type(v) for v in jax.tree.leaves(starts))))
     residual = lambda x, a: field(zero, x, a)
     found = jax.vmap(lambda start: root(residual, start, args, rtol=rtol, atol=atol))(starts)
     flat = jax.vmap(lambda x: jax.flatten_util.ravel_pytree(x)[0])(found.value)

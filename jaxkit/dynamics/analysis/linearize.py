@@ -82,7 +82,8 @@ def linearize(
     velocity = lambda x: jax.flatten_util.ravel_pytree(field(jnp.asarray(t, flat.dtype), unravel(x), args))[0]
     jacobian = jax.jacfwd(velocity)(flat)
     values = eigenvalues(jacobian)
-    return Linearization(jacobian, values, classify(values, atol=atol))
+    kind = jnp.where(jnp.all(jnp.isfinite(flat)), classify(values, atol=atol), int(Kind.none))
+    return Linearization(jacobian, values, kind)
 
 
 def eigenvalues(matrix: Float[Array, "n n"]) -> Complex[Array, " n"]:
@@ -113,7 +114,7 @@ def classify(values: Complex[Array, "... n"], *, atol: float | None = None) -> I
         atol: Parts below it count as zero; default 100 eps times the largest eigenvalue.
 
     Returns:
-        `Kind` codes, shape `(...)`.
+        `Kind` codes, shape `(...)`; `none` where an eigenvalue is not finite.
 
     Example:
         >>> import jax.numpy as jnp, jaxkit as jk
@@ -132,4 +133,5 @@ def classify(values: Complex[Array, "... n"], *, atol: float | None = None) -> I
     code = jnp.where(any_up, jnp.where(turns, int(Kind.unstable_focus), int(Kind.unstable_node)), code)
     code = jnp.where(any_up & any_down, int(Kind.saddle), code)
     code = jnp.where(pure & ~any_up, int(Kind.center), code)
-    return jnp.where(zero, int(Kind.degenerate), code)
+    code = jnp.where(zero, int(Kind.degenerate), code)
+    return jnp.where(jnp.all(jnp.isfinite(values), axis=-1), code, int(Kind.none))
