@@ -12,7 +12,11 @@ from tests.invariants.registry import CASES, Case, Tree, Vector
 
 OK = int(jk.Status.ok)
 # (invariant, case) -> why the package fails it today.
-KNOWN: dict[tuple[str, str], str] = {}
+KNOWN: dict[tuple[str, str], str] = {
+    ("nan", f"{verb}-householder{order}"): "issue 27: from a start that is not a number it says ok"
+    for verb in ("root", "fixed_point")
+    for order in (3, 4)
+}
 
 
 def over(invariant: str, which=lambda case: True):
