@@ -253,7 +253,7 @@ def _rays(
 
 @functools.cache
 def _moments(metric: Metric) -> Callable[[tuple[Array, ...], Any], tuple[Array, Array]]:
-    """Angular momenta of a ray, about the axis and in all, a unit of energy: what decides how near it comes."""
+    """A ray's angular momentum about the axis, and the whole, per unit of energy: they decide how near it comes."""
 
     def alike(state: tuple[Array, ...], _: Any) -> tuple[Array, Array]:
         x, p = state[:4], state[4:]
@@ -292,7 +292,7 @@ def long_run(
         params: Parameters instead of the metric's own.
         step: Affine length of a step: about 1/50 of the shortest turn of the orbit.
         steps: How many.
-        keep: Keep every so manieth point; must divide `steps`.
+        keep: One point in this many is kept; must divide `steps`.
         method: `"midpoint"` or `"tao4"`, see `jaxkit.dynamics.ode.symplectic.hamiltonian`.
 
     Returns:
