@@ -209,7 +209,7 @@ def main() -> None:
 
     plain = jax.jit(jax.vmap(one))
     y = jnp.concatenate([at, momentum], -1)
-    trace = lambda metric: gravity.trace(metric, at, momentum, LENGTH, rtol=1e-8, atol=1e-8, inner=0)
+    trace = lambda metric: gravity.trace(metric, at, momentum, LENGTH, rtol=1e-8, atol=1e-8, stop=gravity.Stop(inner=0))
     programs = {"jaxkit": lambda: trace(hole), "jaxkit, user's function": lambda: trace(plainly)}
     programs["diffrax vmap"] = lambda: plain(y)
     points = np.stack([np.zeros(n), 3 + np.arange(n) / n, 1 + np.arange(n) / (2 * n), np.zeros(n)], -1)

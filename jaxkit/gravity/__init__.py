@@ -39,6 +39,7 @@ from jaxkit.gravity.fit import posterior_metric as posterior_metric
 from jaxkit.gravity.fit import predictions as predictions
 from jaxkit.gravity.fit import published_bounds as published_bounds
 from jaxkit.gravity.geodesic import Rays as Rays
+from jaxkit.gravity.geodesic import Stop as Stop
 from jaxkit.gravity.geodesic import camera as camera
 from jaxkit.gravity.geodesic import carter_constant as carter_constant
 from jaxkit.gravity.geodesic import hamiltonian as hamiltonian

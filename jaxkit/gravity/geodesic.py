@@ -7,7 +7,7 @@ hand, so none can be wrong; how well `H` was kept is returned for each ray.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -139,6 +139,23 @@ def _stops(metric: Metric, event: Callable[..., Array] | None) -> dict[str, Call
     }
 
 
+class Stop(NamedTuple):
+    """What ends a ray before its length is reached.
+
+    Attributes:
+        inner: It ends below this radius; 1.001 horizon radii by default; 0 watches no radius.
+        outer: It ends beyond this radius; nowhere by default.
+        event: It ends where `event(x, params)` crosses zero.
+    """
+
+    inner: ArrayLike | None = None
+    outer: ArrayLike | None = None
+    event: Callable[..., Array] | None = None
+
+
+_STOP = Stop()
+
+
 def trace(
     metric: Metric | Callable[..., Array],
     x0: Float[Array, "n 4"],
@@ -146,14 +163,12 @@ def trace(
     length: ArrayLike,
     params: Params = None,
     *,
+    method: str | Method = "dopri8",
     rtol: float = 1e-8,
     atol: float = 1e-10,
-    method: str | Method = "dopri8",
-    inner: ArrayLike | None = None,
-    outer: ArrayLike | None = None,
-    event: Callable[..., Array] | None = None,
-    ts: ArrayLike | None = None,
     max_steps: int = 4096,
+    stop: Stop = _STOP,
+    ts: ArrayLike | None = None,
 ) -> Rays:
     """Follow geodesics.
 
@@ -163,14 +178,12 @@ def trace(
         p0: Covariant momenta, shape `(n, 4)`; see `momentum`.
         length: Affine parameter to go, one for all or shape `(n,)`; negative goes back in time.
         params: Parameters instead of the metric's own.
+        method: A method of `jaxkit.ensemble`.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step.
-        method: A method of `jaxkit.ensemble`.
-        inner: Stop below this radius; 1.001 horizon radii by default; 0 watches no radius.
-        outer: Stop beyond this radius; nowhere by default.
-        event: Stop where `event(x, params)` crosses zero.
-        ts: Affine parameters at which points are kept, shape `(m,)`, from 0 to `length`, the same for all rays.
         max_steps: Most steps of a ray.
+        stop: What ends a ray before its length is reached.
+        ts: Affine parameters at which points are kept, shape `(m,)`, from 0 to `length`, the same for all rays.
 
     Returns:
         `Rays`, with a status and the drift of `H` for each; nothing raises inside.
@@ -195,7 +208,8 @@ def trace(
     lorentzian(metric, x0[0], params)
     params = jax.tree.map(jnp.asarray, metric.resolve(params))
     args = {"params": params}
-    stops = dict(_stops(metric, event))
+    inner, outer = stop.inner, stop.outer
+    stops = dict(_stops(metric, stop.event))
     if isinstance(inner, int | float) and inner == 0:
         del stops["horizon"]
     else:

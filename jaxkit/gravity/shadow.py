@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 from jaxkit.core.checks import require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
-from jaxkit.gravity.geodesic import Rays, camera, trace
+from jaxkit.gravity.geodesic import Rays, Stop, camera, trace
 from jaxkit.gravity.metrics import Metric, Params, as_metric
 from jaxkit.gravity.observables import isco, photon_sphere
 
@@ -170,9 +170,10 @@ def image(
     )
     x, p = camera(metric, params, distance=distance, inclination=inclination, extent=extent, pixels=pixels)
     edge = _stop(metric, params)
-    go = {"inner": edge, "outer": 1.05 * distance, "rtol": 1e-7, "atol": 1e-9, "max_steps": 2000}
+    go = {"rtol": 1e-7, "atol": 1e-9, "max_steps": 2000}
+    stop = Stop(inner=edge, outer=1.05 * distance, event=_equatorial_never if disk is None else _equatorial)
     if disk is None:
-        rays = trace(metric, x, p, -4.0 * distance, params, event=_equatorial_never, **go)
+        rays = trace(metric, x, p, -4.0 * distance, params, stop=stop, **go)
         return _picture(rays, jnp.full(x.shape[0], jnp.nan), jnp.zeros(x.shape[0]), pixels, extent)
     inner = float(isco(metric, params).value) if disk.inner is None else disk.inner
     seen, struck = jnp.full(x.shape[0], jnp.nan), jnp.full(x.shape[0], jnp.inf)
@@ -180,7 +181,7 @@ def image(
     drift, status, ended, steps = jnp.zeros(count), *(jnp.zeros(count, jnp.int32) for _ in range(3))
     on = jnp.ones(count, bool)
     for _ in range(passes + 1):  # a ray that has ended is not moved: behind the horizon it would run out of steps
-        rays = trace(metric, x, p, jnp.where(on, -4.0 * distance, 0.0), params, event=_equatorial, **go)
+        rays = trace(metric, x, p, jnp.where(on, -4.0 * distance, 0.0), params, stop=stop, **go)
         r = rays.x[:, 1]
         hit = on & (rays.ended == 3) & (r >= inner) & (r <= disk.outer)
         seen = jnp.where(hit, redshift(metric, rays.x, rays.p, params), seen)

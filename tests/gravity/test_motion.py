@@ -45,7 +45,7 @@ def test_metric_of_a_user_goes_through_trace():
     metric = gravity.from_function(spin, {"M": 1.0, "a": 0.9}, coordinates=("t", "x", "y", "z"))
     x = jnp.array([[0.0, 20.0, 1.0, 3.0], [0.0, -20.0, 8.0, 1.0]])
     p = gravity.momentum(metric, x, jnp.array([[-1.0, 0.3, 0.1], [1.0, 0.0, 0.0]]))
-    rays = gravity.trace(metric, x, p, 30.0, outer=60.0).checked()
+    rays = gravity.trace(metric, x, p, 30.0, stop=gravity.Stop(outer=60.0)).checked()
     assert np.max(rays.drift) < 1e-7
     turn = lambda x, p: x[:, 1] * p[:, 2] - x[:, 2] * p[:, 1]
     np.testing.assert_allclose(turn(rays.x, rays.p), turn(x, p), rtol=1e-7)
@@ -140,7 +140,7 @@ def test_ray_into_the_singularity_has_a_status():
     rain = gravity.painleve_gullstrand()
     x = jnp.array([[0.0, 5.0, np.pi / 2, 0.0], [0.0, 5.0, np.pi / 2, 0.0]])
     p = gravity.momentum(rain, x, jnp.array([[-1.0, 0.0, 0.1], [1.0, 0.0, 0.1]]))
-    rays = gravity.trace(rain, x, p, 50.0, inner=0, max_steps=400)
+    rays = gravity.trace(rain, x, p, 50.0, stop=gravity.Stop(inner=0), max_steps=400)
     assert int(rays.status[0]) != 0
     assert int(rays.status[1]) == 0
     with pytest.raises(SolverError, match=r"geodesic: \w+ \(1 of 2 lanes failed, the first at index 0\)"):
