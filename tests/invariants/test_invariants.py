@@ -17,6 +17,11 @@ KNOWN: dict[tuple[str, str], str] = {
     for verb in ("root", "fixed_point")
     for order in (3, 4)
 }
+KNOWN |= {
+    (invariant, "solve-implicit_euler"): "issue 27: a fixed step with an implicit method raises diffrax's error"
+    for invariant in ("eager", "exact", "lanes", "nan", "empty", "single", "derivatives")
+}
+KNOWN["derivatives", "solve-noise"] = "issue 28: a solve with noise has no derivative by its times"
 
 
 def over(invariant: str, which=lambda case: True):
@@ -117,7 +122,7 @@ def test_single_precision_stays_single_also_in_a_pytree(case):
     answer, status = jax.jit(lambda given: case.one(given, form, "rev"))(given)
     assert int(status) == OK
     assert {str(v.dtype) for v in jax.tree.leaves(answer)} == {"float32"}
-    if case.exact is None or not case.forms:
+    if case.exact is None or not case.forms or case.name == "solve-noise":  # (its path is another one in float32)
         return
     state = jax.tree.structure(form.pack(given["x0"]))
     assert str(state)[len("PyTreeDef(") : -1] in str(jax.tree.structure(answer)) or case.name.startswith("linearize")
