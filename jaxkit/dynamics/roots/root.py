@@ -80,7 +80,7 @@ def root(
         ValueError: `fn` does not return as many values as `x0` has, or the method does not fit the unknown.
 
     Example:
-        >>> import jaxkit as jk
+        >>> import jax, jax.numpy as jnp, jaxkit as jk
         >>> r = jk.root(lambda x, a: x**3 - a, 1.0, 2.0).checked()
         >>> round(float(r.value), 6)
         1.259921
