@@ -13,6 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from jaxkit.core.checks import require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
+from jaxkit.dynamics.roots.methods.bracket import bisected
 from jaxkit.dynamics.roots.root import root
 from jaxkit.gravity.metrics import Metric, Params, Radial
 
@@ -99,14 +100,7 @@ def refine(fn: Radial, params: Params, lo: Array, hi: Array, *, exists: Array) -
     """The root of `fn` in a bracket, by bisection and Newton's method, with its implicit derivative."""
     held = jax.lax.stop_gradient(params)
     sign = jnp.sign(fn(hi, held))
-
-    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-        a, b = ends
-        middle = 0.5 * (a + b)
-        right = jnp.sign(fn(middle, held)) == sign
-        return jnp.where(right, a, middle), jnp.where(right, middle, b)
-
-    a, b = jax.lax.fori_loop(0, 25, halve, (lo, hi))
+    a, b = bisected(lambda r: jnp.sign(fn(r, held)) != sign, lo, hi, halvings=25)
     start, slope = jax.lax.stop_gradient(0.5 * (a + b)), jax.grad(fn)(0.5 * (a + b), held)
     # Unknown and residual are scaled to 1, so that tolerances mean the same in metres and in solar masses.
     scale = jax.lax.stop_gradient(1 / (slope * start))

@@ -9,7 +9,9 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 from jaxkit.core.checks import require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
+from jaxkit.dynamics.roots.methods.bracket import bisected
 from jaxkit.gravity.geodesic import Rays, Stop, camera, trace
+from jaxkit.gravity.horizons import horizon
 from jaxkit.gravity.metrics import Metric, Params, as_metric
 from jaxkit.gravity.observables import isco, photon_sphere
 
@@ -65,7 +67,7 @@ def critical_curve_kerr(a: ArrayLike, inclination: float = 90.0, *, points: int 
     low, high = orbit(-1.0), orbit(1.0)
     middle = 0.5 * (low + high)
     # The part of the photon shell whose light reaches this observer: beta² > 0, by bisection from both ends.
-    edge = lambda end: _bisect(height2, middle, end)
+    edge = lambda end: bisected(lambda r: height2(r) > 0, middle, end)[0]
     near, far = (low, high) if inclination == 90.0 else (edge(low), edge(high))
     t = (jnp.arange(points, dtype=float) + 0.5) / points * jnp.pi
     r = 0.5 * (near + far) - 0.5 * (far - near) * jnp.cos(t)
@@ -75,16 +77,6 @@ def critical_curve_kerr(a: ArrayLike, inclination: float = 90.0, *, points: int 
     area = 2 * jnp.pi / points * jnp.abs(jnp.sum(beta * slope))
     ends = (across(near), across(far))
     return CriticalCurve(across(r), beta, area, (jnp.minimum(*ends), jnp.maximum(*ends)))
-
-
-def _bisect(fn: Any, inside: Array, outside: Array) -> Array:
-    def halve(_: int, c: tuple[Array, Array]) -> tuple[Array, Array]:
-        a, b = c
-        middle = 0.5 * (a + b)
-        good = fn(middle) > 0
-        return jnp.where(good, middle, a), jnp.where(good, b, middle)
-
-    return jax.lax.fori_loop(0, 60, halve, (inside, outside))[0]
 
 
 class Disk(NamedTuple):
@@ -207,8 +199,6 @@ def _nudge(x: Array, p: Array) -> Array:
 
 def _stop(metric: Metric, params: Params) -> ArrayLike:
     """A radius from which no light returns: near the horizon, or well inside a naked singularity's photon sphere."""
-    from jaxkit.gravity.horizons import horizon
-
     place = horizon(metric, params)
     if int(place.status) == int(Status.ok):
         return 1.01 * place.value

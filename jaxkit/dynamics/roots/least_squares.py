@@ -12,8 +12,8 @@ from jaxkit.core.checks import floating, one_of
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.iterate import iterate
-from jaxkit.dynamics.linear.dense import value_and_jacobian
-from jaxkit.dynamics.linear.implicit import closed, implicit, root_tangent
+from jaxkit.dynamics.linear.dense import solve_dense, value_and_jacobian
+from jaxkit.dynamics.linear.implicit import closed, implicit
 from jaxkit.dynamics.roots.methods.descent import LevenbergMarquardt
 from jaxkit.dynamics.roots.trust_region import MARQUARDT, Region, advance, begin, column_norms, pull, unseen
 
@@ -125,7 +125,8 @@ def least_squares(
     # The optimum is a root of the gradient J'r: its implicit derivative needs the full Hessian.
     def rule(answer: Any, primals: Any, tangents: Any) -> Any:
         (p, _, _), (_, *inputs), (_, *moved) = answer, primals, tangents
-        dp = root_tangent(gradient, p, tuple(inputs), tuple(moved))
+        _, pushed = jax.jvp(lambda *a: gradient(p, *a), tuple(inputs), tuple(moved))
+        dp = solve_dense(value_and_jacobian(lambda q: gradient(q, *inputs), p)[1], -pushed)  # factored at any size
         _, (dr, djac) = jax.jvp(both, (p, *inputs), (dp, *moved))
         return dp, dr, djac
 
