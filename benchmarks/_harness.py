@@ -159,6 +159,6 @@ def optional(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except (ImportError, OSError) as error:  # OSError: a shared library that is missing
-        extra = "bench-compiled" if module == "numbalsoda" else "bench"
-        print(f"{module} cannot be imported ({error}): its rows are left out (pip install -e '.[{extra}]').")
+        extra = {"numbalsoda": "bench-compiled", "opencc": "zh", "jieba": "zh"}.get(module, "bench")
+        print(f"{module} cannot be imported ({error}): what needs it is left out (pip install -e '.[{extra}]').")
         return None
