@@ -66,7 +66,7 @@ def landscape(
     methods = dict.fromkeys(players, adam(config))
     axis = jnp.linspace(-law.box, law.box, points, dtype=FLOAT)
     grid = jnp.stack(jnp.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
-    z = batches.noise(config.prior, noise, shown, config.latent, FLOAT)
+    z = batches.latent_noise(config.prior, noise, shown, config.latent, FLOAT)
 
     def frame(carry: Any, i: Array) -> tuple[Any, tuple[Array, Array]]:
         players, states = carry

@@ -59,7 +59,7 @@ def game(
     checks.require(bound is None or critic is not None, "critic", "be given with a `bound`", "is None")
     landscape = lambda params, x: how.floor(energy(params, x))
     own = lambda params: params if bound is None else params["net"]
-    noise = lambda key, real: batches.noise(config.prior, key, len(real), config.latent, real.dtype)
+    noise = lambda key, real: batches.latent_noise(config.prior, key, len(real), config.latent, real.dtype)
 
     def dig(players: Mapping[str, PyTree], real: Array, key: Array) -> tuple[Array, dict[str, Array]]:
         draw, move = jax.random.split(key)

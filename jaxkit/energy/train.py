@@ -47,7 +47,9 @@ class EnergyModel:
         """Draw points: from the generator, or by Langevin steps from states of the replay buffer."""
         if isinstance(self.config, Config):
             generator = networks(self.config, self.size)[1]
-            return generator.apply(self.source, batches.noise(self.config.prior, key, n, self.config.latent, FLOAT))
+            return generator.apply(
+                self.source, batches.latent_noise(self.config.prior, key, n, self.config.latent, FLOAT)
+            )
         pick, move = jax.random.split(key)
         start = self.source[jax.random.choice(pick, len(self.source), (n,))]
         return chain_moves(_energy(self.config, self.size), self.params, start, self.config, move)

@@ -76,4 +76,4 @@ def gradient_mode(shape: tuple[int, ...]) -> str:
 
 def noise(config: Config, key: Array, n: int, dtype: Any) -> Float[Array, "n latent"]:
     """What the generator starts from."""
-    return batches.noise(config.prior, key, n, config.latent, dtype)
+    return batches.latent_noise(config.prior, key, n, config.latent, dtype)

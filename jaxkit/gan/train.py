@@ -125,7 +125,7 @@ def two_losses(config: Config, shape: tuple[int, ...]) -> dict[str, Callable[...
     begin, end = config.weights
 
     def fakes(players: dict, key: Array, real: Array) -> Array:
-        z = scale.spread(nets.noise(config, key, len(real), real.dtype))
+        z = scale.shard_batch(nets.noise(config, key, len(real), real.dtype))
         return generator.apply(players["generator"], z)
 
     def criticise(players: dict, batch: dict, key: Array) -> tuple[Array, dict[str, Array]]:

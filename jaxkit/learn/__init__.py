@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 # Public name -> the module of this folder that defines it.
 _HOME = {
     "CheckpointError": "checkpoint",
-    "Folder": "runlog",
+    "FolderLog": "runlog",
     "KeepBest": "callbacks",
     "Minibatches": "batches",
     "RunLog": "runlog",
@@ -17,15 +17,15 @@ _HOME = {
     "data_parallel": "scale",
     "half_square_gradient": "gradients",
     "load": "saving",
-    "mean": "scale",
+    "device_mean": "scale",
     "mesh": "scale",
     "minibatches": "batches",
-    "noise": "batches",
+    "latent_noise": "batches",
     "pmapped": "scale",
     "save": "saving",
     "seeds": "scale",
-    "spread": "scale",
-    "start": "scale",
+    "shard_batch": "scale",
+    "initialize": "scale",
     "value_and_half_square_gradient": "gradients",
 }
 
@@ -33,27 +33,27 @@ __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
     from jaxkit.learn.batches import Minibatches as Minibatches
+    from jaxkit.learn.batches import latent_noise as latent_noise
     from jaxkit.learn.batches import minibatches as minibatches
-    from jaxkit.learn.batches import noise as noise
     from jaxkit.learn.callbacks import KeepBest as KeepBest
     from jaxkit.learn.callbacks import TimeBudget as TimeBudget
     from jaxkit.learn.checkpoint import CheckpointError as CheckpointError
     from jaxkit.learn.descent import TrainState as TrainState
     from jaxkit.learn.gradients import half_square_gradient as half_square_gradient
     from jaxkit.learn.gradients import value_and_half_square_gradient as value_and_half_square_gradient
-    from jaxkit.learn.runlog import Folder as Folder
+    from jaxkit.learn.runlog import FolderLog as FolderLog
     from jaxkit.learn.runlog import RunLog as RunLog
     from jaxkit.learn.runlog import TensorBoard as TensorBoard
     from jaxkit.learn.runlog import WandB as WandB
     from jaxkit.learn.saving import load as load
     from jaxkit.learn.saving import save as save
     from jaxkit.learn.scale import data_parallel as data_parallel
-    from jaxkit.learn.scale import mean as mean
+    from jaxkit.learn.scale import device_mean as device_mean
+    from jaxkit.learn.scale import initialize as initialize
     from jaxkit.learn.scale import mesh as mesh
     from jaxkit.learn.scale import pmapped as pmapped
     from jaxkit.learn.scale import seeds as seeds
-    from jaxkit.learn.scale import spread as spread
-    from jaxkit.learn.scale import start as start
+    from jaxkit.learn.scale import shard_batch as shard_batch
 
 
 def __getattr__(name: str) -> Any:

@@ -15,13 +15,13 @@ D = TypeVar("D")
 PRIORS = ("normal", "uniform")
 
 
-def noise(prior: str, key: PRNGKeyArray, n: int, size: int, dtype: Any) -> Float[Array, "n size"]:
+def latent_noise(prior: str, key: PRNGKeyArray, n: int, size: int, dtype: Any) -> Float[Array, "n size"]:
     """What a generator starts from: `"normal"`, N(0, 1), or `"uniform"` on [-1, 1].
 
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from jaxkit.learn import batches
-        >>> batches.noise("uniform", jax.random.key(0), 4, 2, jnp.float32).shape
+        >>> batches.latent_noise("uniform", jax.random.key(0), 4, 2, jnp.float32).shape
         (4, 2)
     """
     if prior == "normal":

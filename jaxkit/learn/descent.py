@@ -109,7 +109,7 @@ def gradient(
         return value, ({"loss": value, **metrics}, new)
 
     def one(carry: PyTree, part: Array | int) -> tuple[PyTree, tuple[Logs, PyTree]]:
-        batch = scale.spread(batch_of(index * accumulate + part))
+        batch = scale.shard_batch(batch_of(index * accumulate + part))
         inner = key if key is None or accumulate == 1 else jax.random.fold_in(key, part)
         (_, (logs, carry)), slope = jax.value_and_grad(call, has_aux=True)(params, batch, inner, carry)
         return carry, (logs, slope)

@@ -33,7 +33,7 @@ class RunLog(Protocol):
         ...
 
 
-class Folder:
+class FolderLog:
     """`run.json` and `metrics.jsonl` in a folder.
 
     Example:
@@ -120,8 +120,8 @@ class WandB:
 
 
 def opened(log: Any) -> RunLog:
-    """A log as it is; a path as a `Folder`."""
-    return log if isinstance(log, RunLog) else Folder(log)
+    """A log as it is; a path as a `FolderLog`."""
+    return log if isinstance(log, RunLog) else FolderLog(log)
 
 
 def scalars(rows: Any) -> dict[str, float]:

@@ -20,8 +20,8 @@ from jaxtyping import PyTree
 
 from jaxkit.core import checks
 
-# A step of training: (state, batch) -> (state, anything).
-Step = Callable[[Any, Any], tuple[Any, Any]]
+# (state, batch) -> (state, anything).
+TrainStep = Callable[[Any, Any], tuple[Any, Any]]
 
 AXIS = "batch"
 _MESH: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar("mesh of the run being traced", default=None)
@@ -55,7 +55,7 @@ class Layout:
 
     @contextlib.contextmanager
     def spreading(self) -> Iterator[None]:
-        """While this is open, `spread` cuts batches."""
+        """While this is open, `shard_batch` cuts batches."""
         token = _MESH.set(self.mesh)
         try:
             yield
@@ -75,7 +75,7 @@ def mesh(devices: Sequence[Any] | None = None) -> Mesh:
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
-def data_parallel(step: Step, mesh: Mesh) -> Step:
+def data_parallel(step: TrainStep, mesh: Mesh) -> TrainStep:
     """Compile a step so that the batch is cut over a mesh; the compiler adds what has to be communicated.
 
     Args:
@@ -88,7 +88,7 @@ def data_parallel(step: Step, mesh: Mesh) -> Step:
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from jaxkit.learn import scale
-        >>> step = lambda w, x: (w - 0.1 * scale.mean(jax.grad(lambda w: jnp.mean((w - x) ** 2))(w)), None)
+        >>> step = lambda w, x: (w - 0.1 * scale.device_mean(jax.grad(lambda w: jnp.mean((w - x) ** 2))(w)), None)
         >>> devices = jax.devices()[:1]
         >>> parallel, mapped = scale.data_parallel(step, scale.mesh(devices)), scale.pmapped(step, devices)
         >>> x = jnp.arange(4.0)
@@ -99,11 +99,11 @@ def data_parallel(step: Step, mesh: Mesh) -> Step:
     return jax.jit(step, in_shardings=(whole, cut), out_shardings=whole)
 
 
-def pmapped(step: Step, devices: Sequence[Any] | None = None) -> Step:
-    """The same step by `pmap`: each device sees its part of the batch, and `mean` inside averages over the devices.
+def pmapped(step: TrainStep, devices: Sequence[Any] | None = None) -> TrainStep:
+    """The same step by `pmap`: each device sees its part of the batch; `device_mean` inside averages over the devices.
 
     Args:
-        step: As for `data_parallel`; it must pass gradients and losses through `mean`.
+        step: As for `data_parallel`; it must pass gradients and losses through `device_mean`.
         devices: The local devices by default.
 
     Returns:
@@ -129,7 +129,7 @@ def pmapped(step: Step, devices: Sequence[Any] | None = None) -> Step:
     return lambda state, batch: mapped(state, jax.tree.map(cut, batch))
 
 
-def mean(tree: PyTree) -> PyTree:
+def device_mean(tree: PyTree) -> PyTree:
     """Average over the devices inside `pmapped`; the tree itself elsewhere, where a batch is whole."""
     return jax.lax.pmean(tree, AXIS) if _MAPPED.get() else tree
 
@@ -159,7 +159,7 @@ def seeds(run: Callable[[Any], Any], keys: Any, devices: Sequence[Any] | None = 
     return jax.jit(jax.vmap(run))(keys)
 
 
-def start(
+def initialize(
     coordinator: str | None = None,
     processes: int | None = None,
     process: int | None = None,
@@ -228,7 +228,7 @@ def _outlive_nobody(parent: int) -> None:
     os._exit(1)
 
 
-def spread(tree: PyTree) -> PyTree:
+def shard_batch(tree: PyTree) -> PyTree:
     """Cut arrays along their first axis over the devices of the run being traced; does nothing without devices.
 
     `fit` and `play` do it to every batch. A loss that makes a batch itself (noise for a generator) calls it.

@@ -1,7 +1,7 @@
 """`python -m jaxkit launch`: local processes of one training run, watched; if one dies, all start again.
 
-A run that checkpoints and resumes (`fit(..., run=jk.Run(checkpoint=folder, resume=True))` after `jk.learn.start()`)
-then loses at most one chunk, whatever dies.
+A run that checkpoints and resumes (`fit(..., run=jk.Run(checkpoint=folder, resume=True))`, after
+`jk.learn.initialize()`) then loses at most one chunk, whatever dies.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def launch(
     """Run a command as several processes that find each other, until all have ended well.
 
     Args:
-        command: Program and arguments; every process gets the same, and calls `scale.start()`.
+        command: Program and arguments; every process gets the same, and calls `scale.initialize()`.
         processes: How many there are.
         coordinator: `host:port` of process 0; a free port here by default.
         process: Start this one alone (the others are started elsewhere, with the same `coordinator`).

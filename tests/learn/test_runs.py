@@ -103,7 +103,7 @@ class TestResume:
         assert checkpoint.meta(checkpoint.steps(tmp_path)[0]) == {"step": 4}
 
     def test_sigterm_ends_after_the_chunk_and_the_handler_is_restored(self, tmp_path):
-        class Log(runlog.Folder):
+        class Log(runlog.FolderLog):
             def row(self, step, values):
                 super().row(step, values)
                 if step == 14:
@@ -203,7 +203,7 @@ class TestTimeBudget:
 
 class TestLog:
     def test_folder(self, tmp_path):
-        found = train(10, log=runlog.Folder(tmp_path, {"note": "trial"}))
+        found = train(10, log=runlog.FolderLog(tmp_path, {"note": "trial"}))
         about = json.loads((tmp_path / "run.json").read_text())
         assert (
             about["config"] | {"verb": "fit", "steps": 10, "chunk": 7, "note": "trial", "parameters": 16}

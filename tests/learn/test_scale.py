@@ -18,7 +18,7 @@ W = jnp.ones((3, 3)) / 3
 
 def step(w, x):
     value, slope = jax.value_and_grad(lambda w: jnp.mean((jnp.tanh(x @ w) - x) ** 2))(w)
-    return w - 0.1 * scale.mean(slope), scale.mean(value)
+    return w - 0.1 * scale.device_mean(slope), scale.device_mean(value)
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -44,7 +44,7 @@ def test_fit_cuts_batches_and_what_the_loss_spreads():
     seen = {}
 
     def loss(params, batch, key):
-        noise = scale.spread(jax.random.normal(key, batch.shape))
+        noise = scale.shard_batch(jax.random.normal(key, batch.shape))
         # What the compiler was told about the values, read off at trace time on the devices' side.
         jax.debug.inspect_array_sharding(noise, callback=lambda s: seen.__setitem__("noise", s))
         jax.debug.inspect_array_sharding(batch, callback=lambda s: seen.__setitem__("batch", s))
@@ -101,10 +101,10 @@ class TestStart:
         jax.config.update("jax_cpu_collectives_implementation", before)
 
     def test_alone_nothing_happens(self, monkeypatch):
-        assert scale.start() is False
+        assert scale.initialize() is False
         monkeypatch.setenv("SLURM_STEP_NODELIST", "n1")
         monkeypatch.setenv("SLURM_NTASKS", "1")
-        assert scale.start() is False
+        assert scale.initialize() is False
         assert self.calls == []
 
     @pytest.mark.parametrize(
@@ -118,14 +118,14 @@ class TestStart:
     def test_clusters_are_left_to_jax(self, monkeypatch, variables):
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        scale.start()
+        scale.initialize()
         assert self.calls == [(None, None, None)]
 
     def test_launched_or_told(self, monkeypatch):
-        scale.start("host:1", 4, 3)
+        scale.initialize("host:1", 4, 3)
         for name, value in {"COORDINATOR": "other:2", "PROCESSES": "2", "PROCESS": "1"}.items():
             monkeypatch.setenv(f"JAXKIT_{name}", value)
-        scale.start()
+        scale.initialize()
         assert self.calls == [("host:1", 4, 3), ("other:2", 2, 1)]
         with pytest.raises(ValueError, match="Argument `coordinator` must come with `processes` and `process`"):
-            scale.start("host:1")
+            scale.initialize("host:1")

@@ -28,12 +28,12 @@ parser.add_argument("--pause", type=float, default=0.0, help="after every chunk,
 parser.add_argument("--hang", action="store_true", help="stop moving after the second chunk, once")
 options = parser.parse_args()
 
-several = scale.start()
+several = scale.initialize()
 options.folder.mkdir(exist_ok=True)
 (options.folder / f"pid-{jax.process_index()}").write_text(str(os.getpid()))
 
 
-class Log(runlog.Folder):
+class Log(runlog.FolderLog):
     """The usual log, and a pause."""
 
     def row(self, step, values):
@@ -46,7 +46,7 @@ class Log(runlog.Folder):
 
 
 def loss(params, batch, key):
-    noise = scale.spread(jax.random.normal(key, batch.shape, batch.dtype))
+    noise = scale.shard_batch(jax.random.normal(key, batch.shape, batch.dtype))
     hidden = jnp.tanh((batch + 0.1 * noise) @ params["in"])
     return jnp.mean((hidden @ params["out"] - batch) ** 2)
 
