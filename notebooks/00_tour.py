@@ -45,8 +45,8 @@ cube = lambda a: jk.root(lambda x, a: x**3 - a, 1.0, a).value
 print(f"root     {cube(2.0):.6f} (2^(1/3) = {2 ** (1 / 3):.6f}), derivative {jax.grad(cube)(2.0):.6f} (0.209987)")
 
 # %% [markdown]
-# **fit**: descent of one loss. **play**: two players, each with its own; the Dirac-GAN below circles on and on without
-# a penalty, and settles with one.
+# **fit**: descent of one loss. **play**: two players, each with its own. Without a penalty the flow of the Dirac-GAN
+# below circles for ever; taking turns, as here, its steps creep inwards (ever more slowly). With a penalty it settles.
 
 # %%
 line = jk.fit(lambda w, _: jnp.sum((w - 3.0) ** 2), jnp.zeros(2), optimizer=optax.adam(0.1), steps=300).checked()
@@ -73,8 +73,8 @@ drawn = jk.sample(
 print(f"sample   variance {jnp.var(drawn.xs):.3f} (4)")
 
 # %% [markdown]
-# **linearize -> classify**: one analysis names the rest points of two species *and* says why a GAN without a penalty
-# circles.
+# **linearize -> classify**: one analysis names the rest points of two species *and* says why the flow of a GAN
+# without a penalty circles.
 
 
 # %%
