@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 LARGEST = 64  # arrays of more entries that every lane shares are not taken apart
+PRODUCTS = 64  # largest power that is written out as products: those have a Taylor series at zero, too
 SHARED, LANE, MOVING = 0, 1, 2  # what a node depends on: nothing of the lane, the lane's parameters, time or state
 
 
@@ -35,6 +36,12 @@ class Literal:
         return hash((self.dtype, self.value.tobytes()))
 
 
+# How many of an operation's operands show in its result that they are not finite; the others can be NaN or infinite.
+_SHOWN = {
+    **dict.fromkeys("lt le gt ge eq ne lt_to le_to is_finite clamp atan tanh logistic erf erfc sign".split(), 0),
+    **dict.fromkeys("exp exp2 expm1 rsqrt pow integer_pow atan2 max min".split(), 0),
+    **dict.fromkeys(("select_n", "div"), 1),
+}
 Atom: TypeAlias = int | Literal  # a node's number, or a constant
 
 
@@ -82,6 +89,7 @@ class Builder:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.known: dict[Any, int] = {}
+        self.zeroed: list[int] = []  # nodes of which a product with zero was left out
 
     def input(self, dtype: Any, level: int) -> int:
         """A new input."""
@@ -101,10 +109,14 @@ class Builder:
         name, inputs, params = primitive.name, tuple(inputs), dict(params or {})
         simple = _simplify(name, inputs, params)
         if simple is not None:
+            if name == "mul" and _is(simple, 0):
+                self.zeroed.extend(a for a in inputs if not isinstance(a, Literal))
             return simple
         if name == "square":
             return self.node(jax.lax.mul_p, (inputs[0], inputs[0]))
-        if name == "integer_pow" and 2 <= params["y"] <= 8:
+        if name == "pow" and isinstance(inputs[1], Literal) and inputs[1].value in range(2, PRODUCTS + 1):
+            return self.node(jax.lax.integer_pow_p, inputs[:1], {"y": int(inputs[1].value)})
+        if name == "integer_pow" and 2 <= params["y"] <= PRODUCTS:
             half = self.node(jax.lax.integer_pow_p, inputs, {"y": params["y"] // 2})
             whole = self.node(jax.lax.mul_p, (half, half))
             return self.node(jax.lax.mul_p, (whole, inputs[0])) if params["y"] % 2 else whole
@@ -114,6 +126,11 @@ class Builder:
                 return Literal(np.asarray(primitive.bind(*map(jnp.asarray, numbers), **params))[()])
         if name in ("add", "mul", "max", "min", "add_any"):  # one order, so that equal sums are shared
             inputs = tuple(sorted(inputs, key=lambda a: (-1, 0) if isinstance(a, Literal) else (0, a)))
+        return self._shared(primitive, inputs, params)
+
+    def _shared(self, primitive: Any, inputs: tuple[Atom, ...], params: dict[str, Any]) -> int:
+        """The node of these inputs, the old one if there is one."""
+        name = primitive.name
         frozen = tuple(sorted(params.items(), key=lambda item: item[0]))
         key = (name, inputs, _hashable(frozen))
         if key not in self.known:
@@ -122,6 +139,24 @@ class Builder:
             self.nodes.append(Node(name, inputs, dtype, self.level(*inputs), primitive, frozen))
             self.known[key] = len(self.nodes) - 1
         return self.known[key]
+
+    def with_zeros(self, atom: Atom, roots: Sequence[Atom]) -> Atom:
+        """`atom` plus zero times what was left out, where no root shows that it is not finite: 0 * NaN is NaN."""
+        shown, stack = set(), [a for a in roots if not isinstance(a, Literal)]
+        while stack:
+            number = stack.pop()
+            if number not in shown:
+                shown.add(number)
+                node = self.nodes[number]
+                inputs = node.inputs[: _SHOWN.get(node.name)]
+                stack.extend(a for a in inputs if not isinstance(a, Literal))
+        for number in dict.fromkeys(self.zeroed):
+            known = self.nodes[number].name == "input" and self.nodes[number].level == MOVING  # looked at anyway
+            if number not in shown and not known and self.dtype(number) == self.dtype(atom):
+                zero = Literal(np.zeros((), self.dtype(atom))[()])
+                term = self._shared(jax.lax.mul_p, (zero, number), {})
+                atom = self._shared(jax.lax.add_p, (atom, term), {})
+        return atom
 
     def opaque(self, primitive: Any, params: dict[str, Any], operands: Sequence[Value], outs: list[Any]) -> list[Value]:
         """One node for a whole array operation and one for each entry of its results (large results stay whole)."""
@@ -159,7 +194,7 @@ def _is(atom: Atom, value: float) -> bool:
 
 
 def _simplify(name: str, inputs: tuple[Atom, ...], params: dict[str, Any]) -> Atom | None:
-    """A simpler atom of the same value: x + 0, x * 1, x * 0, x / 1, a constant choice."""
+    """A simpler atom of the same value: x + 0, x * 1, x / 1, a constant choice; x * 0 is 0 for finite x only."""
     if name in ("stop_gradient", "copy", "copy_p", "reduce_precision"):
         return inputs[0]
     if name in ("add", "add_any", "sub", "or") and _is(inputs[1], 0):
@@ -170,9 +205,9 @@ def _simplify(name: str, inputs: tuple[Atom, ...], params: dict[str, Any]) -> At
         for one, other in (inputs, inputs[::-1]):
             if _is(one, 1) and name == "mul":
                 return other
-            if _is(one, 0):
+            if _is(one, 0) and not (isinstance(other, Literal) and not np.isfinite(other.value)):
                 return one
-    if name == "div" and (_is(inputs[1], 1) or _is(inputs[0], 0)):
+    if name == "div" and _is(inputs[1], 1):
         return inputs[0]
     if name == "integer_pow" and params["y"] == 1:
         return inputs[0]

@@ -17,7 +17,7 @@ from jaxtyping import Array, Int
 
 from jaxkit.core.status import Status
 
-CODES = 16  # more than there are statuses
+CODES = 64  # more than there are statuses
 
 
 def pack(values: Sequence[Array]) -> tuple[Array, ...]:
@@ -92,6 +92,29 @@ def status_of(count: Array) -> Int[Array, "..."]:
 def count_of(count: Array) -> Int[Array, "..."]:
     """The count itself."""
     return jnp.where(count < 0, -1 - jnp.trunc(count), count).astype(jnp.int32)
+
+
+def refused_again(count: Array, times: Array | int = 1) -> Array:
+    """A count of refused steps with how many of the last ones were refused in a row, `times` more of each."""
+    return count + times * (1 + 1 / CODES)
+
+
+def accepted_again(count: Array) -> Array:
+    """The same after a step that was accepted: the row gets shorter by one."""
+    return count - jnp.where(in_a_row(count) > 0, 1 / CODES, 0).astype(count.dtype)
+
+
+def in_a_row(count: Array) -> Array:
+    """How many steps in a row were refused, at most `CODES - 1`: the fraction of the count.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxkit.compile.packing import accepted_again, in_a_row, refused_again
+        >>> count = refused_again(refused_again(jnp.asarray(5.0)))
+        >>> int(count), float(in_a_row(count)), float(in_a_row(accepted_again(count)))
+        (7, 2.0, 1.0)
+    """
+    return (count - jnp.floor(count)) * CODES
 
 
 def runs(count: Array) -> Array:

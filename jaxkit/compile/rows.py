@@ -27,6 +27,7 @@ class Lanes(NamedTuple):
     t0: Float[Array, " w"]
     t1: Float[Array, " w"]
     args: tuple[Array, ...]
+    refused: Any = None  # how often a first step would be refused, (w,)
 
 
 class Row:

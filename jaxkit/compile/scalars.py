@@ -265,6 +265,8 @@ class ScalarField:
         self.args: list[Value] = values[moving:]
         self.lanewise = list(lanewise)
         self.outputs: list[Atom] = [a for value in outputs for a in self._entries(value)]
+        if self.outputs:
+            self.outputs[0] = builder.with_zeros(self.outputs[0], self.outputs)
 
     def _input(self, aval: Any, level: int) -> Value:
         if aval.size > LARGEST and level != MOVING:

@@ -56,6 +56,12 @@ class Status(enum.IntEnum):
     )
     unresolved = 12, "the solution is not smooth on its nodes; take more nodes, or another first guess."
     stuck = 13, "no proposal was accepted; take a shorter step, or let the warm-up find one (`target_accept=0.6`)."
+    start_not_finite = 14, "the start is not finite: NaN or infinity was handed over; mend `x0`."
+    velocity_not_finite = (
+        15,
+        "the field is not finite where the motion has come to; look at its parameters, and at the domain of its roots, "
+        "logarithms and quotients.",
+    )
 
 
 class SolverError(RuntimeError):

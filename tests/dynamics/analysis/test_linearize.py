@@ -129,3 +129,17 @@ class TestContinuation:
     def test_bad_input(self):
         with pytest.raises(ValueError, match="`step` must be positive"):
             jk.continuation(lambda t, x, p: p - x, jnp.zeros(1), 0.0, step=-1.0)
+
+
+@pytest.mark.parametrize("scale", [1e-170, 1e160])
+def test_eigenvalues_neither_over_nor_underflow(scale):
+    turning = jnp.array([[1.0, -2.0], [2.0, 1.0]])
+    np.testing.assert_allclose(eigenvalues(scale * turning), scale * np.array([1 + 2j, 1 - 2j]), rtol=1e-14)
+    np.testing.assert_allclose(eigenvalues(scale * jnp.array([[1.0, 2.0], [2.0, 1.0]])), scale * np.array([3, -1]))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_what_is_not_a_number_has_no_kind(size):
+    values = eigenvalues(jnp.zeros((size, size)).at[0, size - 1].set(jnp.nan))
+    assert np.isnan(values).all()
+    assert jk.classify(values) == jk.Kind.none

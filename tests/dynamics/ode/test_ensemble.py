@@ -86,7 +86,7 @@ def test_robertson_is_stiff_and_the_advice_helps():
 
 def test_not_finite_start_and_max_steps():
     found = jk.ensemble(lambda t, x, a: jnp.log(x), jnp.array([2.0, -1.0]), (0.0, 1.0))
-    assert found.status.tolist() == [jk.Status.ok, jk.Status.not_finite]
+    assert found.status.tolist() == [jk.Status.ok, jk.Status.velocity_not_finite]
     found = jk.ensemble(OSCILLATOR, START, (0.0, 1e4), W, max_steps=10)
     assert set(found.status.tolist()) == {int(jk.Status.max_steps)}
 

@@ -242,11 +242,15 @@ def arrive(
         constants = scalar.constants(SHARED, leaves, {}, stepper.roots)
         n, width = len(rows.t0), min(settings.method.width or lanes.WIDTH, len(rows.t0))
         move = functools.partial(loop, stepper, max_steps=settings.max_steps, ts=ts, events=len(settings.events))
-        back = None
+        back, order = None, None
         if n > 2 * width:
             rows, order = _alike(plan, layout, rows, leaves)
-            amount = lanes.in_chunks(lambda row: work(stepper, upright(row), constants), rows, width)
-            rows, back = lanes.by_work(lanes.glue(amount, n), rows, order)
+        if n > 2 * width or stepper.cautious:
+            first = lanes.in_chunks(lambda row: work(stepper, upright(row), constants), rows, width)
+            amount, refused = jax.tree.map(lambda v: lanes.glue(v, n), first)
+            rows = rows._replace(refused=refused)
+        if n > 2 * width:
+            rows, back = lanes.by_work(amount, rows, order)
         chunked = lanes.in_chunks(lambda row: move(upright(row), constants), rows, width)
         arrived = jax.tree.map(lambda v: jnp.moveaxis(lanes.glue(v, n), -1, 0), chunked)
         return arrived if back is None else jax.tree.map(lambda v: v[back], arrived)

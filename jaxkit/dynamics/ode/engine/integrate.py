@@ -13,13 +13,25 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxkit.compile.loops import repeat_while
-from jaxkit.compile.packing import count_of, failed, pack, runs, status_of, unpack
+from jaxkit.compile.packing import (
+    accepted_again,
+    count_of,
+    failed,
+    in_a_row,
+    pack,
+    refused_again,
+    runs,
+    status_of,
+    unpack,
+)
 from jaxkit.compile.rows import Constants, Lanes, Row, State, Step, where
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.core.status import Status
 from jaxkit.dynamics.ode.engine.events import crossed, locate, nothing_saved
 from jaxkit.dynamics.ode.engine.events import save as save_states
 from jaxkit.dynamics.ode.engine.stiffness import limited_by_stability
+
+SHORTEST = 30  # refused in a row: the step is 2^-60 of what it was
 
 
 class Stepper(Protocol):
@@ -28,6 +40,8 @@ class Stepper(Protocol):
     field: ScalarField  # the velocity, one output a state entry, then the event functions
     roots: list[Any]  # the field's nodes that it uses: what constants are needed
     directions: Sequence[Any]  # of the tangents, in each parameter that differs among lanes: see `Row`
+    cautious: bool  # whether its first step must be looked at beforehand: see `caution`
+    shortens: bool  # whether it keeps no length of its own, but takes a shorter step where the last was refused
 
     def start(self, t: Array, x: State, left: Array, row: Row) -> State:
         """The memory before the first step."""
@@ -37,8 +51,12 @@ class Stepper(Protocol):
         """The length that the first step would have."""
         ...
 
-    def step(self, t: Array, x: State, left: Array, memory: State, row: Row) -> Step:
-        """A step of at most `left` (signed)."""
+    def caution(self, t: Array, x: State, left: Array, row: Row) -> Array | None:
+        """How often the first step would be refused; None where each step tells."""
+        ...
+
+    def step(self, t: Array, x: State, left: Array, memory: State, row: Row, refused: Array) -> Step:
+        """A step of at most `left` (signed), after so many that were refused in a row; NaN refuses it."""
         ...
 
     def within(self, t: Array, x: State, s: Array, row: Row) -> State:
@@ -143,8 +161,9 @@ def begin(stepper: Stepper, row: Row, lanes: Lanes) -> State:
     """What the loop carries of each lane: state, time, steps with the status, steps rejected, the stepper's memory."""
     first = stepper.start(lanes.t0, lanes.x, lanes.t1 - lanes.t0, row)
     zero = jnp.zeros_like(lanes.t0)
-    steps = jnp.where(_finite(lanes.x), zero, failed(zero, jnp.asarray(int(Status.not_finite))))
-    return (*lanes.x, lanes.t0, steps, zero, *first)
+    steps = jnp.where(_finite(lanes.x), zero, failed(zero, jnp.asarray(int(Status.start_not_finite))))
+    rejected = zero if lanes.refused is None else refused_again(zero, lanes.refused)
+    return (*lanes.x, lanes.t0, steps, rejected, *first)
 
 
 def under_way(lanes: Lanes, numbers: State) -> Array:
@@ -154,27 +173,33 @@ def under_way(lanes: Lanes, numbers: State) -> Array:
 
 
 def advance(stepper: Stepper, row: Row, lanes: Lanes, numbers: State, run: Array) -> State:
-    """One step; a lane that has stopped takes one of length zero, one into nowhere stays where it is.
+    """One step; a lane that has stopped takes one of length zero, one whose step is refused stays where it is.
 
     The new state and time are kept in memory before they are looked at: what looks at them does not compute them again.
     """
     k, n = len(lanes.x), len(stepper.field.x)
     x, t, steps, rejected, memory = numbers[:k], numbers[k], numbers[k + 1], numbers[k + 2], numbers[k + 3 :]
-    left = jnp.where(run, lanes.t1 - t, 0)
+    left, row_of = jnp.where(run, lanes.t1 - t, 0), in_a_row(rejected)
 
     def move() -> tuple[State, State]:
-        taken = stepper.step(t, x, left, memory, row)
+        taken = stepper.step(t, x, left, memory, row, row_of)
         return (*taken.x, jnp.where(run & (taken.length == left), lanes.t1, t + taken.length)), taken.memory
 
     new, memory = move() if memory else (unpack(row.apart(lambda: pack(move()[0]))), ())
     good = _finite(new[:n])
     x, later = where(good, new[:k], x), jnp.where(good, new[k], t)
     moved = later != t
-    stuck = ~moved & (t + memory[0] == t) if memory else ~moved
-    why = jnp.where(good, int(Status.step_too_small), int(Status.not_finite))
-    counted = jnp.where(moved, steps + 1, jnp.where(stuck, failed(steps, why), steps))
-    refused = rejected + jnp.where(run & ~moved, 1, 0).astype(t.dtype) if memory else rejected
-    return (*x, later, jnp.where(run, counted, steps), refused, *memory)
+    if stepper.shortens:
+        stuck = ~moved & (good | (row_of >= SHORTEST))
+        refused = jnp.where(moved, accepted_again(rejected), refused_again(rejected))
+    else:
+        least = float(jnp.finfo(t.dtype).eps) ** 2 * jnp.abs(lanes.t1 - lanes.t0)  # at t = 0 any length moves on
+        stuck = ~moved & ((t + memory[0] == t) | (memory[0] <= least))
+        refused = jnp.where(moved, rejected, rejected + 1)
+    counted = jnp.where(
+        moved, steps + 1, jnp.where(stuck, failed(steps, jnp.asarray(int(Status.step_too_small))), steps)
+    )
+    return (*x, later, jnp.where(run, counted, steps), jnp.where(run, refused, rejected), *memory)
 
 
 def outcome(stepper: Stepper, row: Row, lanes: Lanes, numbers: State, late: Array) -> tuple[Array, Array]:
@@ -189,18 +214,29 @@ def outcome(stepper: Stepper, row: Row, lanes: Lanes, numbers: State, late: Arra
 
     stiff = jax.lax.cond(jnp.any(late), limited, lambda: jnp.zeros_like(late))
     status = status_of(steps)
+    status = jnp.where(late, jnp.where(stiff, code(Status.stiff), code(Status.max_steps)), status)
+    halted = late | (status == int(Status.step_too_small))
+    velocity = lambda: _finite(row(t, x[:n], stepper.field.outputs[:n]))
+    known = jax.lax.cond(jnp.any(halted), velocity, lambda: jnp.ones_like(late))
+    huge = functools.reduce(jnp.maximum, map(jnp.abs, x[:n])) > float(jnp.finfo(t.dtype).max) ** 0.5
+    status = jnp.where(halted & huge, code(Status.not_finite), status)
+    status = jnp.where(halted & ~huge & ~known, code(Status.velocity_not_finite), status)
     if k > n:
         status = jnp.where(runs(steps) & ~_finite(x[n:]), code(Status.not_finite), status)
-    status = jnp.where(late, jnp.where(stiff, code(Status.stiff), code(Status.max_steps)), status)
     return status, count_of(steps)
 
 
-def work(stepper: Stepper, lanes: Lanes, constants: Constants) -> Float[Array, " w"]:
-    """How many first steps each lane's time span holds: what lanes are sorted by."""
+def work(stepper: Stepper, lanes: Lanes, constants: Constants) -> tuple[Float[Array, " w"], Any]:
+    """How many first steps each lane's time span holds: what lanes are sorted by; and how often they would be refused.
+
+    What is seen of a first step is seen here, outside of the loop.
+    """
     span = lanes.t1 - lanes.t0
     x = lanes.x[: len(stepper.field.x)]
-    lengths = stepper.length(lanes.t0, x, span, Row(stepper.field, stepper.roots, lanes._replace(x=x), constants))
-    return jnp.abs(span) / jnp.where(lengths > 0, lengths, jnp.inf)
+    row = Row(stepper.field, stepper.roots, lanes._replace(x=x), constants)
+    lengths = stepper.length(lanes.t0, x, span, row)
+    amount = jnp.abs(span) / jnp.where(lengths > 0, lengths, jnp.inf)
+    return amount, stepper.caution(lanes.t0, x, span, row)
 
 
 def _finite(x: State) -> Array:

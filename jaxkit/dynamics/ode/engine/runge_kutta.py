@@ -31,6 +31,8 @@ class RungeKuttaStepper:
         directions: Of further tangents: see `Row`.
     """
 
+    cautious, shortens = False, False
+
     def __init__(
         self,
         field: ScalarField,
@@ -52,7 +54,7 @@ class RungeKuttaStepper:
         rate, k = row(t, x, self.velocity), self.controlled  # tangents, which may be zero here, have no say
         size, speed = self._norm(x[:k], x[:k]), self._norm(rate[:k], x[:k])
         trial = jnp.where((size < 1e-5) | (speed < 1e-5), 1e-6, 0.01 * size / jnp.maximum(speed, 1e-30))
-        trial = jnp.minimum(trial, jnp.abs(left))
+        trial = jnp.minimum(jnp.where(jnp.isfinite(trial), trial, jnp.inf), jnp.abs(left))
         signed = trial * jnp.sign(left)
         n = len(self.field.x)
         later = row(t + signed, tuple(v + signed * r for v, r in zip(x[:n], rate, strict=False)), self.velocity)
@@ -62,11 +64,15 @@ class RungeKuttaStepper:
         h = jnp.where(
             most <= 1e-15, jnp.maximum(1e-6, trial * 1e-3), (0.01 / jnp.maximum(most, 1e-30)) ** (1 / self.order)
         )
+        h = jnp.where(jnp.isfinite(h), h, jnp.abs(left))
         return (jnp.minimum(100 * trial, h), *(rate if self.reuses else ()))
 
     def length(self, t: Array, x: State, left: Array, row: Row) -> Array:
         """The length that the first step would have."""
         return self.start(t, x, left, row)[0]
+
+    def caution(self, t: Array, x: State, left: Array, row: Row) -> None:
+        """Every step has an estimate of its error."""
 
     @property
     def order(self) -> int:
@@ -104,7 +110,7 @@ class RungeKuttaStepper:
         rates = rates.at[0].set(_together(first, h).reshape(-1)) if first else rates
         return jax.lax.fori_loop(1 if first else 0, len(c), stage, rates)
 
-    def step(self, t: Array, x: State, left: Array, memory: State, row: Row) -> Step:
+    def step(self, t: Array, x: State, left: Array, memory: State, row: Row, refused: Array) -> Step:
         """One step, accepted where the error estimate is within the tolerance."""
         h, first = memory[0], memory[1:]
         last = h >= jnp.abs(left)

@@ -28,7 +28,13 @@ from jaxkit.compile.scalars import ScalarField
 from jaxkit.dynamics.ode.engine import recurrences
 from jaxkit.dynamics.ode.engine.recurrences import Affine, Rule
 
+DEFECT = (
+    10.0  # in units of the tolerance: how far velocity times length may differ from the polynomial's at a step's end
+)
+FEWEST = 8  # times that a first step is made shorter at most, before it is tried
 FADED = 0.1  # of the largest that a tangent has been: what has decayed further holds up nobody
+PLAIN = frozenset("input add add_any sub neg mul div sin cos integer_pow convert_element_type".split())
+ROUGH = recurrences.FLAT | {"abs", "max", "min", "select_n", "clamp"}
 
 
 class Unsupported(NotImplementedError):
@@ -235,6 +241,8 @@ class TaylorStepper:
         directions: Of further tangents: see `Row`.
     """
 
+    shortens = True
+
     def __init__(
         self,
         field: ScalarField,
@@ -251,6 +259,9 @@ class TaylorStepper:
         self.controlled = len(field.x) if controlled is None else controlled
         self.series = TaylorSeries(field, field.outputs[: len(field.x)])
         self.roots = [*self.series.roots, *field.outputs]
+        self.bound = DEFECT * rtol
+        self.looks = looks(field, field.outputs[: len(field.x)], self.order)
+        self.cautious = not self.looks
 
     def start(self, t: Array, x: State, left: Array, row: Row) -> State:
         """What is remembered: of tangents, how large they have been; otherwise the series tells each step's length."""
@@ -261,21 +272,69 @@ class TaylorStepper:
         """The length that a step would have."""
         return self._length(self._series(t, x, row)())
 
-    def step(self, t: Array, x: State, left: Array, memory: State, row: Row) -> Step:
-        """One step; none is ever rejected."""
+    def caution(self, t: Array, x: State, left: Array, row: Row) -> Array | None:
+        """How often the first step would be refused, where steps are not looked at: None where all of them are.
+
+        At a beginning with round numbers a series may have gaps, in which the last coefficients lie.
+        """
+        if self.looks:
+            return None
+        series = self._series(t, x, row)()
+        length = self._length(series)
+
+        def look(refused: Array) -> Array:
+            short = shortened(length, left, refused)
+            return self._fits(series, t, jnp.where(short >= jnp.abs(left), left, short * jnp.sign(left)), row)
+
+        def again(c: tuple[Array, Array]) -> tuple[Array, Array]:
+            refused = jnp.where(c[1], c[0], c[0] + 1)
+            return refused, look(refused) | (refused >= FEWEST)
+
+        first = jnp.zeros_like(t)
+        return jax.lax.while_loop(lambda c: ~jnp.all(c[1]), again, (first, look(first)))[0]
+
+    def step(self, t: Array, x: State, left: Array, memory: State, row: Row, refused: Array) -> Step:
+        """One step; NaN where it must be refused: its end has another velocity than the series says."""
         series = self._series(t, x, row)
         # Kept in memory, so that all rows move by the same length: computed again in another loop, it rounds otherwise,
         # by percents where it hangs on coefficients that are nothing but rounding.
-        length = row.apart(lambda: self._length((series if memory else self._series(t, x, row))(), *memory[1:]))
+        length = row.apart(
+            lambda: shortened(
+                self._length((series if memory else self._series(t, x, row))(), *memory[1:]), left, refused
+            )
+        )
         signed = jnp.where(length >= jnp.abs(left), left, length * jnp.sign(left))
         if not memory:
-            return Step(polynomials(series(), signed), signed, ())
+            return Step(self._end(series(), t, signed, row), signed, ())
         k = len(self.field.x)
         state, tangents = row.apart(
-            lambda: (polynomials(series()[:k], signed), pack(polynomials(series()[k:], signed)))
+            lambda: (self._end(series()[:k], t, signed, row), pack(polynomials(series()[k:], signed)))
         )
         tangents = unpack(tangents)
         return Step((*state, *tangents), signed, (length, jnp.maximum(memory[1], _largest(tangents))))
+
+    def _end(self, series: list[list[Array]], t: Array, s: Array, row: Row) -> State:
+        """The polynomials at `s`; NaN where they do not move as the field says.
+
+        A series knows the field where the step begins. What it cannot know, a switch or a kink on the way, the other
+        branch of a root, a rise that is too steep to be seen from afar, shows in the velocity at the step's end.
+        """
+        end = polynomials(series, s)
+        if not self.looks:
+            return end
+        fits = functools.reduce(jnp.logical_and, [self._fits(series, t, s * part, row) for part in self.looks])
+        return (jnp.where(fits, end[0], jnp.nan), *end[1:])
+
+    def _fits(self, series: list[list[Array]], t: Array, s: Array, row: Row) -> Array:
+        """Whether the polynomials' velocity at `s` is the field's, to what a step may be wrong."""
+        state = series[: len(self.field.x)]
+        there = polynomials(state, s)
+        rates = polynomials([[c * float(j) for j, c in enumerate(part)][1:] for part in state], s)
+        first = lambda constants, t, *x: [pair[1] for pair in self.series.coefficients(t, x, 1, constants)]
+        velocity = row.each(first, t + s, *there)
+        gap = _largest([a - b for a, b in zip(rates, velocity, strict=True)][: self.controlled])
+        size = _largest([*(part[0] for part in state[: self.controlled]), *there[: self.controlled]])
+        return gap * jnp.abs(s) <= self.bound * jnp.maximum(size, self.scale)
 
     def within(self, t: Array, x: State, s: Array, row: Row) -> State:
         """The polynomial at `s`."""
@@ -346,6 +405,30 @@ class TaylorStepper:
         p, (size, before, last) = self.order, map(fast_log2, (size, before, last))
         radius = jnp.minimum((size - last) / p, (size - before) / (p - 1))
         return fast_exp2(radius - (2 + 0.7 / (p - 1)) / math.log(2))
+
+
+def shortened(length: Array, left: Array, refused: Array) -> Array:
+    """A length that is a quarter of itself for each time that a step from here was refused."""
+    return jnp.where(refused > 0, jnp.minimum(length, jnp.abs(left)) * fast_exp2(-2 * refused), length)
+
+
+def looks(field: ScalarField, velocity: Sequence[Atom], order: int) -> tuple[float, ...]:
+    """At which parts of each step the velocity is looked at.
+
+    A field of sums, products, quotients and sines shows its singularities from afar, so that none of its steps need
+    be looked at, but for the first (see `caution`). Exponentials and high powers do not: what rises as
+    fast is not seen before it is there. A root has a second branch. Between kinks and switches a field can come back to
+    itself: such a step is looked at on the way, too.
+    """
+    nodes = [(n, field.nodes[n]) for n in field.needed(velocity) if field.nodes[n].level == MOVING]
+    if any(node.name in ROUGH for _, node in nodes):
+        return (0.25, 0.5, 0.75, 1.0)
+    degrees: dict[Any, int] = {}
+    for number, node in nodes:
+        parts = [degrees.get(a, 0) for a in node.inputs]
+        degrees[number] = 1 if node.name == "input" else sum(parts) if node.name == "mul" else max(parts, default=1)
+    plain = all(node.name in PLAIN for _, node in nodes)
+    return () if plain and max(degrees.values(), default=0) <= order else (1.0,)
 
 
 def _largest(values: Sequence[Array]) -> Array:

@@ -1,0 +1,47 @@
+"""Fields with kinks, switches, branches and steep rises: right to the tolerance, or not ok, by their true reason."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxkit as jk
+
+# Field, start, end of the time span, answer.
+RIGHT = {
+    "harvest": (lambda t, x, _: 1 - 5 * jnp.maximum(x - 1, 0), 0.0, 4.0, 1.2 - 0.2 * np.exp(-15.0)),
+    "dose": (lambda t, x, _: jnp.where(t < 1, 2.0, 0.0) - x, 0.0, 5.0, 2 * (1 - np.exp(-1.0)) * np.exp(-4.0)),
+    "a wall": (lambda t, x, _: jnp.abs(x - 1) + 1, 0.0, 2.0, np.exp(2.0) / 2),
+    "gaps in the series": (lambda t, x, _: -3 * t**2 * x, 1.0, 2.0, np.exp(-8.0)),
+    "flat at the start": (lambda t, x, _: t**20 + 0 * x, 0.0, 2.0, 2.0**21 / 21),
+    "a steep rise": (lambda t, x, _: jax.nn.sigmoid(50 * (t - 5)) + 0 * x, 0.0, 10.0, 5.0),
+    "a folding arcsine": (lambda t, x, _: jnp.arcsin(jnp.sin(t)) + 0 * x, 0.0, np.pi, np.pi**2 / 4),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_taylor_does_not_go_straight_through(name):
+    field, start, end, answer = RIGHT[name]
+    found = jk.ensemble(field, jnp.array([start]), (0.0, end)).checked()
+    np.testing.assert_allclose(found.final[0], answer, rtol=1e-5, atol=1e-6)
+
+
+def test_the_tank_does_not_fill_again():
+    found = jk.ensemble(lambda t, x, _: -jnp.sqrt(x), jnp.ones(2), jnp.array([[0.0, 1.0], [0.0, 3.0]]))
+    assert found.status[0] == jk.Status.ok
+    np.testing.assert_allclose(found.final, [0.25, 0.0], atol=1e-6)  # (1 - t/2)^2 until it is empty
+    assert found.status[1] != jk.Status.ok
+
+
+@pytest.mark.parametrize("method", ["taylor", "tsit5"])
+def test_each_failure_has_its_own_reason(method):
+    field = lambda t, x, a: -x + a * jnp.log(x - 2)
+    found = jk.ensemble(field, jnp.array([3.0, jnp.nan, 1.0]), (0.0, 0.1), jnp.array([0.1, 0.1, 0.1]), method=method)
+    assert found.status.tolist() == [jk.Status.ok, jk.Status.start_not_finite, jk.Status.velocity_not_finite]
+
+
+@pytest.mark.parametrize("method", ["taylor", "tsit5"])
+def test_zero_times_nan_is_nan(method):
+    for field in (lambda t, x, _: -x + 0.0 * jnp.log(-1 - x * x), lambda t, x, p: -x + 0.0 * jnp.sqrt(p)):
+        found = jk.ensemble(field, jnp.ones(2), (0.0, 1.0), -jnp.ones(2), method=method)
+        assert found.status.tolist() == [jk.Status.velocity_not_finite] * 2
