@@ -37,7 +37,7 @@ _HOME = {
     "Sensitivity": "jaxkit.dynamics.ode.sensitivity",
     "Solution": "jaxkit.dynamics.ode.solve",
     "SolverError": "jaxkit.core.status",
-    "Special": "jaxkit.dynamics.analysis.continuation",
+    "Special": "jaxkit.dynamics.analysis.branch",
     "Status": "jaxkit.core.status",
     "Taylor": "jaxkit.dynamics.ode.methods",
     "ULA": "jaxkit.dynamics.mcmc.langevin",
@@ -96,8 +96,8 @@ if TYPE_CHECKING:
     from jaxkit.core.run import Run as Run
     from jaxkit.core.status import SolverError as SolverError
     from jaxkit.core.status import Status as Status
+    from jaxkit.dynamics.analysis.branch import Special as Special
     from jaxkit.dynamics.analysis.continuation import Branch as Branch
-    from jaxkit.dynamics.analysis.continuation import Special as Special
     from jaxkit.dynamics.analysis.continuation import continuation as continuation
     from jaxkit.dynamics.analysis.divergence import divergence as divergence
     from jaxkit.dynamics.analysis.equilibria import Equilibria as Equilibria

@@ -11,7 +11,8 @@ from jaxkit.competition.basins import basin, outcome_map, separatrix
 from jaxkit.competition.fit import CompetitionFit, band
 from jaxkit.competition.model import simulate
 from jaxkit.competition.theory import Regime, equilibria, outcome
-from jaxkit.dynamics.analysis.continuation import Branch, Special
+from jaxkit.dynamics.analysis.branch import Special
+from jaxkit.dynamics.analysis.continuation import Branch
 from jaxkit.dynamics.ode.ensemble import ensemble
 from jaxkit.models.lotka_volterra import Params, as_rates, lotka_volterra
 from jaxkit.report.animation import animate
@@ -133,6 +134,7 @@ def plot_branches(branches: dict[str, Branch], *, axes: "Axes | None" = None, la
         Special.fold: ("v", "fold"),
         Special.branch_point: ("o", "exchange of stability"),
         Special.hopf: ("D", "Hopf"),
+        Special.kink: ("x", "kink"),
     }
     seen: set[Special] = set()
     with axes_or_new(axes) as axes:
@@ -149,7 +151,9 @@ def plot_branches(branches: dict[str, Branch], *, axes: "Axes | None" = None, la
                 seen.add(kind)
         top = max(float(branch.x[0, 0]) for branch in branches.values())
         axes.set(xlabel=label, ylabel="population 1 at rest", title="Solid: stable. Dotted: unstable.")
-        axes.set(ylim=(-0.15 * top, 1.1 * top), xlim=(0, max(float(jnp.max(b.parameter)) for b in branches.values())))
+        axes.set(
+            ylim=(-0.15 * top, 1.1 * top), xlim=(0, max(float(jnp.nanmax(b.parameter)) for b in branches.values()))
+        )
         axes.legend()
     return axes
 

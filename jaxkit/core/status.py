@@ -62,6 +62,11 @@ class Status(enum.IntEnum):
         "the field is not finite where the motion has come to; look at its parameters, and at the domain of its roots, "
         "logarithms and quotients.",
     )
+    branch_lost = (
+        16,
+        "no next point of the branch is found, however short the step: it ends there (a corner, a pole, an edge of the "
+        "domain) or the units are wrong; give the true `scale` and `parameter_scale`, or a shorter `step`.",
+    )
 
 
 class SolverError(RuntimeError):

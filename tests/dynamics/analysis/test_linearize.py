@@ -90,47 +90,6 @@ def test_nullclines_cross_where_the_motion_rests():
     np.testing.assert_allclose(second[0][:, 0], 2.0, atol=1e-12)
 
 
-class TestContinuation:
-    def test_goes_round_a_fold_and_locates_it(self):
-        # x^3 - 3 x + p = 0 folds at x = +-1, p = +-2.
-        field = lambda t, x, p: -(x**3) + 3 * x - p
-        branch = jk.continuation(field, jnp.array([-2.5]), 2.5**3 - 7.5, step=0.2, steps=120, backward=True)
-        folds = np.flatnonzero(branch.special == jk.Special.fold)
-        assert folds.size == 2
-        np.testing.assert_allclose(branch.special_parameter[folds], [-2, 2], atol=1e-8)
-        np.testing.assert_allclose(branch.special_x[folds, 0], [-1, 1], atol=1e-6)
-        branch.checked()
-        middle = (branch.x[:, 0] > -0.99) & (branch.x[:, 0] < 0.99)
-        assert not branch.stable[middle].any()
-        assert branch.stable[jnp.abs(branch.x[:, 0]) > 1.01].all()
-
-    @pytest.mark.parametrize(
-        ("field", "x0", "p0"),
-        [
-            (lambda t, x, p: x * (p - x), 1.0, 1.0),  # transcritical at 0
-            (lambda t, x, p: x * (p - x**2), 0.0, -1.0),  # pitchfork at 0, along the trivial branch
-        ],
-    )
-    def test_locates_a_branch_point(self, field, x0, p0):
-        branch = jk.continuation(field, jnp.array([x0]), p0, step=0.07, steps=40, backward=p0 > 0)
-        at = np.flatnonzero(branch.special)
-        assert at.size == 1
-        assert int(branch.special[at[0]]) == jk.Special.branch_point
-        assert abs(float(branch.special_parameter[at[0]])) < 1e-8
-        assert bool(branch.stable[at[0] - 1]) != bool(branch.stable[at[0]])
-
-    def test_locates_a_hopf_point(self):
-        field = lambda t, x, p: jnp.stack([p * x[0] - x[1] - x[0] ** 3, x[0] + p * x[1]])
-        branch = jk.continuation(field, jnp.zeros(2), -0.5, step=0.06, steps=20)
-        at = np.flatnonzero(branch.special == jk.Special.hopf)
-        assert at.size == 1
-        assert abs(float(branch.special_parameter[at[0]])) < 1e-8
-
-    def test_bad_input(self):
-        with pytest.raises(ValueError, match="`step` must be positive"):
-            jk.continuation(lambda t, x, p: p - x, jnp.zeros(1), 0.0, step=-1.0)
-
-
 @pytest.mark.parametrize("scale", [1e-170, 1e160])
 def test_eigenvalues_neither_over_nor_underflow(scale):
     turning = jnp.array([[1.0, -2.0], [2.0, 1.0]])
