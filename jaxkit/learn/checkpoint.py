@@ -20,6 +20,7 @@ import safetensors
 from jaxtyping import Array
 
 from jaxkit.core import checks
+from jaxkit.core.files import replacing
 
 T = TypeVar("T")
 
@@ -254,23 +255,8 @@ def _restore(path: Path, content: tuple[dict, dict[str, str], dict[str, dict[str
 
 def _write(path: Path, data: bytes | bytearray) -> None:
     """Whole or not at all: a temporary file, synced, renamed, and the folder synced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    with contextlib.suppress(OSError):  # some file systems cannot sync a folder
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    with replacing(path, synced=True) as temporary:
+        temporary.write_bytes(data)
 
 
 def _sweep(folder: Path) -> None:

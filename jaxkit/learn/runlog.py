@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from jaxkit.core.environment import versions
+from jaxkit.core.files import replacing
 
 
 @runtime_checkable
@@ -164,7 +165,7 @@ def _rows_until(path: Path, step: int) -> list[str]:
     """Lines of steps up to `step`; a torn last line is dropped."""
     kept = []
     if step and path.exists():
-        for line in path.read_text().splitlines():
+        for line in path.read_text().split("\n"):
             with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):
                 if json.loads(line)["step"] <= step:
                     kept.append(line)
@@ -172,6 +173,5 @@ def _rows_until(path: Path, step: int) -> list[str]:
 
 
 def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".tmp-{path.name}")
-    temporary.write_text(text)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(text)

@@ -119,7 +119,7 @@ def read(path: str | Path) -> Dataset:
         raise ValueError(f"Argument `path` must be an undamaged file, but {path.name} is not: {error}.") from None
     content = _parse(text, path.name)
     try:
-        found = _form(content, path.name)
+        found, content = _form(content, path.name)
         collected = _Collector()
         return Dataset(tuple(found(content, collected)), collected.realigned, collected.dropped)
     except (KeyError, TypeError, AttributeError) as error:
@@ -199,61 +199,74 @@ def _parse(text: str, name: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as whole:
         try:
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+            # Not `splitlines`: it also cuts at U+2028 and other characters that may stand inside a string.
+            return [json.loads(line) for line in text.split("\n") if line.strip()]
         except json.JSONDecodeError:
             raise ValueError(
                 f"Argument `path` must be JSON or JSON lines, but {name} is not: {whole.msg} at line {whole.lineno}."
             ) from None
 
 
-def _form(content: Any, name: str) -> Callable[[Any, _Collector], Iterator[Example]]:
-    first = content
+def _form(content: Any, name: str) -> tuple[Callable[[Any, _Collector], Iterator[Example]], Any]:
+    """The form, and the content as that form takes it: one record of JSON lines is a list of one."""
     if isinstance(content, dict):
         if "data" in content:
-            return _squad
+            return _squad, content
         first = next(iter(content.values()), None)
         if isinstance(first, dict) and "evidences" in first:
-            return _webqa
+            return _webqa, content
+        content = [content]
     if isinstance(content, list):
         first = content[0] if content else None
         for key, form in (("q_key", _webqa_tokens), ("passages", _sogou), ("context_text", _cmrc_trial)):
             if isinstance(first, dict) and key in first:
-                return form
+                return form, content
     raise ValueError(f"Argument `path` must be SQuAD, CMRC, DRCD, WebQA or SogouQA data, but {name} is none of them.")
+
+
+def _text(value: Any) -> str:
+    """A text of a file; `TypeError` for anything else, so that it is refused here and not found out later."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} where a text should be")
+    return value
+
+
+def _answers(values: Any) -> list[str]:
+    """Answers that are some: null and the empty text are how files say that there is none."""
+    return [_text(value) for value in values or () if value not in (None, "", "no_answer")]
 
 
 def _squad(content: Any, collected: _Collector) -> Iterator[Example]:
     for article in content["data"]:
         for paragraph in article["paragraphs"]:
-            text = paragraph["context"]
+            text = _text(paragraph["context"])
             for qa in paragraph["qas"]:
-                given = [] if qa.get("is_impossible") else qa.get("answers", [])
-                spans = collected.align(text, dict.fromkeys((a["text"], a["answer_start"]) for a in given))
-                answers = tuple(dict.fromkeys(a["text"] for a in given))
+                said = [] if qa.get("is_impossible") else qa.get("answers") or []
+                given = [(answer, a["answer_start"]) for a in said for answer in _answers([a["text"]])]
+                spans = collected.align(text, dict.fromkeys(given))
+                answers = tuple(dict.fromkeys(answer for answer, _ in given))
                 group = str(article.get("title", article.get("id", "")))
-                yield Example(qa["question"], (Passage(text, spans),), answers, str(qa["id"]), group)
+                yield Example(_text(qa["question"]), (Passage(text, spans),), answers, str(qa["id"]), group)
 
 
 def _cmrc_trial(content: Any, collected: _Collector) -> Iterator[Example]:
     for paragraph in content:
-        text = paragraph["context_text"]
+        text = _text(paragraph["context_text"])
         for qa in paragraph["qas"]:
-            answers = tuple(dict.fromkeys(qa["answers"]))
+            answers = tuple(dict.fromkeys(_answers(qa["answers"])))
             spans = collected.align(text, [(a, None) for a in answers])
             group = str(paragraph.get("title", ""))
-            yield Example(qa["query_text"], (Passage(text, spans),), answers, str(qa["query_id"]), group)
+            yield Example(_text(qa["query_text"]), (Passage(text, spans),), answers, str(qa["query_id"]), group)
 
 
 def _webqa(content: Any, collected: _Collector) -> Iterator[Example]:
     for name, item in content.items():
         passages, answers = [], {}
         for evidence in item["evidences"].values():
-            given = [a for a in evidence["answer"] if a != "no_answer"]
-            passages.append(
-                Passage(evidence["evidence"], collected.align(evidence["evidence"], [(a, None) for a in given]))
-            )
+            given, text = _answers(evidence["answer"]), _text(evidence["evidence"])
+            passages.append(Passage(text, collected.align(text, [(a, None) for a in given])))
             answers |= dict.fromkeys(given)
-        yield Example(item["question"], tuple(passages), tuple(answers), str(name), str(name))
+        yield Example(_text(item["question"]), tuple(passages), tuple(answers), str(name), str(name))
 
 
 def _webqa_tokens(content: Any, collected: _Collector) -> Iterator[Example]:
@@ -261,8 +274,7 @@ def _webqa_tokens(content: Any, collected: _Collector) -> Iterator[Example]:
         passages, answers = [], {}
         for evidence in item["evidences"]:
             text = "".join(evidence["evidence_tokens"])
-            given = ["".join(tokens) for tokens in evidence["golden_answers"]]
-            given = [a for a in given if a != "no_answer"]
+            given = _answers(["".join(tokens) for tokens in evidence["golden_answers"] or () if tokens])
             # A passage that holds the answer's text without answering is no place to learn the answer from.
             right = given if evidence.get("type", "positive") == "positive" else []
             passages.append(Passage(text, collected.align(text, [(a, None) for a in right])))
@@ -274,9 +286,7 @@ def _sogou(content: Any, collected: _Collector) -> Iterator[Example]:
     for item in content:
         passages = []
         for passage in item["passages"]:
-            answer = passage.get("answer") or ""
-            passages.append(
-                Passage(passage["passage"], collected.align(passage["passage"], [(answer, None)] if answer else []))
-            )
-        answers = tuple(dict.fromkeys(a for a in (item.get("answer"), *item.get("expand", ())) if a))
-        yield Example(item["question"], tuple(passages), answers, str(item["id"]), str(item["id"]))
+            given, text = _answers([passage.get("answer")]), _text(passage["passage"])
+            passages.append(Passage(text, collected.align(text, [(a, None) for a in given])))
+        answers = tuple(dict.fromkeys(_answers([item.get("answer"), *(item.get("expand") or ())])))
+        yield Example(_text(item["question"]), tuple(passages), answers, str(item["id"]), str(item["id"]))

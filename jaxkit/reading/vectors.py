@@ -19,10 +19,12 @@ class Vectors:
     Attributes:
         keys: Keys as a `Vocabulary` has them, the most frequent first.
         table: Their vectors, shape `(n, width)`, of mean square 1 / 10.
+        skipped: Lines of the file that hold no word and numbers like the others, and were left out.
     """
 
     keys: tuple[str, ...]
     table: np.ndarray
+    skipped: int = 0
 
     def rows(self, vocabulary: Vocabulary) -> np.ndarray:
         """A row for each of the vocabulary's; zeros where there is no vector."""
@@ -43,29 +45,40 @@ def read_vectors(path: str | Path, *, most: int = 50_000) -> Vectors:
         most: Lines that are read.
 
     Returns:
-        The vectors. Words with the same key share their mean, as all numbers of four digits do.
+        The vectors. Words with the same key share their mean, as all numbers of four digits do; an odd line is left out
+        and counted in `skipped`.
 
     Raises:
-        ValueError: A line does not hold what the others do.
+        ValueError: Half of the lines or more do not hold what the others do.
     """
     checks.require(most > 0, "most", "be positive", f"is {most}")
-    name, sums, width = Path(path).name, {}, 0
+    name = Path(path).name
+    with Path(path).open("rb") as file:  # as bytes: only a newline ends a line, and one line may not be UTF-8
+        lines = list(itertools.islice(file, most))
+    if lines and len(lines[0].split()) == 2:
+        del lines[0]
+    # Numbers a line: of most lines, not of the first.
+    widths = collections.Counter(len(line.split()) - 1 for line in lines)
+    width = max(widths.most_common(1)[0][0], 0) if widths else 0
+    sums: dict[str, np.ndarray] = {}
     counts: collections.Counter[str] = collections.Counter()
-    with Path(path).open(encoding="utf-8") as lines:
-        for number, line in enumerate(itertools.islice(lines, most), 1):
-            word, *values = line.rstrip().split(" ")
-            if number == 1 and len(values) == 1:
-                continue
-            width = width or len(values)
-            try:
-                vector = np.array(values, np.float32)
-            except ValueError:
-                vector = np.zeros(0, np.float32)
-            good = len(vector) == width > 0 and bool(np.all(np.isfinite(vector)))
-            checks.require(good, "path", f"hold a word and {width} numbers a line", f"line {number} of {name} does not")
-            key = tk.vocabulary_key(word)
-            sums[key] = sums.get(key, 0) + vector
-            counts[key] += 1
-    checks.require(bool(sums), "path", "hold vectors", f"{name} holds none")
+    for word, vector in filter(None, (_parsed(line, width) for line in lines)):
+        key = tk.vocabulary_key(word)
+        sums[key] = sums.get(key, np.zeros(width, np.float32)) + vector
+        counts[key] += 1
+    skipped = len(lines) - counts.total()
+    what = f"hold a word and {width or 'its'} numbers a line"
+    checks.require(2 * skipped < len(lines), "path", what, f"{skipped} of {len(lines)} lines of {name} do not")
     table = np.stack([v / counts[key] for key, v in sums.items()])
-    return Vectors(tuple(sums), (table * np.sqrt(0.1 / np.mean(table**2))).astype(np.float32))
+    return Vectors(tuple(sums), (table * np.sqrt(0.1 / np.mean(table**2))).astype(np.float32), skipped)
+
+
+def _parsed(line: bytes, width: int) -> tuple[str, np.ndarray] | None:
+    """The word of a line (it may hold spaces, as some of GloVe's do) and its numbers; None if it is no such line."""
+    try:
+        word, *values = line.decode("utf-8").rstrip().rsplit(" ", width)
+        vector = np.array(values, np.float32)
+    except ValueError:
+        return None
+    good = 0 < width == len(vector) and bool(np.all(np.isfinite(vector)))
+    return (word, vector) if good else None

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxkit.core import checks
+from jaxkit.core.files import replacing
 from jaxkit.report.figures import style
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ def animate(
     Args:
         draw: Draws one frame.
         frames: How many.
-        path: Where to; folders are made.
+        path: Where to (`.gif` where it has no suffix); folders are made.
         seconds: Duration of one round.
         figsize: Size in inches.
         dpi: Pixels an inch.
@@ -35,8 +37,8 @@ def animate(
     """
     from PIL import Image
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    checks.require(frames > 0, "frames", "be positive", f"is {frames}")
+    path = Path(path) if Path(path).suffix else Path(path).with_suffix(".gif")
     pictures: list[Any] = []
     with style() as plt:
         # A layout solved anew for each frame would make the axes tremble, and take most of the time.
@@ -50,5 +52,8 @@ def animate(
             pictures.append(Image.open(buffer).convert("P", palette=Image.Palette.ADAPTIVE))
         plt.close(figure)
     pace = max(20, round(1000 * seconds / frames))
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=pace, loop=0, optimize=True)
+    with replacing(path) as temporary:
+        pictures[0].save(
+            temporary, format="GIF", save_all=True, append_images=pictures[1:], duration=pace, loop=0, optimize=True
+        )
     return path

@@ -3,11 +3,13 @@
 import contextlib
 import functools
 import os
-import tempfile
 from collections.abc import Iterator
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from jaxkit.core import checks
+from jaxkit.core.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,21 +57,29 @@ def chinese_font() -> str | None:
 
 
 def save(figure: "Figure", path: str | Path, *, caption: str = "") -> Path:
-    """Write a figure (format by suffix) through a temporary name, close it, and return its path.
+    """Write a figure (format by suffix, PNG without one) through a temporary name, close it, and return its path.
 
     Args:
         figure: A matplotlib figure.
         path: Where to; folders are made.
         caption: Stored as the PNG's description.
+
+    Returns:
+        The file: `path`, or `path` with `.png` where it has no suffix.
+
+    Raises:
+        ValueError: matplotlib writes no such format. Nothing is left behind.
     """
     import matplotlib.pyplot as plt
 
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(suffix=path.suffix, dir=path.parent)
-    os.close(descriptor)
-    figure.savefig(name, metadata={"Description": caption} if caption and path.suffix == ".png" else None)
-    Path(name).chmod(0o644)
-    Path(name).replace(path)
-    plt.close(figure)
+    path = path if path.suffix.strip(".") else path.with_name(path.name.rstrip(".") + ".png")
+    known = sorted(f".{name}" for name in figure.canvas.get_supported_filetypes())
+    checks.require(path.suffix.lower() in known, "path", f"end in one of {', '.join(known)}", f"is {path.name}")
+    try:
+        with replacing(path) as temporary:
+            png = path.suffix.lower() == ".png"
+            figure.savefig(temporary, metadata={"Description": caption} if caption and png else None)
+    finally:
+        plt.close(figure)
     return path

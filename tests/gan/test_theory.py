@@ -35,3 +35,16 @@ def test_the_best_critic_is_the_log_ratio(name):
     free = (T - (log_p - log_q)) if name == "sgan" else (T - (log_p - log_q)) - jnp.mean(T - (log_p - log_q))
     assert float(jnp.max(jnp.abs(free))) < 1e-6
     np.testing.assert_allclose(loss(T), gan.optimal_value(name, log_p, log_q, 1.0), rtol=1e-12)
+
+
+def test_the_value_is_given_for_losses_whose_best_critic_is_the_log_ratio_alone():
+    for name in ("lsgan", "hinge", "wgan", "rasgan", "rpls"):
+        with pytest.raises(ValueError, match=f"Argument `loss` must have the best critic `log p/q`, but {name!r} has"):
+            gan.optimal_value(name, LOG_P, LOG_Q, DX)
+        with pytest.raises(ValueError, match="must have the best critic"):
+            jax.jit(lambda p, name=name: gan.optimal_value(name, p, LOG_Q, DX))(LOG_P)
+    own = gan.pairs("half as steep", lambda d: jax.nn.softplus(-2 * d))
+    with pytest.raises(ValueError, match="'half as steep' has another"):
+        gan.optimal_value(own, LOG_P, LOG_Q, DX)
+    assert gan.optimal_value(gan.all_pairs(gan.LOSSES["rsgan"]), LOG_P, LOG_Q, DX) > 0.49
+    assert gan.optimal_value("sgan-saturating", LOG_P, LOG_Q, DX) > 1.16

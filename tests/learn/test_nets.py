@@ -57,6 +57,14 @@ def test_spectral_norm_and_its_gradient(key):
     assert 0.97 < float(spectral_norm(matrix) / top(matrix)) <= 1 + 1e-12
 
 
+@pytest.mark.parametrize("shape", [(64, 64), (300, 64), (3, 200)])
+def test_spectral_norm_is_right_where_singular_values_lie_close(shape, key):
+    matrix = jax.random.normal(key, shape)
+    assert float(spectral_norm(matrix)) == pytest.approx(np.linalg.norm(matrix, 2), rel=1e-4)
+    assert float(spectral_norm(1e-200 * matrix)) == pytest.approx(1e-200 * np.linalg.norm(matrix, 2), rel=1e-4)
+    assert float(spectral_norm(jnp.zeros(shape))) == 0
+
+
 def test_frequencies_are_seen_beside_the_first_input(key):
     x, z = jax.random.normal(key, (3, 2)), jnp.ones((3, 1))
     net = nets.plain(nets.MLP((1,), frequencies=(2.0, 5.0)), x, z)

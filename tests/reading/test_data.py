@@ -101,6 +101,38 @@ def test_bad_files_are_one_sentence(tmp_path, content, name, says):
     assert "\n" not in str(error.value)
 
 
+LINES = {
+    "tokens": {"q_key": "Q1", "question_tokens": ["谁", "？"], "evidences": [
+        {"evidence_tokens": ["李白\u2028写", "\u0085的"], "golden_answers": [["李白"], None, ["no_answer"]]}]},
+    "sogou": {"id": 1, "question": "谁？", "answer": None, "expand": None, "passages": [
+        {"passage": "李白\u2029写的", "answer": "李白"}, {"passage": "\u2028", "answer": None}]},
+    "trial": {"context_text": "李白\u2028写的", "qas": [
+        {"query_text": "谁？", "query_id": "q", "answers": [None, "李白"]}]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("count", [1, 2])
+def test_json_lines_of_any_number_and_of_any_character(tmp_path, name, count):
+    line = json.dumps(LINES[name], ensure_ascii=False).encode()
+    data = reading.read(written(tmp_path, b"\r\n".join([line] * count)))
+    assert len(data) == count
+    assert data.examples[0].passages[0].spans == ((0, 2),)
+    assert None not in data.examples[0].answers
+
+
+def test_null_is_no_answer_and_no_text(tmp_path):
+    data = reading.read(
+        written(tmp_path, squad([{"text": None, "answer_start": 0}, {"text": "Ada", "answer_start": 0}]))
+    )
+    assert data.examples[0].answers == ("Ada",)
+    assert reading.read(written(tmp_path, squad(None))).examples[0].answers == ()
+    assert reading.read(written(tmp_path, squad([{"text": "", "answer_start": -1}]))).examples[0].answers == ()
+    for content in (squad([], context=None), squad([], question=None), squad([{"text": 3, "answer_start": 0}])):
+        with pytest.raises(ValueError, match=r"a\.json breaks it: TypeError .* where a text should be"):
+            reading.read(written(tmp_path, content))
+
+
 def test_truncated_archives_and_missing_files(tmp_path):
     good = written(tmp_path, squad([]), "a.json.xz").read_bytes()
     cut = tmp_path / "cut.json.xz"

@@ -79,6 +79,15 @@ def test_word_vectors_are_read_and_meet_their_words(tmp_path):
             reading.read_vectors(path)
 
 
+def test_an_odd_line_of_word_vectors_is_left_out_and_counted(tmp_path):
+    path = tmp_path / "v.txt"
+    good = "the 1 0\n. . . 0 2\nat\u2028home 3 3\n"  # GloVe has words with spaces
+    path.write_bytes(b"\xff\xfe 1 2\n" + good.encode() + b"torn 1\n\nhot nan 2\n" + good.encode())
+    vectors = reading.read_vectors(path)
+    assert vectors.skipped == 4
+    assert vectors.table.shape == (3, 2)
+
+
 @jieba
 def test_the_characters_of_lac_start_the_embedding():
     keys, table = encode.lac_table()

@@ -64,6 +64,24 @@ def test_saved_figures_are_the_same_each_time(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
 
 
+def test_a_figure_without_a_suffix_is_a_png_and_a_failed_one_leaves_nothing(tmp_path):
+    for name in ("figure", "figure."):
+        with style() as plt:
+            path = save(plt.subplots()[0], tmp_path / name)
+        assert path == tmp_path / "figure.png"
+        assert path.read_bytes().startswith(b"\x89PNG")
+        path.unlink()
+    with style() as plt, pytest.raises(ValueError, match=r"Argument `path` must end in one of .*\.png.* but is a\.v2"):
+        save(plt.subplots()[0], tmp_path / "a.v2")
+    (tmp_path / "folder.png").mkdir()
+    with style() as plt, pytest.raises(OSError, match=r"folder\.png"):
+        save(plt.subplots()[0], tmp_path / "folder.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
+    assert animate(lambda axes, i: None, 1, tmp_path / "moving").name == "moving.gif"
+    with pytest.raises(ValueError, match="Argument `frames` must be positive"):
+        animate(lambda axes, i: None, 0, tmp_path / "b.gif")
+
+
 def test_animation_has_its_frames(tmp_path):
     path = animate(lambda axes, i: axes.plot([0, i + 1], [0, 1]), 3, tmp_path / "a.gif", seconds=1.0)
     with Image.open(path) as gif:

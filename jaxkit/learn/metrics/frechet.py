@@ -33,8 +33,17 @@ def frechet(
 ) -> float:
     """Squared Wasserstein-2 distance of two Gaussians.
 
-    `|m - m'|^2 + tr(S + S' - 2 (S^{1/2} S' S^{1/2})^{1/2})`: the symmetric root of a symmetric matrix, by its
-    eigenvalues. Roots of `S S'` itself, which is not symmetric, are what made other implementations fail.
+    `|m - m'|^2 + tr(S + S' - 2 (S^{1/2} S' S^{1/2})^{1/2})`, computed as the square `|S^{1/2} - S'^{1/2} U|^2` with the
+    rotation `U` that makes it least: never negative, and zero up to rounding for equal moments of any rank.
+
+    Args:
+        mean: Mean of the first.
+        covariance: Its covariance, of any rank.
+        other_mean: Mean of the second.
+        other_covariance: Its covariance.
+
+    Raises:
+        ValueError: A covariance is not positive semidefinite, or a number is not finite.
 
     Example:
         >>> import numpy as np
@@ -46,11 +55,19 @@ def frechet(
         Dowson, Landau (1982), The Fréchet distance between multivariate normal distributions.
     """
     m, s, n, t = (np.asarray(v, np.float64) for v in (mean, covariance, other_mean, other_covariance))
-    values, vectors = np.linalg.eigh((s + s.T) / 2)
-    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    inner = root @ ((t + t.T) / 2) @ root
-    crossed = np.sqrt(np.maximum(np.linalg.eigvalsh((inner + inner.T) / 2), 0)).sum()
-    return float(np.sum((m - n) ** 2) + np.trace(s) + np.trace(t) - 2 * crossed)
+    for name, value in (("mean", m), ("covariance", s), ("other_mean", n), ("other_covariance", t)):
+        checks.finite(name, value)
+    one, other = _root("covariance", s), _root("other_covariance", t)
+    left, _, right = np.linalg.svd(other.T @ one)
+    return float(np.sum((m - n) ** 2) + np.sum((one - other @ left @ right) ** 2))
+
+
+def _root(name: str, covariance: np.ndarray) -> np.ndarray:
+    """The symmetric root of a covariance."""
+    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+    least, most = values[0], np.abs(values).max()
+    checks.require(least >= -1e-4 * most, name, "be positive semidefinite", f"has the eigenvalue {least:.3g}")
+    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
 
 def fid(real: Float[ArrayLike, "n d"], fake: Float[ArrayLike, "m d"]) -> float:
@@ -60,11 +77,12 @@ def fid(real: Float[ArrayLike, "n d"], fake: Float[ArrayLike, "m d"]) -> float:
     floor at that number (`fid_floor`).
 
     Args:
-        real: Features of real pictures, `n > d` of them.
-        fake: Features of generated ones, `m > d`.
+        real: Features of real pictures, at least two of them. With fewer than columns their covariance has not its
+            full rank, and the bias is large.
+        fake: Features of generated ones, at least two.
 
     Raises:
-        ValueError: Too few rows for a covariance of full rank, or values that are not finite.
+        ValueError: Too few rows for a covariance, or values that are not finite.
 
     References:
         Heusel et al. (2017), GANs trained by a two time-scale update rule converge to a local Nash equilibrium.
@@ -119,7 +137,7 @@ def fid_floor(
         seed: Their seed.
     """
     x, y = pair("train", train, "test", test)
-    checks.require(y.shape[1] < size <= len(y), "size", f"lie in {y.shape[1] + 1}..{len(y)}", f"is {size}")
+    checks.require(1 < size <= len(y), "size", f"lie in 2..{len(y)}", f"is {size}")
     rng = np.random.default_rng(seed)
     rounds = repeats if size < len(y) else 1
     return float(np.mean([fid(x, y[rng.permutation(len(y))[:size]]) for _ in range(rounds)]))
@@ -127,5 +145,4 @@ def fid_floor(
 
 def _enough(*sets: np.ndarray) -> None:
     for name, rows in zip(("real", "fake"), sets, strict=True):
-        n, d = rows.shape
-        checks.require(n > d, name, f"have more rows than columns, {d}", f"has {n} rows")
+        checks.require(len(rows) > 1, name, "have at least two rows", f"has {len(rows)}")

@@ -33,26 +33,47 @@ def activate(activation: str | Callable[[Array], Array], x: Array) -> Array:
     return ACTIVATIONS[activation](x)
 
 
-def spectral_norm(matrix: Float[Array, "m n"], *, iterations: int = 30) -> Float[Array, ""]:
-    """Largest singular value by power iteration without memory; its gradient is exact for the vectors found.
+def spectral_norm(matrix: Float[Array, "m n"], *, iterations: int = 24) -> Float[Array, ""]:
+    """Largest singular value by Lanczos' iteration without memory; its gradient is exact for the vectors found.
 
-    Networks here carry no state beside their parameters, so that the iteration starts anew each time; thirty
-    rounds cost little beside a batch. The value is a lower bound: the norm of a divided matrix is 1 or a little more.
+    Networks here carry no state beside their parameters, so that the iteration starts anew each time. It takes the best
+    vector of all that the rounds have seen: where two singular values lie close, as in all large random matrices, it is
+    within 1e-3 or much nearer, where the last vector alone (the power method) is some per cent off. The value is a
+    lower bound: the norm of a divided matrix is 1 or a little more.
 
     Args:
         matrix: The matrix.
-        iterations: Rounds of two products each.
+        iterations: Rounds of two products each; the shorter side of the matrix is always enough.
 
     References:
-        Miyato et al. (2018), Spectral normalization for generative adversarial networks, algorithm 1.
+        Miyato et al. (2018), Spectral normalization for generative adversarial networks; Golub and Van Loan (2013),
+        Matrix computations, section 10.1.
     """
     fixed = jax.lax.stop_gradient(matrix)
-    start = jax.random.normal(jax.random.key(0), (matrix.shape[1],), matrix.dtype)
+    fixed = fixed if fixed.shape[0] >= fixed.shape[1] else fixed.T  # the basis has the shorter side's length
+    size, rounds = fixed.shape[1], min(iterations, fixed.shape[1])
     tiny = jnp.finfo(matrix.dtype).tiny
     unit = lambda v: v * jax.lax.rsqrt(jnp.maximum(jnp.sum(v * v), tiny))
-    right = jax.lax.fori_loop(0, iterations, lambda _, v: unit(fixed.T @ unit(fixed @ v)), unit(start))
+    scale = jnp.max(jnp.abs(fixed))
+    fixed = fixed / jnp.where(scale > 0, scale, 1)
+
+    def grow(k: Array, basis: tuple[Array, Array]) -> tuple[Array, Array]:
+        rows, images = basis
+        v = rows[k]
+        image = fixed @ v
+        new = fixed.T @ image
+        for _ in range(2):  # twice: once leaves rounding errors along the rows, which grow
+            new = new - rows.T @ (rows @ new)
+        return rows.at[k + 1].set(unit(new)), images.at[k].set(image)
+
+    start = unit(jax.random.normal(jax.random.key(0), (size,), matrix.dtype))
+    rows = jnp.zeros((rounds + 1, size), matrix.dtype).at[0].set(start)
+    images = jnp.zeros((rounds, fixed.shape[0]), matrix.dtype)
+    rows, images = jax.lax.fori_loop(0, rounds, grow, (rows, images))
+    _, vectors = jnp.linalg.eigh(images @ images.T)
+    right = unit(vectors[:, -1] @ rows[:-1])
     left = unit(fixed @ right)
-    return left @ matrix @ right
+    return left @ matrix @ right if matrix.shape[0] >= matrix.shape[1] else right @ matrix @ left
 
 
 class Dense(nn.Module):
