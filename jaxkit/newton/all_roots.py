@@ -29,6 +29,8 @@ class AllRoots:
         ends: The interval.
         complete: Whether it is proven that there are no others.
         equations: The equation; None for a function.
+        flat: Stretches over which the function is zero in floating point, shape `(m, 2)`: no root is claimed there.
+        resolved: Whether a grid twice as fine, shifted here and there, shows no more changes of sign.
     """
 
     values: np.ndarray
@@ -37,6 +39,8 @@ class AllRoots:
     ends: tuple[float, float]
     complete: bool
     equations: Equations | None
+    flat: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 2)))
+    resolved: bool = True
 
     def __str__(self) -> str:
         """A line for each root and a sentence."""
@@ -50,8 +54,10 @@ class AllRoots:
     def sentence(self) -> str:
         """What is known."""
         count = {kind: self.kinds.count(kind) for kind in ("proven", "simple", "double", "undecided")}
+        if self.complete and not count["proven"]:
+            return "No roots: that is proven."
         if self.complete:
-            return f"{count['proven'] or 'No'} root{'s' * (count['proven'] != 1)}: each proven, and there is no other."
+            return f"{count['proven']} root{'s' * (count['proven'] != 1)}: each proven, and there is no other."
         if count["undecided"]:
             plural = lambda kind, noun: f"{count[kind]} {noun}{'s' * (count[kind] != 1)}"
             return (
@@ -59,7 +65,12 @@ class AllRoots:
                 "(a multiple root, a pole, or the edge of the domain)."
             )
         simple, double = count["simple"], count["double"]
-        return f"{simple} roots by sign changes and {double} by touching zero; not proven (certify=True)."
+        found = f"{simple} roots by sign changes and {double} by touching zero; not proven (certify=True)."
+        for lo, hi in self.flat:
+            found += f" Between {lo:.6g} and {hi:.6g} it is zero to rounding: no root is claimed there."
+        if not self.resolved:
+            found += " The grid is too coarse for it: there are more; raise `points`, or look at a shorter interval."
+        return found
 
 
 def all_roots(
@@ -72,8 +83,9 @@ def all_roots(
 ) -> AllRoots:
     """All real roots of one equation in an interval.
 
-    Without `certify`, a grid of `points` finds sign changes and touches, and safeguarded Newton refines them; roots
-    closer than the grid's spacing may be missed. With it, interval Newton proves each root and that there is
+    Without `certify`, a grid of `points` finds sign changes and touches, and safeguarded Newton refines them. The grid
+    is made finer until a finer one shows no more of them, at most 64 times (then `resolved` is false); two roots much
+    closer than its spacing may be missed. With it, interval Newton proves each root and that there is
     no other, or says where it could not (multiple roots can never be proven this way).
 
     Args:
@@ -81,7 +93,7 @@ def all_roots(
         interval: Its ends.
         args: Values of the names that are not unknowns.
         certify: Whether to prove.
-        points: Grid points.
+        points: Grid points to begin with.
 
     Returns:
         An `AllRoots`; print it.
@@ -139,34 +151,72 @@ def _scanned(
 ) -> AllRoots:
     require(points >= 3, "points", "be at least 3", f"is {points}")
     known = {name: float(value) for name, value in (args or {}).items()}
-    x, f = (np.asarray(v) for v in _sampled(fn, ends, known, points=points))
-    size = np.abs(f)
-    with np.errstate(invalid="ignore"):
-        crossing = (f[:-1] * f[1:] < 0) | (f[:-1] == 0)
-        crossing[-1] |= f[-1] == 0
-        same = (f[:-2] * f[2:] > 0) & (f[1:-1] * f[2:] > 0)
-    dips = (size[1:-1] < size[:-2]) & (size[1:-1] <= size[2:]) & same
-    crossed, good, _ = _refined(fn, x, np.flatnonzero(crossing), 1, known)
-    at = np.flatnonzero(dips)
-    touched, flat, height = _refined(_slope(fn), x, at, 2, known, height=fn)
-    flat = flat & (height <= 1e-10 * (size[at] + size[at + 2]))
-    candidates = [(float(value), "simple") for value in crossed[good]]
-    candidates += [(float(value), "double") for value in touched[flat]]
+    for finer in range(4):
+        x, f = (np.asarray(v) for v in _sampled(fn, ends, known, points=points << 2 * finer))
+        sign = np.sign(f)
+        resolved = _changes(sign) == _changes(sign[::2])
+        if resolved:
+            break
+    single, flat = _zeros(sign, x)
+    crossed, good, _ = _refined(fn, x[:-1], x[1:], np.flatnonzero(sign[:-1] * sign[1:] < 0), known)
+    candidates = [(float(value), "simple") for value in (*crossed[good], *single)]
+    candidates += _dips(fn, x, f, sign, known)
     kept: list[tuple[float, str]] = []
     for value, kind in sorted(candidates):
         if not kept or value - kept[-1][0] > 1e-9 * (1 + abs(value)):
             kept.append((value, kind))
     roots = np.array([value for value, _ in kept])
     slack = 4e-9 * (1 + np.abs(roots))
-    kinds = tuple(kind for _, kind in kept)
-    return AllRoots(roots, kinds, np.stack([roots - slack, roots + slack], 1), ends, False, equations)  # noqa: FBT003
+    bounds = np.clip(np.stack([roots - slack, roots + slack], 1), *ends)
+    return AllRoots(roots, tuple(kind for _, kind in kept), bounds, ends, False, equations, flat, resolved)  # noqa: FBT003
+
+
+def _changes(sign: np.ndarray) -> int:
+    """How often the sign changes, zeros and what is no number left out."""
+    sign = sign[np.abs(sign) == 1]
+    return int(np.count_nonzero(sign[1:] != sign[:-1]))
+
+
+def _zeros(sign: np.ndarray, x: np.ndarray) -> tuple[list[float], np.ndarray]:
+    """Grid points that are roots: alone between opposite signs, or at an end; and stretches of more than one zero."""
+    at = np.flatnonzero(sign == 0)
+    runs = np.split(at, np.flatnonzero(np.diff(at) > 1) + 1) if len(at) else []
+    single, flat = [], []
+    for run in runs:
+        first, last = int(run[0]), int(run[-1])
+        if last > first:
+            flat.append((x[first], x[last]))
+        elif first in (0, len(x) - 1) or sign[first - 1] * sign[first + 1] < 0:
+            single.append(float(x[first]))
+    return single, np.array(flat).reshape(-1, 2)
+
+
+def _dips(fn: Callable, x: np.ndarray, f: np.ndarray, sign: np.ndarray, known: Any) -> list[tuple[float, str]]:
+    """Where `|f|` is least between two equal signs: a double root, two simple ones, or none."""
+    size = np.abs(f)
+    with np.errstate(invalid="ignore"):
+        same = (sign[:-2] * sign[2:] > 0) & (sign[1:-1] * sign[2:] >= 0)
+        at = np.flatnonzero((size[1:-1] < size[:-2]) & (size[1:-1] <= size[2:]) & same)
+    lowest, found, height = _refined(_slope(fn), x[:-2], x[2:], at, known, height=fn)
+    through = found & (np.sign(height) * sign[at] < 0)
+    touches = found & ~through & (np.abs(height) <= 1e-10 * (size[at] + size[at + 2]))
+    candidates = [(float(value), "double") for value in lowest[touches]]
+    if np.any(through):
+        low, high = np.concatenate([x[at], lowest])[np.tile(through, 2)], np.concatenate([lowest, x[at + 2]])
+        every = np.arange(len(low))
+        value, good, _ = _refined(fn, low, high[np.tile(through, 2)], every, known)
+        candidates += [(float(v), "simple") for v in value[good]]
+    return candidates
 
 
 @functools.partial(jax.jit, static_argnames=("fn", "points"))
 def _sampled(fn: Callable[[Array, Any], Array], ends: tuple, parameters: Any, *, points: int) -> tuple[Array, Array]:
-    """The function on a grid."""
+    """The function on a grid, and at a place between each two of its points that follows no period."""
     a, b = (jnp.asarray(end, jnp.result_type(float)) for end in ends)
-    x = jnp.append(a + (b - a) / (points - 1) * jnp.arange(points - 1, dtype=a.dtype), b)
+    k = jnp.arange(points - 1, dtype=a.dtype)
+    between = k + 0.2 + 0.6 * jnp.mod(0.6180339887 * k, 1)
+    places = jnp.stack([k, between], 1).reshape(-1)
+    x = jnp.append(a + (b - a) / (points - 1) * places, b)
     return x, jax.vmap(lambda x: fn(x, parameters))(x)
 
 
@@ -176,14 +226,14 @@ def _slope(fn: Callable[[Array, Any], Array]) -> Callable[[Array, Any], Array]:
 
 
 def _refined(
-    fn: Callable, x: np.ndarray, at: np.ndarray, reach: int, parameters: Any, *, height: Callable | None = None
+    fn: Callable, low: np.ndarray, high: np.ndarray, at: np.ndarray, parameters: Any, *, height: Callable | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Roots of `fn` between the grid points `at` and `at + reach`, whether each is one, and `|height|` there."""
+    """Roots of `fn` between `low[at]` and `high[at]`, whether each is one, and `height` there."""
     if not len(at):
         return np.zeros(0), np.zeros(0, bool), np.zeros(0)
     capacity = max(32, 1 << (len(at) - 1).bit_length())  # few sizes, so few programs
     padded = np.concatenate([at, np.full(capacity - len(at), at[0])])
-    found = _refine(fn, height or fn, x[padded], x[padded + reach], parameters)
+    found = _refine(fn, height or fn, low[padded], high[padded], parameters)
     return tuple(np.asarray(v)[: len(at)] for v in found)  # pyright: ignore[reportReturnType]
 
 
@@ -191,4 +241,4 @@ def _refined(
 def _refine(fn: Callable, height: Callable, low: Array, high: Array, parameters: Any) -> tuple[Array, Array, Array]:
     one = lambda lo, hi: root(fn, None, parameters, bracket=(lo, hi), rtol=1e-9, atol=1e-10)
     found = jax.vmap(one)(low, high)
-    return found.value, found.status == int(Status.ok), jnp.abs(jax.vmap(lambda x: height(x, parameters))(found.value))
+    return found.value, found.status == int(Status.ok), jax.vmap(lambda x: height(x, parameters))(found.value)

@@ -70,13 +70,13 @@ def search(
                 undecided.append(np.stack([boxes.lo, boxes.hi], 1))
                 break
         merged, doubtful = _distinct(enclose, _polish(enclose, np.concatenate(proven)))
-    inside = (merged[:, 1] >= ends[0]) & (merged[:, 0] <= ends[1])
-    return Search(merged[inside], _joined(np.concatenate([*undecided, doubtful])), count)
+        sign = lambda at: residual.sign({name: at, **{key: float(value) for key, value in (parameters or {}).items()}})
+        merged, outside = _within_ends(sign, merged, ends)
+    return Search(merged, _joined(np.concatenate([*undecided, doubtful, outside])), count)
 
 
 def _full(x: Interval, like: np.ndarray) -> Interval:
-    lo, hi, defined = (np.broadcast_to(v, like.shape) for v in (x.lo, x.hi, x.defined))
-    return Interval(lo, hi, defined)
+    return Interval(*(np.broadcast_to(v, like.shape) for v in (x.lo, x.hi, x.defined, x.empty)))
 
 
 def newton_operator(enclose: Enclose, x: Interval) -> tuple[Interval, Interval, Interval]:
@@ -90,7 +90,7 @@ def newton_operator(enclose: Enclose, x: Interval) -> tuple[Interval, Interval, 
 def _sift(enclose: Enclose, x: Interval, least: float) -> tuple[Interval, np.ndarray, np.ndarray]:
     """One round over all boxes: those to go on with, enclosures proven, boxes given up."""
     image, value, slope = newton_operator(enclose, x)
-    alive = value.contains(0.0)  # false for empty ones
+    alive = ~value.empty & value.contains(0.0)
     steep = (slope.lo > 0) | (slope.hi < 0)
     usable = steep & value.defined & slope.defined & np.isfinite(image.lo) & np.isfinite(image.hi)
     lo, hi = np.where(usable, np.maximum(x.lo, image.lo), x.lo), np.where(usable, np.minimum(x.hi, image.hi), x.hi)
@@ -148,6 +148,29 @@ def _distinct(enclose: Enclose, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarr
         else:
             kept.pop()
             doubtful.append(np.array([hull.lo, hull.hi]))
+    return np.array(kept).reshape(-1, 2), np.array(doubtful).reshape(-1, 2)
+
+
+def _within_ends(
+    sign: Callable[[float], int | None], boxes: np.ndarray, ends: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Proven enclosures cut to the interval, and those of which it cannot be told on which side of its end the root is.
+
+    Over an enclosure the function is monotone: its signs where it is cut tell.
+    """
+    kept, doubtful = [], []
+    for lo, hi in boxes:
+        box = np.array([max(lo, ends[0]), min(hi, ends[1])])
+        if lo >= ends[0] and hi <= ends[1]:
+            kept.append(box)
+        elif box[0] <= box[1]:
+            signs = [sign(float(x)) for x in box]
+            if 0 in signs:
+                kept.append(np.repeat(box[signs.index(0)], 2))
+            elif None in signs:
+                doubtful.append(box)
+            elif signs[0] != signs[1]:
+                kept.append(box)
     return np.array(kept).reshape(-1, 2), np.array(doubtful).reshape(-1, 2)
 
 

@@ -17,17 +17,19 @@ from jaxkit.report.figures import save
 
 def root_command(options: argparse.Namespace) -> int:
     """Solve, print, draw. Returns 0 if a root was found, 1 if not."""
-    args = {name: value.real for name, value in _assignments("--set", options.set).items()}
-    interval, equations = _interval(options.interval), Equations.parse(options.equations, args)
+    args: Any = {n: value if value.imag else value.real for n, value in _assignments("--set", options.set).items()}
+    guess = _guess(options)
+    interval, equations = _interval(options.interval), Equations.of(options.equations, args, guess)
     if options.all:
         require(not options.complex, "--all", "go without --complex (see newton.polynomial_roots)", "is given with it")
+        require(not any(isinstance(v, complex) for v in args.values()), "--set", "be real with --all", "is complex")
         found = all_roots(equations, interval or (-10.0, 10.0), args, certify=options.certify)
         print(found)  # noqa: T201
         _draw(options, plot_all_roots, found, args)
         return 0 if len(found.values) else 1
     solution = solve(
         equations,
-        _guess(options),
+        guess,
         args,
         method=options.method,
         complex=options.complex,

@@ -33,22 +33,28 @@ class Equations:
     unknowns: tuple[str, ...]
 
     @classmethod
-    def parse(cls, text: str, known: Iterable[str] = ()) -> "Equations":
+    def parse(cls, text: str, known: Iterable[str] = (), unknowns: Iterable[str] = ()) -> "Equations":
         """Read one equation, or several separated by `;`. All names but the known ones are unknowns.
 
         Args:
             text: The equations; read by jaxkit's own parser and never executed.
-            known: Names of parameters.
+            known: Names of parameters. A name given here is one, also where a constant has it (`e`, `i`, `pi`).
+            unknowns: Names of unknowns, where a constant has them; the others are found.
 
         Raises:
             ParseError: The text is no equation; the message points at the place.
-            ValueError: The number of equations is not that of the unknowns.
+            ValueError: The number of equations is not that of the unknowns, or a parameter is in none of them.
         """
         require(isinstance(text, str), "equations", "be text or a function", f"is {type(text).__name__}")
-        known, pairs = tuple(known), parse_equations(text, None)
+        known, unknowns = tuple(known), tuple(unknowns)
+        pairs = parse_equations(text, None, own=(*known, *unknowns))
         residuals = tuple(residual for _, residual in pairs)
-        found = tuple(dict.fromkeys(name for residual in residuals for name in residual.names if name not in known))
-        require(bool(found), "equations", "contain an unknown", f"are {text.strip()!r}")
+        every = tuple(dict.fromkeys(name for residual in residuals for name in residual.names))
+        found = tuple(name for name in every if name not in known)
+        strange = [name for name in known if name not in every]
+        has = f"are {text.strip()!r}" + _constants(residuals)
+        require(not strange, "args", f"name what is in the equations ({', '.join(every)})", f"has {', '.join(strange)}")
+        require(bool(found), "equations", "contain an unknown", has)
         require(
             len(found) == len(residuals),
             "equations",
@@ -58,9 +64,11 @@ class Equations:
         return cls(tuple(shown for shown, _ in pairs), residuals, found)
 
     @classmethod
-    def of(cls, given: "str | Equations", args: Mapping[str, Any] | None = None) -> "Equations":
-        """What is given, parsed if it is text; the names of `args` are known."""
-        return given if isinstance(given, cls) else cls.parse(given, args or ())  # pyright: ignore[reportArgumentType]
+    def of(cls, given: "str | Equations", args: Mapping[str, Any] | None = None, x0: Any = None) -> "Equations":
+        """What is given, parsed if it is text; the names of `args` are known, those of `x0` are unknowns."""
+        if isinstance(given, cls):
+            return given
+        return cls.parse(given, args or (), x0 if isinstance(x0, Mapping) else ())  # pyright: ignore[reportArgumentType]
 
     def on_host(self, x: Any, args: Mapping[str, Any] | None) -> np.ndarray:
         """The residual of a single equation over an array of numbers, in NumPy."""
@@ -91,6 +99,14 @@ class Equations:
                 elif shown != "0":
                     lines.append(f"d{head}/d{name} = {shown}")
         return tuple(lines)
+
+
+def _constants(residuals: Iterable[Expression]) -> str:
+    """Which constants a formula contains that a user may have meant as names."""
+    found = sorted({constant for residual in residuals for constant in residual.constants})
+    read = {"e": "Euler's number", "i": "the imaginary unit", "pi": "3.14159..."}
+    said = ", ".join(f"`{name}` is read as {read[name]}" for name in found)
+    return f", where {said}; a value or a first guess for it makes it a name" if said else ""
 
 
 @functools.lru_cache(maxsize=256)

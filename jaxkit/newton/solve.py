@@ -48,7 +48,7 @@ def solve(
         args: Name -> value of the names that are not unknowns; the root is differentiable in them. For a function,
             its second argument.
         method: As for `jaxkit.root`; by default Newton's, and, where that fails, one that must lower the residual.
-        complex: Whether to look for a complex root; so it is where `i` is typed or `x0` is complex.
+        complex: Whether to look for a complex root; so it is where `i` is typed, or `x0` or one of `args` is complex.
         certify: Whether to prove the root by interval arithmetic (real text equations): see `EquationRoot.enclosure`.
         bracket: Ends of an interval with a sign change (one unknown).
         rtol: See `jaxkit.root`.
@@ -79,13 +79,13 @@ def solve(
         require(not certify, "equations", "be text for a proof", "is a function")
         found, way, remark = _attempt(equations, x0, args, method, settings)
         return EquationRoot(found.value, found.residual, found.status, found.steps, way, remark=remark)
-    system = Equations.of(equations, args)
+    system = Equations.of(equations, args, x0)
     fn = residual_function(system)
-    is_complex = complex or system.is_complex or any(jnp.iscomplexobj(v) for v in jax.tree.leaves(x0))
+    is_complex = complex or system.is_complex or any(jnp.iscomplexobj(v) for v in jax.tree.leaves((x0, args)))
     _check_functions(system, is_complex)
     require(not (certify and is_complex), "equations", "be real for a proof", "are complex")
     start = _start(system, x0, args, is_complex, bracket)
-    known = {name: jnp.asarray(value, jnp.result_type(float)) for name, value in (args or {}).items()}
+    known = {name: _parameter(value) for name, value in (args or {}).items()}
     found, way, remark = _attempt(fn, start, known, method, settings)
     enclosure = None
     if not is_traced((found, known)):
@@ -115,6 +115,11 @@ def _check_functions(system: Equations, is_complex: bool) -> None:  # noqa: FBT0
     if is_complex:
         bad = [shown for shown, f in zip(system.shown, system.residuals, strict=True) if not f.is_holomorphic]
         require(not bad, "equations", "be free of abs, sign, cbrt and erf to have complex roots", f"are {bad}")
+
+
+def _parameter(value: Any) -> jax.Array:
+    least = np.complex64 if jnp.iscomplexobj(value) else np.float32
+    return jnp.asarray(value, np.promote_types(jnp.result_type(float), least))
 
 
 def _start(system: Equations, x0: Any, args: Any, is_complex: bool, bracket: Any) -> Any:  # noqa: FBT001
@@ -228,9 +233,9 @@ def distinct_roots(
     """
     fn: Any = equations
     if not callable(equations):
-        system = Equations.of(equations, args)
+        system = Equations.of(equations, args, x0)
         fn = residual_function(system)
-        is_complex = system.is_complex or any(jnp.iscomplexobj(v) for v in jax.tree.leaves(x0))
+        is_complex = system.is_complex or any(jnp.iscomplexobj(v) for v in jax.tree.leaves((x0, args)))
         x0 = _start(system, x0, args, is_complex, None)
     roots: list[Any] = []
     while len(roots) < most:

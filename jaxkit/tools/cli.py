@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for names, settings in command.arguments:
             own.add_argument(*names, **settings)
         own.set_defaults(chosen=command)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(_values(sys.argv[1:] if arguments is None else arguments))
     module, _, function = options.chosen.handler.partition(":")
     if options.chosen.precision is not None:
         _prepare(options.chosen.precision, light=getattr(options, "subject", None) in LIGHT)
@@ -55,6 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, FileNotFoundError) as error:  # the one clear sentence; a traceback would bury it
         print(f"jaxkit {options.command}: {error}", file=sys.stderr)
         return 2
+
+
+def _values(arguments: Sequence[str]) -> list[str]:
+    """Numbers and equations that begin with a minus (`--x0 -1+1i`) are no flags: a space tells the parser so."""
+    if not arguments or arguments[0] != "root":
+        return list(arguments)
+    return [f" {text}" if text[:1] == "-" and text[:2] not in ("--", "-h") else text for text in arguments]
 
 
 def _prepare(precision: str, *, light: bool = False) -> None:

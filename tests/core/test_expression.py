@@ -320,3 +320,17 @@ def test_a_missing_value_is_named():
     with pytest.raises(ValueError, match="lack y"):
         parse("x + y")(x=1.0)
     assert isinstance(parse("x"), Expression)
+
+
+def test_letters_above_the_line_and_indices_of_roots():
+    at = lambda text, **values: float(parse(text)(**values))
+    assert at("2ˣ", x=3.0) == 8
+    assert at("3ᵗ⁺¹", t=1.0) == 9
+    assert at("2 ³√x", x=8.0) == 4
+    assert at("∜x + ∛y", x=16.0, y=27.0) == 5
+    assert at("x³√y", x=2.0, y=9.0) == 24  # a power times a root
+    with pytest.raises(ParseError, match=r"\^\(1/5\)"):
+        parse("⁵√x")
+    with pytest.raises(ParseError, match="too small"):
+        parse("1e-400 x")
+    assert at("0.000e5 + x", x=1.0) == 1

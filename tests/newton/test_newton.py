@@ -208,9 +208,9 @@ def test_run(tmp_path):
 def test_a_typed_equation_is_parsed_once_on_its_whole_way(monkeypatch, tmp_path, capsys):
     calls, parsed = [], newton.Equations.parse.__func__
 
-    def counted(cls, text, known=()):
+    def counted(cls, text, *names):
         calls.append(text)
-        return parsed(cls, text, known)
+        return parsed(cls, text, *names)
 
     monkeypatch.setattr(newton.Equations, "parse", classmethod(counted))
     assert (
@@ -222,3 +222,63 @@ def test_a_typed_equation_is_parsed_once_on_its_whole_way(monkeypatch, tmp_path,
     assert (tmp_path / "a.png").stat().st_size > 1000
     assert (tmp_path / "b.png").stat().st_size > 1000
     capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("text", "ends", "args", "roots"),
+    [
+        ("log(x)^2 = 4", (-10, 10), None, [np.exp(-2), np.exp(2)]),
+        ("x^n + 8 = 0", (-10, 10), {"n": 3.0}, [-2]),
+        ("x^(4/2) = 4", (-10, 10), None, [-2, 2]),
+        ("x^-n = 1/4", (-10, 10), {"n": 2.0}, [-2, 2]),
+        ("cosh(1/x) = 2", (-3, 3), None, [-1 / np.arccosh(2), 1 / np.arccosh(2)]),
+        ("x^2 = 1", (0, 1), None, [1]),
+        ("10x = 1", (0, 0.1), None, [0.1]),
+        ("x^2 = 2", (2**0.5, 3), None, []),  # the float is above the root
+    ],
+)
+def test_nothing_is_proven_away(text, ends, args, roots):
+    found = newton.all_roots(text, ends, args, certify=True)
+    assert found.complete
+    assert set(found.kinds) <= {"proven"}
+    np.testing.assert_allclose(found.values, roots, rtol=1e-12)
+    assert np.all((ends[0] <= found.enclosures) & (found.enclosures <= ends[1]))
+
+
+def test_poles_may_stay_undecided_but_no_root_is_lost():
+    found = newton.all_roots("tan(x)^2 = 3", (-100, 100), certify=True)
+    assert found.kinds.count("proven") == 128
+    assert not found.complete
+    found = newton.all_roots("((x+1)/(x-1))^2 = 4", (-50, 50), certify=True)
+    proven = found.values[np.array(found.kinds) == "proven"]
+    np.testing.assert_allclose(proven, [1 / 3, 3])
+
+
+def test_a_scan_compares_signs_and_says_what_it_does_not_know():
+    scan = newton.all_roots
+    np.testing.assert_allclose(scan("1e-170*(x^2-2)=0", (0, 3)).values, [2**0.5])
+    np.testing.assert_allclose(scan("(x-1)*(x-1.0002)", (0, 3)).values, [1, 1.0002])
+    flat = scan("tanh(x) = 1", (-10, 100))
+    assert len(flat.values) == 0
+    assert 19 < flat.flat[0, 0] < 21
+    assert "zero to rounding" in flat.sentence
+    assert scan("(x-1)^2 = 0", (0, 2)).kinds == ("double",)
+    assert len(scan("sin(x) = 0", (1, 31415)).values) == 9999
+    coarse = scan("sin(x) = 0", (1, 3e7))
+    assert not coarse.resolved
+    assert "too coarse" in coarse.sentence
+
+
+def test_what_the_user_names_is_a_name(capsys):
+    assert cli.main(["root", "M = E - e*sin(E)", "--set", "M=1, e=0.9"]) == 0
+    assert "1.862086686" in capsys.readouterr().out
+    assert cli.main(["root", "V = i*R", "--set", "V=5, R=2", "--x0", "i=1"]) == 0
+    assert "i = 2.5" in capsys.readouterr().out
+    assert cli.main(["root", "V = i*R", "--set", "V=5, R=2"]) == 2
+    assert "`i` is read as the imaginary unit" in capsys.readouterr().err
+    assert cli.main(["root", "x^2 = a", "--set", "a=2, b=3"]) == 2
+    assert "has b" in capsys.readouterr().err
+    assert cli.main(["root", "x = a", "--set", "a=-1+2i"]) == 0
+    assert "-1 + 2i" in capsys.readouterr().out
+    assert cli.main(["root", "z^2 = -2i", "--x0", "-1+1i"]) == 0
+    assert "-1 + 1i" in capsys.readouterr().out

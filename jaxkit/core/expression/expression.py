@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
+from fractions import Fraction
 from typing import Any
 
 from jaxtyping import Array, ArrayLike
@@ -10,11 +11,11 @@ from jaxkit.core.checks import require
 from jaxkit.core.expression import printing
 from jaxkit.core.expression.derivative import derivative
 from jaxkit.core.expression.evaluate import evaluate
-from jaxkit.core.expression.functions import FUNCTIONS
-from jaxkit.core.expression.interval import Interval, enclose, enclose_slope
+from jaxkit.core.expression.functions import CONSTANTS, FUNCTIONS
+from jaxkit.core.expression.interval import Interval, enclose, enclose_slope, interval
 from jaxkit.core.expression.parser import Parser
 from jaxkit.core.expression.tokens import ParseError
-from jaxkit.core.expression.tree import Apply, Node, free, sub, walk
+from jaxkit.core.expression.tree import Apply, Node, free, rational, sub, walk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Expression:
         return free(self.tree)
 
     @property
+    def constants(self) -> tuple[str, ...]:
+        """The constants in it: `e`, `i`, `pi`."""
+        return tuple(dict.fromkeys(n.op for n in walk(self.tree) if isinstance(n, Apply) and n.op in CONSTANTS))
+
+    @property
     def is_complex(self) -> bool:
         """Whether the imaginary unit occurs."""
         return any(isinstance(node, Apply) and node.op == "i" for node in walk(self.tree))
@@ -82,6 +88,15 @@ class Expression:
     def on_host(self, **values: Any) -> Any:
         """Its value in numpy, in double precision."""
         return evaluate(self.tree, values, complex_=self.is_complex, host=True)
+
+    def sign(self, values: Mapping[str, float]) -> int | None:
+        """Its sign at these floats, -1, 0 or 1; None where it cannot be told. Exact for rational formulas."""
+        exact = rational(self.tree, {name: Fraction(value) for name, value in values.items()})
+        if exact is not None:
+            return (exact > 0) - (exact < 0)
+        bounds = self.enclose({name: interval(value) for name, value in values.items()})
+        found = int(bounds.lo > 0) - int(bounds.hi < 0)
+        return found if found and bounds.defined else None
 
     def function(self, *names: str) -> Callable[..., Array]:
         """A JAX function of positional arguments."""
@@ -130,12 +145,15 @@ def parse(text: str, names: Collection[str] | None = None) -> Expression:
     return Expression(found[0][0])
 
 
-def parse_equations(text: str, names: Collection[str] | None = None) -> tuple[tuple[str, Expression], ...]:
+def parse_equations(
+    text: str, names: Collection[str] | None = None, own: Collection[str] = ()
+) -> tuple[tuple[str, Expression], ...]:
     """Read equations separated by `;` or line ends.
 
     Args:
         text: What the user typed; without `=`, the expression is to be zero.
         names: See `parse`.
+        own: Names that stand for themselves, also where a constant or a function has them.
 
     Returns:
         For each equation its text, tidied, and the expression `left - right` that is to be zero.
@@ -151,7 +169,7 @@ def parse_equations(text: str, names: Collection[str] | None = None) -> tuple[tu
         xy = 1 | xy - 1
     """
     equations = []
-    for left, right in Parser(text, names).equations():
+    for left, right in Parser(text, names, own).equations():
         shown = f"{printing.text(left)} = {printing.text(right) if right else '0'}"
         equations.append((shown, Expression(left if right is None else sub(left, right))))
     return tuple(equations)

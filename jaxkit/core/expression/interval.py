@@ -16,6 +16,7 @@ from jaxkit.core.expression.functions import FUNCTIONS
 from jaxkit.core.expression.tree import Name, Node, Number, fold, integer
 
 SLACK = 8
+LARGEST = 1024  # whole powers up to it are enclosed by themselves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,14 +24,16 @@ class Interval:
     """Many intervals at once.
 
     Attributes:
-        lo, hi: Bounds of the same shape; NaN where empty.
+        lo, hi: Bounds of the same shape, infinite where there are none; NaN where empty and nowhere else.
         defined: Whether the expression is defined and continuous for every number the names stand for. Where it is
             not, the bounds hold for those numbers for which it is.
+        empty: Whether it is certain that the expression is defined for none of those numbers.
     """
 
     lo: np.ndarray
     hi: np.ndarray
     defined: np.ndarray
+    empty: np.ndarray
 
     @property
     def width(self) -> np.ndarray:
@@ -48,7 +51,7 @@ class Interval:
 
     def take(self, chosen: np.ndarray) -> "Interval":
         """The chosen ones."""
-        return Interval(self.lo[chosen], self.hi[chosen], self.defined[chosen])
+        return Interval(self.lo[chosen], self.hi[chosen], self.defined[chosen], self.empty[chosen])
 
 
 def interval(lo: Any, hi: Any = None) -> Interval:
@@ -56,27 +59,36 @@ def interval(lo: Any, hi: Any = None) -> Interval:
     lo = np.asarray(lo, np.float64)
     hi = lo if hi is None else np.asarray(hi, np.float64)
     lo, hi = np.broadcast_arrays(lo, hi)
-    return Interval(lo, hi, np.ones(lo.shape, bool))
+    return Interval(lo, hi, np.ones(lo.shape, bool), np.zeros(lo.shape, bool))
 
 
-def _outward(lo: Any, hi: Any, defined: Any, slack: int = 1) -> Interval:
+def _interval(lo: Any, hi: Any, defined: Any, empty: Any) -> Interval:
+    """Bounds as they are. One that came out NaN is no bound, and not a sign of emptiness."""
+    lo, hi, empty = np.asarray(lo, np.float64), np.asarray(hi, np.float64), np.asarray(empty)
+    lo = np.where(empty, np.nan, np.where(np.isnan(lo), -np.inf, lo))
+    hi = np.where(empty, np.nan, np.where(np.isnan(hi), np.inf, hi))
+    return Interval(lo, hi, np.asarray(defined) & ~empty, empty)
+
+
+def _outward(lo: Any, hi: Any, defined: Any, empty: Any, slack: int = 1) -> Interval:
+    """Bounds moved outward by `slack` floats."""
     lo, hi = np.asarray(lo, np.float64), np.asarray(hi, np.float64)
     if slack == 1:
-        return Interval(np.nextafter(lo, -np.inf), np.nextafter(hi, np.inf), np.asarray(defined))
+        return _interval(np.nextafter(lo, -np.inf), np.nextafter(hi, np.inf), defined, empty)
     far = lambda v: np.where(np.isfinite(v), slack * np.spacing(np.where(np.isfinite(v), np.abs(v), 1)), 0)
     below = np.where(lo == np.inf, np.finfo(float).max, lo - far(lo))  # an overflow is a large number, not infinity
     above = np.where(hi == -np.inf, -np.finfo(float).max, hi + far(hi))
-    return Interval(below, above, np.asarray(defined))
+    return _interval(below, above, defined, empty)
 
 
 def add(a: Interval, b: Interval) -> Interval:
     """Sum."""
-    return _outward(a.lo + b.lo, a.hi + b.hi, a.defined & b.defined)
+    return _outward(a.lo + b.lo, a.hi + b.hi, a.defined & b.defined, a.empty | b.empty)
 
 
 def neg(a: Interval) -> Interval:
     """Negative."""
-    return Interval(-a.hi, -a.lo, a.defined)
+    return Interval(-a.hi, -a.lo, a.defined, a.empty)
 
 
 def sub(a: Interval, b: Interval) -> Interval:
@@ -86,29 +98,29 @@ def sub(a: Interval, b: Interval) -> Interval:
 
 def _products(a: Interval, b: Interval, operate: Callable[[Any, Any], Any]) -> tuple[np.ndarray, np.ndarray]:
     four = [operate(x, y) for x in (a.lo, a.hi) for y in (b.lo, b.hi)]
-    empty = np.isnan(a.lo) | np.isnan(b.lo)
-    four = [np.where(np.isnan(v), 0, v) for v in four]  # 0 * inf is 0 for sets of numbers
-    lo, hi = np.minimum.reduce(four), np.maximum.reduce(four)
-    return np.where(empty, np.nan, lo), np.where(empty, np.nan, hi)
+    four = [np.where(np.isnan(v), 0, v) for v in four]  # 0 * inf is 0 for sets of numbers, and inf / inf reaches 0
+    return np.minimum.reduce(four), np.maximum.reduce(four)
 
 
 def mul(a: Interval, b: Interval) -> Interval:
     """Product."""
-    return _outward(*_products(a, b, np.multiply), a.defined & b.defined)
+    return _outward(*_products(a, b, np.multiply), a.defined & b.defined, a.empty | b.empty)
 
 
 def div(a: Interval, b: Interval) -> Interval:
-    """Quotient; the whole line where the divisor has zero inside, undefined there."""
-    empty = np.isnan(a.lo) | np.isnan(b.lo)
+    """Quotient; the whole line where the divisor has zero inside, undefined there.
+
+    Also where the divisor is nothing but zero, which is not called empty: floats go on from there, as in `1/(1/x)`.
+    """
     inside = (b.lo < 0) & (b.hi > 0)
     nothing = (b.lo == 0) & (b.hi == 0)
     b_lo = np.where(b.lo == 0, 0.0, b.lo)  # from above +0, from below -0, so that quotients get their right infinity
     b_hi = np.where(b.hi == 0, -0.0, b.hi)
-    lo, hi = _products(a, Interval(b_lo, b_hi, b.defined), np.divide)
+    lo, hi = _products(a, Interval(b_lo, b_hi, b.defined, b.empty), np.divide)
     straddles = ((b.lo == 0) | (b.hi == 0)) & (a.lo <= 0) & (a.hi >= 0)
-    lo, hi = np.where(inside | straddles, -np.inf, lo), np.where(inside | straddles, np.inf, hi)
-    lo, hi = np.where(empty | nothing, np.nan, lo), np.where(empty | nothing, np.nan, hi)
-    return _outward(lo, hi, a.defined & b.defined & ((b.lo > 0) | (b.hi < 0)))
+    anything = inside | straddles | nothing
+    lo, hi = np.where(anything, -np.inf, lo), np.where(anything, np.inf, hi)
+    return _outward(lo, hi, a.defined & b.defined & ((b.lo > 0) | (b.hi < 0)), a.empty | b.empty)
 
 
 def _monotone(
@@ -118,18 +130,17 @@ def _monotone(
     f = (lambda v: np.vectorize(math.erf, otypes=[float])(v)) if name == "erf" else getattr(np, name)
 
     def apply(a: Interval) -> Interval:
-        empty = np.isnan(a.lo) | (a.hi < low) | (a.lo > high)
+        empty = a.empty | (a.hi < low) | (a.lo > high)
         lo, hi = np.clip(a.lo, low, high), np.clip(a.hi, low, high)
         inside = (a.lo > low) & (a.hi < high) if open_ else (a.lo >= low) & (a.hi <= high)
         first, last = (f(hi), f(lo)) if falls else (f(lo), f(hi))
-        first, last = np.where(empty, np.nan, first), np.where(empty, np.nan, last)
-        return _outward(first, last, a.defined & inside, SLACK)
+        return _outward(first, last, a.defined & inside, empty, SLACK)
 
     return apply
 
 
 def _within(result: Interval, low: float, high: float = np.inf) -> Interval:
-    return Interval(np.maximum(result.lo, low), np.minimum(result.hi, high), result.defined)
+    return Interval(np.maximum(result.lo, low), np.minimum(result.hi, high), result.defined, result.empty)
 
 
 def _passes(a: Interval, first: float, period: float) -> np.ndarray:
@@ -144,40 +155,37 @@ def _sine(a: Interval, shift: float) -> Interval:
     f = np.sin if shift == 0 else np.cos
     lo, hi = f(a.lo), f(a.hi)
     low, high = np.minimum(lo, hi), np.maximum(lo, hi)
-    empty = np.isnan(a.lo)
     high = np.where(_passes(a, math.pi / 2 - shift, 2 * math.pi), 1, high)
     low = np.where(_passes(a, -math.pi / 2 - shift, 2 * math.pi), -1, low)
-    low, high = np.where(empty, np.nan, low), np.where(empty, np.nan, high)
-    return _within(_outward(low, high, a.defined, SLACK), -1.0, 1.0)
+    return _within(_outward(low, high, a.defined, a.empty, SLACK), -1.0, 1.0)
 
 
 def _tangent(a: Interval) -> Interval:
     pole = _passes(a, math.pi / 2, math.pi)
     lo, hi = np.where(pole, -np.inf, np.tan(a.lo)), np.where(pole, np.inf, np.tan(a.hi))
-    empty = np.isnan(a.lo)
-    return _outward(np.where(empty, np.nan, lo), np.where(empty, np.nan, hi), a.defined & ~pole, SLACK)
+    return _outward(lo, hi, a.defined & ~pole, a.empty, SLACK)
 
 
 def absolute(a: Interval) -> Interval:
     """Absolute value."""
     across = (a.lo <= 0) & (a.hi >= 0)
     low = np.where(across, 0, np.minimum(np.abs(a.lo), np.abs(a.hi)))
-    return Interval(low + 0 * a.lo, np.maximum(np.abs(a.lo), np.abs(a.hi)), a.defined)
+    return _interval(low, np.maximum(np.abs(a.lo), np.abs(a.hi)), a.defined, a.empty)
 
 
 def _sign(a: Interval) -> Interval:
     steady = (a.lo > 0) | (a.hi < 0)
-    return Interval(np.sign(a.lo), np.sign(a.hi), a.defined & steady)
+    return _interval(np.sign(a.lo), np.sign(a.hi), a.defined & steady, a.empty)
 
 
 def _slope_of_abs(a: Interval) -> Interval:
     """Generalised derivative of `|x|`: [-1, 1] where the corner is inside; enough for uniqueness."""
-    return Interval(np.where(a.lo >= 0, 1.0, -1.0) + 0 * a.lo, np.where(a.hi <= 0, -1.0, 1.0) + 0 * a.hi, a.defined)
+    return _interval(np.where(a.lo >= 0, 1.0, -1.0), np.where(a.hi <= 0, -1.0, 1.0), a.defined, a.empty)
 
 
 def _cosh(a: Interval) -> Interval:
     size = absolute(a)
-    return _within(_outward(np.cosh(size.lo), np.cosh(size.hi), a.defined, SLACK), 1.0)
+    return _within(_outward(np.cosh(size.lo), np.cosh(size.hi), a.defined, a.empty, SLACK), 1.0)
 
 
 def power(a: Interval, exponent: int) -> Interval:
@@ -185,13 +193,13 @@ def power(a: Interval, exponent: int) -> Interval:
     if exponent < 0:
         return div(interval(np.ones_like(a.lo)), power(a, -exponent))
     if exponent == 0:
-        return Interval(np.ones_like(a.lo) + 0 * a.lo, np.ones_like(a.lo) + 0 * a.lo, a.defined)
+        return _interval(np.ones_like(a.lo), np.ones_like(a.lo), a.defined, a.empty)
     if exponent == 1:
         return a
     if exponent % 2:
-        return _outward(a.lo**exponent, a.hi**exponent, a.defined, SLACK)
+        return _outward(a.lo**exponent, a.hi**exponent, a.defined, a.empty, SLACK)
     size = absolute(a)
-    return _within(_outward(size.lo**exponent, size.hi**exponent, a.defined, SLACK), 0.0)
+    return _within(_outward(size.lo**exponent, size.hi**exponent, a.defined, a.empty, SLACK), 0.0)
 
 
 FUNCTION: Mapping[str, Callable[[Interval], Interval]] = {
@@ -223,12 +231,12 @@ def constant(number: Number) -> Interval:
     """A literal: a point if the float is what was typed, else its neighbourhood."""
     if number.exact:
         return interval(number.value)
-    return _outward(number.value, number.value, np.asarray(True))  # noqa: FBT003
+    return _outward(number.value, number.value, np.asarray(True), np.asarray(False))  # noqa: FBT003
 
 
 def _named(op: str) -> Interval:
     value = {"pi": math.pi, "e": math.e}[op]
-    return _outward(value, value, np.asarray(True))  # noqa: FBT003
+    return _outward(value, value, np.asarray(True), np.asarray(False))  # noqa: FBT003
 
 
 def enclose(node: Node, values: Mapping[str, Interval]) -> Interval:
@@ -260,8 +268,25 @@ def _any_power(args: tuple[Interval, ...], node: Node) -> Interval:
     whole = integer(node)
     if whole is not None:
         return power(args[0], whole)
-    base, exponent = args
-    return function("exp", mul(exponent, function("log", base)))
+    return real_power(*args)
+
+
+def real_power(base: Interval, exponent: Interval) -> Interval:
+    """Any power, as floats have it: of a negative number only the whole powers are defined."""
+    size = function("exp", mul(exponent, function("log", base)))  # of what is positive in `base`
+    whole = (exponent.lo == exponent.hi) & (exponent.lo == np.round(exponent.lo)) & (np.abs(exponent.lo) <= LARGEST)
+    some = np.floor(exponent.hi) >= np.ceil(exponent.lo)  # whole numbers lie within
+    other = function("exp", mul(exponent, function("log", neg(base))))
+    negative = (base.lo < 0) & some & ~other.empty
+    lo = np.where(negative, np.fmin(size.lo, -other.hi), size.lo)
+    hi = np.where(negative, np.fmax(size.hi, other.hi), size.hi)
+    gone = base.empty | exponent.empty | (size.empty & ~negative)
+    result = _interval(lo, hi, size.defined & ~(base.lo < 0), gone)
+    for k in np.unique(exponent.lo[whole]).astype(int):
+        exact, here = power(base, int(k)), whole & (exponent.lo == k)
+        parts = zip((exact.lo, exact.hi, exact.defined, exact.empty), dataclasses.astuple(result), strict=True)
+        result = Interval(*(np.where(here, one, many) for one, many in parts))
+    return result
 
 
 _BINARY = {"+": add, "-": sub, "*": mul, "/": div}
@@ -305,5 +330,10 @@ def _power_slope(value: Interval, args: tuple[Pair, ...], nodes: tuple[Node, ...
     if whole is not None:
         factor = mul(interval(float(whole)), power(u, whole - 1)) if whole else interval(0.0)
         return mul(factor, du)
+    if np.all((dv.lo == 0) & (dv.hi == 0)):  # holds for negative numbers too
+        one_less = (
+            interval(v.lo - 1) if np.all(v.lo == v.hi) and np.all(np.abs(v.lo) < 2**52) else sub(v, interval(1.0))
+        )
+        return mul(mul(v, real_power(u, one_less)), du)
     growth = add(mul(dv, function("log", u)), div(mul(v, du), u))
     return mul(value, growth)

@@ -6,7 +6,8 @@ sum        = product {("+" | "-") product}
 product    = unary {("*" | "/") unary | power}      two factors side by side are multiplied
 unary      = ("+" | "-") unary | power
 power      = atom ["^" unary]                        so -x^2 = -(x^2), 2^-x is fine, x^y^z = x^(y^z)
-atom       = number | name | "(" sum ")" | "|" sum "|" | function "(" sum ")" | function "^" n "(" sum ")" | "√" atom
+atom       = number | name | "(" sum ")" | "|" sum "|" | function "(" sum ")" | function "^" n "(" sum ")" | root atom
+root       = "√" | "∛" | "∜" | "³√" | "⁴√"
 """
 
 import difflib
@@ -15,7 +16,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from jaxkit.core.expression.functions import ALIASES, CONSTANTS, FUNCTIONS, GREEK
-from jaxkit.core.expression.tokens import ParseError, Token, tokenize
+from jaxkit.core.expression.tokens import ROOTS, ParseError, Token, tokenize
 from jaxkit.core.expression.tree import Apply, Name, Node, literal
 
 NODES, DEPTH = 256, 64
@@ -28,10 +29,11 @@ class Parser:
     Args:
         text: What was typed.
         names: The names it may contain; None for any single letter (with an index, as `x1`) and Greek names.
+        own: Names besides these, which win over constants and functions.
     """
 
-    def __init__(self, text: str, names: Collection[str] | None = None):
-        self.text, self.names = text, names
+    def __init__(self, text: str, names: Collection[str] | None = None, own: Collection[str] = ()):
+        self.text, self.names, self.own = text, names, own
         self.tokens = tokenize(text)
         self.k = self.nodes = self.depth = self.bars = 0
 
@@ -97,7 +99,7 @@ class Parser:
             if token.kind in ("*", "/"):
                 self.k += 1
                 left = self._apply(token.kind, left, self._unary())
-            elif token.kind in ("name", "(", "√") or (token.kind == "|" and not self.bars):
+            elif token.kind in ("name", "(", *ROOTS) or (token.kind == "|" and not self.bars):
                 left = self._apply("*", left, self._power())
             elif token.kind == "number" and self.tokens[self.k - 1].kind in (")", "|"):
                 left = self._apply("*", left, self._power())
@@ -139,8 +141,11 @@ class Parser:
             return self._enclosed(")", token)
         if token.kind == "|":
             return self._apply("abs", self._enclosed("|", token))
-        if token.kind == "√":
-            return self._apply("sqrt", self._deeper(self._atom))
+        if token.kind in ROOTS:
+            inner = self._deeper(self._atom)
+            if token.kind in ("√", "∛"):
+                return self._apply("sqrt" if token.kind == "√" else "cbrt", inner)
+            return self._apply("sqrt", self._apply("sqrt", inner))
         self.k -= 1
         raise self._unexpected()
 
@@ -156,7 +161,7 @@ class Parser:
 
     def _name(self, token: Token) -> Node:
         name = token.text
-        if self.names is not None and name in self.names:
+        if name in self.own or (self.names is not None and name in self.names):
             return self._node(Name, name)
         name = ALIASES.get(name, name)
         if name in FUNCTIONS:

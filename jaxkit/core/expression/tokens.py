@@ -6,7 +6,8 @@ import unicodedata
 LONGEST = 1000  # characters
 SUPERSCRIPTS = {c: str(k) for k, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")} | {"⁻": "-", "⁺": "+"}
 SAME = {"−": "-", "–": "-", "×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "/", "∕": "/", "⁄": "/", "∣": "|", "，": ","}  # noqa: RUF100
-SYMBOLS = "+-*/^()|=;,√"
+ROOTS = "√∛∜"
+SYMBOLS = "+-*/^()|=;," + ROOTS
 
 
 class ParseError(ValueError):
@@ -38,12 +39,17 @@ def _characters(text: str) -> list[tuple[str, int]]:
     """NFKC-normalised characters with their places in `text`; superscripts become `^(...)`."""
     found: list[tuple[str, int]] = []
     raised = False
+    indices = _root_indices(text)
     for at, c in enumerate(text):
-        if (c in SUPERSCRIPTS) != raised:
+        if at in indices:
+            found += [(indices[at], at)] if indices[at] else []
+            continue
+        above = _superscript(c)
+        if bool(above) != raised:
             found += [("^", at), ("(", at)] if not raised else [(")", at)]
             raised = not raised
         if raised:
-            found.append((SUPERSCRIPTS[c], at))
+            found.append((above, at))
         elif unicodedata.category(c) == "No" and "⁄" in unicodedata.normalize("NFKC", c):
             raise ParseError("A fraction sign is ambiguous here; write it as (1/2).", text, at)
         elif c in SAME:
@@ -51,6 +57,31 @@ def _characters(text: str) -> list[tuple[str, int]]:
         else:
             found += [(SAME.get(d, d), at) for d in unicodedata.normalize("NFKC", c)]
     return found + ([(")", len(text))] if raised else [])
+
+
+def _superscript(c: str) -> str:
+    """The character that is written above the line, or an empty text: `²`, and letters such as `ˣ` too."""
+    if c in SUPERSCRIPTS:
+        return SUPERSCRIPTS[c]
+    form = unicodedata.decomposition(c)
+    return unicodedata.normalize("NFKC", c) if form.startswith("<super>") else ""
+
+
+def _root_indices(text: str) -> dict[int, str]:
+    """Where a root is written with its index in front, `2 ³√x`: place -> the sign of that root, or nothing."""
+    found: dict[int, str] = {}
+    for at, c in enumerate(text):
+        start = at
+        while c == "√" and start and _superscript(text[start - 1]).isdecimal():
+            start -= 1
+        before = text[start - 1] if start else " "
+        if start == at or before.isalnum() or before in ")|":  # `x³√y` is a power times a root
+            continue
+        index = "".join(_superscript(d) for d in text[start:at])
+        if index not in ("2", "3", "4"):
+            raise ParseError(f"Write this root as a power, (...)^(1/{index}).", text, start)
+        found |= dict.fromkeys(range(start, at), "") | {at: ROOTS[int(index) - 2]}
+    return found
 
 
 def tokenize(text: str) -> list[Token]:
@@ -107,5 +138,7 @@ def _number(characters: list[tuple[str, int]], k: int, tokens: list[Token], text
         raise ParseError(f"Unexpected character {characters[start][0]!r}.", text, at)
     if float(literal) in (float("inf"),):
         raise ParseError(f"The number {literal[:20]} is too large.", text, at)
+    if float(literal) == 0 and any(c in "123456789" for c in literal.lower().partition("e")[0]):
+        raise ParseError(f"The number {literal[:20]} is too small: it would be read as 0.", text, at)
     tokens.append(Token("number", literal, at))
     return k

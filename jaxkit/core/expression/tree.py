@@ -80,14 +80,58 @@ def substitute(node: Node, values: Mapping[str, Node]) -> Node:
     return values.get(node.name, node) if isinstance(node, Name) else node
 
 
+_AT_ZERO = {
+    **dict.fromkeys(
+        ("sin", "tan", "sinh", "tanh", "asin", "atan", "asinh", "atanh", "erf", "sqrt", "cbrt"), Fraction(0)
+    ),
+    **dict.fromkeys(("exp", "cos", "cosh"), Fraction(1)),
+}
+_BITS = 4000  # of numerators and denominators
+
+
+def rational(node: Any, values: Mapping[str, Fraction] | None = None) -> Fraction | None:
+    """The exact value of a formula of numbers (`4/2`, `-(1/3)`, `x^2 - 2` where `values` has `x`).
+
+    None where it is not rational, not known to be, or undefined.
+    """
+    known = {name: None for name in free(node)} | dict(values or {})
+    number = lambda n: Fraction(n.value) if n.exact and math.isfinite(n.value) else None
+    return fold(node, number, known, _exactly)
+
+
+def _exactly(op: str, args: tuple[Fraction | None, ...], nodes: tuple[Node, ...]) -> Fraction | None:
+    """One operation of `rational`."""
+    del nodes
+    if not args or any(arg is None for arg in args):
+        return None
+    first, last = args[0], args[-1]
+    assert first is not None and last is not None  # noqa: S101, PT018
+    size = max(part.bit_length() for arg in args if arg is not None for part in (arg.numerator, arg.denominator))
+    if op == "^":
+        whole = last.denominator == 1 and abs(last) * size <= _BITS and (first != 0 or last > 0)
+        return first ** int(last) if whole else None
+    if op in ("log", "log10", "log2"):
+        return Fraction(0) if first == 1 else None
+    if op in _AT_ZERO:
+        return _AT_ZERO[op] if first == 0 else None
+    if size > _BITS or (op == "/" and not last):
+        return None
+    apply: Mapping[str, Callable[[], Fraction]] = {
+        "neg": lambda: -first,
+        "abs": lambda: abs(first),
+        "sign": lambda: Fraction((first > 0) - (first < 0)),
+        "+": lambda: first + last,
+        "-": lambda: first - last,
+        "*": lambda: first * last,
+        "/": lambda: first / last,
+    }
+    return apply[op]() if op in apply else None
+
+
 def integer(node: Any) -> int | None:
-    """The value of a whole number of moderate size, else None; sees through a minus sign."""
-    if isinstance(node, Apply) and node.op == "neg":
-        inner = integer(node.args[0])
-        return None if inner is None else -inner
-    if isinstance(node, Number) and node.exact and node.value.is_integer() and abs(node.value) <= 1024:
-        return int(node.value)
-    return None
+    """The value of a formula that is a whole number of moderate size, as `3`, `-(1)` and `4/2` are, else None."""
+    value = rational(node) if not isinstance(node, Name) else None
+    return int(value) if value is not None and value.denominator == 1 and abs(value) <= 1024 else None
 
 
 # Builders that keep derivatives short: they drop zeros and ones and add up numbers.
