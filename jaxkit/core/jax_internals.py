@@ -79,6 +79,17 @@ def inner_jaxpr(equation: Any) -> tuple[Any, Sequence[Any]] | None:
     return (inner.jaxpr, inner.consts) if hasattr(inner, "jaxpr") else (inner, ())
 
 
+def constants(jaxpr: Any) -> list[Any]:
+    """The constants of a jaxpr and of all programs inside it, and the arrays written into its equations."""
+    found = list(getattr(jaxpr, "consts", ()))
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        found += [v.val for v in equation.invars if is_literal(v) and getattr(v.val, "shape", ())]
+        for value in equation.params.values():
+            for part in value if isinstance(value, tuple | list) else (value,):
+                found += constants(part) if hasattr(part, "jaxpr") or hasattr(part, "eqns") else []
+    return found
+
+
 def scan_parts(equation: Any, operands: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
     """The operands of a `scan` as constants, first carry and rows.
 

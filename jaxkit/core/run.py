@@ -21,9 +21,10 @@ class Run:
         progress: Show a bar, where the output is a terminal.
         log: Folder for `run.json` and `metrics.jsonl`, or an object with `start`, `row` and `close`
             (`jk.learn.RunLog`).
-        checkpoint: Folder for checkpoints, one after each chunk.
+        checkpoint: Folder for checkpoints, one after each chunk; a new run needs one without checkpoints.
         keep: Number of checkpoints that are kept.
-        resume: Go on from the newest whole checkpoint of that folder, if there is one.
+        resume: Go on from the newest whole checkpoint of that folder, if there is one. It must be this run's: of the
+            same loss, configuration and data; more steps are welcome.
         devices: Cut every batch over these devices; None leaves everything where JAX puts it.
         callback: `callback(step, state)`, or several, called after each chunk with the number of steps done and the
             state. The run ends when one returns something true. See `jk.learn.KeepBest` and `jk.learn.TimeBudget`.

@@ -13,7 +13,7 @@ from jaxkit.core.struct import struct
 from jaxkit.energy.config import Config
 from jaxkit.energy.train import FLOAT, EnergyModel, adam, networks, opening, own_params
 from jaxkit.learn import batches, metrics
-from jaxkit.learn.play import play
+from jaxkit.learn.play import Play, play
 from jaxkit.models.plane_laws import PlaneLaw
 
 NOISES = (0.0, 0.05, 0.1, 0.2)
@@ -68,18 +68,22 @@ def landscape(
     grid = jnp.stack(jnp.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     z = batches.latent_noise(config.prior, noise, shown, config.latent, FLOAT)
 
-    def frame(carry: Any, i: Array) -> tuple[Any, tuple[Array, Array]]:
-        players, states = carry
+    draw = lambda j: law.sample(jax.random.fold_in(data, j), config.batch_size, FLOAT)
+    go = lambda players: play(losses, players, draw, optimizers=methods, steps=every, key=noise)
+
+    def frame(game: Play, _: None) -> tuple[Play, tuple[Array, Array]]:
+        players = game.players
         heights = energy.apply(players["energy"], grid).reshape(points, points)
         seen = (heights - jnp.min(heights), generator.apply(own_params(config, players["generator"]), z))
-        draw = lambda j: law.sample(jax.random.fold_in(data, i * every * 2 + j), config.batch_size, FLOAT)
-        moved = play(
-            losses, players, draw, optimizers=methods, steps=every, key=jax.random.fold_in(noise, i), opt_states=states
-        )
-        return (moved.players, moved.opt_states), seen
+        return go(game), seen
 
-    states = {name: methods[name].init(players[name]) for name in methods}
-    _, (heights, fakes) = jax.jit(lambda c: jax.lax.scan(frame, c, jnp.arange(frames)))((players, states))
+    def filmed(players: dict[str, Any]) -> tuple[Array, Array]:
+        states = {name: methods[name].init(players[name]) for name in methods}
+        form = jax.eval_shape(go, players)
+        blank = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), form)
+        return jax.lax.scan(frame, dataclasses.replace(blank, players=players, opt_states=states), None, frames)[1]
+
+    heights, fakes = jax.jit(filmed)(players)
     return Frames(axis, heights, fakes, law.sample(data, shown, FLOAT), every * jnp.arange(frames))
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, PyTree
 from jaxkit.core import checks
 from jaxkit.core.jax_internals import inside_a_trace
 from jaxkit.core.run import Run
-from jaxkit.learn import checkpoint, runlog, scale
+from jaxkit.learn import checkpoint, identity, runlog, scale
 from jaxkit.learn.callbacks import Stateful
 from jaxkit.learn.descent import Logs, TrainState, Update
 from jaxkit.learn.progress import bar
@@ -46,7 +46,7 @@ def loop(
     if inside_a_trace():
         asked = ", ".join(run.asked())
         checks.require(not asked, "run", "ask nothing of the host inside a trace", f"asks for {asked}")
-        return jax.lax.scan(lambda s, i: update(s, i, data, careful=True), state, jnp.arange(steps))
+        return jax.lax.scan(lambda s, _: update(s, data, careful=True), state, None, steps)
     return _chunked(update, state, data, steps, run, about)
 
 
@@ -56,9 +56,11 @@ def _chunked(
     """Chunks of one compiled loop; a run whose loss is not finite ends early."""
     layout = scale.layout(run.devices)
     with layout.spreading():
-        shapes = jax.eval_shape(lambda s, d: update(s, jnp.asarray(0), d, careful=False)[1], state, data)
+        shapes = jax.eval_shape(lambda s, d: update(s, d, careful=False)[1], state, data)
     history = jax.tree.map(lambda v: _unset((steps, *v.shape), v.dtype), shapes)
-    state, start = _resumed(state, history, run, steps)
+    begun = int(state.steps)  # an earlier run's; those of this one are counted from here
+    own = identity.of_run(lambda s, d: update(s, d, careful=False), state, data) if run.checkpoint else {}
+    state, start = _resumed(state, history, run, steps, own)
     # Batches are cut; a data set from which rows are drawn is whole everywhere, or every draw would be communicated.
     # NumPy arrays go to the device now, not once a chunk.
     data = layout.place(jax.tree.map(jnp.asarray, data), spread=not callable(data))
@@ -74,7 +76,7 @@ def _chunked(
             state, rows = program(state, data, start, stop)
             scale.pulse()
             alive = bool(state.alive)
-            done = stop if alive else min(stop, int(state.steps) + 1)
+            done = stop if alive else min(stop, int(state.steps) - begun + 1)
             rows = jax.tree.map(lambda v, length=done - start: v[:length], rows)
             jax.tree.map(
                 lambda whole, part, start=start: whole.__setitem__(slice(start, start + len(part)), part), history, rows
@@ -88,7 +90,7 @@ def _chunked(
             if run.checkpoint and jax.process_index() == 0:
                 so_far = jax.tree.map(lambda v, stop=stop: v[:stop], history)
                 tree = {"state": state, "history": so_far, "callbacks": _states(run, state)}
-                checkpoint.store(run.checkpoint, stop, tree, keep=run.keep)
+                checkpoint.store(run.checkpoint, stop, tree, keep=run.keep, meta={"run": own})
             if run.checkpoint and _anywhere(bool(terminated)) and start < steps:
                 raise SystemExit(TERMINATED)
             if ends and _anywhere(any(ends)):
@@ -110,7 +112,7 @@ def _program(update: Update, shapes: Logs, size: int, layout: scale.Layout) -> A
     ) -> tuple[TrainState, Logs, Array]:
         def body(carry: Any) -> Any:
             i, state, logs = carry
-            state, new = update(state, i, data, careful=careful)
+            state, new = update(state, data, careful=careful)
             return i + 1, state, jax.tree.map(lambda rows, v: rows.at[i - start].set(v), logs, new)
 
         rows = jax.tree.map(lambda v: jnp.zeros((size, *v.shape), v.dtype), shapes)
@@ -130,9 +132,18 @@ def _program(update: Update, shapes: Logs, size: int, layout: scale.Layout) -> A
     return program
 
 
-def _resumed(state: TrainState, history: Logs, run: Run, steps: int) -> tuple[TrainState, int]:
-    """The state to start from and its step; what was logged before is put into `history`."""
-    if not run.resume or run.checkpoint is None:
+def _resumed(state: TrainState, history: Logs, run: Run, steps: int, own: Mapping[str, str]) -> tuple[TrainState, int]:
+    """The state to start from and its step; what was logged before is put into `history`.
+
+    A new run takes no folder of another's, whose later checkpoints would be taken for its own; and a run goes on from
+    its own checkpoints alone (`own` says which they are, see `identity`).
+    """
+    if run.checkpoint is None:
+        return state, 0
+    if not run.resume:
+        used = [path.name for path in checkpoint.steps(run.checkpoint)]
+        but = f"{run.checkpoint} holds {used[0] if used else ''}: go on with `resume=True`, or name another folder"
+        checks.require(not used, "checkpoint", "be a folder without checkpoints for a new run", but)
         return state, 0
     rows = lambda meta: jax.tree.map(lambda v: _like(v, meta["step"]), history)
     like = lambda meta: {"state": state, "history": rows(meta), "callbacks": _states(run, state)}
@@ -141,6 +152,12 @@ def _resumed(state: TrainState, history: Logs, run: Run, steps: int) -> tuple[Tr
         print(sentence, "The one before it is used." if found else "", file=sys.stderr)  # noqa: T201
     if found is None:
         return state, 0
+    other = identity.difference(meta.get("run"), dict(own))
+    if other is not None:
+        where, step = run.checkpoint, meta["step"]
+        raise checkpoint.CheckpointError(
+            f"Checkpoints in {where} are another run's: that of step {step} has {other}; name another folder."
+        )
     checks.require(meta["step"] <= steps, "steps", f"be at least the checkpoint's {meta['step']}", f"is {steps}")
     jax.tree.map(lambda whole, part: whole.__setitem__(slice(len(part)), part), history, found["history"])
     for name, tree in found["callbacks"].items():

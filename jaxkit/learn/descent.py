@@ -25,7 +25,8 @@ class TrainState:
 
     Attributes:
         params: What moves: the parameters of `fit`, the players of `play`.
-        ema: Averaged copies: None, or a pytree for `fit`, a dictionary of the players that have one for `play`.
+        ema: Averaged copies, in single precision at least: None, or a pytree for `fit`, a dictionary of the players
+            that have one for `play`.
         carry: State that is no parameter.
         opt_state: The optimizer's (or optimizers') state.
         alive: False once a loss or a gradient was not finite: nothing moves any more.
@@ -48,17 +49,25 @@ class TrainState:
 
 
 class Update(Protocol):
-    """One step; a state that is not alive stays as it is. `careful` looks at gradients too, not at losses alone."""
+    """Step number `state.steps`; a state that is not alive stays as it is.
 
-    def __call__(self, state: TrainState, i: Array, data: Any, *, careful: bool) -> tuple[TrainState, Logs]:
+    `careful` looks at gradients too, not at losses alone.
+    """
+
+    def __call__(self, state: TrainState, data: Any, *, careful: bool) -> tuple[TrainState, Logs]:
         """The next state, and what to log."""
         ...
 
 
-def begin(params: PyTree, ema: PyTree, carry: PyTree, opt_state: PyTree) -> TrainState:
-    """The state before the first step, every array of a definite dtype."""
+def begin(params: PyTree, ema: PyTree, carry: PyTree, opt_state: PyTree, steps: Any = 0) -> TrainState:
+    """The state before the first step, or after `steps` of an earlier run; every array of a definite dtype."""
     params, ema, carry, opt_state = jax.tree.map(_definite, (params, ema, carry, opt_state))
-    return TrainState(params, ema, carry, opt_state, jnp.ones((), bool), jnp.zeros((), int))
+    return TrainState(params, jax.tree.map(wide, ema), carry, opt_state, jnp.ones((), bool), jnp.asarray(steps, int))
+
+
+def wide(value: Array) -> Array:
+    """In single precision at least: the steps of an average are too small for less, and it would stand still."""
+    return value.astype(jnp.float32) if jnp.finfo(value.dtype).bits < 32 else value
 
 
 def status(state: TrainState) -> Int[Array, ""]:
@@ -128,6 +137,30 @@ def gradient(
     return logs, slope, carry
 
 
+def value_of(
+    loss: Callable[..., Any],
+    batch_of: Callable[[Array], PyTree],
+    key: Any,
+    carry: PyTree,
+    index: Int[Array, ""],
+    accumulate: int,
+) -> Callable[[PyTree], Array]:
+    """What `gradient` differentiates, as a function of the parameters: the mean loss over the batches of a step."""
+
+    def value(params: PyTree, **_: Any) -> Array:
+        def one(carry: PyTree, part: Array | int) -> tuple[PyTree, Array]:
+            batch = scale.shard_batch(batch_of(index * accumulate + part))
+            inner = key if key is None or accumulate == 1 else jax.random.fold_in(key, part)
+            value, _, carry = _told(loss(params, batch, inner, carry), carry)
+            return carry, value
+
+        if accumulate == 1:
+            return one(carry, 0)[1]
+        return jnp.mean(jax.lax.scan(one, carry, jnp.arange(accumulate))[1])
+
+    return value
+
+
 def _told(value: Any, carry: PyTree) -> tuple[Array, Logs, PyTree]:
     """What a loss returned as value, metrics and carry; a carry that is not returned stays as it is."""
     value, metrics, *rest = value if isinstance(value, tuple) else (value, {})
@@ -151,15 +184,29 @@ def finite(loss: Array, slope: PyTree, *, careful: bool) -> Bool[Array, ""]:
 
 
 def descend(
-    method: optax.GradientTransformation, slope: PyTree, opt_state: PyTree, params: PyTree, alive: Array
+    method: optax.GradientTransformation,
+    slope: PyTree,
+    opt_state: PyTree,
+    params: PyTree,
+    alive: Array,
+    value: Array,
+    value_fn: Callable[[PyTree], Array],
 ) -> tuple[PyTree, PyTree]:
-    """New parameters and optimizer state; the old ones unless `alive`."""
+    """New parameters and optimizer state; the old ones unless `alive`.
+
+    Optimizers that ask for it get the loss as `value`, its gradient as `grad` and the loss of this step as a function
+    of the parameters as `value_fn`. An infinite gradient makes the parameters NaN, whatever the optimizer makes of it
+    (one that takes signs or clips would hide it): so the parameters alone show whether all gradients of a chunk were
+    finite.
+    """
+    rule = optax.with_extra_args_support(method)
 
     def move(slope: PyTree, opt_state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
         # Some of optax's bias corrections mix integers and floats: allow it for them alone.
-        with jax.numpy_dtype_promotion("standard"):
-            updates, moved = method.update(slope, opt_state, params)
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            updates, moved = rule.update(slope, opt_state, params, value=value, grad=slope, value_fn=value_fn)
             new = optax.apply_updates(params, updates)
+        new = jax.tree.map(lambda v, g: v + 0 * g.astype(v.dtype), new, slope)
         same = lambda new, old: new if _is_key(new) else jnp.asarray(new, old.dtype)
         return jax.tree.map(same, (new, moved), (params, opt_state))
 
@@ -177,7 +224,9 @@ def average(ema: PyTree, params: PyTree, decay: Decay, i: Array, alive: Array) -
     share = decay(i) if callable(decay) else decay
 
     def move(ema: PyTree, params: PyTree) -> PyTree:
-        one = lambda old, new: jnp.asarray(share, old.dtype) * old + jnp.asarray(1 - share, old.dtype) * new
+        one = lambda old, new: (
+            jnp.asarray(share, old.dtype) * old + jnp.asarray(1 - share, old.dtype) * new.astype(old.dtype)
+        )
         return jax.tree.map(one, ema, params)
 
     return jax.lax.cond(alive, move, lambda ema, _: ema, ema, params)

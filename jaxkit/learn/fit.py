@@ -23,13 +23,13 @@ class Fit(Outcome, Generic[P]):
 
     Attributes:
         params: Parameters after the last step (the last finite ones, if the loss stopped being finite).
-        ema: Their exponential moving average, or None.
+        ema: Their exponential moving average, or None; in single precision where the parameters have less.
         carry: What the loss handed on last (of the last step that did not fail), or None.
-        opt_state: State of the optimizer: pass it back to go on.
+        opt_state: State of the optimizer.
         history: Loss before each step, shape `(steps,)`; not a number after a step that failed.
         metrics: What else the loss returned, each with a leading axis `steps`.
         status: `Status` code; `not_finite` when a loss or gradient was not finite.
-        steps: Steps that moved the parameters.
+        steps: Steps that moved the parameters, those of the fit that this one went on from among them.
     """
 
     verb: ClassVar[str] = "fit"
@@ -46,7 +46,7 @@ class Fit(Outcome, Generic[P]):
 
 def fit(
     loss: Callable[..., Any],
-    params: P,
+    params: P | Fit[P],
     batches: Any = None,
     *,
     optimizer: optax.GradientTransformation | None = None,
@@ -55,7 +55,6 @@ def fit(
     carry: Any = None,
     ema: Decay | None = None,
     accumulate: int = 1,
-    opt_state: Any = None,
     run: Run | None = None,
 ) -> Fit[P]:
     """Minimise a loss by a gradient method.
@@ -67,10 +66,12 @@ def fit(
         loss: `loss(params, batch)`, with a `key` `loss(params, batch, key)`, with a `carry`
             `loss(params, batch, key, carry)` (where the key is None if none is given). It returns a scalar; or a scalar
             and a dictionary of scalars to record; or these two and the next carry.
-        params: Where to start: a pytree of arrays.
+        params: Where to start: a pytree of arrays; or an earlier `Fit`, to go on from it: with its parameters, average,
+            carry and optimizer's state, and with the batches, noise and schedules that come after its steps.
         batches: A pytree of arrays (the same data every step), or a callable `batches(i)` traced inside the loop, such
             as `jk.learn.minibatches` returns; step i sees `batches(i)`.
-        optimizer: Any optax optimizer; `optax.adam(1e-3)` by default.
+        optimizer: Any optax optimizer; `optax.adam(1e-3)` by default. One that asks for `value`, `grad` or `value_fn`
+            (`optax.lbfgs()`, `reduce_on_plateau`) gets those of the step's batch.
         steps: Number of steps.
         key: Key of the loss's own noise; step i gets `fold_in(key, i)`.
         carry: State that is no parameter (a replay buffer, a moving mean): a pytree of arrays, handed from step to step
@@ -79,7 +80,6 @@ def fit(
         accumulate: Average the gradient over so many batches a step (`batches(i * accumulate + j)`; fixed arrays are
             cut along their first axis). The j-th part gets the key `fold_in(fold_in(key, i), j)`, and the carry of the
             part before it.
-        opt_state: To go on from an earlier fit; None starts afresh.
         run: What the host does meanwhile: see `jaxkit.Run`. Callbacks get the number of steps done and a
             `jk.learn.TrainState`; after one that ends the run, the rest of `history` is not a number.
 
@@ -98,25 +98,31 @@ def fit(
     checks.require(accumulate > 0, "accumulate", "be positive", f"is {accumulate}")
     descent.check_decay("ema", ema)
     method = optax.adam(1e-3) if optimizer is None else optimizer
-    start: Any = descent.trainable("params", params)
+    before = params if isinstance(params, Fit) else None
+    start: Any = descent.trainable("params", params if before is None else before.params)
     with jax.numpy_dtype_promotion("standard"):
-        opt_state = method.init(start) if opt_state is None else opt_state
+        opt_state = method.init(start) if before is None else before.opt_state
+    carry = before.carry if before is not None and carry is None else carry
     data, batch_of = descent.source(batches, accumulate)
     given = 4 if carry is not None else 3 if key is not None else 2
     of_four = lambda *arguments: loss(*arguments[:given])
 
-    def update(state: TrainState, i: Array, data: Any, *, careful: bool) -> tuple[TrainState, descent.Logs]:
+    def update(state: TrainState, data: Any, *, careful: bool) -> tuple[TrainState, descent.Logs]:
+        i = state.steps  # of all runs that led here; a state that is not alive does not move whatever the batch
         inner = None if key is None else jax.random.fold_in(key, i)
         at = lambda j: batch_of(data, j)
         logs, slope, carry = descent.gradient(of_four, state.params, at, inner, state.carry, i, accumulate)
         alive = state.alive & descent.finite(logs["loss"], slope, careful=careful)
-        new, moved = descent.descend(method, slope, state.opt_state, state.params, alive)
+        value_fn = descent.value_of(of_four, at, inner, state.carry, i, accumulate)
+        new, moved = descent.descend(method, slope, state.opt_state, state.params, alive, logs["loss"], value_fn)
         averaged = None if ema is None else descent.average(state.ema, new, ema, i, alive)
         carry = descent.kept(alive, carry, state.carry)
         return TrainState(new, averaged, carry, moved, alive, state.steps + alive.astype(state.steps.dtype)), logs
 
     about = {"verb": "fit", "ema": ema, "accumulate": accumulate, **descent.described(start, key)}
-    first = descent.begin(start, None if ema is None else start, carry, opt_state)
+    average = start if before is None or before.ema is None else before.ema
+    done = 0 if before is None else before.steps
+    first = descent.begin(start, None if ema is None else average, carry, opt_state, done)
     end, logs = chunks.loop(update, first, data, steps, run, about)
     history = logs.pop("loss")
     return Fit(end.params, end.ema, end.carry, end.opt_state, history, logs, descent.status(end), end.steps)

@@ -24,13 +24,13 @@ class Play(Outcome):
     Attributes:
         players: Parameters of every player after the last step (the last finite ones: in a step that fails, nobody
             moves from the player on whose loss is not finite).
-        ema: Exponential moving averages of the players that asked for one.
+        ema: Exponential moving averages of the players that asked for one, see `Fit`.
         carry: What the losses handed on last, or None.
-        opt_states: States of the optimizers: pass them back to go on.
+        opt_states: States of the optimizers.
         history: Loss of each player before its (last) update in a step, shape `(steps,)`.
         metrics: What else each loss returned, each with a leading axis `steps`.
         status: `Status` code; `not_finite` when a loss or gradient was not finite.
-        steps: Steps that moved the players.
+        steps: Steps that moved the players, those of the play that this one went on from among them.
     """
 
     verb: ClassVar[str] = "play"
@@ -47,7 +47,7 @@ class Play(Outcome):
 
 def play(
     losses: Mapping[str, Callable[..., Any]],
-    players: Mapping[str, Any],
+    players: "Mapping[str, Any] | Play",
     batches: Any = None,
     *,
     optimizers: Mapping[str, optax.GradientTransformation],
@@ -57,7 +57,6 @@ def play(
     turns: str | Mapping[str, int] = "alternating",
     ema: Mapping[str, Decay | None] | None = None,
     accumulate: int = 1,
-    opt_states: Mapping[str, Any] | None = None,
     run: Run | None = None,
 ) -> Play:
     """Let players move, each down its own loss in its own parameters.
@@ -69,7 +68,7 @@ def play(
     Args:
         losses: Player -> `loss(players, batch, key)`, or with a `carry` `loss(players, batch, key, carry)`. It returns
             a scalar; or a scalar and a dictionary of scalars to record; or these two and the next carry.
-        players: Player -> its parameters.
+        players: Player -> its parameters; or an earlier `Play`, to go on from it as `fit` does.
         batches: As for `fit`.
         optimizers: Player -> optax optimizer.
         steps: Number of steps.
@@ -80,7 +79,6 @@ def play(
             step, in turn (1 where not given).
         ema: Player -> decay (see `fit`) of an averaged copy of its parameters; none where not given.
         accumulate: Average each gradient over so many batches, as for `fit`.
-        opt_states: To go on from an earlier play.
         run: What the host does meanwhile, as for `fit`.
 
     Returns:
@@ -100,7 +98,9 @@ def play(
         >>> bool(jnp.isclose(jnp.hypot(end["x"], end["y"]), 1.01**50))
         True
     """
-    names = tuple(losses)
+    names, before = tuple(losses), players if isinstance(players, Play) else None
+    given: Mapping[str, Any] = players.players if isinstance(players, Play) else players
+    carry = before.carry if before is not None and carry is None else carry
     simultaneous = turns == "simultaneous"
     checks.require(
         isinstance(turns, Mapping) or turns in ("alternating", "simultaneous"),
@@ -110,18 +110,18 @@ def play(
     )
     repeats = dict.fromkeys(names, 1) | (dict(turns) if isinstance(turns, Mapping) else {})
     decays = {name: decay for name, decay in (ema or {}).items() if decay is not None}
-    _check(names, players, optimizers, repeats, ema or {})
+    _check(names, given, optimizers, repeats, ema or {})
     checks.require(accumulate > 0, "accumulate", "be positive", f"is {accumulate}")
-    start = {name: descent.trainable("players", players[name]) for name in names}
+    start = {name: descent.trainable("players", given[name]) for name in names}
     with jax.numpy_dtype_promotion("standard"):
-        states = {name: (opt_states or {}).get(name) for name in names}
-        states = {n: optimizers[n].init(start[n]) if s is None else s for n, s in states.items()}
+        states = before.opt_states if before is not None else {n: optimizers[n].init(start[n]) for n in names}
     data, batch_of = descent.source(batches, accumulate)
     rules = _Rules(
         dict(losses), dict(optimizers), repeats, decays, simultaneous, batch_of, accumulate, key, carry is not None
     )
     about = {"verb": "play", "ema": decays, "accumulate": accumulate, "turns": turns, **descent.described(start, key)}
-    first = descent.begin(start, {name: start[name] for name in decays}, carry, states)
+    averages, done = (start, 0) if before is None else (start | before.ema, before.steps)
+    first = descent.begin(start, {name: averages[name] for name in decays}, carry, states, done)
     end, logs = chunks.loop(rules.update, first, data, steps, run, about)
     history = {name: logs[name].pop("loss") for name in names}
     return Play(end.params, end.ema, end.carry, end.opt_state, history, logs, descent.status(end), end.steps)
@@ -141,8 +141,9 @@ class _Rules:
     key: PRNGKeyArray
     carries: bool
 
-    def update(self, state: TrainState, i: Array, data: Any, *, careful: bool) -> tuple[TrainState, descent.Logs]:
-        """Step i of the game: every player's turn."""
+    def update(self, state: TrainState, data: Any, *, careful: bool) -> tuple[TrainState, descent.Logs]:
+        """The next step of the game: every player's turn."""
+        i = state.steps
         here, opts, logs, first = dict(state.params), dict(state.opt_state), {}, 0
         alive, carry = state.alive, state.carry
         for name, repeats in ((name, self.repeats[name]) for name in self.losses):
@@ -171,7 +172,8 @@ class _Rules:
         batch_of = lambda k: self.batch_of(data, k)
         logs, slope, new = descent.gradient(loss, params, batch_of, inner, carry, batch, self.accumulate)
         alive = alive & descent.finite(logs["loss"], slope, careful=careful)
-        moved = descent.descend(self.optimizers[name], slope, opt_state, params, alive)
+        value_fn = descent.value_of(loss, batch_of, inner, carry, batch, self.accumulate)
+        moved = descent.descend(self.optimizers[name], slope, opt_state, params, alive, logs["loss"], value_fn)
         return (*moved, descent.kept(alive, new, carry), alive), logs
 
 

@@ -62,7 +62,7 @@ def _real(out: Path, there: list[str], console: Any) -> Verdict:
     data, config = corpora.training_set(there, console.print), chinese()
     dev = read(corpora.corpus("cmrc-dev")) if corpora.corpus("cmrc-dev").is_file() else None
     console.print(f"training for {config.steps} steps, at most {MINUTES:.0f} minutes, on {len(data)} questions ...")
-    host = Run(progress=True, checkpoint=out / "run", callback=TimeBudget(MINUTES))
+    host = Run(progress=True, callback=TimeBudget(MINUTES))
     trained = train(config, data, key=jax.random.key(0), run=host, dev=dev).checked()
     reader = trained.model
     path = save(out / "reader.safetensors", reader)

@@ -170,6 +170,13 @@ def _constants_of_jaxprs() -> bool:
     return seen == [[True]] and bool(abs(result - 6.0 * np.sin(1.0)) < 1e-5)
 
 
+def _inner_constants_are_found() -> bool:
+    table = jnp.arange(3.0)
+    inner = jax.jit(lambda x: jax.lax.cond(x[0] > 0, lambda x: x + table, lambda x: x, x))
+    program = jax.make_jaxpr(lambda x: jax.lax.scan(lambda c, _: (inner(c), None), x, None, 2)[0])(jnp.ones(3))
+    return any(np.array_equal(v, table) for v in internals.constants(program))
+
+
 def _literals_are_known() -> bool:
     (equation,) = jax.make_jaxpr(lambda x: x * 2.0)(1.0).eqns
     return [v.val for v in equation.invars if internals.is_literal(v)] == [2.0]
@@ -255,6 +262,7 @@ FACTS: dict[str, Callable[[], bool]] = {
     "inside_a_trace sees nothing outside, nor in a callback": _no_trace_is_seen,
     "tracers are told from values": _tracers_are_known,
     "what a function closes over is a constant of its jaxpr, and can be replaced": _constants_of_jaxprs,
+    "constants of inner programs are found": _inner_constants_are_found,
     "literals of a jaxpr carry their value": _literals_are_known,
     "calls (jit, checkpoint, custom_jvp, custom_vjp) are entered by their names": _calls_are_entered,
     "element-wise functions, movements of data and short loops are known by name": _fields_become_scalars,

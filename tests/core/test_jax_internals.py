@@ -240,3 +240,19 @@ def test_nothing_else_reads_internals():
         if any(name == internal or name.startswith(internal + ".") for internal in INTERNAL)
     }
     assert not found
+
+
+@pytest.mark.parametrize("kind", ["jit", "scan", "cond", "while", "custom_jvp"])
+def test_constants_of_inner_programs_are_found(kind):
+    table = jnp.arange(3.0)
+    add, bent = lambda x: x + table, jax.custom_jvp(lambda x: x + table)
+    bent.defjvp(lambda x, dots: (add(x[0]), dots[0]))
+    programs = {
+        "jit": jax.jit(add),
+        "scan": lambda x: jax.lax.scan(lambda c, _: (jax.jit(add)(c), None), x, None, 2)[0],
+        "cond": lambda x: jax.lax.cond(x[0] > 0, add, lambda x: x, x),
+        "while": lambda x: jax.lax.while_loop(lambda x: x[0] < 9, add, x),
+        "custom_jvp": bent,
+    }
+    found = internals.constants(jax.make_jaxpr(programs[kind])(jnp.ones(3)))
+    assert any(np.array_equal(v, table) for v in found)

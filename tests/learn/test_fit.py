@@ -1,5 +1,7 @@
 """fit, play, minibatches: equal to a loop written by hand, in chunks or in a trace; statuses; nothing donated."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,7 +81,7 @@ class TestFit:
     def test_the_callers_arrays_are_not_donated(self):
         params = jnp.ones(3)
         first = jk.fit(lambda p, _: jnp.sum(p**2), params, steps=3, ema=0.9)
-        again = jk.fit(lambda p, _: jnp.sum(p**2), params, steps=3, ema=0.9, opt_state=first.opt_state)
+        again = jk.fit(lambda p, _: jnp.sum(p**2), first, steps=3, ema=0.9)
         assert not params.is_deleted()
         assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((first, again)))
 
@@ -113,6 +115,60 @@ class TestFit:
         # A gradient that is not finite moves nothing either.
         root = jk.fit(lambda p, _: jnp.sqrt(jnp.abs(p)), 0.0, optimizer=optax.sgd(1.0), steps=3)
         assert (int(root.status), float(root.params)) == (jk.Status.not_finite, 0.0)
+
+    @pytest.mark.parametrize(
+        "method", [optax.lion(0.1), optax.sign_sgd(0.1), optax.chain(optax.clip(1.0), optax.sgd(0.1))]
+    )
+    def test_no_optimizer_hides_an_infinite_gradient(self, method):
+        steep = lambda p, _: jnp.sum(jnp.sqrt(jnp.maximum(p, 0)))  # at 0 its slope is infinite, its value is not
+        found = jk.fit(steep, jnp.asarray([0.25, 9.0]), optimizer=method, steps=20, run=jk.Run(chunk=8))
+        assert int(found.status) == jk.Status.not_finite or bool(jnp.all(found.params > 0))
+        root = lambda p, _: jnp.sum(jnp.sqrt(jnp.abs(p)))
+        found = jk.fit(root, jnp.zeros(2), optimizer=method, steps=3)
+        assert (int(found.status), int(found.steps)) == (jk.Status.not_finite, 0)
+
+    @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+    def test_the_average_of_short_numbers_does_not_stand_still(self, dtype):
+        start = jnp.zeros((), dtype)
+        drift = lambda p, _: 0 * p
+        still = jk.fit(drift, start + 1, optimizer=optax.sgd(0.0), steps=1, ema=0.999)
+        moved = jk.fit(
+            drift, dataclasses.replace(still, ema=jnp.zeros(())), optimizer=optax.sgd(0.0), steps=3000, ema=0.999
+        )
+        assert moved.params.dtype == dtype
+        np.testing.assert_allclose(moved.ema, 1 - 0.999**3000, rtol=1e-3)
+
+    @pytest.mark.parametrize("ema", [None, 0.9])
+    def test_going_on_from_a_fit_is_one_long_fit(self, ema):
+        options = {"optimizer": optax.adam(optax.cosine_decay_schedule(0.1, 12)), "key": KEY, "ema": ema}
+        batches = minibatches((X, Y), 8, KEY)
+
+        def seen(p, batch, key, carry):
+            return noisy(p, batch, key), {"at": carry}, carry + 1
+
+        whole = jk.fit(seen, PARAMS, batches, steps=12, carry=0, **options)
+        half = jk.fit(seen, PARAMS, batches, steps=5, carry=0, **options)
+        rest = jk.fit(seen, half, batches, steps=7, run=jk.Run(chunk=3), **options)
+        close((rest.params, rest.ema, rest.opt_state), (whole.params, whole.ema, whole.opt_state))
+        close(rest.history, whole.history[5:])
+        np.testing.assert_array_equal(rest.metrics["at"], range(5, 12))
+        assert int(rest.steps) == 12
+        falls = lambda p, _: jnp.where(p < -6.5, jnp.nan, p)
+        first = jk.fit(falls, 0.0, optimizer=optax.sgd(1.0), steps=4)
+        second = jk.fit(falls, first, optimizer=optax.sgd(1.0), steps=9, run=jk.Run(chunk=2))
+        assert np.isfinite(second.history).tolist() == [True] * 3 + [False] * 6
+
+    def test_optimizers_that_ask_for_the_value_or_its_function(self):
+        bowl = lambda p, b: jnp.sum((p - 3.0) ** 2 * jnp.array([1.0, 100.0])) + 0 * jnp.sum(b)
+        for parts in (1, 3):
+            quick = jk.fit(bowl, jnp.zeros(2), X, optimizer=optax.lbfgs(), steps=20, accumulate=parts).checked()
+            np.testing.assert_allclose(quick.params, 3.0, rtol=1e-8)
+        patient = optax.chain(optax.sgd(1e-3), optax.contrib.reduce_on_plateau(patience=2))
+        jk.fit(bowl, jnp.zeros(2), X, optimizer=patient, steps=20, run=jk.Run(chunk=7)).checked()
+        both = {"a": lambda p, *_: (p["a"] - p["b"]) ** 2, "b": lambda p, *_: (p["b"] - 2) ** 2}
+        methods = {"a": optax.lbfgs(), "b": optax.polyak_sgd()}
+        end = jk.play(both, {"a": 0.0, "b": 0.0}, optimizers=methods, steps=30, key=KEY).checked()
+        np.testing.assert_allclose((end.players["a"], end.players["b"]), 2.0, rtol=1e-4)
 
     def test_on_several_devices(self):
         batches = minibatches((X, Y), 8, KEY)
@@ -240,6 +296,13 @@ class TestPlay:
         np.testing.assert_array_equal(once["a"]["bits"], once["b"]["bits"])
         expected = [jax.random.bits(jax.random.fold_in(jax.random.fold_in(KEY, i), 2)) for i in range(3)]
         np.testing.assert_array_equal(turns["b"]["bits"], expected)
+
+    def test_going_on_from_a_play_is_one_long_play(self):
+        losses = {"x": lambda p, b, key: (p["x"] - p["y"] - b) ** 2 + jax.random.normal(key) * p["x"], "y": DUEL["y"]}
+        options = {"optimizers": SGD, "key": KEY, "turns": {"y": 2}, "ema": {"x": 0.5}}
+        run = lambda start, steps: jk.play(losses, start, lambda i: jnp.sin(i.astype(float)), steps=steps, **options)
+        whole, rest = run(START, 9), run(run(START, 4), 5)
+        close((rest.players, rest.ema, rest.history["x"]), (whole.players, whole.ema, whole.history["x"][4:]))
 
     def test_vmaps_over_seeds(self):
         losses = {"x": lambda p, _, key: (p["x"] - p["y"] - jax.random.normal(key)) ** 2, "y": DUEL["y"]}

@@ -43,6 +43,13 @@ def train(steps, ema=0.9, **run):
     )
 
 
+def step_of(folder):
+    """What the newest checkpoint says beside the digests of its run."""
+    said = checkpoint.meta(checkpoint.steps(folder)[0])
+    assert set(said.pop("run")) == {"program", "data", "jax"}
+    return said
+
+
 def same(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y, strict=True), a, b)
 
@@ -53,7 +60,7 @@ class TestResume:
         train(14, checkpoint=tmp_path)
         assert len(checkpoint.steps(tmp_path)) == 2
         same(train(40, checkpoint=tmp_path, resume=True), whole)
-        assert checkpoint.meta(checkpoint.steps(tmp_path)[0]) == {"step": 40}
+        assert step_of(tmp_path) == {"step": 40}
         # Done already: nothing runs, everything is there.
         same(train(40, checkpoint=tmp_path, resume=True, chunk=11), whole)
 
@@ -87,6 +94,41 @@ class TestResume:
         run(6, checkpoint=tmp_path)
         same(bits(run(11, checkpoint=tmp_path, resume=True)), bits(run(11)))
 
+    def test_a_run_goes_on_from_its_own_checkpoints_alone(self, tmp_path):
+        target = jnp.arange(3.0)
+
+        def run(steps=8, *, target=target, rate=0.1, data=DATA[:, :3], scale=1.0, **options):
+            pull = jax.jit(
+                lambda p, x: scale * jnp.mean(((p - target)[None] - x) ** 2)
+            )  # constants inside an inner program
+            options = {"optimizer": optax.adam(optax.constant_schedule(rate)), "key": KEY} | options
+            host = jk.Run(chunk=4, checkpoint=tmp_path, resume=True)
+            return jk.fit(lambda p, x, _: pull(p, x), jnp.zeros(3), data, steps=steps, run=host, **options)
+
+        first = run()
+        same(run(), first)
+        assert int(run(12).steps) == 12
+        for other in (
+            {"target": target + 1e-6},
+            {"rate": 0.2},
+            {"scale": 2.0},
+            {"key": jax.random.key(9)},
+            {"optimizer": optax.adam(optax.cosine_decay_schedule(0.1, 20))},
+        ):
+            with pytest.raises(checkpoint.CheckpointError, match=r"of step 12 has another loss, optimizer or config"):
+                run(12, **other)
+        with pytest.raises(checkpoint.CheckpointError, match="are another run's: that of step 12 has other data; name"):
+            run(12, data=DATA[:, :3] + 1e-9)
+        assert int(run(12).steps) == 12
+
+    def test_a_new_run_takes_no_used_folder(self, tmp_path):
+        train(14, checkpoint=tmp_path)
+        with pytest.raises(
+            ValueError, match=r"must be a folder without checkpoints for a new run, but .*step-000000014"
+        ):
+            train(7, checkpoint=tmp_path)
+        assert step_of(tmp_path) == {"step": 14}
+
     def test_sentences(self, tmp_path):
         train(14, checkpoint=tmp_path)
         with pytest.raises(ValueError, match="Argument `steps` must be at least the checkpoint's 14, but is 7"):
@@ -100,7 +142,7 @@ class TestResume:
         falling = lambda p, _: jnp.where(p < -5.5, jnp.nan, p)
         found = jk.fit(falling, 0.0, optimizer=optax.sgd(1.0), steps=20, run=jk.Run(chunk=4, checkpoint=tmp_path))
         assert int(found.status) == jk.Status.not_finite
-        assert checkpoint.meta(checkpoint.steps(tmp_path)[0]) == {"step": 4}
+        assert step_of(tmp_path) == {"step": 4}
 
     def test_sigterm_ends_after_the_chunk_and_the_handler_is_restored(self, tmp_path):
         class Log(runlog.FolderLog):
@@ -114,7 +156,7 @@ class TestResume:
             train(40, checkpoint=tmp_path / "c", log=Log(tmp_path))
         assert stop.value.code == 143
         assert signal.getsignal(signal.SIGTERM) is before
-        assert checkpoint.meta(checkpoint.steps(tmp_path / "c")[0]) == {"step": 14}
+        assert step_of(tmp_path / "c") == {"step": 14}
         same(train(40, checkpoint=tmp_path / "c", resume=True), train(40))
 
 
@@ -132,7 +174,7 @@ class TestCallback:
         assert int(found.steps) == 14
         assert np.isnan(found.history[14:]).all()
         np.testing.assert_array_equal(found.history[:14], whole.history)
-        assert checkpoint.meta(checkpoint.steps(tmp_path)[0]) == {"step": 14}
+        assert step_of(tmp_path) == {"step": 14}
 
 
 def falling(steps, **run):

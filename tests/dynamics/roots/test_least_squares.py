@@ -96,5 +96,5 @@ class TestFit:
         loss, method = lambda p, _: jnp.sum((p - 1.0) ** 4), optax.adam(0.05)
         whole = jk.fit(loss, jnp.zeros(2), optimizer=method, steps=20)
         half = jk.fit(loss, jnp.zeros(2), optimizer=method, steps=10)
-        rest = jk.fit(loss, half.params, optimizer=method, steps=10, opt_state=half.opt_state)
+        rest = jk.fit(loss, half, optimizer=method, steps=10)
         np.testing.assert_array_equal(whole.params, rest.params)
