@@ -38,7 +38,7 @@ def targets():
 
 
 def ours(energy, args, method, step, steps):
-    kernel = jk.MALA(step) if method == "mala" else jk.HMC(step, num_leapfrog_steps=LEAPFROGS)
+    kernel = jk.MALA(step) if method == "mala" else jk.HMC(step, num_leapfrog_steps=LEAPFROGS, jitter=0.0)
     return jax.jit(lambda x0, key: jk.sample(energy, x0, args, key=key, steps=steps, method=kernel))
 
 

@@ -67,6 +67,11 @@ class Status(enum.IntEnum):
         "no next point of the branch is found, however short the step: it ends there (a corner, a pole, an edge of the "
         "domain) or the units are wrong; give the true `scale` and `parameter_scale`, or a shorter `step`.",
     )
+    not_mixed = (
+        17,
+        "the chains have not mixed (R-hat above 1.1): they sit in different places, or still leave their start; take "
+        "more steps, a longer warm-up, or `Annealed` between modes.",
+    )
 
 
 class SolverError(RuntimeError):

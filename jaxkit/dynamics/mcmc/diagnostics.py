@@ -1,13 +1,22 @@
-"""Are the chains good? Effective sample size and split R-hat, as Stan computes them."""
+"""Are the chains good? Effective sample sizes and R-hat, as Stan computes them (Vehtari et al. 2021).
+
+Draws count by their ranks, so that heavy tails and huge numbers do no harm; each chain is cut in two; and the folded
+draws, `|x - median|`, tell chains apart that differ in their spread alone.
+"""
+
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxkit.core import checks
 
+KINDS = ("bulk", "tail", "mean")
 
-def _draws(xs: Array) -> Array:
+
+def _draws(xs: Any) -> Array:
     xs = checks.floating("xs", xs)
     fits = xs.ndim >= 2 and xs.shape[0] >= 4
     checks.require(fits, "xs", "have shape (draws, chains, ...) with 4 draws or more", f"has shape {xs.shape}")
@@ -26,18 +35,18 @@ def autocovariance(xs: Float[Array, "draws ..."]) -> Float[Array, "draws ..."]:
     return jnp.fft.irfft(jnp.real(spectrum * jnp.conj(spectrum)), n=2 * n, axis=0)[:n].astype(xs.dtype) / n
 
 
-@jax.jit
-def effective_sample_size(xs: Float[Array, "draws chains ..."]) -> Float[Array, "..."]:
-    """How many independent draws the chains are worth, for the mean of each quantity.
-
-    Geyer's initial monotone sequence over the autocorrelations of all chains together (Vehtari et al. 2021, without
-    rank-normalisation).
+@functools.partial(jax.jit, static_argnames="kind")
+def effective_sample_size(xs: Float[Array, "draws chains ..."], kind: str = "bulk") -> Float[Array, "..."]:
+    """How many independent draws the chains are worth.
 
     Args:
         xs: Shape `(draws, chains, ...)`.
+        kind: `"bulk"` for the middle of the distribution (of the rank-normalised draws); `"tail"` for its 5% and 95%
+            quantiles, the smaller of the two; `"mean"` for the mean of the draws as they are.
 
     Returns:
-        Shape `(...)`; at most `draws * chains * log10(draws * chains)`.
+        Shape `(...)`; at most `draws * chains * log10(draws * chains)`. NaN where a draw is not finite, or all are
+        the same.
 
     Example:
         >>> import jax
@@ -45,34 +54,36 @@ def effective_sample_size(xs: Float[Array, "draws chains ..."]) -> Float[Array, 
         >>> independent = jax.random.normal(jax.random.key(0), (1000, 4))
         >>> 3000 < float(effective_sample_size(independent)) < 5000
         True
+
+    References:
+        Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Rank-normalization, folding, and localization: an
+        improved R-hat, Bayesian Analysis 16. Geyer (1992), Practical Markov chain Monte Carlo.
     """
+    checks.one_of("kind", kind, KINDS)
     xs = _draws(xs)
-    draws, chains = xs.shape[:2]
-    covariance = jnp.mean(autocovariance(xs), axis=1)
-    within = covariance[0] * draws / (draws - 1)
-    total = covariance[0]
-    if chains > 1:
-        total = total + jnp.var(jnp.mean(xs, axis=0), axis=0, ddof=1)
-    still = total <= 0
-    total = jnp.where(still, 1, total)
-    correlation = (1 - (within[None] - covariance) / total[None]).at[0].set(1)
-    even = correlation[: draws // 2 * 2].reshape(draws // 2, 2, *correlation.shape[1:])
-    pairs = jnp.sum(even, axis=1)
-    positive = jax.lax.associative_scan(jnp.logical_and, pairs > 0)
-    falling = jax.lax.associative_scan(jnp.minimum, jnp.where(positive, pairs, 0))
-    time = jnp.maximum(-1 + 2 * jnp.sum(falling, axis=0), 1 / jnp.log10(jnp.asarray(draws * chains, xs.dtype)))
-    return jnp.where(still, 0, draws * chains / time)
+    if kind == "bulk":
+        found = _geyer(_halves(_normalised(xs)))
+    elif kind == "tail":
+        below = [xs <= jnp.quantile(xs, q, axis=(0, 1), keepdims=True) for q in (0.05, 0.95)]
+        found = jnp.minimum(*(_geyer(_halves(inside.astype(xs.dtype))) for inside in below))
+    else:
+        largest = jnp.max(jnp.abs(xs), axis=(0, 1), keepdims=True)
+        found = _geyer(_halves(xs / jnp.where(largest > 0, largest, 1)))
+    return jnp.where(_usable(xs), found, jnp.nan)
 
 
 @jax.jit
 def split_rhat(xs: Float[Array, "draws chains ..."]) -> Float[Array, "..."]:
-    """Split R-hat: the spread between half chains over the spread within them; near 1 where all tell the same story.
+    """R-hat: the spread between half chains over the spread within them; near 1 where all tell the same story.
+
+    The larger of that of the rank-normalised draws and that of the folded ones, as Stan prints it.
 
     Args:
         xs: Shape `(draws, chains, ...)`; one chain is enough, since each is cut in two.
 
     Returns:
-        Shape `(...)`. Above 1.01 the chains have not mixed (Vehtari et al. 2021); NaN where nothing ever moved.
+        Shape `(...)`. Above 1.01 the chains have not mixed (Vehtari et al. 2021). Beyond all
+        bounds where no chain moves and they differ; NaN where a draw is not finite, or all are the same.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -83,8 +94,85 @@ def split_rhat(xs: Float[Array, "draws chains ..."]) -> Float[Array, "..."]:
         (True, True)
     """
     xs = _draws(xs)
+    folded = jnp.abs(xs - jnp.median(xs, axis=(0, 1), keepdims=True))
+    found = jnp.maximum(*(_rhat(_halves(_normalised(v))) for v in (xs, folded)))
+    return jnp.where(_usable(xs), found, jnp.nan)
+
+
+def mixed(xs: Float[Array, "draws chains d"], count: Bool[Array, " chains"], most: float) -> Bool[Array, ""]:
+    """Whether R-hat is at most `most` in every coordinate, of the draws as they are and folded about their mean.
+
+    Without ranks, which need a sort of all draws: this runs at the end of every `sample`.
+
+    Args:
+        xs: Draws.
+        count: The chains that count.
+        most: Largest R-hat.
+    """
+    weight = jnp.tile(count, 2).astype(xs.dtype)
+    weight = weight / jnp.maximum(jnp.sum(weight), 1)
+    xs = jnp.where(count[None, :, None], xs, 0)
+    largest = jnp.max(jnp.abs(xs), axis=(0, 1), keepdims=True)
+    xs = xs / jnp.where(largest > 0, largest, 1)
+    centre = jnp.einsum("c,cd->d", weight, jnp.mean(_halves(xs), axis=0))
+    folded = jnp.abs(xs - centre[None, None, :])
+    worst = jnp.maximum(*(_rhat(_halves(v), weight) for v in (xs, folded)))
+    return jnp.all(worst <= most)
+
+
+def _usable(xs: Array) -> Array:
+    """Where every draw is finite and not all are the same."""
+    moves = jnp.max(xs, axis=(0, 1)) > jnp.min(xs, axis=(0, 1))
+    return jnp.all(jnp.isfinite(xs), axis=(0, 1)) & moves
+
+
+def _halves(xs: Array) -> Array:
+    """Each chain cut in two; of an odd number of draws the middle one is left out."""
     half = xs.shape[0] // 2
-    halves = jnp.concatenate([xs[:half], xs[-half:]], axis=1)
-    within = jnp.mean(jnp.var(halves, axis=0, ddof=1), axis=0)
-    between = jnp.var(jnp.mean(halves, axis=0), axis=0, ddof=1)
-    return jnp.sqrt((half - 1) / half + between / within)
+    return jnp.concatenate([xs[:half], xs[-half:]], axis=1)
+
+
+def _normalised(xs: Array) -> Array:
+    """The normal quantiles of the draws' ranks among all chains; ties share their mean rank."""
+    flat = xs.reshape(xs.shape[0] * xs.shape[1], -1)
+
+    def ranks(column: Array) -> Array:
+        ordered = jnp.sort(column)
+        below, upto = (jnp.searchsorted(ordered, column, side=side) for side in ("left", "right"))
+        return 0.5 * (below + upto + 1).astype(column.dtype)
+
+    rank = jax.vmap(ranks, in_axes=1, out_axes=1)(flat)
+    return jax.scipy.special.ndtri((rank - 0.375) / (len(flat) + 0.25)).reshape(xs.shape)
+
+
+def _rhat(xs: Array, weight: Array | None = None) -> Array:
+    """The root of total over within variance, chains with their weights (each the same by default)."""
+    n, chains = xs.shape[:2]
+    weight = jnp.full(chains, 1 / chains, xs.dtype) if weight is None else weight
+    mean = lambda v: jnp.tensordot(weight, v, 1)
+    means = jnp.mean(xs, axis=0)
+    within = mean(jnp.var(xs, axis=0, ddof=1))
+    share = 1 - jnp.sum(weight**2)  # (chains - 1) / chains where all weigh the same
+    between = mean(jnp.square(means - mean(means)[None])) / jnp.where(share > 0, share, 1)
+    return jnp.sqrt((n - 1) / n + between / within)
+
+
+def _geyer(xs: Array) -> Array:
+    """Draws over autocorrelation time, by Geyer's initial monotone sequence over all chains together."""
+    n, chains = xs.shape[:2]
+    covariance = jnp.mean(autocovariance(xs), axis=1)
+    within = covariance[0] * n / (n - 1)
+    total = covariance[0] + jnp.var(jnp.mean(xs, axis=0), axis=0, ddof=1)
+    correlation = (1 - (within[None] - covariance) / total[None]).at[0].set(1)
+    even, odd = correlation[: n // 2 * 2 : 2], correlation[1::2]
+    pairs = even + odd
+    last = min(max(-(-(n - 5) // 2), 0), len(pairs) - 1)  # Stan looks no further
+    index = jnp.arange(len(pairs)).reshape(-1, *(1,) * (pairs.ndim - 1))
+    positive = jax.lax.associative_scan(jnp.logical_and, (pairs > 0) & (index < last))
+    falling = jax.lax.associative_scan(jnp.minimum, pairs)
+    end = jnp.sum(positive, axis=0, keepdims=True)
+    # The even lag behind the last pair counts once, unless the pair and it are negative.
+    rest, pair = (jnp.take_along_axis(v, end, axis=0)[0] for v in (even[: len(pairs)], pairs))
+    rest = jnp.where(pair >= 0, rest, jnp.maximum(rest, 0))
+    time = -1 + 2 * jnp.sum(jnp.where(positive, falling, 0), axis=0) + rest
+    return n * chains / jnp.maximum(time, 1 / jnp.log10(jnp.asarray(n * chains, xs.dtype)))

@@ -14,7 +14,7 @@ from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.mcmc import adaptation
 from jaxkit.dynamics.mcmc.annealed import Annealed
-from jaxkit.dynamics.mcmc.diagnostics import effective_sample_size, split_rhat
+from jaxkit.dynamics.mcmc.diagnostics import effective_sample_size, mixed, split_rhat
 from jaxkit.dynamics.mcmc.hmc import HMC
 from jaxkit.dynamics.mcmc.kernel import Evaluate, Method, walk
 from jaxkit.dynamics.mcmc.langevin import MALA, ULA
@@ -26,6 +26,8 @@ X = TypeVar("X")
 METHODS: Mapping[str, Method] = MappingProxyType(
     {"ula": ULA(), "mala": MALA(target_accept=0.57), "hmc": HMC(target_accept=0.8), "underdamped": Underdamped()}
 )
+
+TELLING, UNMIXED = 50, 1.1  # kept states from which R-hat is judged, and above what the chains have surely not mixed
 
 
 class Score(NamedTuple):
@@ -49,7 +51,8 @@ class Chains(Outcome, Generic[X]):
         acceptance: Mean acceptance probability of each chain after the warm-up, shape `(chains,)`.
         step_size: The step used after the warm-up.
         status: `Status` code of each chain, shape `(chains,)`: `not_finite` where a state or an energy was not;
-            `stuck` where no proposal was accepted.
+            `stuck` where no proposal was accepted after the warm-up; `not_mixed` where the chains tell different
+            stories (an R-hat above 1.1, said from 50 kept states on: fewer cannot tell).
     """
 
     verb: ClassVar[str] = "sample"
@@ -63,12 +66,17 @@ class Chains(Outcome, Generic[X]):
 
     @property
     def ess(self) -> X:
-        """Effective sample size of every coordinate, all chains together; `x0`'s structure without the chains."""
+        """Effective sample size of every coordinate in the bulk, all chains together: `x0`'s structure, no chains."""
         return jax.tree.map(effective_sample_size, self.xs)
 
     @property
+    def ess_tail(self) -> X:
+        """Effective sample size of every coordinate for its 5% and 95% quantiles, the smaller one."""
+        return jax.tree.map(lambda xs: effective_sample_size(xs, kind="tail"), self.xs)
+
+    @property
     def rhat(self) -> X:
-        """Split R-hat of every coordinate; above 1.01 the chains have not mixed."""
+        """R-hat of every coordinate; above 1.01 take longer chains."""
         return jax.tree.map(split_rhat, self.xs)
 
 
@@ -133,8 +141,9 @@ def sample(
     state = method.init(target, flat, push)
     if warmup:
         state, step_size = adaptation.warm_up(method, target, state, step_size, warmup, rise)
+    begun = state.x
     state, xs, energies, acceptance = walk(method, target, state, step_size, steps, thin, onward)
-    status = _status(flat, state, energies, acceptance, corrected=method.corrected)
+    status = _status(begun, xs, energies, acceptance, corrected=method.corrected)
     many = jax.vmap(unravel)
     return Chains(jax.vmap(many)(xs), energies, many(state.x), acceptance, step_size, status)
 
@@ -174,9 +183,12 @@ def _evaluate(energy: Any, unravel: Callable, args: PyTree, *level: PyTree) -> E
     return jax.vmap(jax.value_and_grad(one))
 
 
-def _status(x0: Array, state: Any, energies: Array, acceptance: Array, *, corrected: bool) -> Int[Array, " chains"]:
-    """How each chain fared."""
-    finite = jnp.all(jnp.isfinite(state.x), axis=-1) & jnp.all(jnp.isfinite(energies), axis=0)
-    finite = finite & jnp.isfinite(acceptance)
-    stuck = jnp.all(state.x == x0, axis=-1) if corrected else jnp.zeros(finite.shape, bool)
-    return jnp.where(~finite, int(Status.not_finite), jnp.where(stuck, int(Status.stuck), int(Status.ok)))
+def _status(begun: Array, xs: Array, energies: Array, acceptance: Array, *, corrected: bool) -> Int[Array, " chains"]:
+    """How each chain fared after the warm-up, which ended at `begun`."""
+    finite = jnp.all(jnp.isfinite(xs), axis=(0, 2)) & jnp.all(jnp.isfinite(energies), axis=0) & jnp.isfinite(acceptance)
+    stuck = jnp.all(xs == begun[None], axis=(0, 2)) if corrected else jnp.zeros(finite.shape, bool)
+    status = jnp.where(~finite, int(Status.not_finite), jnp.where(stuck, int(Status.stuck), int(Status.ok)))
+    if len(xs) < TELLING:
+        return status
+    good = status == int(Status.ok)
+    return jnp.where(good & ~mixed(xs, good, UNMIXED), int(Status.not_mixed), status)
