@@ -23,7 +23,8 @@ from jaxkit.dynamics.linear.implicit import closed
 from jaxkit.dynamics.ode import methods
 from jaxkit.dynamics.ode.engine.integrate import Arrived, Stepper, integrate, work
 from jaxkit.dynamics.ode.engine.runge_kutta import RungeKuttaStepper
-from jaxkit.dynamics.ode.engine.taylor import TaylorSeries, TaylorStepper, Unsupported
+from jaxkit.dynamics.ode.engine.series import TaylorSeries, Unsupported
+from jaxkit.dynamics.ode.engine.taylor import TaylorStepper
 from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_tolerance
 from jaxkit.dynamics.ode.methods import Method, RungeKutta, Taylor
 from jaxkit.dynamics.ode.schemes import get as tableau_of

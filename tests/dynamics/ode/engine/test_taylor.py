@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxkit.compile.scalars import SHARED, ScalarField
-from jaxkit.dynamics.ode.engine.taylor import TaylorSeries
+from jaxkit.dynamics.ode.engine.series import TaylorSeries
 
 NAMES = "exp exp2 expm1 log log1p sin cos tan sinh cosh tanh arcsin arccos arctan arcsinh arctanh sqrt cbrt square abs"
 FIELDS = {
