@@ -185,8 +185,10 @@ def advance(stepper: Stepper, row: Row, lanes: Lanes, numbers: State, run: Array
         taken = stepper.step(t, x, left, memory, row, row_of)
         return (*taken.x, jnp.where(run & (taken.length == left), lanes.t1, t + taken.length)), taken.memory
 
-    nothing: State = ()
-    new, memory = move() if memory else (unpack(row.apart(lambda: pack(move()[0]))), nothing)
+    def apart() -> tuple[State, State]:
+        return unpack(row.apart(lambda: pack(move()[0]))), ()
+
+    new, memory = move() if memory else apart()
     good = _finite(new[:n])
     x, later = where(good, new[:k], x), jnp.where(good, new[k], t)
     moved = later != t
