@@ -118,8 +118,7 @@ def gradient(
         return value, ({"loss": value, **metrics}, new)
 
     def one(carry: PyTree, part: Array | int) -> tuple[PyTree, tuple[Logs, PyTree]]:
-        batch = scale.shard_batch(batch_of(index * accumulate + part))
-        inner = key if key is None or accumulate == 1 else jax.random.fold_in(key, part)
+        batch, inner = _drawn(batch_of, key, index, accumulate, part)
         (_, (logs, carry)), slope = jax.value_and_grad(call, has_aux=True)(params, batch, inner, carry)
         return carry, (logs, slope)
 
@@ -149,8 +148,7 @@ def value_of(
 
     def value(params: PyTree, **_: Any) -> Array:
         def one(carry: PyTree, part: Array | int) -> tuple[PyTree, Array]:
-            batch = scale.shard_batch(batch_of(index * accumulate + part))
-            inner = key if key is None or accumulate == 1 else jax.random.fold_in(key, part)
+            batch, inner = _drawn(batch_of, key, index, accumulate, part)
             value, _, carry = _told(loss(params, batch, inner, carry), carry)
             return carry, value
 
@@ -159,6 +157,12 @@ def value_of(
         return jnp.mean(jax.lax.scan(one, carry, jnp.arange(accumulate))[1])
 
     return value
+
+
+def _drawn(batch_of: Callable[[Array], PyTree], key: Any, index: Array, accumulate: int, part: Any) -> tuple[Any, Any]:
+    """One of the batches of a step, and its key."""
+    batch = scale.shard_batch(batch_of(index * accumulate + part))
+    return batch, key if key is None or accumulate == 1 else jax.random.fold_in(key, part)
 
 
 def _told(value: Any, carry: PyTree) -> tuple[Array, Logs, PyTree]:

@@ -201,12 +201,10 @@ def _dips(fn: Callable, x: np.ndarray, f: np.ndarray, sign: np.ndarray, known: A
     through = found & (np.sign(height) * sign[at] < 0)
     touches = found & ~through & (np.abs(height) <= 1e-10 * (size[at] + size[at + 2]))
     candidates = [(float(value), "double") for value in lowest[touches]]
-    if np.any(through):
-        low, high = np.concatenate([x[at], lowest])[np.tile(through, 2)], np.concatenate([lowest, x[at + 2]])
-        every = np.arange(len(low))
-        value, good, _ = _refined(fn, low, high[np.tile(through, 2)], every, known)
-        candidates += [(float(v), "simple") for v in value[good]]
-    return candidates
+    before, between, behind = x[at[through]], lowest[through], x[at[through] + 2]
+    low, high = np.concatenate([before, between]), np.concatenate([between, behind])
+    value, good, _ = _refined(fn, low, high, np.arange(len(low)), known)
+    return candidates + [(float(v), "simple") for v in value[good]]
 
 
 @functools.partial(jax.jit, static_argnames=("fn", "points"))

@@ -85,7 +85,7 @@ def solve(
     _check_functions(system, is_complex)
     require(not (certify and is_complex), "equations", "be real for a proof", "are complex")
     start = _start(system, x0, args, is_complex, bracket)
-    known = {name: _parameter(value) for name, value in (args or {}).items()}
+    known = {name: _number(value, jnp.iscomplexobj(value)) for name, value in (args or {}).items()}
     found, way, remark = _attempt(fn, start, known, method, settings)
     enclosure = None
     if not is_traced((found, known)):
@@ -117,15 +117,14 @@ def _check_functions(system: Equations, is_complex: bool) -> None:  # noqa: FBT0
         require(not bad, "equations", "be free of abs, sign, cbrt and erf to have complex roots", f"are {bad}")
 
 
-def _parameter(value: Any) -> jax.Array:
-    least = np.complex64 if jnp.iscomplexobj(value) else np.float32
+def _number(value: Any, is_complex: bool) -> jax.Array:  # noqa: FBT001
+    least = np.complex64 if is_complex else np.float32
     return jnp.asarray(value, np.promote_types(jnp.result_type(float), least))
 
 
 def _start(system: Equations, x0: Any, args: Any, is_complex: bool, bracket: Any) -> Any:  # noqa: FBT001
     """The first guess in the shape the residual wants."""
-    dtype = np.promote_types(jnp.result_type(float), np.complex64 if is_complex else np.float32)
-    number = lambda value: jnp.asarray(value, dtype)
+    number = lambda value: _number(value, is_complex)
     if system.single:
         (name,) = system.unknowns
         x0 = x0.get(name, None) if isinstance(x0, Mapping) else x0

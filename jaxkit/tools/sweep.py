@@ -12,13 +12,14 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxkit.core import checks
+from jaxkit.core.files import replacing
 from jaxkit.dynamics.ode.ensemble import ensemble
 
 _NEEDED = ("field", "x0", "ts", "args", "lanes")
@@ -85,13 +86,8 @@ def run_shard(config: Mapping[str, Any], shard: tuple[int, int], folder: str | P
     found = ensemble(_field(config["field"]), part(x0s), ts, part(args), **settings)
     arrays = {f"final{k}": np.asarray(v) for k, v in enumerate(jax.tree.leaves(found.final))}
     counts = {name: np.asarray(getattr(found, name)) for name in ("status", "steps", "end")}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        _savez(file, {**arrays, **counts})
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with replacing(path, synced=True) as temporary:
+        _savez(temporary, {**arrays, **counts})
     return path, True
 
 
@@ -113,14 +109,12 @@ def merge(config: Mapping[str, Any], folder: str | Path) -> Path:
     checks.require(not missing, "folder", f"hold all {total} shards", f"lacks {missing}")
     parts = [np.load(file, allow_pickle=False) for file in files]
     path = Path(folder) / f"{name}.npz"
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        _savez(file, {key: np.concatenate([part[key] for part in parts]) for key in parts[0].files})
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        _savez(temporary, {key: np.concatenate([part[key] for part in parts]) for key in parts[0].files})
     return path
 
 
-def _savez(file: BinaryIO, arrays: Mapping[str, Any]) -> None:
+def _savez(file: Path, arrays: Mapping[str, Any]) -> None:
     """`numpy.savez` of a mapping, whose keys cannot be mistaken for its options."""
     np.savez(file, allow_pickle=False, **arrays)
 

@@ -13,10 +13,9 @@ import numpy as np
 
 from jaxkit.core.expression.derivative import definition, outer
 from jaxkit.core.expression.functions import FUNCTIONS
-from jaxkit.core.expression.tree import Name, Node, Number, fold, integer
+from jaxkit.core.expression.tree import LARGEST, Name, Node, Number, fold, integer
 
 SLACK = 8
-LARGEST = 1024  # whole powers up to it are enclosed by themselves
 
 
 @dataclasses.dataclass(frozen=True)

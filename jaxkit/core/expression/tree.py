@@ -86,6 +86,7 @@ _AT_ZERO = {
     ),
     **dict.fromkeys(("exp", "cos", "cosh"), Fraction(1)),
 }
+LARGEST = 1024  # whole powers up to it are taken as such
 _BITS = 4000  # of numerators and denominators
 
 
@@ -130,8 +131,8 @@ def _exactly(op: str, args: tuple[Fraction | None, ...], nodes: tuple[Node, ...]
 
 def integer(node: Any) -> int | None:
     """The value of a formula that is a whole number of moderate size, as `3`, `-(1)` and `4/2` are, else None."""
-    value = rational(node) if not isinstance(node, Name) else None
-    return int(value) if value is not None and value.denominator == 1 and abs(value) <= 1024 else None
+    value = rational(node)
+    return int(value) if value is not None and value.denominator == 1 and abs(value) <= LARGEST else None
 
 
 # Builders that keep derivatives short: they drop zeros and ones and add up numbers.

@@ -3,11 +3,12 @@
 import contextlib
 import gzip
 import hashlib
-import os
 import tarfile
 import urllib.request
 import zlib
 from pathlib import Path
+
+from jaxkit.core.files import replacing
 
 
 class DataError(RuntimeError):
@@ -64,17 +65,14 @@ def fetch(root: Path, name: str, file: str, address: str, md5: str | None, *, do
     checks_https = address.startswith("https://")
     if not checks_https:
         raise DataError(f"Files are fetched by HTTPS alone, but the address is {address}{file}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"partial-{os.getpid()}-{path.name}")  # its suffix still says how it is packed
+    path.parent.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is no matter of the address
     try:
-        with urllib.request.urlopen(address + file, timeout=60) as source, partial.open("wb") as sink:  # noqa: S310
-            while block := source.read(1 << 20):
-                sink.write(block)
-        if md5 is not None:
-            checked(read(partial), md5, path, address + file)
-        partial.replace(path)
+        with replacing(path) as partial:  # its suffix still says how it is packed
+            with urllib.request.urlopen(address + file, timeout=60) as source, partial.open("wb") as sink:  # noqa: S310
+                while block := source.read(1 << 20):
+                    sink.write(block)
+            if md5 is not None:
+                checked(read(partial), md5, path, address + file)
     except OSError as error:
         raise DataError(f"The file {path} is missing and {address}{file} cannot be read ({error}).") from None
-    finally:
-        partial.unlink(missing_ok=True)
     return path

@@ -99,6 +99,7 @@ DERIVATIVES: dict[str, Callable[[Maker, Atom, Atom], Atom]] = {
 POWERS = {"sqrt": 0.5, "rsqrt": -0.5, "cbrt": 1 / 3}
 # Derivative zero.
 FLAT = frozenset("lt le gt ge eq ne lt_to le_to and or not xor floor ceil round sign is_finite".split())
+PIECES = frozenset("abs max min select_n clamp".split())  # one of their operands, chosen where the step begins
 NESTED = frozenset(("lgamma", "digamma", "erf_inv"))  # derivatives by nested jvp
 
 

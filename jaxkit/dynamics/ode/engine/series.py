@@ -174,7 +174,7 @@ class TaylorSeries:
             self._slopes(number, node, [(make.mul(x, weight), y), (make.neg(make.mul(y, weight)), x)])
         elif name in recurrences.FLAT:
             self.rules[number] = lambda k, s: recurrences.once(node, *(s(a, 0) for a in inputs)) if k == 0 else None
-        elif name in ("abs", "max", "min", "select_n", "clamp"):
+        elif name in recurrences.PIECES:
             self.rules[number] = lambda k, s: recurrences.piece(node, s, k)
         elif name in recurrences.NESTED:
             self.rules[number] = lambda k, s: recurrences.nested(node, s, k)

@@ -30,7 +30,7 @@ DEFECT = 10.0
 FEWEST = 8  # times that a first step is made shorter at most, before it is tried
 FADED = 0.1  # of the largest that a tangent has been: what has decayed further holds up nobody
 PLAIN = frozenset("input add add_any sub neg mul div sin cos integer_pow convert_element_type".split())
-ROUGH = recurrences.FLAT | {"abs", "max", "min", "select_n", "clamp"}
+ROUGH = recurrences.FLAT | recurrences.PIECES
 
 
 class TaylorStepper:
