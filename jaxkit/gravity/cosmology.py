@@ -117,7 +117,8 @@ def expand(
         ts: Increasing times.
         params: See `UNIVERSE`.
         a0: Scale factor at `ts[0]`; the least one of the oscillation by default.
-        rate0: `da/dt` there; by default the expanding root of the constraint (0 at a turning point).
+        rate0: `da/dt` there; by default the expanding root of the constraint (0 at a turning point; not a number where
+            it has none: there is no such universe, and `solve` refuses it).
 
     Returns:
         An `Expansion`.
@@ -126,7 +127,8 @@ def expand(
     a0 = turning_points(params)[0] if a0 is None else jnp.asarray(a0, float)
     if rate0 is None:
         speed2 = hubble_squared(a0, params) * a0**2
-        tiny = speed2 <= 1e-13
+        # At a turning point the terms cancel: what is left is rounding, by their own size whatever the units.
+        tiny = jnp.abs(speed2) <= 1e-13 * jnp.abs(params["Lw"] * a0**2 / (3 * params["lam"] - 1))
         rate0 = jnp.where(tiny, 0.0, jnp.sqrt(jnp.where(tiny, 1.0, speed2)))
     field = lambda t, x, p: {"a": x["rate"], "rate": x["a"] * acceleration(x["a"], p)}
     start = {"a": a0, "rate": jnp.asarray(rate0, float)}

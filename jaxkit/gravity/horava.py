@@ -136,12 +136,13 @@ def lu_mei_pope(
         return p["alpha"] * x ** exponents(p["lam"], branch=branch)[0] - x**2
 
     def time(r: Array, p: Params) -> Array:
-        x = jnp.sqrt(-p["Lw"]) * r
-        return 1 - x ** (2 * exponents(p["lam"], branch=branch)[1]) * (1 - deficit(r, p))
+        power = 2 * exponents(p["lam"], branch=branch)[1] * jnp.log(jnp.sqrt(-p["Lw"]) * r)
+        # 1 - x^2p f, near lambda = 1 without the difference of two ones: exactly 1 - f there, where p = 0.
+        near = jnp.exp(power) * deficit(r, p) - jnp.expm1(power)
+        return jnp.where(jnp.abs(power) < 0.1, near, 1 - jnp.exp(power) * (1 - deficit(r, p)))
 
     params, source = {"lam": lam, "alpha": alpha, "Lw": Lw}, "Lu, Mei and Pope 2009"
-    exact = deficit if lam == 1 and branch == "minus" else time
-    return static(deficit=deficit, time_deficit=exact, params=params, name="Lu-Mei-Pope", source=source)
+    return static(deficit=deficit, time_deficit=time, params=params, name="Lu-Mei-Pope", source=source)
 
 
 def exponents(lam: ArrayLike, *, branch: str = "minus") -> tuple[Array, Array]:

@@ -74,6 +74,20 @@ def test_relaxed_balance_tends_to_schwarzschild_anti_de_sitter():
     assert float(hole.space(r, hole.params)) == pytest.approx(-(2.0**2) / 2 + 3.0 / 4, rel=1e-7)
 
 
+def test_lapse_of_lu_mei_pope_holds_at_every_lambda_wherever_it_was_built():
+    """Built at lambda = 1, where N² = f, it is asked for another lambda, and for its derivative there."""
+    x = jnp.array([0.0, 2.0, 1.1, 0.0])
+    g_tt = jax.jit(lambda lam: gravity.lu_mei_pope()(x, {"lam": lam})[0, 0])
+    for lam in (0.6, 1.0, 1.5):
+        sigma, power = (
+            (4 * lam - 2) / (2 * lam + (6 * lam - 2) ** 0.5),
+            -9 * (lam - 1) / (1 + 3 * lam + 2 * (6 * lam - 2) ** 0.5),
+        )
+        assert float(g_tt(lam)) == pytest.approx(-(2 ** (2 * power)) * (1 + 4 - 2**sigma), rel=1e-14)
+    slope = (g_tt(1 + 1e-5) - g_tt(1 - 1e-5)) / 2e-5
+    assert float(jax.grad(g_tt)(1.0)) == pytest.approx(float(slope), rel=1e-8)
+
+
 def test_lu_mei_pope_has_no_kepler_regime():
     """r² W² = x² - alpha sqrt(x)/4 on circular orbits: alpha repels, and r² remains where alpha = 0."""
     hole = gravity.lu_mei_pope(1.0, alpha=0.7)
