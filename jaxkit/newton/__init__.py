@@ -17,6 +17,8 @@ from jaxkit.newton.plots import plot_all_roots as plot_all_roots
 from jaxkit.newton.plots import plot_basins as plot_basins
 from jaxkit.newton.plots import plot_solution as plot_solution
 from jaxkit.newton.polynomial import polynomial_roots as polynomial_roots
+from jaxkit.newton.proof import Piece as Piece
+from jaxkit.newton.proof import save_proof as save_proof
 from jaxkit.newton.result import EquationRoot as EquationRoot
 from jaxkit.newton.solve import distinct_roots as distinct_roots
 from jaxkit.newton.solve import solve as solve

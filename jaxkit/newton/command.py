@@ -10,6 +10,7 @@ from jaxkit.newton.all_roots import all_roots
 from jaxkit.newton.basins import basins
 from jaxkit.newton.equations import Equations
 from jaxkit.newton.plots import plot_all_roots, plot_basins, plot_solution
+from jaxkit.newton.proof import save_proof
 from jaxkit.newton.result import EquationRoot
 from jaxkit.newton.solve import solve
 from jaxkit.report.figures import save
@@ -25,8 +26,13 @@ def root_command(options: argparse.Namespace) -> int:
         require(not any(isinstance(v, complex) for v in args.values()), "--set", "be real with --all", "is complex")
         found = all_roots(equations, interval or (-10.0, 10.0), args, certify=options.certify)
         print(found)  # noqa: T201
+        if options.proof is not None:
+            require(options.certify, "--proof", "go with --certify", "is given without it")
+            pieces = save_proof(options.proof, found, args)
+            print(f"proof       {options.proof} ({len(pieces)} pieces; tools/check_proof.py verifies it)")  # noqa: T201
         _draw(options, plot_all_roots, found, args)
         return 0 if len(found.values) else 1
+    require(options.proof is None, "--proof", "go with --all --certify", "is given without --all")
     solution = solve(
         equations,
         guess,

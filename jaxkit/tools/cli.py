@@ -93,6 +93,7 @@ COMMANDS = (
         _arg("--interval", nargs=2, metavar=("A", "B"), help="ends between which to look (with --all: all)"),
         _arg("--all", action="store_true", help="all real roots in --interval (default: -10 10)"),
         _arg("--certify", action="store_true", help="prove the roots by interval arithmetic"),
+        _arg("--proof", type=Path, metavar="FILE", help="write the proof that --all --certify finds"),
         _arg("--complex", action="store_true", help="complex roots"),
         _arg("--method", help="newton (default), halley, chord, damped, dogleg, bisect, ..."),
         _arg("--plot", type=Path, metavar="FILE", help="draw the curve with the tangents, or the basins"),

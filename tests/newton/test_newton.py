@@ -1,10 +1,16 @@
 """What a student types, and what comes back: roots, proofs, fractals, sentences."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxkit.tools
 from jaxkit import Status, newton
 from jaxkit.tools import cli
 from jaxkit.tools.cli import main
@@ -190,8 +196,45 @@ def test_command(capsys, tmp_path):
     assert main(["root", "x^2 = -1", "--interval", "0", "1"]) == 1
     assert main(["root", "sin(x) = 1/2", "--all", "--interval", "0", "pi"]) == 0
     assert "2 roots by sign changes" in capsys.readouterr().out
+    proving = ["root", "x^2 = 2", "--all", "--certify", "--proof", str(tmp_path / "a.json")]
+    assert main(proving) == 0
+    assert verified(tmp_path / "a.json").startswith("confirmed")
+    assert main([flag for flag in proving if flag != "--certify"]) == 2
+    assert "`--proof` must go with --certify" in capsys.readouterr().err
     assert main(["root", "sinn(x)"]) == 2
     assert "did you mean 'sin'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "ends", "pieces"),
+    [
+        ("log(x)^2 = 4", (-10, 10), {"one root": 2}),
+        ("tan(x)^2 = 3", (-4, 4), {"one root": 4, "undecided": 2}),
+        ("x^-2 + sqrt(x) = acosh(x) + cbrt(x)/3 + 1", (-3, 9), {"one root": 1}),
+        ("x^2 = 4", (-2, 10), {"one root": 2}),
+        ("x^1.5 = asinh(x) + tanh(x) - 1", (-3, 5), {}),
+    ],
+)
+def test_a_proof_is_verified_by_another_arithmetic_and_a_false_one_refuted(text, ends, pieces, tmp_path):
+    found = newton.all_roots(text, ends, certify=True)
+    claims = [piece.claim for piece in newton.save_proof(tmp_path / "a.json", found)]
+    assert {c: claims.count(c) for c in set(claims) - {"no root"}} == pieces
+    assert verified(tmp_path / "a.json").startswith("confirmed")
+    proof = json.loads((tmp_path / "a.json").read_text())
+    rooted = [piece for piece in proof["pieces"] if "within" in piece]
+    for lie in ({"claim": "no root"}, {"within": rooted[0]["ends"][1:] * 2}) if rooted else ():
+        (tmp_path / "b.json").write_text(
+            json.dumps(proof | {"pieces": [rooted[0] | lie], "interval": rooted[0]["ends"]})
+        )
+        assert "REFUTED" in verified(tmp_path / "b.json")
+    (tmp_path / "b.json").write_text(json.dumps(proof | {"pieces": proof["pieces"][1:]}))
+    assert "REFUTED" in verified(tmp_path / "b.json")
+
+
+def verified(path):
+    program = Path(jaxkit.tools.__file__).with_name("check_proof.py")
+    done = subprocess.run([sys.executable, str(program), str(path)], capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
 
 
 @pytest.mark.slow
