@@ -62,11 +62,18 @@ class Row:
             return jax.jvp(real, (leaves,), (dots,))[1]
 
         self.dots = jax.vmap(along)([directions[i][:, None] for i in moved]) if moved else {}
+        self.seen: Callable[[Array], Array] = lambda t: t  # at which time the field is looked at
 
     def varied(self, own: Constants) -> "Row":
         """The row with other constants, to be differentiated: its series are kept in memory, and without tangents."""
         other = copy.copy(self)
         other.own, other.dots, other.kept = {**self.own, **own}, {}, True
+        return other
+
+    def seeing(self, seen: Callable[[Array], Array]) -> "Row":
+        """The row whose field is looked at at other times: those of one side of a switch."""
+        other = copy.copy(self)
+        other.seen = seen
         return other
 
     def each(self, fn: Callable[..., Any], *rows: Any) -> Any:
@@ -115,7 +122,7 @@ class Row:
     def __call__(self, t: Array, x: State, atoms: Sequence[Atom]) -> State:
         """The values of some of the field's nodes; and their derivatives, if `x` holds tangents."""
         k = len(self.field.x)
-        of = lambda constants, t, *x: self.field(t, x, constants, atoms)
+        of, t = lambda constants, t, *x: self.field(t, x, constants, atoms), self.seen(t)
         if len(x) == k:
             return tuple(self.each(of, t, *x))
         values, changes = self.push(of, (t, *x[:k]), (None, *x[k:]))

@@ -33,7 +33,11 @@ def ensemble(
     Differentiable in both modes, to any order, with respect to `x0s`, `ts` and `args`.
 
     Args:
-        field: Velocity of one lane: `field(t, x, args)`, of `x`'s structure and shapes.
+        field: Velocity of one lane: `field(t, x, args)`, of `x`'s structure and shapes. Where it compares `t` (a
+            straight line in it, or its sine or cosine) with what does not move (numbers or parameters), or takes
+            `abs`, `max`, `clip`, `floor`, `%` of it, steps end: no pulse is stepped over. Other switches in time
+            (tables, `t**2 < 2`) are left to the error estimate. First derivatives by the time of a switch are those of
+            the solution, second ones are NaN.
         x0s: Starts: the state's pytree, each leaf with a leading axis of `n` lanes, or of 1, or a plain number: shared.
         ts: Times from the beginning to the end, forwards or backwards: shape `(m,)` for all lanes, or `(n, 2)`, the
             beginning and the end of each lane. States are kept at each; with two times nothing is saved on the way.

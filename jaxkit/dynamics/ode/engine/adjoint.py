@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxkit.compile.rows import Constants, Lanes, Row, State
 from jaxkit.dynamics.ode.engine.integrate import Arrived, Stepper, advance, begin, outcome, under_way
+from jaxkit.dynamics.ode.engine.switches import between
 
 MANY = 20  # directions from which on going back costs less
 
@@ -54,7 +55,11 @@ def integrate_back(
 
     def back(i: Array, carry: tuple[State, Constants]) -> tuple[State, Constants]:
         here, there = path[count - 1 - i], path[count - i]
-        step = lambda own, x: stepper.within(here[k], x, there[k] - here[k], row.varied(own))
+
+        def step(own: Constants, x: State) -> State:
+            side, start, length = between(stepper.switches, row.varied(own), lanes, here[k], there[k])
+            return stepper.within(start, x, length, side)
+
         _, pull = jax.vjp(step, own, tuple(here[:k]))
         by_own, by_x = jax.vmap(pull)(carry[0])
         return by_x, jax.tree.map(jnp.add, carry[1], by_own)

@@ -30,6 +30,7 @@ from jaxkit.core.status import Status
 from jaxkit.dynamics.ode.engine.events import crossed, locate, nothing_saved
 from jaxkit.dynamics.ode.engine.events import save as save_states
 from jaxkit.dynamics.ode.engine.stiffness import limited_by_stability
+from jaxkit.dynamics.ode.engine.switches import Switches, ahead, crossing
 
 SHORTEST = 30  # refused in a row: the step is 2^-60 of what it was
 
@@ -40,6 +41,7 @@ class Stepper(Protocol):
     field: ScalarField  # the velocity, one output a state entry, then the event functions
     roots: list[Any]  # the field's nodes that it uses: what constants are needed
     directions: Sequence[Any]  # of the tangents, in each parameter that differs among lanes: see `Row`
+    switches: Switches  # where the field changes its form: steps end there
     cautious: bool  # whether its first step must be looked at beforehand: see `caution`
     shortens: bool  # whether it keeps no length of its own, but takes a shorter step where the last was refused
 
@@ -107,8 +109,9 @@ def integrate(
     k, n = len(lanes.x), len(stepper.field.x)  # rows with and without the tangents
     packed = pack if k == n else tuple  # tangents are kept apart, which costs less
     measure = lambda t, x: row(t, x[:n], stepper.field.outputs[n:])
+    inside = lambda t, x: lambda s: stepper.within(t, x, s, ahead(stepper.switches, row, lanes, t)[0])
     save = lambda t, x, saved, until, moved: save_states(
-        lambda s: stepper.within(t, x, s, row), saved, t, until, moved, cast(Array, ts), lanes.t1 - lanes.t0
+        inside(t, x), saved, t, until, moved, cast(Array, ts), lanes.t1 - lanes.t0
     )
 
     def running(c: _Carry) -> Array:
@@ -140,8 +143,7 @@ def integrate(
     x, t, event = numbers[:k], numbers[k], jnp.full(row.size, -1, jnp.int32)
     if events:
         hit, length, _ = c.event
-        inside = lambda s: stepper.within(t, x, s, row)
-        look = lambda: locate(inside, measure, t, length, hit, x)
+        look = lambda: locate(inside(t, x), measure, t, length, hit, x)
         stopped, length, event = jax.lax.cond(jnp.any(hit), look, lambda: (x, jnp.zeros_like(t), event))
         saved = saved if ts is None else save(t, x, saved, t + length, hit)
         x, t = stopped, jnp.where(hit, t + length, t)
@@ -159,6 +161,7 @@ def _stopped(k: int, old: State, new: State, event: Any, moved: Array, after: St
 
 def begin(stepper: Stepper, row: Row, lanes: Lanes) -> State:
     """What the loop carries of each lane: state, time, steps with the status, steps rejected, the stepper's memory."""
+    row = ahead(stepper.switches, row, lanes, lanes.t0)[0]
     first = stepper.start(lanes.t0, lanes.x, lanes.t1 - lanes.t0, row)
     zero = jnp.zeros_like(lanes.t0)
     steps = jnp.where(_finite(lanes.x), zero, failed(zero, jnp.asarray(int(Status.start_not_finite))))
@@ -179,16 +182,19 @@ def advance(stepper: Stepper, row: Row, lanes: Lanes, numbers: State, run: Array
     """
     k, n = len(lanes.x), len(stepper.field.x)
     x, t, steps, rejected, memory = numbers[:k], numbers[k], numbers[k + 1], numbers[k + 2], numbers[k + 3 :]
-    left, row_of = jnp.where(run, lanes.t1 - t, 0), in_a_row(rejected)
+    here, until = ahead(stepper.switches, row, lanes, t)
+    left, row_of = jnp.where(run, until - t, 0), in_a_row(rejected)
 
     def move() -> tuple[State, State]:
-        taken = stepper.step(t, x, left, memory, row, row_of)
-        return (*taken.x, jnp.where(run & (taken.length == left), lanes.t1, t + taken.length)), taken.memory
+        taken = stepper.step(t, x, left, memory, here, row_of)
+        return (*taken.x, jnp.where(run & (taken.length == left), until, t + taken.length)), taken.memory
 
     def apart() -> tuple[State, State]:
         return unpack(row.apart(lambda: pack(move()[0]))), ()
 
     new, memory = move() if memory else apart()
+    if stepper.switches:
+        new, memory = crossing(stepper, row, lanes, (t, until), new, memory)
     good = _finite(new[:n])
     x, later = where(good, new[:k], x), jnp.where(good, new[k], t)
     moved = later != t
@@ -209,6 +215,7 @@ def outcome(stepper: Stepper, row: Row, lanes: Lanes, numbers: State, late: Arra
     """Status and number of steps of each lane, from the loop's last numbers and which lanes it left under way."""
     k, n = len(lanes.x), len(stepper.field.x)
     x, t, steps, memory, t1 = numbers[:k], numbers[k], numbers[k + 1], numbers[k + 3 :], lanes.t1
+    row = ahead(stepper.switches, row, lanes, t)[0]
     code = lambda status: jnp.asarray(int(status), jnp.int32)
 
     def limited() -> Array:
@@ -237,6 +244,7 @@ def work(stepper: Stepper, lanes: Lanes, constants: Constants) -> tuple[Float[Ar
     span = lanes.t1 - lanes.t0
     x = lanes.x[: len(stepper.field.x)]
     row = Row(stepper.field, stepper.roots, lanes._replace(x=x), constants)
+    row = ahead(stepper.switches, row, lanes, lanes.t0)[0]
     lengths = stepper.length(lanes.t0, x, span, row)
     amount = jnp.abs(span) / jnp.where(lengths > 0, lengths, jnp.inf)
     return amount, stepper.caution(lanes.t0, x, span, row)

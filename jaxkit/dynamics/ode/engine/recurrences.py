@@ -99,7 +99,7 @@ DERIVATIVES: dict[str, Callable[[Maker, Atom, Atom], Atom]] = {
 POWERS = {"sqrt": 0.5, "rsqrt": -0.5, "cbrt": 1 / 3}
 # Derivative zero.
 FLAT = frozenset("lt le gt ge eq ne lt_to le_to and or not xor floor ceil round sign is_finite".split())
-PIECES = frozenset("abs max min select_n clamp".split())  # one of their operands, chosen where the step begins
+PIECES = frozenset("abs max min select_n clamp rem".split())  # one of their operands, chosen where the step begins
 NESTED = frozenset(("lgamma", "digamma", "erf_inv"))  # derivatives by nested jvp
 
 
@@ -251,6 +251,9 @@ def piece(node: Any, s: Values, k: int) -> Any:
     filled = [zero if v is None else v for v in parts]
     if node.name == "abs":
         return None if parts[0] is None else jnp.where(base[0] < 0, -parts[0], parts[0])
+    if node.name == "rem":  # u - n v, the whole number n towards zero
+        turns = jnp.trunc(base[0] / base[1])
+        return _plus(parts[0], _times(turns, parts[1]), -1)
     if node.name in ("max", "min"):
         first = base[0] >= base[1] if node.name == "max" else base[0] <= base[1]
         return jnp.where(first, filled[0], filled[1])

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from jaxkit.compile.fast_log import fast_exp2, fast_log2
 from jaxkit.compile.rows import Row, State, Step, where
 from jaxkit.compile.scalars import ScalarField
+from jaxkit.dynamics.ode.engine.switches import Switches
 from jaxkit.dynamics.ode.schemes import Tableau
 
 
@@ -45,9 +46,12 @@ class RungeKuttaStepper:
     ) -> None:
         self.field, self.tableau, self.rtol, self.atol, self.directions = field, tableau, rtol, atol, directions
         self.controlled = len(field.x) if controlled is None else controlled
-        self.reuses = bool(np.allclose(tableau.a[-1], tableau.b, atol=1e-15)) and tableau.c[-1] == 1
-        self.roots = list(field.outputs)
         self.velocity = field.outputs[: len(field.x)]
+        self.switches = Switches(field, self.velocity)
+        # The last velocity is the next step's first, unless the field switches in between.
+        same = bool(np.allclose(tableau.a[-1], tableau.b, atol=1e-15)) and tableau.c[-1] == 1
+        self.reuses = same and not self.switches
+        self.roots = [*field.outputs, *self.switches.roots]
 
     def start(self, t: Array, x: State, left: Array, row: Row) -> State:
         """The first step of Hairer, Nørsett and Wanner (II.4), with the Euler step's second derivative."""

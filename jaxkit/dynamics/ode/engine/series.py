@@ -158,8 +158,9 @@ class TaylorSeries:
         self.constants |= {a for a in inputs if not isinstance(a, Literal) and self.level(a) < MOVING}
         node = dataclasses.replace(node, inputs=inputs)
         if name == "convert_element_type":
+            whole = not jnp.issubdtype(node.dtype, jnp.floating)  # cut off, as by `floor`
             self.rules[number] = lambda k, s: (
-                None if s(inputs[0], k) is None else recurrences.once(node, s(inputs[0], k))
+                None if (whole and k) or s(inputs[0], k) is None else recurrences.once(node, s(inputs[0], k))
             )
         elif name == "div":
             self.rules[number] = lambda k, s: recurrences.divide(s, inputs, number, k)

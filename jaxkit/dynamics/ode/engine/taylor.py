@@ -24,6 +24,7 @@ from jaxkit.compile.rows import Constants, Row, State, Step, like
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.dynamics.ode.engine import recurrences
 from jaxkit.dynamics.ode.engine.series import TaylorSeries
+from jaxkit.dynamics.ode.engine.switches import Switches
 
 # In units of the tolerance: how far velocity times length may differ from the polynomial's at a step's end.
 DEFECT = 10.0
@@ -61,10 +62,12 @@ class TaylorStepper:
         self.order = max(2, math.ceil(1 - math.log(rtol) / 2)) if order is None else order
         self.scale = atol / rtol
         self.controlled = len(field.x) if controlled is None else controlled
-        self.series = TaylorSeries(field, field.outputs[: len(field.x)])
-        self.roots = [*self.series.roots, *field.outputs]
+        velocity = field.outputs[: len(field.x)]
+        self.switches = Switches(field, velocity)
+        self.series = TaylorSeries(field, velocity)
+        self.roots = [*self.series.roots, *field.outputs, *self.switches.roots]
         self.bound = DEFECT * rtol
-        self.looks = looks(field, field.outputs[: len(field.x)], self.order)
+        self.looks = looks(field, velocity, self.order, self.switches)
         self.cautious = not self.looks
 
     def start(self, t: Array, x: State, left: Array, row: Row) -> State:
@@ -135,7 +138,7 @@ class TaylorStepper:
         there = polynomials(state, s)
         rates = polynomials([[c * float(j) for j, c in enumerate(part)][1:] for part in state], s)
         first = lambda constants, t, *x: [pair[1] for pair in self.series.coefficients(t, x, 1, constants)]
-        velocity = row.each(first, t + s, *there)
+        velocity = row.each(first, row.seen(t + s), *there)
         gap = _largest([a - b for a, b in zip(rates, velocity, strict=True)][: self.controlled])
         size = _largest([*(part[0] for part in state[: self.controlled]), *there[: self.controlled]])
         return gap * jnp.abs(s) <= self.bound * jnp.maximum(size, self.scale)
@@ -153,7 +156,8 @@ class TaylorStepper:
         parts: list[tuple[Named, Named]] = []
 
         def known() -> tuple[dict[Any, Any], dict[Any, Any]]:
-            found, dots = self.series.begin(t, x[:k]), {(a, 0): v for a, v in zip(field.x, x[k:], strict=False)}
+            found = self.series.begin(row.seen(t), x[:k])
+            dots = {(a, 0): v for a, v in zip(field.x, x[k:], strict=False)}
             for values, changes in parts:
                 found.update(values.named)
                 dots.update(unpack_named(changes.named))
@@ -216,22 +220,22 @@ def shortened(length: Array, left: Array, refused: Array) -> Array:
     return jnp.where(refused > 0, jnp.minimum(length, jnp.abs(left)) * fast_exp2(-2 * refused), length)
 
 
-def looks(field: ScalarField, velocity: Sequence[Atom], order: int) -> tuple[float, ...]:
+def looks(field: ScalarField, velocity: Sequence[Atom], order: int, switches: Switches) -> tuple[float, ...]:
     """At which parts of each step the velocity is looked at.
 
     A field of sums, products, quotients and sines shows its singularities from afar, so that none of its steps need
     be looked at, but for the first (see `caution`). Exponentials and high powers do not: what rises as
     fast is not seen before it is there. A root has a second branch. Between kinks and switches a field can come back to
-    itself: such a step is looked at on the way, too.
+    itself: such a step is looked at on the way, too, unless time alone decides, whose switches are known.
     """
     nodes = [(n, field.nodes[n]) for n in field.needed(velocity) if field.nodes[n].level == MOVING]
-    if any(node.name in ROUGH for _, node in nodes):
+    if any(node.name in ROUGH and n not in switches.covered for n, node in nodes):
         return (0.25, 0.5, 0.75, 1.0)
     degrees: dict[Any, int] = {}
     for number, node in nodes:
         parts = [degrees.get(a, 0) for a in node.inputs]
         degrees[number] = 1 if node.name == "input" else sum(parts) if node.name == "mul" else max(parts, default=1)
-    plain = all(node.name in PLAIN for _, node in nodes)
+    plain = not switches and all(node.name in PLAIN for _, node in nodes)
     return () if plain and max(degrees.values(), default=0) <= order else (1.0,)
 
 

@@ -18,10 +18,12 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxkit.compile.jit_cache import run
 from jaxkit.compile.lanes import Layout
+from jaxkit.compile.scalars import ScalarField
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.linear.implicit import no_tangent
 from jaxkit.dynamics.ode.engine.adjoint import MANY, integrate_back
 from jaxkit.dynamics.ode.engine.batch import Ensemble, Given, Plan, arrive, gather, layout_of
+from jaxkit.dynamics.ode.engine.switches import Switches
 from jaxkit.dynamics.ode.field import Field
 
 
@@ -136,17 +138,33 @@ def _repeated(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
         lanewise=(*plan.lanewise, *(True for d in directions if d is not None)),
     )
     state = (jax.tree.map(again, starts), layout.tree(jnp.tile(start, (n, 1))))
+    blind = _of_switches(plan, given)  # where a switch moves, its tangents jump, which these lanes do not know
     found = solve_lanes(wide, Given(state, tuple(flat_args), again(t0), again(t1), ts))
 
     def jacobian(tree: PyTree, lead: int) -> Array:
         flat = layout.flat(tree, lead)
-        return jnp.moveaxis(flat.reshape(n, m, *flat.shape[1:]), 1, -1)[..., : sum(sizes)]
+        found = jnp.moveaxis(flat.reshape(n, m, *flat.shape[1:]), 1, -1)[..., : sum(sizes)]
+        return jnp.where(jnp.broadcast_to(blind, found.shape), jnp.nan * found, found) if blind.any() else found
 
     final, xs = found.final, (None, None) if found.xs is None else found.xs
     one = jax.tree.map(lambda v: v[::m], dataclasses.replace(found, ts=(), xs=xs[0], final=final[0]))
     status = jnp.max(found.status.reshape(n, m), axis=1)  # a failed direction is not passed over
     saved = None if xs[1] is None else jacobian(xs[1], 2)
     return dataclasses.replace(one, ts=found.ts, status=status), Jacobian(jacobian(final[1], 1), saved)
+
+
+def _of_switches(plan: Plan, given: Given) -> np.ndarray:
+    """Which directions move the times of switches."""
+    shapes, sizes = _directions(plan, given)
+    types = [jax.ShapeDtypeStruct(s, leaf.dtype) for s, leaf in zip(shapes, given.leaves, strict=True)]
+    state = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), given.starts)
+    time = jax.ShapeDtypeStruct((), given.t0.dtype)
+    scalar = ScalarField(plan.field, time, state, plan.treedef.unflatten(types), plan.lanewise)
+    asked = set(scalar.needed(Switches(scalar, scalar.outputs).roots))
+    moved = [np.zeros(sizes[0], bool)]
+    for value, size in zip(scalar.args, sizes[1:], strict=True):
+        moved.append(np.resize([a in asked for a in value.ravel()], size))
+    return np.concatenate(moved)
 
 
 @functools.lru_cache(maxsize=128)
