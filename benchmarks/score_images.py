@@ -34,9 +34,9 @@ from jaxkit.report.figures import save
 # Sampler and options. Churn, noise added before each step and removed by it, mends what earlier steps did wrong.
 SAMPLERS: dict[str, dict[str, score.Sampler]] = {
     "denoiser": {
-        "heun with churn": score.Heun(churn=8.0),
-        "heun": score.Heun(),
-        "dpmpp_2m": score.DPMSolver(),
+        "heun with churn": score.Heun(18, churn=8.0),
+        "heun": score.Heun(18),
+        "dpmpp_2m": score.DPMSolver(18),
         "ddim": score.DDIM(steps=36),
         "predictor_corrector": score.PredictorCorrector(steps=36),
     },

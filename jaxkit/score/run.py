@@ -30,8 +30,8 @@ from jaxkit.score.train import train
 LIKELIHOOD, NATS, ESTIMATOR = 1e-3, 0.03, 0.05
 QUICK_NATS, QUICK_ESTIMATOR = 0.3, 0.2
 SAMPLERS = {
-    "heun": Heun(churn=8.0),
-    "dpmpp_2m": DPMSolver(),
+    "heun": Heun(18, churn=8.0),
+    "dpmpp_2m": DPMSolver(18),
     "ddim": DDIM(steps=36),
     "predictor_corrector": PredictorCorrector(steps=36),
 }

@@ -47,7 +47,7 @@ class Drawn(Outcome):
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """What all samplers have.
+    """What all samplers have; each has its own defaults, with which two modes keep their weights within .03.
 
     Attributes:
         steps: Number of noise levels (steps of the solver for `ReverseSDE`; `FlowODE` chooses its own).
@@ -82,6 +82,7 @@ class Heun(Sampler):
         Karras et al. (2022), algorithm 2.
     """
 
+    steps: int = 32
     churn: float = 0.0
 
     def move(self, model: "Denoiser", x: Array, sigmas: Array, key: Array) -> Moved:
@@ -114,6 +115,7 @@ class DDIM(Sampler):
         Song, Meng and Ermon (2021), Denoising diffusion implicit models.
     """
 
+    steps: int = 100
     eta: float = 0.0
 
     def move(self, model: "Denoiser", x: Array, sigmas: Array, key: Array) -> Moved:
@@ -133,8 +135,9 @@ class DDIM(Sampler):
 
 @dataclasses.dataclass(frozen=True)
 class Ancestral(DDIM):
-    """DDPM's ancestral sampling: `DDIM` with `eta` = 1."""
+    """DDPM's ancestral sampling: `DDIM` with `eta` = 1 and more steps."""
 
+    steps: int = 250
     eta: float = 1.0
 
 
@@ -147,6 +150,8 @@ class DPMSolver(Sampler):
     References:
         Lu et al. (2022), DPM-Solver++.
     """
+
+    steps: int = 32
 
     def move(self, model: "Denoiser", x: Array, sigmas: Array, key: Array) -> Moved:
         """See `Sampler.move`."""
@@ -182,8 +187,12 @@ class AnnealedLangevin(Sampler):
         Song and Ermon (2019), Generative modeling by estimating gradients of the data distribution.
     """
 
-    moves: int = 10
-    step_size: float = 0.2
+    steps: int = 60
+    sigma_min: float = 0.03
+    sigma_max: float = 8.0
+    schedule: str = "geometric"
+    moves: int = 20
+    step_size: float = 0.4
 
     def move(self, model: "Denoiser", x: Array, sigmas: Array, key: Array) -> Moved:
         """See `Sampler.move`."""
@@ -205,6 +214,7 @@ class PredictorCorrector(Sampler):
         Song et al. (2021), Score-based generative modeling through stochastic differential equations.
     """
 
+    steps: int = 100
     snr: float = 0.16
     moves: int = 1
 
@@ -234,6 +244,8 @@ class PredictorCorrector(Sampler):
 @dataclasses.dataclass(frozen=True)
 class ReverseSDE(Sampler):
     """Euler-Maruyama steps of the reverse equation `dx = -g^2 score dt + g dW`, even in `log sigma`."""
+
+    steps: int = 300
 
     def move(self, model: "Denoiser", x: Array, sigmas: Array, key: Array) -> Moved:
         """See `Sampler.move`."""
