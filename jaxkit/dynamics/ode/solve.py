@@ -20,6 +20,7 @@ from jaxkit.dynamics.ode.engine.batch import Settings, keepable, prepare, with_e
 from jaxkit.dynamics.ode.engine.variational import solve_lanes
 from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_tolerance
 from jaxkit.dynamics.ode.methods import ADJOINTS, SDE, Method, Taylor, of_solve
+from jaxkit.dynamics.ode.stops import Stops, with_stops
 
 X = TypeVar("X")
 
@@ -69,7 +70,8 @@ def solve(
 
     Args:
         field: Velocity of the state: `field(t, x, args)`, of `x`'s structure and shapes; or an `SDE`, which needs a
-            method with a fixed step, `RungeKutta("euler", dt=...)`.
+            method with a fixed step, `RungeKutta("euler", dt=...)`. Where it compares `t` with what does not move,
+            steps end (see `ensemble`), unless they are of fixed length.
         x0: State at `ts[0]`: any pytree of real arrays.
         ts: Increasing times, shape `(n,)`, `n >= 2`.
         args: Parameters; any pytree; differentiable.
@@ -118,6 +120,10 @@ def solve(
     if checks.is_traced(times):  # diffrax raises from inside the program where times are out of order
         times = jnp.where(jnp.all(jnp.diff(times) > 0), times, jnp.arange(times.size, dtype=times.dtype))
     implicit = isinstance(solver, diffrax.AbstractImplicitSolver)
+    controller: Any = diffrax.ConstantStepSize() if fixed else diffrax.PIDController(rtol, atol)  # pyright: ignore[reportArgumentType]
+    controller = controller if fixed else with_stops(controller, drift, times[0], x0, args)
+    if isinstance(controller, Stops):
+        times = controller.times(times)
     adjoint = ADJOINTS["forward" if implicit and settings.adjoint == "forward" else settings.adjoint]()
     found = diffrax.diffeqsolve(
         _terms(field, times, x0, settings.dt),
@@ -128,7 +134,7 @@ def solve(
         y0=x0,
         args=args,
         saveat=diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=times), diffrax.SubSaveAt(t1=True)]),
-        stepsize_controller=diffrax.ConstantStepSize() if fixed else diffrax.PIDController(rtol, atol),  # pyright: ignore[reportArgumentType]
+        stepsize_controller=controller,
         adjoint=adjoint,
         event=None if event is None else _event(event, rtol, atol),
         max_steps=max_steps,
@@ -137,6 +143,7 @@ def solve(
     assert found.ts is not None  # noqa: S101 (`saveat` asks for both; this tells the type checker)
     assert found.ys is not None  # noqa: S101
     saved, end, final = found.ys[0], found.ts[1][-1], jax.tree.map(lambda v: v[-1], found.ys[1])
+    end = jnp.where(end == times[-1], given[-1], end)
     status, stats = _status(found.result, final, given), found.stats
     return Solution(given, saved, status, stats["num_accepted_steps"], stats["num_rejected_steps"], end, final)
 

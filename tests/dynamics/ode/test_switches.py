@@ -1,11 +1,13 @@
 """Fields that compare time with constants: steps end there, whatever the method; derivatives by these times."""
 
+import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxkit as jk
+from jaxkit.dynamics.ode.stops import with_stops
 
 END = 6.0
 # Forces on `x' = force - x`: with a parameter of 3, and where they are how large.
@@ -39,6 +41,26 @@ def test_steps_end_where_a_field_switches_by_time(method):
     found = jk.ensemble(field, start, spans, 3.0, method=method, rtol=1e-9, atol=1e-9).checked()
     np.testing.assert_allclose(found.final[0], ANSWERS, atol=1e-6)
     np.testing.assert_allclose(found.final[1], 0, atol=1e-6 * np.exp(END))
+
+
+def some(t, x, a):
+    return jnp.stack([FORCES[name][0](t, a) for name in ("pulse", "left open", "day")]) - x
+
+
+def test_steps_of_solve_end_there_too():
+    wanted = [ANSWERS[list(FORCES).index(name)] for name in ("pulse", "left open", "day")]
+    sol = jk.solve(some, jnp.zeros(3), jnp.array([0.0, 3.025, END]), 3.0).checked()
+    np.testing.assert_allclose(sol.final, wanted, atol=1e-6)
+    np.testing.assert_allclose(sol.xs[1, :2], 100 * (1 - np.exp(-0.025)), rtol=1e-6)  # inside of the pulse
+    assert float(sol.end) == END
+    grad = jax.grad(lambda a: jk.solve(some, jnp.zeros(3), jnp.array([0.0, END]), a).final[0])(3.0)
+    np.testing.assert_allclose(grad, wanted[0], rtol=1e-6)  # a pulse that comes later
+
+
+def test_a_field_without_switches_keeps_its_controller():
+    wave = lambda t, x, a: jnp.sin(a * t) * jnp.maximum(x, 0) + jnp.abs(x)
+    controller = diffrax.PIDController(1e-6, 1e-6)
+    assert with_stops(controller, wave, jnp.array(0.0), jnp.ones(2), jnp.array(1.0)) is controller
 
 
 def test_a_smooth_ramp_needs_few_steps():

@@ -1,0 +1,163 @@
+"""Steps of diffrax that end where the field switches by itself: see `jaxkit.dynamics.ode.engine.switches`."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from jaxkit.compile.jit_cache import holds_tracer
+from jaxkit.compile.nodes import SHARED
+from jaxkit.compile.scalars import ScalarField
+from jaxkit.core.jax_internals import inner_jaxpr, is_literal
+from jaxkit.dynamics.linear.implicit import closed
+from jaxkit.dynamics.ode.engine.switches import BREAKS, Stretch, Switches
+from jaxkit.dynamics.ode.field import Field
+
+
+class Stops(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
+    """Another controller, whose steps end at a field's switches; behind one it begins anew.
+
+    Attributes:
+        controller: The other controller.
+        constants: What the times of switches depend on.
+        field: The field.
+        switches: Its switches.
+    """
+
+    controller: diffrax.PIDController
+    constants: dict[int, Array]
+    field: Field = eqx.field(static=True)
+    switches: Switches = eqx.field(static=True)
+
+    @property
+    def rtol(self) -> Any:
+        """Relative tolerance."""
+        return self.controller.rtol
+
+    @property
+    def atol(self) -> Any:
+        """Absolute tolerance."""
+        return self.controller.atol
+
+    @property
+    def norm(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Size of an error."""
+        return self.controller.norm
+
+    def wrap(self, direction: Any) -> "Stops":
+        """Itself: `solve` goes forwards only."""
+        return self
+
+    def at(self, t: Array, sign: float = 1.0) -> Stretch:
+        """The stretch that begins at a time."""
+        return self.switches.stretch(t, jnp.asarray(sign, t.dtype), self.constants)
+
+    def times(self, ts: Array) -> Array:
+        """`ts`, of which an end that lies on a switch is on this side of it."""
+        return jnp.clip(ts, self.at(ts[0]).seen(ts[0]), self.at(ts[-1], -1.0).seen(ts[-1]))
+
+    def init(
+        self, terms: Any, t0: Any, t1: Any, y0: Any, dt0: Any, args: Any, func: Any, error_order: Any
+    ) -> tuple[Any, Any]:
+        """The end of the first step."""
+        end, inner = self.controller.init(terms, t0, t1, y0, dt0, args, func, error_order)
+        return jnp.minimum(end, self.at(t0).last), (inner, jax.lax.stop_gradient(end - t0))
+
+    def adapt_step_size(
+        self, t0: Any, t1: Any, y0: Any, y1_candidate: Any, args: Any, y_error: Any, error_order: Any,
+        controller_state: Any,
+    ) -> tuple[Any, Any, Any, Any, Any, Any]:  # fmt: skip
+        """Whether a step is kept, and the next one."""
+        inner, wanted = controller_state
+        keep, start, end, jumped, inner, result = self.controller.adapt_step_size(
+            t0, t1, y0, y1_candidate, args, y_error, error_order, inner
+        )
+        length = jnp.where(keep, jnp.maximum(end - start, wanted), end - start)  # it was only cut off
+        here = self.at(start)
+        behind = keep & (here.first > start)
+        start = jnp.where(behind, here.first, start)
+
+        def anew() -> Any:
+            velocity = lambda terms, t, y, args: terms.vf(t, y, args)
+            given = jax.lax.stop_gradient((start, y1_candidate, args))
+            term: Any = diffrax.ODETerm(self.field)  # pyright: ignore[reportArgumentType]
+            return self.controller.init(term, given[0], t1, given[1], None, given[2], velocity, error_order)[0] - start
+
+        length = jnp.where(behind, jax.lax.cond(behind, lambda: jax.lax.stop_gradient(anew()), lambda: length), length)
+        kind = jnp.finfo(start.dtype)
+        least = start + 2 * float(kind.eps) * jnp.abs(start) + float(kind.tiny)
+        end = jnp.maximum(jnp.minimum(start + length, here.last), least)
+        return keep, start, end, jumped | behind, (inner, jax.lax.stop_gradient(length)), result
+
+
+def with_stops(controller: diffrax.PIDController, field: Field, t: Array, x: PyTree, args: PyTree) -> Any:
+    """A controller whose steps end at the field's switches; the same one if it has none."""
+    fn, values = closed(field, t, x, args)
+    shape = lambda tree: jax.tree.map(lambda v: jax.ShapeDtypeStruct(jnp.shape(v), jnp.result_type(v)), tree)
+    leaves, treedef = jax.tree.flatten(shape((t, x, (args, values))))
+    whole = (lambda t, x, a: fn(t, x, a[0], *a[1])) if values else (lambda t, x, a: field(t, x, a[0]))
+    if values or holds_tracer(field):
+        found = _switches(whole, leaves, treedef)
+    else:
+        found = _kept(field, tuple(leaves), treedef)
+    if found is None:
+        return controller
+    scalar, switches = found
+    constants = scalar.constants(SHARED, list(map(jnp.asarray, jax.tree.leaves((args, values)))), {}, switches.roots)
+    return Stops(controller, constants, field, switches)  # pyright: ignore[reportCallIssue]
+
+
+@functools.lru_cache(maxsize=128)
+def _kept(field: Field, leaves: tuple[Any, ...], treedef: Any) -> tuple[ScalarField, Switches] | None:
+    return _switches(lambda t, x, a: field(t, x, a[0]), leaves, treedef)
+
+
+def _switches(field: Field, leaves: Any, treedef: Any) -> tuple[ScalarField, Switches] | None:
+    """The part of a field that depends on time alone, and its switches; None if there are none."""
+    t, x, args = treedef.unflatten(leaves)
+    program = jax.make_jaxpr(field)(t, x, args)
+    size = len(jax.tree.leaves(x))
+
+    def part(t: Array, nothing: tuple[()], args: PyTree) -> list[Array]:
+        found: list[Array] = []
+        inputs = [t, *[None] * size, *jax.tree.leaves(args)]
+        _of_time(program.jaxpr, program.consts, inputs, [True] + [False] * (len(inputs) - 1), found)
+        return found
+
+    if not jax.eval_shape(part, t, (), args):
+        return None
+    scalar = ScalarField(part, t, (), args, [False] * len(jax.tree.leaves(args)))
+    switches = Switches(scalar, scalar.outputs)
+    return (scalar, switches) if switches else None
+
+
+def _of_time(jaxpr: Any, consts: Any, inputs: list[Any], timed: list[bool], found: list[Array]) -> list[Any]:
+    """Values and whether they depend on time, of what does not depend on the state; None for what does.
+
+    What may switch is added to `found`.
+    """
+    values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True)) | dict(
+        zip(jaxpr.invars, inputs, strict=True)
+    )
+    moves = {v for v, own in zip(jaxpr.invars, timed, strict=True) if own}
+    read: Callable[[Any], Any] = lambda v: jnp.asarray(v.val, v.aval.dtype) if is_literal(v) else values[v]
+    moving: Callable[[Any], bool] = lambda v: not is_literal(v) and v in moves
+    for eqn in jaxpr.eqns:
+        operands, own = [read(v) for v in eqn.invars], [moving(v) for v in eqn.invars]
+        if (inner := inner_jaxpr(eqn)) is not None:
+            results = _of_time(inner[0], inner[1], operands, own, found)
+        elif any(v is None for v in operands):
+            results = [(None, False)] * len(eqn.outvars)
+        else:
+            out = eqn.primitive.bind(*operands, **eqn.params)
+            results = [(v, any(own)) for v in (out if eqn.primitive.multiple_results else [out])]
+            if any(own) and eqn.primitive.name in BREAKS:
+                found += [v for v, _ in results]
+        values |= {var: value for var, (value, _) in zip(eqn.outvars, results, strict=True)}
+        moves |= {var for var, (_, own) in zip(eqn.outvars, results, strict=True) if own}
+    return [(read(v), moving(v)) for v in jaxpr.outvars]
