@@ -27,7 +27,9 @@ def ring(*, quick: bool) -> dict[str, Any]:
     data = law.sample(jax.random.key(0), 100_000).astype(jnp.float32)
     start = time.process_time()
     target = score.density(
-        score.DensityConfig(SIGMA, steps=20 if quick else 8000), data, key=jax.random.key(1)
+        score.DensityConfig(SIGMA / float(jnp.mean(law.moments()[1])) ** 0.5, steps=20 if quick else 8000),
+        data,
+        key=jax.random.key(1),
     ).checked()
     middle = time.process_time()
     made = score.generator(score.GeneratorConfig(steps=20 if quick else 4000), target, key=jax.random.key(2)).checked()

@@ -100,7 +100,8 @@ print(f"no ladder        share of the left mode {float(jnp.mean(stuck.x[:, 0] < 
 # constant that a sum over a grid supplies.
 
 # %%
-settings = score.DensityConfig(sigma=0.2, steps=500 if QUICK else 8000)
+noise = 0.2 / float(jnp.mean(mixture.moments()[1])) ** 0.5  # in units of the data's deviation
+settings = score.DensityConfig(sigma=noise, steps=500 if QUICK else 8000)
 estimator = score.density(settings, data, key=jax.random.key(7)).checked()
 y = x + 0.2 * jax.random.normal(jax.random.key(8), x.shape)
 off = jnp.abs(estimator.log_prob(y) - mixture.log_prob(y, 0.2))

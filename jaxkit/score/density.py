@@ -17,6 +17,7 @@ from jaxkit.dynamics.mcmc.log_partition import log_partition
 from jaxkit.learn.batches import minibatches
 from jaxkit.learn.fit import fit
 from jaxkit.learn.nets import plain
+from jaxkit.learn.units import Units, standard
 from jaxkit.score import losses, nets
 
 LogDensity = Callable[[Any, Array], Array]
@@ -36,7 +37,8 @@ class Density(Outcome):
         history: Loss before each step.
         status: `Status` code.
         apply: `apply(params, y)`: log density up to a constant, shape `(n,)`.
-        sigma: The noise.
+        sigma: The noise, in units of `scale`.
+        scale: Standard deviation of the data, shape `(d,)`; 1 for densities made by hand.
     """
 
     verb: ClassVar[str] = "score.density"
@@ -49,14 +51,23 @@ class Density(Outcome):
     status: Int[Array, ""]
     apply: LogDensity = static()
     sigma: float = static()
+    scale: Any = 1.0
+
+    @property
+    def units(self) -> Units:
+        """Centre and scale of the data that `apply` is shown."""
+        return Units(self.mean, self.scale)
 
     def log_prob(self, y: Float[Array, "n d"]) -> Float[Array, " n"]:
-        """Log density of data with noise `sigma` at `y`."""
-        return self.apply(self.params, y - self.mean[None]) - self.log_z
+        """Log density of data with noise `sigma` (times `scale`) at `y`."""
+        volume = self.units.log_det(self.mean.shape).astype(y.dtype)
+        return self.apply(self.params, self.units.inside(y)) - self.log_z - volume
 
     def denoise(self, y: Float[Array, "n d"]) -> Float[Array, "n d"]:
         """Mean of the data behind `y`: `y + sigma^2 grad log p_sigma(y)`."""
-        return y + self.sigma**2 * jax.grad(lambda y: jnp.sum(self.log_prob(y)))(y)
+        inner = self.units.inside(y)
+        slope = jax.grad(lambda y: jnp.sum(self.apply(self.params, y)))(inner)
+        return self.units.outside(inner + self.sigma**2 * slope)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +75,8 @@ class DensityConfig:
     """A training run of a density estimator.
 
     Attributes:
-        sigma: The noise. Too little, and regions that are far apart do not learn their relative weights.
+        sigma: The noise, in units of each coordinate's standard deviation. Too little, and regions that are far apart
+            do not learn their relative weights.
         net: Network of points with one number each (anything that `jk.nets.plain` takes); a perceptron by default.
         steps: Steps of Adam.
         batch_size: Points a step.
@@ -118,7 +130,7 @@ def density(config: DensityConfig, data: Float[Array, "n d"], *, key: Array, run
     """
     data, sigma = checks.floating("data", data), config.sigma
     checks.shape("data", data, ("n", "d"))
-    mean, spread = jnp.mean(data, axis=0), float(jnp.sqrt(jnp.mean(jnp.var(data, axis=0)) + sigma**2))
+    units, spread = standard(data), (1 + sigma**2) ** 0.5
     if config.net is None:
         network = nets.scalar_net(data.shape[1], leveled=False, dtype=data.dtype)
     else:
@@ -132,16 +144,16 @@ def density(config: DensityConfig, data: Float[Array, "n d"], *, key: Array, run
     done = fit(
         loss,
         network.init(first),
-        minibatches(data - mean[None], min(config.batch_size, data.shape[0]), pick),
+        minibatches(units.inside(data), min(config.batch_size, data.shape[0]), pick),
         optimizer=optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps), b2=0.99),
         steps=config.steps,
         key=noise,
         ema=min(config.ema, 1 - 5 / (config.steps + 5)),
         run=run,
     )
-    reach = jnp.max(jnp.abs(data - mean[None]), axis=0) + 6 * sigma
+    reach = jnp.max(jnp.abs(units.inside(data)), axis=0) + 6 * sigma
     log_z, error = log_normalizer(apply, done.ema, reach, scale=spread, key=last)
-    return Density(done.ema, log_z, error, mean, done.history, done.status, apply, sigma)
+    return Density(done.ema, log_z, error, units.mean, done.history, done.status, apply, sigma, units.scale)
 
 
 def log_normalizer(

@@ -15,6 +15,7 @@ from jaxkit.core.status import Outcome
 from jaxkit.core.struct import static, struct
 from jaxkit.learn.nets import MLP, plain
 from jaxkit.learn.play import play
+from jaxkit.learn.units import Units
 from jaxkit.score import losses, nets
 from jaxkit.score.density import Density
 
@@ -69,14 +70,14 @@ class Generated(Outcome):
 
 @dataclasses.dataclass(frozen=True)
 class Shifted:
-    """A network's output in the data's units: `mean + sd net(z)`."""
+    """A network's output in the data's units: `mean + scale sd net(z)`."""
 
     net: Callable[..., Array]
     sd: float
 
     def __call__(self, params: PyTree, z: Float[Array, "n latent"]) -> Float[Array, "n d"]:
         """Points of codes."""
-        return params["mean"][None] + self.sd * self.net(params["net"], z)
+        return Units(params["mean"], params["scale"]).outside(self.sd * self.net(params["net"], z))
 
 
 def generator(config: GeneratorConfig, target: Density, *, key: Array, run: Run | None = None) -> Generated:
@@ -126,5 +127,5 @@ def generator(config: GeneratorConfig, target: Density, *, key: Array, run: Run 
         run=run,
     )
     apply = Shifted(maker.apply, base.sd)
-    params = {"net": done.ema["generator"], "mean": target.mean}
+    params = {"net": done.ema["generator"], "mean": target.mean, "scale": target.scale}
     return Generated(params, done.history["generator"], done.status, apply, config.latent)

@@ -26,15 +26,16 @@ class _Guided:
     bounds: tuple[float, float] | None
 
     def __call__(self, params: Any, y: Float[Array, "n ..."], sigma: Float[Array, " n"]) -> Float[Array, "n ..."]:
-        weights, observed, noise = params
+        weights, observed, noise, units = params
         clean, pull = jax.vjp(lambda y: self.denoiser(weights, y, sigma), y)
-        seen, push = jax.linearize(self.measure, clean)
+        seen, push = jax.linearize(lambda x: self.measure(units.outside(x)), clean)
         back = jax.linear_transpose(push, clean)
         spread = lambda v: over(sigma, y) ** 2 * pull(back(v)[0])[0]
-        loose = noise**2 + self.damping * over(sigma, seen) ** 2
+        size = jnp.mean(jnp.asarray(units.scale, y.dtype) ** 2)
+        loose = noise**2 + self.damping * size * over(sigma, seen) ** 2
         weight = _solve(lambda v: loose * v + push(spread(v)), observed - seen, self.moves)
         found = clean + self.strength * spread(weight)
-        return found if self.bounds is None else jnp.clip(found, *self.bounds)
+        return found if self.bounds is None else units.inside(jnp.clip(units.outside(found), *self.bounds))
 
 
 def _solve(apply: Callable[[Array], Array], right: Float[Array, "n ..."], moves: int) -> Float[Array, "n ..."]:
@@ -114,6 +115,6 @@ def condition(
     seen = jnp.asarray(observed, dtype)
     wanted = jax.eval_shape(measure, jax.ShapeDtypeStruct((1, *model.shape), dtype)).shape
     checks.shape("observed", seen, ("n", *wanted[1:]))
-    params = (model.params, seen, jnp.asarray(noise, dtype))
+    params = (model.params, seen, jnp.asarray(noise, dtype), model.units)
     guided = _Guided(model.apply, measure, strength, moves, damping, bounds)
-    return Denoiser(params, model.mean, model.variance, guided, model.shape)
+    return Denoiser(params, model.mean, model.variance, guided, model.shape, model.units)

@@ -13,6 +13,7 @@ from jaxkit.core.status import Outcome, worst
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.ode.methods import Method
 from jaxkit.dynamics.ode.solve import solve
+from jaxkit.learn.units import Units
 from jaxkit.score.noise import VE, Noise
 
 if TYPE_CHECKING:
@@ -50,11 +51,11 @@ class ProbabilityFlow:
     """How data are carried along the probability-flow ODE: the process, the trace, and the settings of the solver.
 
     Attributes:
-        noise: The process; `VE(sigma_min=1e-3)` by default.
+        noise: The process, its noise in units of the data's standard deviation; `VE(sigma_min=1e-3)` by default.
         trace: `"exact"` (all `d` directional derivatives), or the number of random probes (Hutchinson): their *mean*,
             the same probes all along one solve, others for each datum.
-        prior: Exact `prior(y, sigma)`, the log density of data with noise `sigma`, shape `(n,)`, where it is known; by
-            default the normal with the moments of the noisy data.
+        prior: Exact `prior(y, sigma)`, the log density of data with noise `sigma` (that of `Denoiser.denoise`), shape
+            `(n,)`, where it is known; by default the normal with the moments of the noisy data.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step; `rtol` by default.
         method: Method of `jaxkit.solve`.
@@ -101,25 +102,37 @@ def log_prob(model: "Denoiser", x: Float[Array, "n ..."], flow: ProbabilityFlow,
     x = checks.floating("x", x)
     checks.shape("x", x, ("n", *model.shape))
     probes, exact = _probes(model, x, flow.trace, key), flow.trace == "exact"
+    inner, units, spread = model.standard()
+    x, flow = units.inside(x), _with_prior(flow, units, spread, model.shape)
 
     def at(coarser: float) -> tuple[Array, ...]:
-        one = lambda x, v: _one_density(model, x, v, flow, coarser)
+        one = lambda x, v: _one_density(inner, x, v, flow, coarser)
         return jax.vmap(one, in_axes=(0, None if exact else 0))(x, probes)
 
     logs, latent, status, steps = at(1.0)
     value = jnp.mean(logs, axis=1)
+    volume = units.log_det(model.shape).astype(value.dtype)
     count = logs.shape[1]
     if exact:
-        spread = jnp.zeros_like(value)
+        error = jnp.zeros_like(value)
     elif count == 1:
-        spread = jnp.full_like(value, jnp.nan)
+        error = jnp.full_like(value, jnp.nan)
     else:
-        spread = jnp.std(logs, axis=1, ddof=1) / count**0.5
+        error = jnp.std(logs, axis=1, ddof=1) / count**0.5
     moved = jnp.full_like(value, jnp.nan)
     if flow.error_bars:
         coarse, _, second, _ = at(10.0)
         moved, status = jnp.abs(value - jnp.mean(coarse, axis=1)), worst(status, second)
-    return LogProb(value, moved, spread, latent, status, steps)
+    return LogProb(value - volume, moved, error, latent, status, steps)
+
+
+def _with_prior(flow: ProbabilityFlow, units: Units, spread: Array, shape: tuple[int, ...]) -> ProbabilityFlow:
+    """The same flow of a standard model: its prior, if it has one, in that model's units."""
+    prior = flow.prior
+    if prior is None:
+        return flow
+    volume = units.log_det(shape)
+    return dataclasses.replace(flow, prior=lambda y, sigma: prior(units.outside(y), sigma * spread) + volume)
 
 
 def bits_per_dimension(log_prob: Float[Array, " n"], dimensions: int, *, bin_width: float) -> Float[Array, " n"]:
@@ -159,8 +172,9 @@ def encode(model: "Denoiser", x: Float[Array, "n ..."], flow: ProbabilityFlow) -
     x, process = checks.floating("x", x), flow.noise
     checks.shape("x", x, ("n", *model.shape))
     low = process.scale(jnp.asarray(process.t_min, x.dtype))
-    final, status, _ = jax.vmap(lambda x: flow.carry(_velocity(process), low * x, model))(x)
-    return Carried(jax.vmap(lambda end: _standardise(model, end, process))(final), status)
+    inner, units, _ = model.standard()
+    final, status, _ = jax.vmap(lambda x: flow.carry(_velocity(process), low * x, inner))(units.inside(x))
+    return Carried(jax.vmap(lambda end: _standardise(inner, end, process))(final), status)
 
 
 def decode(model: "Denoiser", codes: Float[Array, "n ..."], flow: ProbabilityFlow) -> Carried:
@@ -168,13 +182,14 @@ def decode(model: "Denoiser", codes: Float[Array, "n ..."], flow: ProbabilityFlo
     codes, process = checks.floating("codes", codes), flow.noise
     checks.shape("codes", codes, ("n", *model.shape))
     top = jnp.asarray(process.t_max, codes.dtype)
+    inner, units, _ = model.standard()
 
     def one(code: Array) -> tuple[Array, Array, Array]:
-        first = process.scale(top) * (model.mean + _sd(model, process.sigma(top)) * code)
-        return flow.carry(_velocity(process), first, model, back=True)
+        first = process.scale(top) * _sd(inner, process.sigma(top)) * code
+        return flow.carry(_velocity(process), first, inner, back=True)
 
     final, status, _ = jax.vmap(one)(codes)
-    return Carried(final / process.scale(jnp.asarray(process.t_min, codes.dtype)), status)
+    return Carried(units.outside(final / process.scale(jnp.asarray(process.t_min, codes.dtype))), status)
 
 
 def _probes(model: "Denoiser", x: Array, trace: str | int, key: Array | None) -> Array:
@@ -231,4 +246,4 @@ def _sd(model: "Denoiser", sigma: Array) -> Array:
 def _standardise(model: "Denoiser", final: Array, process: Noise) -> Array:
     """Codes of states at the largest noise: with the moments of the noisy data they are standard normal."""
     top = jnp.asarray(process.t_max, final.dtype)
-    return (final / process.scale(top) - model.mean) / _sd(model, process.sigma(top))
+    return final / process.scale(top) / _sd(model, process.sigma(top))

@@ -1,5 +1,6 @@
 """A denoiser with what one must know of its data: it draws, it has a density, it is saved."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from jaxkit.core import checks
 from jaxkit.core.struct import static, struct
 from jaxkit.learn import saving
+from jaxkit.learn.units import Units
 from jaxkit.models.mixtures import Mixture
 from jaxkit.score import likelihood, samplers
 from jaxkit.score.likelihood import Carried, LogProb, ProbabilityFlow
@@ -20,13 +22,17 @@ from jaxkit.score.samplers import Drawn, Sampler
 class Denoiser:
     """A denoiser of data of one shape: `r(y) = E[x | y = x + sigma n] = y + sigma^2 grad log p_sigma(y)`.
 
+    The noise `sigma` is relative to the model's units: a coordinate gets `sigma` times its `units.scale`, which is the
+    standard deviation of the data where the model was trained, and 1 where it is made by hand or exact.
+
     Attributes:
         params: Parameters of `apply`.
         mean: Mean of the data: a scalar, or of the data's shape.
         variance: Variance of one coordinate of the data: a scalar, or of the data's shape.
         apply: `apply(params, y, sigma)`: the mean of `x` given `y = x + sigma n`, for `y` of shape `(n, *shape)` and
-            `sigma` of shape `(n,)`.
+            `sigma` of shape `(n,)`, data and noise in the model's units.
         shape: Shape of one datum.
+        units: Centre and scale of the data that `apply` is shown.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxkit as jk
@@ -45,13 +51,14 @@ class Denoiser:
     variance: Float[Array, "..."]
     apply: Callable[[Any, Array, Array], Array] = static()
     shape: tuple[int, ...] = static()
+    units: Units = Units()
 
     def denoise(self, y: Float[Array, "n ..."], sigma: ArrayLike) -> Float[Array, "n ..."]:
         """The mean of the data behind noisy ones.
 
         Args:
             y: Noisy data, shape `(n, *shape)`.
-            sigma: Noise: a scalar, or one value a datum, shape `(n,)`.
+            sigma: Noise in the model's units: a scalar, or one value a datum, shape `(n,)`.
 
         Raises:
             ValueError: `y` has not the shape of the model's data.
@@ -62,14 +69,34 @@ class Denoiser:
             >>> normal.denoise(jnp.array([[2.0, -4.0]]), 1.0).tolist()  # y / (1 + sigma^2)
             [[1.0, -2.0]]
         """
-        checks.shape("y", y, ("n", *self.shape))
-        levels = jnp.broadcast_to(jnp.asarray(sigma, y.dtype), y.shape[:1])
-        return self.apply(self.params, y, levels)
+        return self.units.outside(self._inner(y, sigma)[0])
 
     def score(self, y: Float[Array, "n ..."], sigma: ArrayLike) -> Float[Array, "n ..."]:
         """Score of the noisy density, `grad log p_sigma(y)`, by Tweedie's identity."""
-        levels = over(jnp.broadcast_to(jnp.asarray(sigma, y.dtype), y.shape[:1]), y)
-        return (self.denoise(y, sigma) - y) / levels**2
+        clean, noisy, levels = self._inner(y, sigma)
+        return Units(0.0, self.units.scale).inside((clean - noisy) / over(levels, y) ** 2)
+
+    def _inner(self, y: Float[Array, "n ..."], sigma: ArrayLike) -> tuple[Array, Array, Array]:
+        """The denoised and the noisy data in the model's units, and the noise of each."""
+        checks.shape("y", y, ("n", *self.shape))
+        levels = jnp.broadcast_to(jnp.asarray(sigma, y.dtype), y.shape[:1])
+        noisy = self.units.inside(y)
+        return self.apply(self.params, noisy, levels), noisy, levels
+
+    def standard(self) -> tuple["Denoiser", Units, Float[Array, ""]]:
+        """The same model of data with mean 0 and mean variance 1: what samplers and flows have their levels for.
+
+        Returns:
+            That model, the units of its data, and the factor of its noise in this model's.
+        """
+        variance = self.variance / jnp.asarray(self.units.scale, self.variance.dtype) ** 2
+        spread = jnp.sqrt(jnp.mean(variance))
+        spread = jnp.where(spread > 0, spread, 1)
+        shape = jnp.broadcast_shapes(jnp.shape(self.mean), jnp.shape(self.units.mean))
+        middle = self.units.inside(jnp.broadcast_to(self.mean, shape))
+        params = (self.params, Units(middle, spread))
+        inner = Denoiser(params, jnp.zeros_like(self.mean), variance / spread**2, _Standard(self.apply), self.shape)
+        return inner, Units(self.mean, self.units.scale * spread), spread
 
     def sample(
         self, key: Array, n: int, *, sampler: str | Sampler = "heun", start: Float[Array, "n ..."] | None = None
@@ -142,6 +169,17 @@ class Denoiser:
     def decode(self, codes: Float[Array, "n ..."], *, flow: ProbabilityFlow | None = None) -> Carried:
         """Carry standard normal codes along the probability-flow ODE back to data; arguments as for `encode`."""
         return likelihood.decode(self, codes, ProbabilityFlow() if flow is None else flow)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Standard:
+    """A denoiser of the same data in other units, with one scale for all coordinates and so for the noise."""
+
+    apply: Callable[[Any, Array, Array], Array]
+
+    def __call__(self, params: Any, y: Float[Array, "n ..."], sigma: Float[Array, " n"]) -> Float[Array, "n ..."]:
+        inner, units = params
+        return units.inside(self.apply(inner, units.outside(y), sigma * units.scale))
 
 
 def over(values: Float[Array, " n"], like: Array) -> Array:

@@ -129,7 +129,7 @@ def _estimator(console: Any, *, quick: bool) -> float:
     mixture, sigma = ring(8), 0.2
     with console.status("training a denoising density estimator ..."):
         data = mixture.sample(jax.random.key(0), 100_000).astype(jnp.float32)
-        config = DensityConfig(sigma, steps=1500 if quick else 8000)
+        config = DensityConfig(sigma / float(jnp.mean(mixture.moments()[1])) ** 0.5, steps=1500 if quick else 8000)
         found = density(config, data, key=jax.random.key(1)).checked()
     y = mixture.sample(jax.random.key(2), 4000) + sigma * jax.random.normal(jax.random.key(3), (4000, 2))
     y = y.astype(jnp.float32)

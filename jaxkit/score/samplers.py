@@ -1,7 +1,8 @@
 """Samplers: from noise to data with one denoiser. A new sampler is one class and one line of `SAMPLERS`.
 
 Each takes states at the first of falling noise levels, in the frame where the data keep their scale (every process of
-`noise` has it: divide by its `scale`), and ends with one denoising step at the last level.
+`noise` has it: divide by its `scale`), and ends with one denoising step at the last level. The levels are relative to
+the data's standard deviation: a sampler sees `Denoiser.standard`.
 """
 
 import dataclasses
@@ -51,8 +52,9 @@ class Sampler:
 
     Attributes:
         steps: Number of noise levels (steps of the solver for `ReverseSDE`; `FlowODE` chooses its own).
-        sigma_min: Least noise; of the order of a hundredth of the finest detail.
-        sigma_max: Largest noise, many times the spread of the data.
+        sigma_min: Least noise, in units of the data's standard deviation; of the order of a hundredth of the finest
+            detail.
+        sigma_max: Largest noise, in the same units: many times the spread of the data.
         schedule: `"karras"` or `"geometric"` levels.
     """
 
@@ -319,12 +321,15 @@ def draw(
     first, path = jax.random.split(key)
     dtype = jnp.result_type(model.mean) if start is None else start.dtype
     sigmas = SCHEDULES[sampler.schedule](sampler.steps, sampler.sigma_min, sampler.sigma_max).astype(dtype)
+    inner, units, _ = model.standard()
     if start is None:
         noise = jax.random.normal(first, (n, *model.shape), dtype)
-        spread = jnp.sqrt(model.variance + sampler.sigma_max**2)
-        start = _broadcast(model.mean, noise) + _broadcast(spread, noise) * noise
-    checks.shape("start", start, (n, *model.shape))
-    x, evaluations = sampler.move(model, start, sigmas, path)
+        x = _broadcast(jnp.sqrt(inner.variance + sampler.sigma_max**2), noise) * noise
+    else:
+        checks.shape("start", start, (n, *model.shape))
+        x = units.inside(start)
+    x, evaluations = sampler.move(inner, x, sigmas, path)
+    x = units.outside(x)
     finite = jnp.all(jnp.isfinite(x.reshape(n, -1)), axis=1)
     return Drawn(x, jnp.where(finite, int(Status.ok), int(Status.not_finite)), evaluations)
 

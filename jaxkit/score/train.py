@@ -6,7 +6,6 @@ from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -18,6 +17,7 @@ from jaxkit.learn.batches import minibatches
 from jaxkit.learn.data.images import scaled
 from jaxkit.learn.fit import fit
 from jaxkit.learn.nets import Net, plain
+from jaxkit.learn.units import Inside, standard
 from jaxkit.score import losses, nets
 from jaxkit.score.config import Config
 from jaxkit.score.model import Denoiser
@@ -47,7 +47,8 @@ def train(config: Config, data: Any, *, key: Array, run: Run | None = None) -> T
 
     Args:
         config: The run.
-        data: Points, shape `(n, d)`, or images, shape `(n, height, width, channels)`; bytes are read as [-1, 1].
+        data: Points, shape `(n, d)`, in any units: each coordinate is centred and scaled by itself; or images, shape
+            `(n, height, width, channels)`, with one scale for all pixels; bytes are read as [-1, 1].
         key: Random key.
         run: What the host does meanwhile.
 
@@ -77,7 +78,7 @@ def train(config: Config, data: Any, *, key: Array, run: Run | None = None) -> T
     done = fit(
         loss,
         start.params,
-        minibatches(data, min(cast(int, config.batch_size), data.shape[0]), pick),
+        Inside(minibatches(data, min(cast(int, config.batch_size), data.shape[0]), pick), start.units),
         optimizer=optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule, b2=0.99)),
         steps=steps,
         key=noise,
@@ -95,12 +96,11 @@ def _array(data: Any) -> Array:
 
 def _start(config: Config, data: Array, key: Array) -> tuple[Denoiser, Callable[..., Array]]:
     """The denoiser with fresh weights, and its loss."""
-    mean, variance = _moments(data)
-    shape, dtype, sd = data.shape[1:], scaled(data[:1]).dtype, float(np.sqrt(np.mean(variance)))
+    shape, dtype, units = data.shape[1:], scaled(data[:1]).dtype, standard(data)
     inputs = jax.ShapeDtypeStruct((1, *shape), dtype), jax.ShapeDtypeStruct((1,), dtype)
     net = _default(config, shape, dtype) if config.net is None else plain(config.net, *inputs)
-    apply, loss = _job(config, net, float(np.mean(mean)), sd)
-    return Denoiser(net.init(key), jnp.asarray(mean, dtype), jnp.asarray(variance, dtype), apply, shape), loss
+    apply, loss = _job(config, net)
+    return Denoiser(net.init(key), units.mean, units.scale**2, apply, shape, units), loss
 
 
 def _schedule(rate: float, steps: int, *, images: bool) -> optax.Schedule:
@@ -110,14 +110,6 @@ def _schedule(rate: float, steps: int, *, images: bool) -> optax.Schedule:
     return lambda i: rate * jnp.minimum((i + 1) / rise, jnp.clip((steps - i) / fall, 0.02, 1.0))
 
 
-def _moments(data: Array) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of each coordinate of points; of all pixels together for images, whose corners never vary."""
-    part = np.asarray(data[: 200_000 if data.ndim == 2 else 10_000], np.float64)
-    part = part / 127.5 - 1 if data.dtype == jnp.uint8 else part
-    axis = 0 if data.ndim == 2 else None
-    return part.mean(axis), part.var(axis)
-
-
 def _default(config: Config, shape: tuple[int, ...], dtype: Any) -> Net:
     if len(shape) == 3:
         checks.require(config.kind != "energy", "net", "be given for a noise-conditional energy of images", "is None")
@@ -125,23 +117,22 @@ def _default(config: Config, shape: tuple[int, ...], dtype: Any) -> Net:
     return (nets.scalar_net if config.kind == "energy" else nets.point_net)(shape[0], dtype=dtype)
 
 
-def _job(config: Config, net: Net, mean: float, sd: float) -> tuple[Callable[..., Array], Callable[..., Array]]:
-    """The denoiser's function and its loss."""
+def _job(config: Config, net: Net) -> tuple[Callable[..., Array], Callable[..., Array]]:
+    """The denoiser's function and its loss, for data of mean 0 and deviation 1."""
     if config.kind == "mdsm":
-        energy, low, high = nets.Distance(net, mean, sd), cast(float, config.sigma_min), cast(float, config.sigma_max)
+        energy, low, high = nets.Distance(net, 0.0, 1.0), cast(float, config.sigma_min), cast(float, config.sigma_max)
 
-        def mdsm(params: Any, batch: Array, key: Array) -> Array:
-            x = scaled(batch)
+        def mdsm(params: Any, x: Array, key: Array) -> Array:
             share = jnp.linspace(0.0, 1.0, x.shape[0], dtype=x.dtype)  # every batch covers the whole range
-            return losses.mdsm(energy, params, x, sd * low * (high / low) ** share, key, sd=sd)
+            return losses.mdsm(energy, params, x, low * (high / low) ** share, key, sd=1.0)
 
         return nets.Blind(energy), mdsm
-    apply = (nets.Preconditioned if config.kind == "denoiser" else nets.Conservative)(net, mean, sd)
+    apply = (nets.Preconditioned if config.kind == "denoiser" else nets.Conservative)(net, 0.0, 1.0)
 
-    def edm(params: Any, batch: Array, key: Array) -> Array:
-        x, (level, normal) = scaled(batch), jax.random.split(key)
+    def edm(params: Any, x: Array, key: Array) -> Array:
+        level, normal = jax.random.split(key)
         logs = config.log_sigma_mean + config.log_sigma_sd * jax.random.normal(level, x.shape[:1], x.dtype)
         denoise = lambda y, sigma: apply(params, y, sigma)
-        return losses.edm(denoise, x, 2 * sd * jnp.exp(logs), normal, sd=sd) / x[0].size
+        return losses.edm(denoise, x, 2 * jnp.exp(logs), normal, sd=1.0) / x[0].size
 
     return apply, edm

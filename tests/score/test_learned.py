@@ -75,10 +75,10 @@ def energy_model():
 def test_conditional_energy_is_curl_free_and_has_its_density():
     model = energy_model()
     y = batch()[0][:20]
-    jacobian = jax.vmap(jax.jacfwd(lambda y: model.denoise(y[None], 0.3)[0]))(y)
+    jacobian = jax.vmap(jax.jacfwd(lambda y: model.score(y[None], 0.3)[0]))(y)
     assert jnp.max(jnp.abs(jacobian - jacobian.swapaxes(1, 2))) < 1e-12
     assert jnp.max(jnp.abs(jacobian[:, 0, 1])) > 1e-3
-    log_density = lambda y: jnp.sum(model.apply.log_density(model.params, y, jnp.full(20, 0.3)))
+    log_density = lambda y: jnp.sum(model.apply.log_density(model.params, model.units.inside(y), jnp.full(20, 0.3)))
     assert jnp.allclose(jax.grad(log_density)(y), model.score(y, 0.3), atol=1e-9)
 
 
@@ -111,13 +111,46 @@ def test_untrained_denoiser_is_the_best_linear_one():
     assert jnp.allclose(apply({}, y, jnp.full(10, 0.7)), normal.denoise(y, 0.7))
 
 
+NATURAL = jnp.array([[300.0, -2e4, 0.2], [15.7, 1367.0, 0.038]])  # means and deviations of three columns
+
+
+@functools.cache
+def in_natural_units(size=1.0):
+    x = size * (NATURAL[:1] + NATURAL[1:] * jax.random.normal(jax.random.key(2), (4000, 3)))
+    config = score.Config(net=nets.point_net(3, (32, 32), octaves=0), steps=150, batch_size=128)
+    return score.train(config, x, key=jax.random.key(3)).checked().model
+
+
+def test_units_are_the_models_own(tmp_path):
+    model = in_natural_units()
+    x = model.sample(jax.random.key(4), 2000, sampler=score.DPMSolver(24)).checked().x
+    assert jnp.all(jnp.abs(x.mean(0) - NATURAL[0]) < 0.1 * NATURAL[1])
+    assert jnp.all(jnp.abs(x.std(0) / NATURAL[1] - 1) < 0.12)
+    truth = jax.scipy.stats.norm.logpdf(x[:20], NATURAL[:1], NATURAL[1:]).sum(1)
+    flow = score.ProbabilityFlow(rtol=1e-3, error_bars=False)
+    back = score.load(score.save(tmp_path / "units.safetensors", model))
+    found = back.log_prob(x[:20], flow=flow).checked().value
+    assert jnp.abs(jnp.mean(found - truth)) < 0.2
+    small = in_natural_units(1e-3)  # the same data in other units: the same model
+    assert small.apply == model.apply
+    assert jnp.allclose(small.denoise(1e-3 * x, 0.5), 1e-3 * model.denoise(x, 0.5), rtol=1e-6)
+    assert jnp.allclose(small.score(1e-3 * x, 0.5), 1e3 * model.score(x, 0.5), rtol=1e-6)
+
+
+def test_exact_models_have_levels_relative_to_their_spread(key):
+    law = models.mixture([[3.0 - 1e-4], [3.0 + 1e-4]], 5e-5, [0.8, 0.2])
+    x = score.exact(law).sample(key, 4000, sampler="dpmpp_2m").checked().x
+    assert abs(float(jnp.mean(x < 3.0)) - 0.8) < 0.03
+    assert abs(float(jnp.std(jnp.abs(x - 3.0))) / 5e-5 - 1) < 0.1
+
+
 @pytest.mark.slow
 def test_density_of_a_normal(key):
     x = 0.5 + 2.0 * jax.random.normal(key, (5000, 1))
-    config = score.DensityConfig(0.8, nets.scalar_net(1, (32, 32), leveled=False), steps=500, batch_size=256)
+    config = score.DensityConfig(0.4, nets.scalar_net(1, (32, 32), leveled=False), steps=500, batch_size=256)
     found = score.density(config, x, key=key)
     at = jnp.linspace(-3.0, 4.0, 9)[:, None]
-    truth = jax.scipy.stats.norm.logpdf(at[:, 0], 0.5, (4.0 + 0.64) ** 0.5)
+    truth = jax.scipy.stats.norm.logpdf(at[:, 0], 0.5, (4.0 + 0.64) ** 0.5)  # noise .4 times the deviation 2
     assert jnp.max(jnp.abs(found.checked().log_prob(at) - truth)) < 0.12
     assert jnp.allclose(found.denoise(at), at + 0.64 * -(at - 0.5) / 4.64, atol=0.2)
 
@@ -146,7 +179,7 @@ def test_generator_moves_towards_the_data(key):
 def test_generator_finds_two_modes_and_their_weights(key):
     law = models.mixture([[-1.5], [1.5]], [0.3, 0.3], [0.7, 0.3])
     net = nets.scalar_net(1, (32, 32), leveled=False)
-    estimator = score.DensityConfig(0.5, net, steps=1000, batch_size=256)
+    estimator = score.DensityConfig(0.35, net, steps=1000, batch_size=256)
     target = score.density(estimator, law.sample(key, 20_000), key=key)
     config = score.GeneratorConfig(latent=1, features=(32, 32), steps=1000, batch_size=256)
     made = score.generator(config, target, key=key).checked()

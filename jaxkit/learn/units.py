@@ -1,0 +1,87 @@
+"""Units of data: a model sees every coordinate centred and scaled, and what it says is in the data's units."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxkit.core.struct import struct
+from jaxkit.learn.data.images import scaled
+
+ROWS = {True: 10_000, False: 200_000}
+"""Data that are looked at: pictures, points."""
+
+
+@struct
+class Units:
+    """Centre and scale of each coordinate (one pair for all pixels of pictures): a model sees `(x - mean) / scale`.
+
+    They are arrays, not part of a program: models of differently scaled data share their compiled programs. The units
+    of a model made by hand are 0 and 1.
+
+    Attributes:
+        mean: What is taken off: a scalar, or of the data's shape.
+        scale: What the rest is divided by: a scalar, or of the data's shape.
+    """
+
+    mean: Any = 0.0
+    scale: Any = 1.0
+
+    def inside(self, x: Array) -> Array:
+        """Data as the model sees them, for any leading axes."""
+        return (x - _leading(self.mean, x)) / _leading(self.scale, x)
+
+    def outside(self, x: Array) -> Array:
+        """What the model sees as data: the inverse of `inside`."""
+        return _leading(self.mean, x) + _leading(self.scale, x) * x
+
+    def log_det(self, shape: tuple[int, ...]) -> Float[Array, ""]:
+        """Log of the volume that `outside` gives to a unit one: a log density in the data's units is less by that."""
+        return jnp.sum(jnp.log(jnp.broadcast_to(jnp.asarray(self.scale), shape)))
+
+
+@struct
+class Inside:
+    """Batches of another stream as a model sees them; bytes are read as [-1, 1] first.
+
+    Attributes:
+        stream: `i -> batch`.
+        units: The units.
+    """
+
+    stream: Any
+    units: Units
+
+    def __call__(self, i: Int[Array, ""] | int) -> Array:
+        """The i-th batch."""
+        return self.units.inside(scaled(self.stream(i)))
+
+
+def standard(data: Array) -> Units:
+    """Mean and standard deviation of each coordinate of points `(n, d)`, or of all pixels of pictures together.
+
+    A coordinate that never varies is scaled by its size: it has no other scale.
+    """
+    pictures, dtype = data.ndim > 2, scaled(data[:1]).dtype
+    traced = isinstance(data, jax.core.Tracer)
+    part = data[: ROWS[pictures]]
+    x: Any = scaled(part) if traced or part.dtype == jnp.uint8 else part
+    lib: Any = jnp if traced else np
+    x = x if traced else np.asarray(x, np.float64)
+    axis = None if pictures else 0
+    mean = lib.mean(x, axis=axis)
+    off = x - (mean if pictures else mean[None])
+    peak = lib.max(lib.abs(off), axis=axis)  # the squares of what is divided by it neither overflow nor vanish
+    safe = lib.where(peak > 0, peak, 1.0)
+    sd = safe * lib.sqrt(lib.mean((off / (safe if pictures else safe[None])) ** 2, axis=axis))
+    size = lib.abs(mean)
+    constant = sd <= 4 * float(jnp.finfo(dtype).eps) * size
+    scale = lib.where(constant, lib.where(size > 0, size, 1.0), sd)
+    return Units(jnp.asarray(mean, dtype), jnp.asarray(scale, dtype))
+
+
+def _leading(value: Any, x: Array) -> Array:
+    value = jnp.asarray(value, x.dtype)
+    return value.reshape((1,) * (x.ndim - value.ndim) + value.shape) if value.ndim else value
