@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike
 from jaxkit.core.checks import floating, require
 from jaxkit.core.status import Status
 from jaxkit.gravity.metrics import Metric, Params, as_metric
-from jaxkit.gravity.places import Observable, Profile, outermost, profile_of
+from jaxkit.gravity.places import Observable, Profile, outermost, profile_of, radii, refine, scan
 
 _INNER = 20  # nodes of a divided difference
 _OUTER = 96  # nodes of an orbit
@@ -84,8 +84,9 @@ def deflection(
     if r0 is None:
         impact = floating("b", b)  # pyright: ignore[reportArgumentType]
         condition = lambda r, p: r**2 / p[1] ** 2 - (1 - metric.time(r, p[0]))  # pyright: ignore[reportOptionalCall]
-        held = (1e-3 * impact, 3 * impact)
-        place = outermost(condition, (metric.resolve(params), impact), held)
+        given = (metric.resolve(params), impact)
+        seen = scan(condition, given, radii(metric, given[0], (1e-3 * impact, 3 * impact)))
+        place = refine(condition, given, outermost(seen, seen.rising()))
         nearest, status = place.value, place.status
     else:
         nearest = floating("r0", r0)

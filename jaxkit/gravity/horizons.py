@@ -1,13 +1,16 @@
 """Horizons and their temperature, with derivatives in every parameter."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike
+from jaxtyping import Array
 
 from jaxkit.core.checks import require
-from jaxkit.core.status import Status
+from jaxkit.dynamics.roots.methods.bracket import bisected
 from jaxkit.gravity.metrics import Metric, Params, Radial, as_metric
-from jaxkit.gravity.places import SEARCH, Observable, and_then, crossings, equator_of, outermost, refine
+from jaxkit.gravity.places import Observable, Search, after, and_then, equator_of, outermost, radii, refine, scan
 
 
 def _radial(metric: Metric) -> Radial:
@@ -20,21 +23,47 @@ def _radial(metric: Metric) -> Radial:
         x = jnp.stack([jnp.zeros_like(r), r, jnp.full_like(r, jnp.pi / 2), jnp.zeros_like(r)])
         if metric.inverse is not None:
             return jnp.asarray(metric.inverse(x, p)[1, 1])
-        return jnp.linalg.inv(metric(x, p))[1, 1]
+        g = metric(x, p)
+        up = jnp.linalg.inv(g)
+        lost = jnp.max(jnp.diagonal(jnp.abs(up) @ jnp.abs(g))) > 1e10  # near a singularity an inverse is rounding
+        return jnp.where(lost, jnp.nan, up[1, 1])
 
     return inverse
 
 
-def horizon(metric: Metric, params: Params = None, *, search: tuple[ArrayLike, ArrayLike] = SEARCH) -> Observable:
-    """The outermost horizon, where `g^rr = 0`; a double (extremal) one is found too.
+@functools.lru_cache(maxsize=256)
+def event_horizon(metric: Metric) -> Callable[[Params, Search], Observable]:
+    """The search for a metric's event horizon, compiled once for all who ask for it."""
+    fn = _radial(metric)
+
+    def search(params: Params, between: Search) -> Observable:
+        seen = scan(fn, params, radii(metric, params, between))
+        return refine(fn, params, outermost(seen, seen.rising()))
+
+    return jax.jit(search)
+
+
+def horizon_edge(metric: Metric, params: Params) -> Array:
+    """The event horizon from outside, to the last digit and without a derivative; 0 where there is none."""
+    fn, held = _radial(metric), jax.lax.stop_gradient(params)
+    seen = scan(fn, held, radii(metric, held, None))
+    low, high, exists, double, _ = outermost(seen, seen.rising())
+    _, edge = bisected(lambda r: fn(r, held) < 0, low, high, halvings=60)
+    return jnp.where(exists, jnp.where(double, low, edge), 0.0)
+
+
+def horizon(metric: Metric, params: Params = None, *, search: Search = None) -> Observable:
+    """The event horizon: the outermost radius at which `g^rr` rises through 0; a double (extremal) one is found too.
+
+    At a cosmological horizon `g^rr` falls; see `horizons`.
 
     Args:
         metric: Any metric with a radial coordinate.
         params: Parameters instead of its own.
-        search: Radii between which to look.
+        search: Radii between which to look; wherever the metric has structure, in its own units, by default.
 
     Returns:
-        Its radius; status `not_applicable` where there is none.
+        Its radius; status `not_applicable` where there is none. The derivative of an extremal one is infinite (1e300).
 
     Example:
         >>> import jax
@@ -44,45 +73,53 @@ def horizon(metric: Metric, params: Params = None, *, search: tuple[ArrayLike, A
         -0.75
     """
     metric = as_metric(metric)
-    fn, p = _radial(metric), metric.resolve(params)
-    simple = outermost(fn, p, search)
-    touching = outermost(jax.grad(fn), p, search)
-    touches = (touching.status == 0) & (jnp.abs(fn(touching.value, p)) < 1e-12)
-    use = (simple.status != 0) & touches
-    return Observable(jnp.where(use, touching.value, simple.value), jnp.where(use, int(Status.ok), simple.status))
+    return event_horizon(metric)(metric.resolve(params), search)
 
 
-def horizons(
-    metric: Metric, params: Params = None, *, most: int = 3, search: tuple[ArrayLike, ArrayLike] = SEARCH
-) -> Observable:
-    """All horizons, from the outermost inwards; unused places are not numbers with status `not_applicable`.
+def horizons(metric: Metric, params: Params = None, *, most: int = 3, search: Search = None) -> Observable:
+    """All horizons, cosmological ones too, from the outermost inwards.
+
+    Unused places are not numbers, with status `not_applicable`.
 
     Args:
         metric: Any metric with a radial coordinate.
         params: Parameters instead of its own.
         most: How many to return.
-        search: Radii between which to look.
+        search: Radii between which to look; see `horizon`.
 
     Returns:
         Radii, shape `(most,)`.
+
+    Example:
+        >>> from jaxkit import gravity
+        >>> found = gravity.horizons(gravity.de_sitter(M=1.0, L=0.03))  # the cosmological, then the event horizon
+        >>> [round(float(r), 6) for r in found.value[:2]]
+        [8.787885, 2.091487]
     """
     metric = as_metric(metric)
-    fn, p = _radial(metric), metric.resolve(params)
-    found = crossings(fn, p, search)
-    index = jax.lax.top_k(jnp.where(found.mask, jnp.arange(found.mask.size), -1), most)[0]
-    radius = lambda i: refine(fn, p, found.r[i], found.r[i + 1], exists=i >= 0)
-    return jax.vmap(radius)(index)
+    return _all_horizons(metric, most)(metric.resolve(params), search)
 
 
-def hawking_temperature(
-    metric: Metric, params: Params = None, *, search: tuple[ArrayLike, ArrayLike] = SEARCH
-) -> Observable:
-    """Hawking's temperature of the outermost horizon, `sqrt((N²)' (g^rr)') / 4 pi` (units hbar = k = 1).
+@functools.lru_cache(maxsize=256)
+def _all_horizons(metric: Metric, most: int) -> Callable[[Params, Search], Observable]:
+    fn = _radial(metric)
+
+    def search(params: Params, between: Search) -> Observable:
+        seen = scan(fn, params, radii(metric, params, between))
+        here = seen.rising() | (seen.falling() & ~seen.double[1:])
+        index = jax.lax.top_k(jnp.where(here, jnp.arange(here.size), -1), most)[0]
+        return jax.vmap(lambda i: refine(fn, params, after(seen, i, i >= 0)))(index)
+
+    return jax.jit(search)
+
+
+def hawking_temperature(metric: Metric, params: Params = None, *, search: Search = None) -> Observable:
+    """Hawking's temperature of the event horizon, `sqrt((N²)' (g^rr)') / 4 pi` (units hbar = k = 1).
 
     Args:
         metric: Any stationary metric in (t, r, theta, phi); `N² = -1 / g^tt`.
         params: Parameters instead of its own.
-        search: Radii between which to look for the horizon.
+        search: Radii between which to look for the horizon; see `horizon`.
 
     Returns:
         The temperature; 0 of an extremal horizon; status `not_applicable` where there is none.
@@ -96,8 +133,9 @@ def hawking_temperature(
     metric = as_metric(metric)
     p, place = metric.resolve(params), horizon(metric, params, search=search)
     product = jax.grad(_lapse_squared(metric))(place.value, p) * jax.grad(_radial(metric))(place.value, p)
-    extremal = product <= 1e-24
-    return and_then(place, jnp.where(extremal, 0.0, jnp.sqrt(jnp.where(extremal, 1.0, product))) / (4 * jnp.pi))
+    extremal = jnp.abs(product * place.value**2) <= 1e-30
+    cold = place.value - jax.lax.stop_gradient(place.value)  # 0, with the infinite derivative of a double root
+    return and_then(place, jnp.where(extremal, cold, jnp.sqrt(jnp.where(extremal, 1.0, product)) / (4 * jnp.pi)))
 
 
 def _lapse_squared(metric: Metric) -> Radial:

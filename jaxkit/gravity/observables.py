@@ -3,6 +3,8 @@
 Places are roots with implicit derivatives, so every observable is differentiable in every parameter of the metric.
 """
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -10,45 +12,158 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
 from jaxkit.core.checks import floating
-from jaxkit.gravity.metrics import Metric, Params, as_metric
-from jaxkit.gravity.places import SEARCH, Observable, and_then, equator_of, outermost, profile_of
+from jaxkit.gravity.horizons import horizon_edge
+from jaxkit.gravity.metrics import Metric, Params, Radial, as_metric
+from jaxkit.gravity.places import (
+    Observable,
+    Scan,
+    Search,
+    after,
+    and_then,
+    equator_of,
+    innermost,
+    outermost,
+    profile_of,
+    radii,
+    refine,
+    sample,
+    scan,
+)
+
+
+class _Circular(NamedTuple):
+    """Circular orbits in the equatorial plane, as radial functions.
+
+    Attributes:
+        light: Above 0 where matter can circle; it rises through 0 at an orbit of light that is not stable.
+        stable: It rises through 0 at the inner edge of stable orbits.
+        allowed: Above 0 where there are orbits at all, beside `light`.
+        pulls: Above 0 where gravity attracts: elsewhere nothing circles.
+        sizes: The magnitudes of the terms that cancel in `light` and in `stable`.
+    """
+
+    light: Radial
+    stable: Radial
+    allowed: Radial
+    pulls: Radial
+    sizes: Callable[[Array, Params], tuple[Array, Array]]
+
+
+def _circular(metric: Metric, *, retrograde: bool) -> _Circular:
+    return _static(metric) if metric.is_static else _rotating(metric, retrograde=retrograde)
+
+
+def _static(metric: Metric) -> _Circular:
+    """Without roots, so that it is finite on both sides: `r N² (N²)'' - 2 r (N²)'² + 3 N² (N²)' = 0`."""
+    lapse2 = lambda r, p: 1 - metric.time(r, p)  # pyright: ignore[reportOptionalCall]
+    first = jax.grad(lapse2)
+    second = jax.grad(first)
+
+    def terms(r: Array, p: Params) -> tuple[Array, Array, Array]:
+        n, dn, ddn = lapse2(r, p), first(r, p), second(r, p)
+        return r * n * ddn, -2 * r * dn**2, 3 * n * dn
+
+    def sizes(r: Array, p: Params) -> tuple[Array, Array]:
+        light = 2 * jnp.abs(lapse2(r, p)) + r * jnp.abs(first(r, p))
+        return light, sum((jnp.abs(term) for term in terms(r, p)), jnp.zeros(()))
+
+    light = lambda r, p: 2 * lapse2(r, p) - r * first(r, p)
+    stable = lambda r, p: sum(terms(r, p), jnp.zeros(()))
+    return _Circular(light, stable, lapse2, first, sizes)
+
+
+def _rotating(metric: Metric, *, retrograde: bool) -> _Circular:
+    equator = equator_of(metric, retrograde=retrograde)
+
+    def energy(r: Array, p: Params) -> Array:
+        norm, energy, _ = equator.orbit(r, p)
+        return energy / jnp.sqrt(norm)
+
+    def allowed(r: Array, p: Params) -> Array:
+        """Whether the norm is more than rounding, wherever it is above 0."""
+        size = jnp.abs(equator.entries(r, p)[0])
+        return jnp.abs(equator.orbit(r, p)[0]) - 1e-13 * size
+
+    def sizes(r: Array, p: Params) -> tuple[Array, Array]:
+        return jnp.abs(equator.entries(r, p)[0]), jnp.abs(energy(r, p)) / r
+
+    light = lambda r, p: equator.orbit(r, p)[0]
+    return _Circular(light, jax.grad(energy), allowed, lambda r, p: jnp.ones_like(r), sizes)
+
+
+def _outside(metric: Metric, params: Params, search: Search) -> Array:
+    """The radii at which orbits are looked for: those of `search`, or all; of rotating metrics from the horizon on.
+
+    Near an extremal rotating horizon the orbits are as close to it as to each other.
+    """
+    if search is not None or metric.is_static:
+        return radii(metric, params, search)
+    return radii(metric, params, None, horizon_edge(metric, params))
+
+
+def _rings(light: Scan, allowed: Array, size: Array) -> Array:
+    """After which radii there is an orbit of light that is not stable, outside the event horizon."""
+    there = allowed > 0
+    inside = jnp.flip(jnp.cumsum(jnp.flip(~there[:-1] & there[1:]))) > 0  # a horizon is still to come, further out
+    return light.rising() & light.clear(size) & there[:-1] & there[1:] & ~inside
+
+
+def _light_rings(metric: Metric, params: Params, search: Search, *, retrograde: bool) -> tuple[Radial, Scan, Array]:
+    """The function of light's orbits, its scan, and after which radii there is one that is not stable."""
+    circular, held = _circular(metric, retrograde=retrograde), jax.lax.stop_gradient(params)
+    look = scan if metric.is_static else sample
+    seen = look(circular.light, params, _outside(metric, params, search))
+    allowed, size = jax.vmap(lambda r: (circular.allowed(r, held), circular.sizes(r, held)[0]))(seen.r)
+    return circular.light, seen, _rings(seen, allowed, size)
+
+
+@functools.lru_cache(maxsize=256)
+def _photon_sphere(metric: Metric, retrograde: bool) -> Callable[[Params, Search], Observable]:  # noqa: FBT001
+    def search(params: Params, between: Search) -> Observable:
+        light, seen, rings = _light_rings(metric, params, between, retrograde=retrograde)
+        return refine(light, params, outermost(seen, rings))
+
+    return jax.jit(search)
+
+
+@functools.lru_cache(maxsize=256)
+def _shadow_edge(metric: Metric) -> Callable[[Params, Search], Observable]:
+    """The light ring with the least impact parameter: a ray falls in only past the highest barrier."""
+
+    def search(params: Params, between: Search) -> Observable:
+        light, seen, rings = _light_rings(metric, params, between, retrograde=False)
+        profile = profile_of(metric, jax.lax.stop_gradient(params))
+        outer = 0.5 * (seen.r[1:] + seen.r[:-1])
+        impact2 = jnp.where(rings, outer**2 / jax.vmap(profile.lapse2)(outer), jnp.inf)
+        return refine(light, params, after(seen, jnp.argmin(impact2), jnp.any(rings)))
+
+    return jax.jit(search)
 
 
 def photon_sphere(
-    metric: Metric,
-    params: Params = None,
-    *,
-    retrograde: bool = False,
-    search: tuple[ArrayLike, ArrayLike] = SEARCH,
+    metric: Metric, params: Params = None, *, retrograde: bool = False, search: Search = None
 ) -> Observable:
-    """The outermost circular orbit of light: the photon sphere, or the equatorial orbit of a rotating metric.
+    """The outermost circular orbit of light that is not stable: the photon sphere, or the equatorial orbit.
 
     Args:
         metric: Any stationary metric in (t, r, theta, phi).
         params: Parameters instead of its own.
         retrograde: Against the rotation.
-        search: Radii between which to look.
+        search: Radii between which to look; from the event horizon outwards by default.
 
     Returns:
         Its radius; status `not_applicable` where there is none.
     """
     metric = as_metric(metric)
-    if metric.is_static:
-        condition = lambda r, p: 2 * (1 - metric.time(r, p)) + r * jax.grad(metric.time)(r, p)  # pyright: ignore
-        outside = lambda r, p: 1 - metric.time(r, p)  # pyright: ignore[reportOptionalCall]
-        return outermost(condition, metric.resolve(params), search, outside)
-    equator = equator_of(metric, retrograde=retrograde)
-    return outermost(lambda r, p: equator.orbit(r, p)[0], metric.resolve(params), search)
+    return _photon_sphere(metric, bool(retrograde))(metric.resolve(params), search)
 
 
 def shadow_radius(
-    metric: Metric,
-    params: Params = None,
-    *,
-    observer: ArrayLike | None = None,
-    search: tuple[ArrayLike, ArrayLike] = SEARCH,
+    metric: Metric, params: Params = None, *, observer: ArrayLike | None = None, search: Search = None
 ) -> Observable:
     """The radius of the shadow: the impact parameter `r / N` of the photon sphere, a length.
+
+    Where there are several orbits of light that are not stable, the one with the least impact parameter is the edge.
 
     Args:
         metric: A static metric.
@@ -61,7 +176,8 @@ def shadow_radius(
         Impact parameter, or the angle.
     """
     metric = as_metric(metric)
-    place, profile = photon_sphere(metric, params, search=search), profile_of(metric, params)
+    profile = profile_of(metric, params)
+    place = _shadow_edge(metric)(metric.resolve(params), search)
     impact = place.value / jnp.sqrt(profile.lapse2(place.value))
     if observer is None:
         return and_then(place, impact)
@@ -85,7 +201,7 @@ class StrongField(NamedTuple):
     status: Array
 
 
-def strong_field(metric: Metric, params: Params = None, *, search: tuple[ArrayLike, ArrayLike] = SEARCH) -> StrongField:
+def strong_field(metric: Metric, params: Params = None, *, search: Search = None) -> StrongField:
     """Lyapunov exponent, Bozza's coefficient and eikonal frequency of the photon sphere.
 
     References:
@@ -115,45 +231,48 @@ class CircularOrbit(NamedTuple):
     status: Array
 
 
+@functools.lru_cache(maxsize=256)
+def _innermost_stable(metric: Metric, retrograde: bool) -> Callable[[Params, Search], Observable]:  # noqa: FBT001
+    light, stable, *more = _circular(metric, retrograde=retrograde)
+
+    def search(params: Params, between: Search) -> Observable:
+        held, r = jax.lax.stop_gradient(params), _outside(metric, params, between)
+        allowed, pulls, sizes = (jax.vmap(lambda r, fn=fn: fn(r, held))(r) for fn in more)
+        seen, circles = sample(stable, params, r), sample(light, params, r)
+        rings = _rings(circles, allowed, sizes[0])
+        ring = jnp.where(jnp.any(rings), rings.size - 1 - jnp.argmax(rings[::-1]), -1)
+        there = (circles.value > 0) & (allowed > 0) & (pulls > 0)
+        edges = seen.rising() & seen.clear(sizes[1]) & there[:-1] & there[1:] & (jnp.arange(rings.size) > ring)
+        known = jnp.any(jnp.isfinite(circles.value))
+        return refine(stable, params, innermost(seen, edges)._replace(known=known))
+
+    return jax.jit(search)
+
+
 def isco_orbit(
-    metric: Metric, params: Params = None, *, retrograde: bool = False, search: tuple[ArrayLike, ArrayLike] = SEARCH
+    metric: Metric, params: Params = None, *, retrograde: bool = False, search: Search = None
 ) -> CircularOrbit:
     """The innermost stable circular orbit with its energy and angular momentum.
+
+    It is the inner edge of the stable orbits outside the photon sphere.
 
     Args:
         metric: Any stationary metric in (t, r, theta, phi).
         params: Parameters instead of its own.
         retrograde: Against the rotation.
-        search: Radii between which to look.
+        search: Radii between which to look; from the event horizon outwards by default.
 
     Returns:
         A `CircularOrbit`; `1 - energy` is the efficiency of a thin disk.
     """
     metric = as_metric(metric)
     p, equator = metric.resolve(params), equator_of(metric, retrograde=retrograde)
-
-    def energy(r: Array, p: Params) -> Array:
-        norm, energy, _ = equator.orbit(r, p)
-        return energy / jnp.sqrt(norm)
-
-    if metric.is_static:  # without roots, so that it is finite on both sides: r N² (N²)'' - 2 r (N²)'² + 3 N² (N²)' = 0
-        lapse2 = lambda r, p: 1 - metric.time(r, p)  # pyright: ignore[reportOptionalCall]
-        first = jax.grad(lapse2)
-        second = jax.grad(first)
-        stable = lambda r, p: (
-            r * lapse2(r, p) * second(r, p) - 2 * r * first(r, p) ** 2 + 3 * lapse2(r, p) * first(r, p)
-        )
-        allowed = lambda r, p: 2 * lapse2(r, p) - r * first(r, p)
-    else:
-        stable, allowed = jax.grad(energy), lambda r, p: equator.orbit(r, p)[0]
-    place = outermost(stable, p, search, allowed)
+    place = _innermost_stable(metric, bool(retrograde))(p, search)
     norm, top, momentum = equator.orbit(place.value, p)
     return CircularOrbit(place.value, top / jnp.sqrt(norm), momentum / jnp.sqrt(norm), place.status)
 
 
-def isco(
-    metric: Metric, params: Params = None, *, retrograde: bool = False, search: tuple[ArrayLike, ArrayLike] = SEARCH
-) -> Observable:
+def isco(metric: Metric, params: Params = None, *, retrograde: bool = False, search: Search = None) -> Observable:
     """The radius of the innermost stable circular orbit; see `isco_orbit`."""
     orbit = isco_orbit(metric, params, retrograde=retrograde, search=search)
     return Observable(orbit.r, orbit.status)

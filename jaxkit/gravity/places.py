@@ -1,5 +1,10 @@
 """Where things are: roots along the radius with implicit derivatives, for horizons and orbits.
 
+One rule for all of them. The sign of a radial function is looked at on a logarithmic grid in units of the metric's own
+length, together with its extrema, so that two roots close together are seen, and a double one; the *orientation* of a
+sign change says what it is (`g^rr` rises through 0 at an event horizon and falls at a cosmological one); `root` finds
+it in its bracket and gives its derivative.
+
 Static metrics are used through their *deficits* `1 - N²` and `1 - f`, which keep their digits where fields are weak.
 """
 
@@ -8,7 +13,8 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from jaxkit.core.checks import require
 from jaxkit.core.status import Outcome, Status
@@ -17,8 +23,17 @@ from jaxkit.dynamics.roots.methods.bracket import bisected
 from jaxkit.dynamics.roots.root import root
 from jaxkit.gravity.metrics import Metric, Params, Radial
 
-SEARCH = (1e-2, 1e4)  # radii between which orbits and horizons are looked for, unless the caller says otherwise
-GRID = 1500
+Search = tuple[ArrayLike, ArrayLike] | None  # radii between which to look; None: wherever the metric has structure
+
+_POINTS = 1500  # of a grid between given radii
+
+
+def _offsets() -> Array:
+    """Radii in units of the metric's length: 150 a decade where black holes have their orbits, 12 further away."""
+    k = jnp.arange(16 * 12 + 7 * 150 + 17 * 12, dtype=float)  # computed there: so many constants are slow to compile
+    left, near = k - 17 * 12, k - (17 * 12 + 7 * 150)
+    decade = jnp.where(left < 0, left / 12, jnp.where(near < 0, left / 150, 7 + near / 12))
+    return 10.0 ** (decade - 3)
 
 
 @struct
@@ -63,53 +78,153 @@ def profile_of(metric: Metric, params: Params) -> Profile:
     return Profile(lambda r: metric.time(r, p), lambda r: metric.space(r, p))  # pyright: ignore[reportOptionalCall]
 
 
-def outermost(
-    fn: Radial, params: Params, search: tuple[ArrayLike, ArrayLike], valid: Radial | None = None
-) -> Observable:
-    """The largest radius in `search` where `fn` changes its sign (and `valid` is positive on both sides).
+def minus_g_tt(metric: Metric) -> Radial:
+    """`-g_tt` in the equatorial plane."""
+    if metric.time is not None:
+        return lambda r, p: 1 - metric.time(r, p)  # pyright: ignore[reportOptionalCall]
+    at = lambda r: jnp.stack([jnp.zeros_like(r), r, jnp.full_like(r, jnp.pi / 2), jnp.zeros_like(r)])
+    return lambda r, p: -jnp.asarray(metric.entries(at(r), p).get((0, 0), 0.0), r.dtype)
 
-    A logarithmic grid brackets it, bisection and Newton's method refine it; the derivative is the implicit one.
+
+def own_length(metric: Metric, params: Params) -> Array:
+    """The metric's unit of length: where `|d log g_tt / d log r|` falls below 1/2 outwards, 6 M for Schwarzschild.
+
+    Where it does not fall, the least radius where it rises above (a cosmological one); 1 in a space without structure.
     """
-    found = crossings(fn, params, search, valid)
-    last = jnp.argmax(jnp.where(found.mask, jnp.arange(found.mask.size), -1))
-    return refine(fn, params, found.r[last], found.r[last + 1], exists=jnp.any(found.mask))
+    r = 10.0 ** (jnp.arange(641, dtype=float) / 8 - 40)
+    held, lapse2 = jax.lax.stop_gradient(params), minus_g_tt(metric)
+    size = jnp.log(jnp.abs(jax.vmap(lambda r: lapse2(r, held))(r)))
+    strong = jnp.abs(jnp.diff(size)) >= 0.5 * np.log(10) / 8
+    known = jnp.isfinite(size[1:]) & jnp.isfinite(size[:-1])
+    both = known[1:] & known[:-1]
+    falls, rises = strong[:-1] & ~strong[1:] & both, ~strong[:-1] & strong[1:] & both
+    last = r.size - 2 - jnp.argmax(falls[::-1])
+    return jnp.where(jnp.any(falls), r[last], jnp.where(jnp.any(rises), r[1 + jnp.argmax(rises)], 1.0))
 
 
-class Crossings(NamedTuple):
-    """A grid of radii, and after which of them the sign changes."""
-
-    r: Array
-    mask: Array
-
-
-def crossings(
-    fn: Radial, params: Params, search: tuple[ArrayLike, ArrayLike], valid: Radial | None = None
-) -> Crossings:
-    """Where `fn` changes its sign on a logarithmic grid over `search` (and `valid` is positive on both sides)."""
+def radii(metric: Metric, params: Params, search: Search, start: ArrayLike = 0.0) -> Float[Array, " n"]:
+    """The grid: between the radii of `search`, or outwards from `start` in units of the metric's own length."""
+    if search is None:
+        return start + own_length(metric, params) * _offsets()
     lo, hi = (jnp.log(jnp.asarray(v, float)) for v in jax.lax.stop_gradient(search))
-    r = jnp.exp(lo + (hi - lo) * jnp.linspace(0.0, 1.0, GRID))
-    held = jax.lax.stop_gradient(params)
-    values = jax.vmap(lambda r: fn(r, held))(r)
-    good = jnp.isfinite(values)
-    if valid is not None:
-        good = good & (jax.vmap(lambda r: valid(r, held))(r) > 0)
-    return Crossings(r, (jnp.sign(values[1:]) * jnp.sign(values[:-1]) <= 0) & good[1:] & good[:-1])
+    return jnp.exp(lo + (hi - lo) * jnp.linspace(0.0, 1.0, _POINTS))
 
 
-def refine(fn: Radial, params: Params, lo: Array, hi: Array, *, exists: Array) -> Observable:
-    """The root of `fn` in a bracket, by bisection and Newton's method, with its implicit derivative."""
+class Scan(NamedTuple):
+    """A radial function on a grid of radii, one of which is moved to its extremum nearest to 0.
+
+    Attributes:
+        r: Radii.
+        value: Values there; a double root counts as below 0, so that the function rises out of it.
+        double: Where the function touches 0 from above.
+    """
+
+    r: Float[Array, " n"]
+    value: Float[Array, " n"]
+    double: Bool[Array, " n"]
+
+    def rising(self) -> Bool[Array, " m"]:
+        """After which points the function goes from below 0 to above."""
+        return (self.value[:-1] < 0) & (self.value[1:] >= 0) & ~self._poles()
+
+    def falling(self) -> Bool[Array, " m"]:
+        """After which points it goes from above 0 to below."""
+        return (self.value[:-1] >= 0) & (self.value[1:] < 0) & ~self._poles()
+
+    def _poles(self) -> Bool[Array, " m"]:
+        """Where it grows from both sides."""
+        size = jnp.abs(self.value)
+        padded = jnp.concatenate([size[:1], size, size[-1:]])
+        return (size[:-1] > padded[:-3]) & (size[1:] > padded[3:])
+
+    def clear(self, terms: Float[Array, " n"]) -> Bool[Array, " m"]:
+        """Between which points the function is no rounding error of terms of this size."""
+        seen = jnp.abs(self.value) > 1e-10 * terms
+        return (seen[:-1] | seen[1:]) | self.double[:-1]
+
+
+def sample(fn: Radial, params: Params, r: Float[Array, " n"]) -> Scan:
+    """Values of `fn` on a grid, and nothing between its points."""
     held = jax.lax.stop_gradient(params)
-    sign = jnp.sign(fn(hi, held))
-    a, b = bisected(lambda r: jnp.sign(fn(r, held)) != sign, lo, hi, halvings=25)
-    start, slope = jax.lax.stop_gradient(0.5 * (a + b)), jax.grad(fn)(0.5 * (a + b), held)
+    return Scan(r, jax.vmap(lambda r: fn(r, held))(r), jnp.zeros(r.shape, bool))
+
+
+def scan(fn: Radial, params: Params, r: Float[Array, " n"]) -> Scan:
+    """Values of `fn` on a grid; two roots, or a double one, between two of its points are seen by the extremum there.
+
+    Of the extrema towards 0 that lie between two points of one sign, the one with the least values is looked at.
+    """
+    held = jax.lax.stop_gradient(params)
+    value = lambda r: fn(r, held)
+    v, slope = jax.vmap(jax.value_and_grad(value))(r)
+    dips = (slope[:-1] < 0) & (slope[1:] >= 0) & (v[:-1] >= 0) & (v[1:] >= 0)
+    tops = (slope[:-1] > 0) & (slope[1:] <= 0) & (v[:-1] < 0) & (v[1:] < 0)
+    size = jnp.where(dips | tops, jnp.abs(v[1:]) + jnp.abs(v[:-1]), jnp.inf)
+    i, exists = jnp.argmin(size), jnp.any(dips | tops)
+    at, _ = bisected(lambda r: jnp.sign(jax.grad(value)(r)) == jnp.sign(slope[i]), r[i], r[i + 1], halvings=60)
+    here = value(at)
+    touches = exists & dips[i] & (jnp.abs(here) <= 8 * jnp.finfo(here.dtype).eps)
+    # It takes the place of the upper point, or of the lower one where the sign changes right behind the upper.
+    behind = jnp.sign(v[jnp.minimum(i + 2, r.size - 1)]) == jnp.sign(v[i + 1])
+    place = exists & (jnp.arange(r.size) == jnp.where(behind, i + 1, i))
+    here = jnp.where(touches, -jnp.finfo(here.dtype).tiny, here)
+    return Scan(jnp.where(place, at, r), jnp.where(place, here, v), place & touches)
+
+
+class Found(NamedTuple):
+    """A bracket of a root.
+
+    Attributes:
+        low, high: Its ends.
+        exists: Whether there is one.
+        double: Whether the root is double, and stands at `low`.
+        known: Whether the function has any value at all.
+    """
+
+    low: Array
+    high: Array
+    exists: Array
+    double: Array
+    known: Array
+
+
+def after(scanned: Scan, index: Array, exists: Array) -> Found:
+    """The bracket that begins at a point of the grid."""
+    at = jnp.where(exists, index, 0)
+    known = jnp.any(jnp.isfinite(scanned.value))
+    return Found(scanned.r[at], scanned.r[at + 1], exists, exists & scanned.double[at], known)
+
+
+def outermost(scanned: Scan, mask: Bool[Array, " m"]) -> Found:
+    """The last of the marked brackets."""
+    return after(scanned, mask.size - 1 - jnp.argmax(mask[::-1]), jnp.any(mask))
+
+
+def innermost(scanned: Scan, mask: Bool[Array, " m"]) -> Found:
+    """The first of the marked brackets."""
+    return after(scanned, jnp.argmax(mask), jnp.any(mask))
+
+
+def refine(fn: Radial, params: Params, found: Found) -> Observable:
+    """The root in a bracket with its implicit derivative; that of a double root is infinite (1e300)."""
+    held, (low, high, exists, double, known) = jax.lax.stop_gradient(params), jax.lax.stop_gradient(found)
+    simple = exists & ~double
+    low_, start = jnp.where(simple, low, high), jnp.where(simple, 0.5 * (low + high), high)
     # Unknown and residual are scaled to 1, so that tolerances mean the same in metres and in solar masses.
-    scale = jax.lax.stop_gradient(1 / (slope * start))
+    size = jnp.maximum(jnp.abs(fn(low_, held)), jnp.abs(fn(high, held)))
+    scale = jax.lax.stop_gradient(1 / jnp.where(size > 0, size, 1.0))
     scaled = lambda z, args: fn(z * args[1], args[0]) * args[2]
-    found = root(scaled, 1.0, (params, start, scale), rtol=1e-12, atol=1e-14, max_steps=20)
-    near = jnp.abs(found.value * start - start) <= (hi - lo)
-    close = jnp.abs(found.residual) < 1e-10
-    status = jnp.where(exists & near & close, int(Status.ok), jnp.where(exists, int(Status.singular), 9))
-    return Observable(jnp.where(exists & near & close, found.value * start, jnp.nan), status)
+    ends = (low_ / start, high / start)
+    args = (params, start, scale)
+    reached = root(scaled, bracket=ends, args=args, method="chandrupatla", rtol=1e-13, atol=1e-15, max_steps=200)
+    touching = fn(low, params)
+    value = jnp.where(double, low + 1e300 * (touching - jax.lax.stop_gradient(touching)), reached.value * start)
+    absent = jnp.where(known, int(Status.not_applicable), int(Status.not_finite))
+    # Rounding may point a last tiny step out of the bracket; what counts is how far the residual can move the root.
+    close = (reached.residual <= 1e-3) & (reached.residual * (high - low_) <= 1e-10 * start)
+    there = jnp.where(close, int(Status.ok), jnp.where(reached.status == 0, int(Status.not_continuous), reached.status))
+    status = jnp.where(double, int(Status.ok), jnp.where(exists, there, absent))
+    return Observable(jnp.where(status == int(Status.ok), value, jnp.nan), status)
 
 
 def and_then(place: Observable, value: Array) -> Observable:

@@ -14,6 +14,7 @@ from jaxkit.gravity.geodesic import Rays, Stop, camera, trace
 from jaxkit.gravity.horizons import horizon
 from jaxkit.gravity.metrics import Metric, Params, as_metric
 from jaxkit.gravity.observables import isco, photon_sphere
+from jaxkit.gravity.places import own_length
 
 
 class CriticalCurve(NamedTuple):
@@ -203,7 +204,9 @@ def _stop(metric: Metric, params: Params) -> ArrayLike:
     if int(place.status) == int(Status.ok):
         return 1.01 * place.value
     light = photon_sphere(metric, params)
-    return jnp.where(light.status == int(Status.ok), 0.05 * light.value, 1e-2)
+    return jnp.where(
+        light.status == int(Status.ok), 0.05 * light.value, 1e-3 * own_length(metric, metric.resolve(params))
+    )
 
 
 def redshift(metric: Metric, x: Float[Array, "n 4"], p: Float[Array, "n 4"], params: Params = None) -> Array:

@@ -185,11 +185,53 @@ def test_all_horizons_and_none():
         gravity.horizon(gravity.minkowski()).checked()
 
 
+# metric of the length M, what it is at M = 1: horizon, photon sphere, ISCO
+PLACES = jax.jit(
+    lambda p: jnp.stack(
+        [place(gravity.de_sitter(), p).value for place in (gravity.horizon, gravity.photon_sphere, gravity.isco)]
+    )
+)
+
+PLACES_SLOPES = jax.jit(jax.jacfwd(PLACES))
+
+
+@pytest.mark.parametrize("M", [1.0, 1e-3, 1e6])
+def test_places_of_schwarzschild_de_sitter_in_any_unit(M):
+    """The cosmological horizon is none of the hole's; to first order in `L` the ISCO is at `6 + 648 L`."""
+    small = PLACES({"L": 1e-6 / M**2, "M": M}) / M
+    np.testing.assert_allclose(small, (2 + 8e-6 / 3, 3, 6 + 648e-6), rtol=1e-7)
+    r = float(PLACES({"L": 1e-4 / M**2, "M": M})[0]) / M
+    assert 1 - 2 / r - 1e-4 * r**2 / 3 == pytest.approx(0, abs=1e-14)
+    np.testing.assert_allclose(
+        PLACES_SLOPES({"L": 1e-6 / M**2, "M": M})["L"] / M**3, (8 / 3, 0, 648), rtol=1e-2, atol=1e-9
+    )
+
+
+def test_extremal_and_nearly_extremal_places():
+    found = jax.jit(jax.vmap(lambda q: gravity.horizon(gravity.reissner_nordstrom(), {"Q": q})))
+    charge = jnp.array([1.0, 1 - 1e-13, 1 - 1e-9, 1 + 1e-9, jnp.nan])
+    places = found(charge)
+    assert list(np.asarray(places.status)) == [0, 0, 0, 9, 2]
+    np.testing.assert_allclose(places.value[:3], 1 + np.sqrt(1 - np.asarray(charge[:3]) ** 2), rtol=3e-12, atol=1e-9)
+    assert abs(float(places.value[0]) - 1) < 1e-15
+    light = jax.jit(jax.vmap(lambda w: gravity.photon_sphere(HOLE, {"omega": w})))
+    edge = 2 / 27**0.5
+    rings = light(edge * jnp.array([1.0, 1 + 1e-9, 1 - 1e-9]))
+    assert list(np.asarray(rings.status)) == [0, 0, 9]
+    np.testing.assert_allclose(
+        rings.value[:2], (3**0.5, 2 * 3**0.5 * np.cos(np.arccos(-1 / (1 + 1e-9)) / 3)), rtol=1e-9
+    )
+    # Where gravity only repels, or N² / r² has a least value alone, rounding is no light ring.
+    assert int(gravity.photon_sphere(gravity.lu_mei_pope(alpha=3.0)).status) == 9
+
+
 def test_text_goes_through_the_whole_chain():
     hole = gravity.from_text("1 - 2M/r + q^2/r^2", params={"M": 1.0, "q": 0.6})
     known = gravity.reissner_nordstrom(Q=0.6)
-    for observable in (gravity.horizon, gravity.photon_sphere, gravity.shadow_radius, gravity.isco):
-        assert float(observable(hole).checked().value) == pytest.approx(float(observable(known).value), rel=1e-12)
+    places = (gravity.horizon, gravity.photon_sphere, gravity.shadow_radius, gravity.isco)
+    both = jax.jit(lambda: [[place(metric) for place in places] for metric in (hole, known)])()
+    for mine, theirs in zip(*both, strict=True):
+        assert float(mine.checked().value) == pytest.approx(float(theirs.value), rel=1e-12)
     with pytest.raises(ValueError, match="Unexpected character"):
         gravity.from_text("1 - 2*__import__('os').getpid()/r")
 
