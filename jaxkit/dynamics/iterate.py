@@ -18,7 +18,7 @@ def iterate(
     *,
     status: Callable[[S], Int[Array, ""]],
     done: Callable[[S], Bool[Array, ""]],
-    max_steps: int,
+    max_steps: int | Int[Array, ""],
 ) -> tuple[S, Int[Array, ""], Int[Array, ""]]:
     """Repeat `step` until `done`, a failure, or `max_steps`.
 

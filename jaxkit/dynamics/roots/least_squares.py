@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxkit.core.checks import floating, one_of
 from jaxkit.core.status import Outcome, Status
@@ -29,7 +29,8 @@ class LeastSquares(Outcome, Generic[P]):
         params: The parameters, of the structure of the first guess.
         residuals: Residuals at `params`, flattened, shape `(m,)`.
         sse: Their sum of squares.
-        covariance: Covariance of the flattened parameters, shape `(n, n)`: `s**2 inv(J'J)`, `s**2 = sse / (m - n)`.
+        covariance: Covariance of the flattened parameters, shape `(n, n)`: `s**2 inv(J'J)`, `s**2 = sse / (m - n)`;
+            NaN with as many residuals as parameters.
         status: `Status` code.
         steps: Evaluations of the residuals and their Jacobian.
     """
@@ -81,8 +82,8 @@ def least_squares(
         params0: First guess: a pytree of real arrays, `n` numbers in all, `n <= m`.
         args: Data; differentiable.
         method: `"levenberg_marquardt"`, or `jk.LevenbergMarquardt(damping=..., jacobian="reverse")`.
-        rtol: Stop when a step, or the decrease of the sum of squares, is relatively smaller.
-        gtol: Stop when the cosine between the residuals and every column of their Jacobian is smaller.
+        rtol: Stop when the Gauss-Newton step, or what the sum of squares can still fall by, is relatively smaller.
+        gtol: Stop when the cosine between the residuals and the space of their Jacobian's columns is smaller.
         max_steps: Most evaluations.
 
     Returns:
@@ -145,10 +146,12 @@ def _settings(method: str | LevenbergMarquardt) -> LevenbergMarquardt:
 def _covariance(jac: Float[Array, "m n"], sse: Float[Array, ""]) -> Float[Array, "n n"]:
     """`sse / (m - n) inv(J'J)`, through the singular values of the column-scaled Jacobian."""
     m, n = jac.shape
+    if m == n:
+        return jnp.full((n, n), jnp.nan, jac.dtype)  # no residual is left to tell the noise
     scale = column_norms(jac)
     _, s, vt = jnp.linalg.svd(jac / scale[None, :], full_matrices=False)
     inverse = (vt.T / s[None, :] ** 2) @ vt
-    return inverse / jnp.outer(scale, scale) * sse / max(m - n, 1)
+    return inverse / jnp.outer(scale, scale) * sse / (m - n)
 
 
 def _descend(
@@ -163,23 +166,58 @@ def _descend(
 ) -> tuple[tuple[Array, Array, Array], tuple[Int[Array, ""], Int[Array, ""]]]:
     """The iteration on flat vectors: (parameters, residuals, Jacobian) and (status, evaluations)."""
     eps, ok = float(jnp.finfo(start.dtype).eps), jnp.asarray(int(Status.ok))
+    rtol, gtol = max(rtol, 4 * eps), max(gtol, 4 * eps)
 
     def step(state: tuple[Region, Array, Array]) -> tuple[Region, Array, Array]:
         before = state[0]
         region, ratio, better = advance(both, before, squared=True, least=0.0)
-        first, sse, new = unseen(before), before.value @ before.value, region.value @ region.value
-        small_gain = better & ~first & (sse - new <= rtol * sse) & (before.predicted <= rtol * sse)
-        small_step = ~first & (before.length <= rtol * jnp.linalg.norm(region.scale * region.x))
-        exact = better & (new <= eps**2 * jnp.where(first, 1, 1 + sse))
-        done = small_gain | small_step | exact | (_cosine(region) <= gtol)
+        old, new = before.value @ before.value, region.value @ region.value
+        small_gain = better & ~unseen(before) & (old - new <= rtol * old)
+        small_step = before.length <= rtol * jnp.linalg.norm(region.scale * region.x)
+        look = small_gain | small_step | (region.size > 1 / eps) | (new == 0) | (_cosine(region) <= gtol)
         region = MARQUARDT.propose(region, ratio, better, region.move)
-        status = jnp.where(unseen(region), int(Status.not_finite), ok)
-        status = jnp.where(~done & (region.size > 1 / eps), int(Status.no_progress), status)
-        return region, done, status
+        return region, look, jnp.where(unseen(region), int(Status.not_finite), ok)
 
-    first = (begin(start, count, damping), jnp.zeros((), bool), ok)
-    (last, _, _), status, steps = iterate(step, first, status=lambda s: s[2], done=lambda s: s[1], max_steps=max_steps)
-    return (last.x, last.value, last.slope), (status, steps)
+    # Two loops: what looks like an optimum is examined, and if it is none the descent goes on from there. (A condition
+    # within one loop would be examined at every step of every lane under `vmap`.)
+    def descend(state: tuple[Region, Array, Array, Array]) -> tuple[Region, Array, Array, Array]:
+        region, _, _, taken = state
+        start = (region, jnp.zeros((), bool), ok)
+        (region, _, _), status, count = iterate(
+            step, start, status=lambda s: s[2], done=lambda s: s[1], max_steps=max_steps - taken
+        )
+        converged, blind = _examine(region, rtol, gtol)
+        lost = jnp.where(~converged & (region.size > 1 / eps), int(Status.no_progress), ok)
+        lost = jnp.where(blind, int(Status.singular), lost)
+        status = jnp.where(status == ok, lost, status)
+        return region, converged & (status == ok), status, taken + count
+
+    first = (begin(start, count, damping), jnp.zeros((), bool), ok, jnp.asarray(0))
+    (last, _, _, taken), status, _ = iterate(
+        descend, first, status=lambda s: s[2], done=lambda s: s[1], max_steps=max_steps
+    )
+    return (last.x, last.value, last.slope), (status, taken)
+
+
+def _examine(region: Region, rtol: float, gtol: float) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
+    """Whether the point is an optimum, and whether it is stationary only because the residuals have lost a parameter.
+
+    Judged without damping, which makes any step short: by the angle between the residuals and the space of the columns,
+    whose square is the relative decrease that is left; by the Gauss-Newton step; or by residuals that are rounding.
+    """
+    (m, n), eps = region.slope.shape, jnp.finfo(region.x.dtype).eps
+    size, norms = jnp.linalg.norm(region.value), jnp.linalg.norm(region.slope, axis=0)
+    scale = column_norms(region.slope)
+    u, s, vt = jnp.linalg.svd(region.slope / scale[None, :], full_matrices=False)
+    part = u.T @ region.value
+    seen = s > m * eps * s[0]
+    angle = jnp.linalg.norm(jnp.where(seen, part, 0)) / jnp.where(size > 0, size, 1)
+    newton = vt.T @ jnp.where(seen, part / jnp.where(seen, s, 1), 0)
+    short = jnp.all(seen) & (jnp.linalg.norm(newton) <= rtol * jnp.linalg.norm(scale * region.x))
+    exact = size <= n * eps * jnp.sum(norms * jnp.abs(region.x))
+    lost = (norms <= jnp.sqrt(eps) * region.scale) & (norms * jnp.abs(region.x) <= eps * size)
+    blind = jnp.any(lost | (norms == 0)) & ~exact & (size > 0)
+    return ~blind & ((angle <= gtol) | (angle**2 <= rtol) | short | exact), blind
 
 
 def _cosine(region: Region) -> Float[Array, ""]:

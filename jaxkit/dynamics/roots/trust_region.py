@@ -41,6 +41,10 @@ class Region(NamedTuple):
     predicted: Float[Array, ""]
 
 
+# A parameter whose doubling would change the residuals by less than this part is damped as if it did: a column that has
+# all but vanished would carry it off to infinity.
+_INSENSITIVE = 1e-3
+
 Propose = Callable[[Region, Array, Array, Array], Region]  # (region, gain ratio, accepted, Newton step)
 
 
@@ -127,16 +131,17 @@ def _marquardt(region: Region, ratio: Array, accepted: Array, newton: Array) -> 
     shrink = jnp.maximum(1 / 3, 1 - (2 * jnp.clip(ratio, 0, 1) - 1) ** 3)
     size = jnp.where(accepted, jnp.maximum(region.size * shrink, 1e-20), region.size * region.factor)
     factor = jnp.where(accepted, 2, 2 * region.factor)
-    slope, value = region.slope / region.scale[None, :], region.value
+    value = region.value
+    scale = jnp.maximum(region.scale, _INSENSITIVE * jnp.linalg.norm(value) / jnp.abs(region.x))  # (inf / inf is NaN)
+    scale = jnp.where(jnp.isfinite(scale), scale, region.scale)
+    slope = region.slope / scale[None, :]
     # QR of the augmented system: the condition number is not squared.
     damping = jnp.sqrt(size) * jnp.eye(slope.shape[1], dtype=slope.dtype)
     q, upper = jnp.linalg.qr(jnp.concatenate([slope, damping]))
     right = -jnp.conj(q[: value.size].T) @ value
     z = solve_dense(upper, right) if right.size <= 2 else jax.scipy.linalg.solve_triangular(upper, right)
     predicted = jnp.real(jnp.vdot(z, size * z - jnp.conj(slope.T) @ value))
-    return region._replace(
-        size=size, factor=factor, move=z / region.scale, length=jnp.linalg.norm(z), predicted=predicted
-    )
+    return region._replace(size=size, factor=factor, move=z / scale, length=jnp.linalg.norm(z), predicted=predicted)
 
 
 def _dogleg(region: Region, ratio: Array, accepted: Array, newton: Array) -> Region:

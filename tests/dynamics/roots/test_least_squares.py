@@ -69,6 +69,42 @@ def test_reverse_mode_jacobian_is_the_same():
     np.testing.assert_allclose(forward, reverse, rtol=1e-9)
 
 
+def test_decaying_exponentials_from_anywhere_are_the_optimum_or_refused():
+    # Most of the starts see nothing of the model: its value, or its change, underflows.
+    t = jnp.linspace(0.1, 3.0, 20)
+    y = 3 * jnp.exp(-1.3 * t) + 0.05 * jnp.sin(40 * t)
+    residuals = lambda p, _: 10 ** p[0] * jnp.exp(-(10 ** p[1]) * t) - y
+    starts = jax.random.uniform(jax.random.key(1), (60, 2), minval=-5, maxval=5).at[0].set(jnp.array([4.0, 2.0]))
+    found = jax.jit(jax.vmap(lambda p: jk.least_squares(residuals, p)))(starts)
+    best = jk.least_squares(residuals, jnp.array([0.4, 0.1])).checked()
+    assert 30 <= int(found.ok.sum()) < 60
+    np.testing.assert_allclose(found.sse[found.ok], best.sse, rtol=1e-8)
+    np.testing.assert_allclose(
+        found.params[found.ok], jnp.broadcast_to(best.params, found.params[found.ok].shape), rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-100, 1e-19, 1e8])
+def test_what_is_small_is_a_matter_of_scale(scale):
+    x = jnp.linspace(0.0, 1.0, 9)
+    y = scale * (1 + 2 * x + jnp.sin(9 * x))
+    found = jk.least_squares(lambda p, y: p[0] + p[1] * x - y, jnp.zeros(2), y).checked()
+    np.testing.assert_allclose(found.params / scale, np.polyfit(x, y / scale, 1)[::-1], rtol=1e-6)
+
+
+def test_a_parameter_that_the_residuals_do_not_see_is_no_optimum():
+    x = jnp.arange(400.0, 700.0, 5.0)
+    peak = lambda p: p[0] * jnp.exp(-(((x - p[1]) / p[2]) ** 2))
+    residuals = lambda p, _: peak(p) - peak(jnp.array([2.0, 550.0, 20.0]))
+    fit = jax.jit(lambda p: jk.least_squares(residuals, p))
+    assert int(fit(jnp.ones(3)).status) == jk.Status.singular
+    np.testing.assert_allclose(fit(jnp.array([1.0, 540.0, 30.0])).checked().params, [2.0, 550.0, 20.0], rtol=1e-8)
+    # With as many residuals as parameters nothing tells the noise.
+    pair = jk.least_squares(lambda p, _: p[0] + p[1] * x[:2] - x[:2] - 1, jnp.zeros(2)).checked()
+    np.testing.assert_allclose(pair.params, [1.0, 1.0], rtol=1e-8)
+    assert bool(jnp.all(jnp.isnan(pair.covariance)))
+
+
 def test_statuses():
     line = lambda p, _: jnp.stack([p[0] - 1.0, p[0] + 1.0, jnp.log(p[1])])
     assert int(jk.least_squares(line, jnp.array([0.3, -1.0])).status) == jk.Status.not_finite
