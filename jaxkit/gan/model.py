@@ -14,6 +14,7 @@ from jaxkit.gan import nets
 from jaxkit.gan.config import Config
 from jaxkit.learn import saving
 from jaxkit.learn.data.images import pixels, scaled
+from jaxkit.learn.units import Units
 
 BLOCK = 500
 """Samples made at once: what stays in the caches."""
@@ -29,6 +30,7 @@ class GAN:
         config: The run that made it.
         shape: Shape of a sample.
         bits: Whether samples are bytes 0..255 (images), else floating.
+        units: Centre and scale of the data that the networks see.
     """
 
     generator: Any
@@ -36,14 +38,15 @@ class GAN:
     config: Config = static()
     shape: tuple[int, ...] = static()
     bits: bool = static()
+    units: Units = Units()
 
     def __call__(self, z: Float[Array, "n latent"]) -> Float[Array, "n ..."]:
-        """The generator: noise to samples in the critic's units."""
-        return nets.networks(self.config, self.shape)[0].apply(self.generator, z)
+        """The generator: noise to samples (in [-1, 1] for a model of bytes)."""
+        return self.units.outside(nets.networks(self.config, self.shape)[0].apply(self.generator, z))
 
     def score(self, x: Array) -> Float[Array, " n"]:
-        """The critic's outputs on samples, shape `(n, ...)` (bytes, or the critic's units)."""
-        return nets.networks(self.config, self.shape)[1].apply(self.critic, scaled(x))
+        """The critic's outputs on samples, shape `(n, ...)` (bytes, or what the generator makes)."""
+        return nets.networks(self.config, self.shape)[1].apply(self.critic, self.units.inside(scaled(x)))
 
     def sample(self, key: Array, n: int) -> Array:
         """Draw samples.

@@ -20,6 +20,7 @@ from jaxkit.learn.batches import stream
 from jaxkit.learn.data.images import scaled
 from jaxkit.learn.gradients import value_and_half_square_gradient
 from jaxkit.learn.play import play
+from jaxkit.learn.units import Inside, drawn
 
 
 @struct
@@ -71,7 +72,9 @@ def train(
     Args:
         config: The run.
         data: Samples, shape `(N, size)` (points) or `(N, height, width, channels)` (images; bytes stay bytes on the
-            device); or a function `(key, n) -> samples` that draws new ones.
+            device); or a function `(key, n) -> samples` that draws new ones. Any units do: each coordinate of points
+            is centred and scaled by itself, pictures that are no bytes are brought to [-1, 1] by their range, and the
+            model carries that.
         key: Random key: of the first parameters, the noise and the batches.
         run: What the host does meanwhile; chunks of 500 steps by default.
 
@@ -93,7 +96,9 @@ def train(
         Su, kexue.fm/archives/6110 and 6316; Huang et al. (2024), The GAN is dead; long live the GAN!
     """
     first, noise, draws, order = jax.random.split(key, 4)
-    real = stream(data if callable(data) else _checked(data), config.batch_size, draws if callable(data) else order)
+    data = data if callable(data) else _checked(data)
+    units = drawn(data, jax.random.fold_in(draws, 1), pictures_by_range=True)
+    real = stream(data, config.batch_size, draws if callable(data) else order)
     example = jax.eval_shape(real, 0)
     shape, dtype = example.shape[1:], example.dtype
     generator, critic = nets.networks(config, shape)
@@ -106,7 +111,7 @@ def train(
     done = play(
         two_losses(config, shape),
         {name: start[name] for name in ("critic", "generator")},
-        _Stream(real, config.critic_steps + 1, config.steps),
+        _Stream(Inside(real, units), config.critic_steps + 1, config.steps),
         optimizers={name: _adam(config, config.critic_steps if name == "critic" else 1) for name in start},
         steps=config.steps,
         key=noise,
@@ -114,7 +119,7 @@ def train(
         ema={"generator": config.decay},
         run=Run(chunk=500) if run is None else run,
     )
-    model = GAN(done.ema["generator"], done.players["critic"], config, shape, bool(dtype == jnp.uint8))
+    model = GAN(done.ema["generator"], done.players["critic"], config, shape, bool(dtype == jnp.uint8), units)
     return Trained(model, done.players, done.opt_states, done.history, done.metrics, done.status, done.steps)
 
 

@@ -12,6 +12,8 @@ from jaxkit.learn.data.images import scaled
 
 ROWS = {True: 10_000, False: 200_000}
 """Data that are looked at: pictures, points."""
+DRAWS = 4096
+"""Samples of a function that are looked at."""
 
 
 @struct
@@ -80,6 +82,23 @@ def standard(data: Array) -> Units:
     constant = sd <= 4 * float(jnp.finfo(dtype).eps) * size
     scale = lib.where(constant, lib.where(size > 0, size, 1.0), sd)
     return Units(jnp.asarray(mean, dtype), jnp.asarray(scale, dtype))
+
+
+def drawn(data: Any, key: Array, *, pictures_by_range: bool = False) -> Units:
+    """Units of an array, or of what a function `(key, n) -> samples` draws.
+
+    Args:
+        data: The array or the function.
+        key: Key of the draws.
+        pictures_by_range: Whether pictures are brought to [-1, 1] (bytes, which are read so, then stay as they are).
+    """
+    data = data(key, DRAWS) if callable(data) else jnp.asarray(data)
+    if data.ndim < 3 or not pictures_by_range:
+        return standard(data)
+    if data.dtype == jnp.uint8:
+        return Units(jnp.zeros((), jnp.float32), jnp.ones((), jnp.float32))
+    low, high = jnp.min(data), jnp.max(data)
+    return Units((low + high) / 2, jnp.where(high > low, (high - low) / 2, 1))
 
 
 def _leading(value: Any, x: Array) -> Array:

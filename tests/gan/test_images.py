@@ -35,6 +35,14 @@ def test_bytes_in_bytes_out(trained):
     assert trained.model.score(pictures()[:5]).shape == (5,)
 
 
+def test_pictures_of_numbers_from_0_to_255_play_the_same_game(trained):
+    """The generator's [-1, 1] is no unit of the data: their range is brought to it, and back."""
+    floats = gan.train(TINY, pictures().astype(np.float32), key=jax.random.key(0)).checked()
+    np.testing.assert_allclose(floats.history["critic"], trained.history["critic"], rtol=1e-4)
+    made, bytes_made = (np.asarray(done.model.sample(jax.random.key(1), 7), float) for done in (floats, trained))
+    assert np.max(np.abs(np.clip(made, 0, 255) - bytes_made)) < 1
+
+
 def test_several_devices_play_the_same_game(trained):
     devices = jax.devices()[:2]
     if len(devices) < 2:

@@ -78,6 +78,19 @@ def test_the_shared_pass_is_the_two_separate_ones(name):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
 
 
+def test_units_are_the_models_own(tmp_path):
+    """The same data in other units: the same game, whatever the units of each coordinate."""
+    move = jnp.array([[300.0, -1.0], [10.0, 1e-3]])
+    config = dataclasses.replace(SMALL, steps=20)
+    plain = gan.train(config, blob, key=jax.random.key(0)).checked().model
+    moved = lambda key, n: move[:1] + move[1:] * blob(key, n)
+    model = gan.train(config, moved, key=jax.random.key(0)).checked().model
+    back = gan.load(gan.save(tmp_path / "units.safetensors", model))
+    x = plain.sample(jax.random.key(1), 50)
+    np.testing.assert_allclose(back.sample(jax.random.key(1), 50), move[:1] + move[1:] * x, rtol=1e-6)
+    np.testing.assert_allclose(back.score(move[:1] + move[1:] * x), plain.score(x), rtol=1e-5, atol=1e-8)
+
+
 @pytest.mark.parametrize("name", ["gan-qp", "wgan-gp"])
 def test_other_losses_train(name):
     config = dataclasses.replace(SMALL, loss=name, gamma=None, steps=4, critic_steps=2)
