@@ -15,6 +15,14 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+import tests.shapes  # noqa: E402, F401
+
+# Arrays are checked against the annotations while the tests run. (Not in the parser, which is recursive: each checked
+# call takes frames of its own.)
+CHECKED = ("compile", "dynamics", "inverse", "models", "recurrent")
+install_import_hook([f"jaxkit.{name}" for name in CHECKED], "tests.shapes.arrays_only")
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -109,7 +109,7 @@ class DiracGame:
         return DiracRun(rate, jnp.where(distance < 1e6, distance, jnp.inf), flow)
 
 
-def dirac_eigenvalues(gamma: ArrayLike, slope: ArrayLike = 0.5) -> Complex[Array, " 2"]:
+def dirac_eigenvalues(gamma: ArrayLike, slope: ArrayLike = 0.5) -> Complex[Array, "2 ..."]:
     """Eigenvalues at the equilibrium by the formula `-gamma/2 +- sqrt(gamma^2/4 - slope^2)`.
 
     Args:

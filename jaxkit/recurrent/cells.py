@@ -29,7 +29,7 @@ class Cell(nn.Module):
     features: int
 
     @nn.nowrap
-    def init(self, key: Array, x: Float[Array, "... d"]) -> PyTree:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def init(self, key: Array, x: Float[Array, "..."]) -> PyTree:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Parameters for inputs like `x`, in its precision.
 
         Args:
@@ -260,7 +260,7 @@ def _affine(x: Array, kernel: Array, bias: Array) -> Array:
 
 
 @jax.custom_jvp
-def _lstm(z: Float[Array, "... 4h"], memory: Float[Array, "... h"]) -> tuple[Array, Array]:
+def _lstm(z: Float[Array, "... gates"], memory: Float[Array, "... h"]) -> tuple[Array, Array]:
     """New memory and output from the gates' inputs."""
     return _lstm_parts(z, memory)[0]
 
@@ -284,7 +284,7 @@ def _(primals: Any, tangents: Any) -> Any:
 
 
 @jax.custom_jvp
-def _gru(gates: Float[Array, "... 2h"], outer: Array, inner: Array, state: Array) -> Float[Array, "... h"]:
+def _gru(gates: Float[Array, "... gates"], outer: Array, inner: Array, state: Array) -> Float[Array, "... h"]:
     """New state from the inputs of both gates and the two parts of the candidate."""
     return _gru_parts(gates, outer, inner, state)[0]
 

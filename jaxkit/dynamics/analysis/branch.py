@@ -60,7 +60,7 @@ class Place(NamedTuple):
     fine: Bool[Array, ""]
 
     @property
-    def signature(self) -> Int[Array, " 3"]:
+    def signature(self) -> Int[Array, "... 3"]:
         """What changes at a special point."""
         return jnp.stack([jnp.sign(self.tangent[..., -1]).astype(int), self.border, self.up], axis=-1)
 
