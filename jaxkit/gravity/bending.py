@@ -2,7 +2,8 @@
 
 With `u = 1/r` and the deficits `a = 1 - N²`, `b = 1 - f`, each integrand is 1 plus something small, which is what is
 computed: a divided difference of `a u²` and the like, taken as an integral of derivatives; `expm1` and `log1p` do
-the rest.
+the rest. Near an orbit that winds without end the integrand is `1 / sqrt(margin + psi²)`, `psi` being the angle from
+the nearest point: the nodes gather there on the scale of `sqrt(margin)`.
 """
 
 from collections.abc import Callable
@@ -13,12 +14,13 @@ import numpy as np
 from jaxtyping import Array, ArrayLike
 
 from jaxkit.core.checks import floating, require
-from jaxkit.core.status import Status
+from jaxkit.core.status import Status, worst
 from jaxkit.gravity.metrics import Metric, Params, as_metric
 from jaxkit.gravity.places import Observable, Profile, outermost, profile_of, radii, refine, scan
 
 _INNER = 20  # nodes of a divided difference
-_OUTER = 96  # nodes of an orbit
+_OUTER = (96, 72)  # nodes of an orbit; the second number is a check on the first
+_LEAST = 1e-12  # margin below which rounding decides the answer
 
 
 def _gauss(n: int) -> tuple[Array, Array]:
@@ -42,6 +44,27 @@ def _second_difference(g: Callable[[Array], Array], a: Array, b: Array, c: Array
 
 def _in_u(profile: Profile) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
     return lambda u: profile.time(1 / u), lambda u: profile.space(1 / u)
+
+
+def _along(fn: Callable[[Array], Array], length: ArrayLike, margin: Array) -> tuple[Array, Array]:
+    """The integral of `fn` from 0 to `length` with nodes on the scale `sqrt(margin)` near 0, and whether it is one."""
+    scale = jax.lax.stop_gradient(jnp.sqrt(jnp.clip(jnp.where(jnp.isfinite(margin), margin, 1.0), _LEAST, 1.0)))
+    far = jnp.arcsinh(length / scale)
+
+    def summed(nodes: int) -> Array:
+        t, weight = _gauss(nodes)
+        return far * jnp.sum(weight * scale * jnp.cosh(far * t) * jax.vmap(fn)(scale * jnp.sinh(far * t)))
+
+    value, check = (summed(n) for n in _OUTER)
+    return value, jnp.abs(value - check) <= 1e-8 * jnp.abs(value) + 1e-15
+
+
+def _judged(value: Array, converged: Array, margin: Array, *, exists: Array) -> Observable:
+    """The value with its status: there may be no such orbit, or the nodes or rounding may not resolve it."""
+    there = exists & (margin > 64 * jnp.finfo(value.dtype).eps) & jnp.isfinite(value)
+    fine = there & converged & (margin >= _LEAST)
+    status = jnp.where(there, int(Status.unresolved), int(Status.not_applicable))
+    return Observable(jnp.where(fine, value, jnp.nan), jnp.where(fine, int(Status.ok), status))
 
 
 def _log_ratio(profile: Profile, r: Array) -> Array:
@@ -87,27 +110,24 @@ def deflection(
         given = (metric.resolve(params), impact)
         seen = scan(condition, given, radii(metric, given[0], (1e-3 * impact, 3 * impact)))
         place = refine(condition, given, outermost(seen, seen.rising()))
-        nearest, status = place.value, place.status
+        nearest, exists = place.value, place.ok
     else:
         nearest = floating("r0", r0)
-        status = jnp.where(profile.lapse2(nearest) > 0, int(Status.ok), int(Status.not_applicable))
+        place, exists = None, (nearest > 0) & (profile.lapse2(nearest) > 0)
 
     u0 = 1 / nearest
     time, _ = _in_u(profile)
     lowered = lambda u: time(u) * u**2
-    angle, weight = _gauss(_OUTER)
+    margin = profile.lapse2(nearest) + 0.5 * nearest * jax.grad(profile.time)(nearest)  # 0 at the photon sphere
 
-    def bent(t: Array) -> Array:
-        # Nodes gather at the far end (t = 1 is the nearest point): powers of r other than 1/r stay harmless there.
-        u = u0 * jnp.sin(0.5 * jnp.pi * t)
+    def bent(angle: Array) -> Array:
+        u = u0 * jnp.cos(angle)
         x = _first_difference(lowered, u0, u) / (u0 + u)
         return jnp.expm1(-0.5 * (_log_ratio(profile, 1 / u) + jnp.log1p(-x)))
 
-    value = jnp.pi * jnp.sum(weight * jax.vmap(bent)(angle))
-    returns = (status == 0) & (2 * profile.lapse2(nearest) + nearest * jax.grad(profile.time)(nearest) > 0)
-    fine = returns & jnp.isfinite(value)
-    status = jnp.where((status == 0) & ~fine, int(Status.not_applicable), status)
-    return Observable(jnp.where(fine, value, jnp.nan), status)
+    value, converged = _along(bent, 0.5 * jnp.pi, margin)
+    found = _judged(2 * value, converged, margin, exists=exists)
+    return found if place is None else Observable(found.value, worst(place.status, found.status))
 
 
 def precession(metric: Metric, params: Params = None, *, p: ArrayLike, e: ArrayLike) -> Observable:
@@ -137,17 +157,17 @@ def precession(metric: Metric, params: Params = None, *, p: ArrayLike, e: ArrayL
     weighted = lambda u: time(u) * u**2
     momentum2 = _first_difference(time, u1, u2) / ((u1 + u2) - _first_difference(weighted, u1, u2))
     lowered = lambda u: time(u) * (u**2 + 1 / momentum2)
-    turn, weight = _gauss(_OUTER)
+    factor = lambda u: _second_difference(lowered, u1, u2, u)
 
-    def ahead(t: Array) -> Array:
-        u = (1 + e * jnp.cos(jnp.pi * t)) / p
-        x = _second_difference(lowered, u1, u2, u)
-        return jnp.expm1(-0.5 * (_log_ratio(profile, 1 / u) + jnp.log1p(-x)))
+    def ahead(angle: Array) -> Array:
+        u = (1 + e * jnp.cos(angle)) / p
+        return jnp.expm1(-0.5 * (_log_ratio(profile, 1 / u) + jnp.log1p(-factor(u))))
 
-    value = 2 * jnp.pi * jnp.sum(weight * jax.vmap(ahead)(turn))
+    margin = 1 - factor(u2)  # 0 for the orbit that winds around the circle of its pericentre
+    value, converged = _along(ahead, jnp.pi, margin)
     energy2 = profile.lapse2(1 / u1) * (1 + momentum2 * u1**2)
-    fine = jnp.isfinite(value) & (momentum2 > 0) & (energy2 > 0)
-    return Observable(jnp.where(fine, value, jnp.nan), jnp.where(fine, int(Status.ok), int(Status.not_applicable)))
+    exists = (p > 0) & (e >= 0) & (e < 1) & (momentum2 > 0) & (energy2 > 0)
+    return _judged(2 * value, converged, margin, exists=exists)
 
 
 def shapiro(metric: Metric, params: Params = None, *, r0: ArrayLike, r1: ArrayLike) -> Observable:
@@ -172,18 +192,16 @@ def shapiro(metric: Metric, params: Params = None, *, r0: ArrayLike, r1: ArrayLi
     metric = as_metric(metric)
     profile = profile_of(metric, params)
     r0, r1 = floating("r0", r0), floating("r1", r1)
-    u0, (node, weight) = 1 / r0, _gauss(_OUTER)
+    u0 = 1 / r0
     time, _ = _in_u(profile)
     lowered = lambda u: time(u) * u**2
-    far = jnp.arccosh(r1 / r0)
 
-    def late(t: Array) -> Array:
-        v = far * t
+    def late(v: Array) -> Array:
         r = r0 * jnp.cosh(v)
         x = _first_difference(lowered, u0, 1 / r) / (u0 + 1 / r)
         logs = jnp.log1p(-profile.time(r0)) - jnp.log1p(-x) - jnp.log1p(-profile.space(r)) - jnp.log1p(-profile.time(r))
         return r * jnp.expm1(0.5 * logs)
 
-    value = far * jnp.sum(weight * jax.vmap(late)(node))
-    fine = jnp.isfinite(value) & (profile.lapse2(r0) > 0)
-    return Observable(jnp.where(fine, value, jnp.nan), jnp.where(fine, int(Status.ok), int(Status.not_applicable)))
+    margin = profile.lapse2(r0) + 0.5 * r0 * jax.grad(profile.time)(r0)
+    value, converged = _along(late, jnp.arccosh(r1 / r0), margin)
+    return _judged(value, converged, margin, exists=(r0 > 0) & (profile.lapse2(r0) > 0))

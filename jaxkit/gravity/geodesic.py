@@ -377,9 +377,9 @@ def camera(
     Args:
         metric: A metric in (t, r, theta, phi).
         params: Parameters instead of its own.
-        distance: Radius of the observer, who carries a tetrad at rest with respect to the slices of constant time.
+        distance: Radius at which the rays are taken up.
         inclination: Angle from the axis in degrees.
-        extent: Half the width of the screen in impact parameter (at `distance`).
+        extent: Half the width of the screen in impact parameter, `-p_phi / (E sin(theta))` and `p_theta / E`.
         pixels: Pixels in a row.
 
     Returns:
@@ -395,11 +395,17 @@ def camera(
 def screen_rays(
     metric: Metric, at: Float[Array, "4"], alpha: Float[Array, " n"], beta: Float[Array, " n"], params: Params = None
 ) -> tuple[Array, Array]:
-    """Light that meets an observer at `at` from the direction of the screen point `(alpha, beta)`."""
+    """Light that arrives at `at` with the impact parameters `alpha = -p_phi / (E sin(theta))` and `beta = p_theta / E`.
+
+    These are conserved, or nearly, all along the ray, and so the picture is that of an observer far away, wherever
+    `at` is; not numbers where no light arrives with such parameters.
+    """
     params = metric.resolve(params)
-    g = metric(at, params)
-    triad = jnp.linalg.cholesky(g[1:, 1:])
-    tilt = jnp.stack([jnp.ones_like(alpha), beta / at[1], -alpha / at[1]], -1)
-    unit = tilt / jnp.linalg.norm(tilt, axis=-1, keepdims=True)
+    up = {key: jnp.asarray(value) for key, value in inverse_of(metric)(tuple(at), params).items()}
+    known = [-jnp.ones_like(alpha), jnp.zeros_like(alpha), beta, -alpha * jnp.sin(at[2])]
+    a = up[1, 1]
+    b = sum((up[min(1, i), max(1, i)] * known[i] for i in (0, 2, 3) if (min(1, i), max(1, i)) in up), jnp.zeros(()))
+    c = sum(_terms({key: v for key, v in up.items() if 1 not in key}, known))  # pyright: ignore[reportArgumentType]
+    outwards = (jnp.sqrt(b**2 - a * c) - b) / a
     x = jnp.broadcast_to(at, (alpha.size, 4))
-    return x, momentum(metric, x, unit @ triad.T, params)
+    return x, jnp.stack([known[0], outwards, known[2], known[3]], -1)

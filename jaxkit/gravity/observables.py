@@ -233,16 +233,17 @@ class CircularOrbit(NamedTuple):
 
 @functools.lru_cache(maxsize=256)
 def _innermost_stable(metric: Metric, retrograde: bool) -> Callable[[Params, Search], Observable]:  # noqa: FBT001
-    light, stable, *more = _circular(metric, retrograde=retrograde)
+    light, stable, *within, sizes = _circular(metric, retrograde=retrograde)
 
     def search(params: Params, between: Search) -> Observable:
         held, r = jax.lax.stop_gradient(params), _outside(metric, params, between)
-        allowed, pulls, sizes = (jax.vmap(lambda r, fn=fn: fn(r, held))(r) for fn in more)
+        allowed, pulls = (jax.vmap(lambda r, fn=fn: fn(r, held))(r) for fn in within)
+        of_light, of_stable = jax.vmap(lambda r: sizes(r, held))(r)
         seen, circles = sample(stable, params, r), sample(light, params, r)
-        rings = _rings(circles, allowed, sizes[0])
+        rings = _rings(circles, allowed, of_light)
         ring = jnp.where(jnp.any(rings), rings.size - 1 - jnp.argmax(rings[::-1]), -1)
         there = (circles.value > 0) & (allowed > 0) & (pulls > 0)
-        edges = seen.rising() & seen.clear(sizes[1]) & there[:-1] & there[1:] & (jnp.arange(rings.size) > ring)
+        edges = seen.rising() & seen.clear(of_stable) & there[:-1] & there[1:] & (jnp.arange(rings.size) > ring)
         known = jnp.any(jnp.isfinite(circles.value))
         return refine(stable, params, innermost(seen, edges)._replace(known=known))
 

@@ -8,12 +8,12 @@ it in its bracket and gives its derivative.
 Static metrics are used through their *deficits* `1 - N²` and `1 - f`, which keep their digits where fields are weak.
 """
 
+import math
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from jaxkit.core.checks import require
@@ -33,7 +33,7 @@ def _offsets() -> Array:
     k = jnp.arange(16 * 12 + 7 * 150 + 17 * 12, dtype=float)  # computed there: so many constants are slow to compile
     left, near = k - 17 * 12, k - (17 * 12 + 7 * 150)
     decade = jnp.where(left < 0, left / 12, jnp.where(near < 0, left / 150, 7 + near / 12))
-    return 10.0 ** (decade - 3)
+    return jnp.power(10.0, decade - 3)
 
 
 @struct
@@ -94,7 +94,7 @@ def own_length(metric: Metric, params: Params) -> Array:
     r = 10.0 ** (jnp.arange(641, dtype=float) / 8 - 40)
     held, lapse2 = jax.lax.stop_gradient(params), minus_g_tt(metric)
     size = jnp.log(jnp.abs(jax.vmap(lambda r: lapse2(r, held))(r)))
-    strong = jnp.abs(jnp.diff(size)) >= 0.5 * np.log(10) / 8
+    strong = jnp.abs(jnp.diff(size)) >= 0.5 * math.log(10) / 8
     known = jnp.isfinite(size[1:]) & jnp.isfinite(size[:-1])
     both = known[1:] & known[:-1]
     falls, rises = strong[:-1] & ~strong[1:] & both, ~strong[:-1] & strong[1:] & both
@@ -105,7 +105,7 @@ def own_length(metric: Metric, params: Params) -> Array:
 def radii(metric: Metric, params: Params, search: Search, start: ArrayLike = 0.0) -> Float[Array, " n"]:
     """The grid: between the radii of `search`, or outwards from `start` in units of the metric's own length."""
     if search is None:
-        return start + own_length(metric, params) * _offsets()
+        return jnp.asarray(start) + own_length(metric, params) * _offsets()
     lo, hi = (jnp.log(jnp.asarray(v, float)) for v in jax.lax.stop_gradient(search))
     return jnp.exp(lo + (hi - lo) * jnp.linspace(0.0, 1.0, _POINTS))
 

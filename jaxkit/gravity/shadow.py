@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jaxkit.core.checks import require
-from jaxkit.core.status import Outcome, Status
+from jaxkit.core.status import Outcome, Status, worst
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.roots.methods.bracket import bisected
+from jaxkit.dynamics.roots.root import root
 from jaxkit.gravity.geodesic import Rays, Stop, camera, trace
 from jaxkit.gravity.horizons import horizon
 from jaxkit.gravity.metrics import Metric, Params, as_metric
@@ -25,24 +25,26 @@ class CriticalCurve(NamedTuple):
         beta: Vertical coordinates of the upper half, shape `(n,)`; the lower half mirrors it.
         area: Area of the whole shadow.
         ends: Least and largest `alpha`.
+        status: `Status` code; `not_applicable` where there is no horizon inside, `|a| >= 1`.
     """
 
     alpha: Array
     beta: Array
     area: Array
     ends: tuple[Array, Array]
+    status: Array
 
 
-def critical_curve_kerr(a: ArrayLike, inclination: float = 90.0, *, points: int = 400) -> CriticalCurve:
+def critical_curve_kerr(a: ArrayLike, inclination: ArrayLike = 90.0, *, points: int = 400) -> CriticalCurve:
     """The shadow of Kerr (M = 1) for a distant observer, from the spherical photon orbits.
 
     Args:
-        a: Rotation, `0 < a < 1`.
+        a: Rotation, `-1 < a < 1`.
         inclination: Angle of the observer from the axis, degrees.
         points: Points of the half curve; the area converges exponentially in them.
 
     Returns:
-        A `CriticalCurve`.
+        A `CriticalCurve`, differentiable in both; a circle for `a = 0` and on the axis.
 
     Example:
         >>> from jaxkit import gravity
@@ -53,31 +55,57 @@ def critical_curve_kerr(a: ArrayLike, inclination: float = 90.0, *, points: int 
     References:
         Bardeen, Black Holes (Les Houches 1972); Teo, Gen. Rel. Grav. 35, 1909 (2003).
     """
-    a = jnp.asarray(a, float)
-    theta = jnp.deg2rad(inclination)
-    sin, cos2 = jnp.sin(theta), jnp.cos(theta) ** 2
-
-    def momentum(r: Array) -> Array:
-        return -(r**3 - 3 * r**2 + a**2 * r + a**2) / (a * (r - 1))
-
-    def height2(r: Array) -> Array:
-        carter = r**3 * (4 * a**2 - r * (r - 3) ** 2) / (a * (r - 1)) ** 2
-        return carter + cos2 * (a**2 - momentum(r) ** 2 / sin**2)
-
-    orbit = lambda sense: 2 * (1 + jnp.cos(2 / 3 * jnp.arccos(sense * a)))
-    low, high = orbit(-1.0), orbit(1.0)
-    middle = 0.5 * (low + high)
-    # The part of the photon shell whose light reaches this observer: beta² > 0, by bisection from both ends.
-    edge = lambda end: bisected(lambda r: height2(r) > 0, middle, end)[0]
-    near, far = (low, high) if inclination == 90.0 else (edge(low), edge(high))
+    a, theta = jnp.asarray(a, float), jnp.deg2rad(jnp.asarray(inclination, float))
+    inside = jnp.abs(a) < 1
+    spin, sin, cos2 = jnp.where(inside, jnp.abs(a), 0.5), jnp.sin(theta), jnp.cos(theta) ** 2
+    shell = (spin, sin, cos2)
+    # From the polar orbit, which every observer sees (s = 0), to the ends of what this one sees.
+    polar = _polar_orbit(spin)
+    reach = jnp.asarray(3.0)
+    wide = spin * sin * reach > polar - 1
+    least = -jnp.where(wide, (polar - 1) / jnp.where(wide, spin * sin, 1.0), reach)  # where r = 1
+    origin = jnp.zeros(())
+    low, high = (
+        root(lambda s, q: _seen(s, q)[2], bracket=held(ends), args=shell, method="chandrupatla", rtol=1e-14, atol=1e-15)
+        for held, ends in ((jax.lax.stop_gradient, (least, origin)), (jax.lax.stop_gradient, (origin, reach)))
+    )
+    near, far = low.value, high.value
     t = (jnp.arange(points, dtype=float) + 0.5) / points * jnp.pi
-    r = 0.5 * (near + far) - 0.5 * (far - near) * jnp.cos(t)
-    across = lambda r: -momentum(r) / sin
-    beta = jnp.sqrt(jnp.maximum(height2(r), 0.0))
-    slope = jax.vmap(jax.grad(across))(r) * 0.5 * (far - near) * jnp.sin(t)
+    s = 0.5 * (near + far) - 0.5 * (far - near) * jnp.cos(t)
+    side = jnp.where(a < 0, -1.0, 1.0)
+    across = lambda s: side * _seen(s, shell)[0]
+    beta = jnp.sqrt(jnp.maximum(_seen(s, shell)[1], 0.0))
+    slope = jax.vmap(jax.grad(across))(s) * 0.5 * (far - near) * jnp.sin(t)
     area = 2 * jnp.pi / points * jnp.abs(jnp.sum(beta * slope))
-    ends = (across(near), across(far))
-    return CriticalCurve(across(r), beta, area, (jnp.minimum(*ends), jnp.maximum(*ends)))
+    # Judged by the residual, of some 10 per unit of s: rounding may point a last tiny step out of the bracket.
+    found = [jnp.where(end.residual <= 1e-10, int(Status.ok), int(Status.no_progress)) for end in (low, high)]
+    status = worst(jnp.where(inside, int(Status.ok), int(Status.not_applicable)), *found)
+    kept = lambda v: jnp.where(status == int(Status.ok), v, jnp.nan)
+    left, right = across(near), across(far)
+    ends = (kept(jnp.minimum(left, right)), kept(jnp.maximum(left, right)))
+    return CriticalCurve(kept(across(s)), kept(beta), kept(area), ends, status)
+
+
+def _polar_orbit(a: Array) -> Array:
+    """The radius of the photon orbit through both poles, `r³ - 3 r² + a² r + a² = 0`."""
+    wide = 1 - a**2 / 3
+    return 1 + 2 * jnp.sqrt(wide) * jnp.cos(jnp.arccos((1 - a**2) / wide**1.5) / 3)
+
+
+def _seen(s: Array, shell: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    """`alpha`, `beta²` and `beta² (r - 1)²` of the spherical photon orbit at `r = polar + a sin(theta) s`.
+
+    In `s` nothing is divided by `a` or `sin(theta)`: with `r - 3 = a k`, `k = sin(theta) s - a (polar + 1) / polar²`,
+    Carter's constant is `r³ (4 - r k²) / (r - 1)²`.
+    """
+    a, sin, cos2 = shell
+    polar = _polar_orbit(a)
+    move = a * sin * s
+    r = polar + move
+    k = sin * s - a * (polar + 1) / polar**2
+    cubic = s * (3 * polar**2 - 6 * polar + a**2 + (3 * polar - 3) * move + move**2)  # its value over a sin(theta)
+    height2 = r**3 * (4 - r * k**2) + cos2 * (a**2 * (r - 1) ** 2 - cubic**2)
+    return cubic / (r - 1), height2 / (r - 1) ** 2, height2
 
 
 class Disk(NamedTuple):

@@ -72,9 +72,43 @@ def test_shadow_edge_of_kerr():
         (0.9, 17.0, (-4.3031676018849, 5.5036217261214), 76.1857459494),
         (0.998, 90.0, (-2.1108877945528, 6.9966662714), 76.6048553923),
     ):
-        curve = gravity.critical_curve_kerr(a, inclination)
+        curve = EDGE(a, inclination)
         np.testing.assert_allclose(curve.ends, ends, rtol=1e-12)
         assert float(curve.area) == pytest.approx(area, rel=1e-11)
+
+
+EDGE = jax.jit(gravity.critical_curve_kerr)
+EDGE_SLOPE = jax.jit(jax.jacfwd(lambda a, i: jnp.stack([*EDGE(a, i).ends, EDGE(a, i).area])))
+
+
+@pytest.mark.parametrize("inclination", [0.0, 1.0, 7.0, 60.0, 90.0])
+def test_shadow_edge_of_kerr_near_the_axis_and_without_rotation(inclination):
+    circle = EDGE(0.0, inclination)
+    assert int(circle.status) == 0
+    np.testing.assert_allclose(np.hypot(circle.alpha, circle.beta), 27**0.5, rtol=1e-14)
+    assert float(circle.area) == pytest.approx(27 * np.pi, rel=1e-13)
+    found = EDGE(0.9, inclination)
+    expected = {1.0: (4.951861412, 75.925915237), 7.0: (5.164094788, 75.969611249)}
+    for value, wanted in zip((found.ends[1], found.area), expected.get(inclination, ()), strict=False):
+        assert float(value) == pytest.approx(wanted, rel=1e-9)
+    up, down = EDGE(0.9 + 1e-6, inclination), EDGE(0.9 - 1e-6, inclination)
+    difference = (np.array([*up.ends, up.area]) - np.array([*down.ends, down.area])) / 2e-6
+    np.testing.assert_allclose(EDGE_SLOPE(0.9, inclination), difference, rtol=1e-6, atol=1e-6)
+    assert list(map(int, (EDGE(1.0, inclination).status, EDGE(jnp.nan, inclination).status))) == [9, 9]
+
+
+def test_screen_is_in_impact_parameters():
+    """Rays of a near camera carry Bardeen's constants: the axial momentum and Carter's of the place on the screen."""
+    near = {"distance": 20.0, "inclination": 60.0, "extent": 6.0, "pixels": 4}
+    x, p = gravity.camera(KERR, **near)
+    offset = 6.0 * np.array([-0.75, -0.25, 0.25, 0.75])
+    beta, alpha = (v.ravel() for v in np.meshgrid(-offset, offset, indexing="ij"))
+    sin2, cos2 = 0.75, 0.25
+    np.testing.assert_allclose(p[:, 3] / p[:, 0], alpha * sin2**0.5, rtol=1e-13)
+    np.testing.assert_allclose(gravity.carter_constant(x, p, 0.9) / p[:, 0] ** 2, beta**2 + cos2 * (alpha**2 - 0.81))
+    energy = jax.vmap(lambda x, p: gravity.hamiltonian(KERR)(x, p, KERR.params))(x, p)
+    np.testing.assert_allclose(energy, 0, atol=1e-14)
+    assert np.all(np.asarray(p[:, 1]) > 0)
 
 
 @pytest.mark.slow

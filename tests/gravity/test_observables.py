@@ -236,6 +236,27 @@ def test_text_goes_through_the_whole_chain():
         gravity.from_text("1 - 2*__import__('os').getpid()/r")
 
 
+def test_bending_near_the_photon_sphere():
+    """Darwin's elliptic integrals of Schwarzschild, 40 digits; at the photon sphere itself a ray never comes back."""
+    hole = gravity.schwarzschild()
+    by_r0 = jax.jit(jax.vmap(lambda r: gravity.deflection(hole, r0=r)))
+    nearest = jnp.array([3.01, 3 + 1e-6, 3 + 1e-9, 3.0, 2.9, -1.0])
+    found = by_r0(nearest)
+    assert list(np.asarray(found.status)) == [0, 0, 0, 9, 9, 9]
+    np.testing.assert_allclose(found.value[:2], (10.610788280962636, 29.022551434011827), rtol=1e-10)
+    assert float(found.value[2]) == pytest.approx(42.83806093877, rel=1e-7)
+    by_b = jax.jit(jax.vmap(lambda b: gravity.deflection(hole, b=b)))(27**0.5 * jnp.array([1 + 1e-6, 1.0, 0.9]))
+    assert list(np.asarray(by_b.status)) == [0, 9, 9]
+    assert float(by_b.value[0]) == pytest.approx(13.4152855579, rel=1e-10)
+    turns = jax.jit(jax.vmap(lambda p, e: gravity.precession(hole, p=p, e=e)))(
+        jnp.array([7 + 1e-6, 7.0, 20.0, 20.0, 20.0, -20.0]), jnp.array([0.5, 0.5, 1.2, 1.0, -0.3, 0.3])
+    )
+    assert list(np.asarray(turns.status)) == [0, 9, 9, 9, 9, 9]
+    assert float(turns.value[0]) == pytest.approx(58.37731561633631, rel=1e-8)
+    late = jax.jit(jax.vmap(lambda r0: gravity.shapiro(hole, r0=r0, r1=1000.0)))(jnp.array([10.0, 3.0, 2.5]))
+    assert list(np.asarray(late.status)) == [0, 9, 9]
+
+
 def test_refusals():
     with pytest.raises(ValueError, match="must be static and spherical"):
         gravity.deflection(gravity.kerr(), r0=10.0)
