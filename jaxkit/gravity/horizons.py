@@ -94,7 +94,7 @@ def horizons(metric: Metric, params: Params = None, *, most: int = 3, search: Se
         >>> from jaxkit import gravity
         >>> found = gravity.horizons(gravity.de_sitter(M=1.0, L=0.03))  # the cosmological, then the event horizon
         >>> [round(float(r), 6) for r in found.value[:2]]
-        [8.787885, 2.091487]
+        [8.788851, 2.091488]
     """
     metric = as_metric(metric)
     return _all_horizons(metric, most)(metric.resolve(params), search)

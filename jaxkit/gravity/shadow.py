@@ -1,5 +1,6 @@
 """Shadows: the critical curve of Kerr in closed form, and images of any metric with a thin disk."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -65,10 +66,10 @@ def critical_curve_kerr(a: ArrayLike, inclination: ArrayLike = 90.0, *, points: 
     wide = spin * sin * reach > polar - 1
     least = -jnp.where(wide, (polar - 1) / jnp.where(wide, spin * sin, 1.0), reach)  # where r = 1
     origin = jnp.zeros(())
-    low, high = (
-        root(lambda s, q: _seen(s, q)[2], bracket=held(ends), args=shell, method="chandrupatla", rtol=1e-14, atol=1e-15)
-        for held, ends in ((jax.lax.stop_gradient, (least, origin)), (jax.lax.stop_gradient, (origin, reach)))
-    )
+    height: Callable[[Array, Any], Array] = lambda s, shell: _seen(s, shell)[2]
+    precise = {"method": "chandrupatla", "rtol": 1e-14, "atol": 1e-15}
+    low = root(height, bracket=(jax.lax.stop_gradient(least), origin), args=shell, **precise)
+    high = root(height, bracket=(origin, reach), args=shell, **precise)
     near, far = low.value, high.value
     t = (jnp.arange(points, dtype=float) + 0.5) / points * jnp.pi
     s = 0.5 * (near + far) - 0.5 * (far - near) * jnp.cos(t)
