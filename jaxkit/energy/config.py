@@ -20,14 +20,15 @@ class Negatives:
         moved: Share of the points that then move.
         moves: Langevin steps they make, under the energy as it is.
         step_size: Size of these steps.
-        box: Ends of each coordinate; what leaves the box is put on its edge.
+        box: Ends of each coordinate in deviations from the mean (`train` centres and scales each coordinate by itself);
+            what leaves the box is put on its edge.
     """
 
     fresh: float = 0.2
     moved: float = 0.6
     moves: int = 10
     step_size: float = 0.01
-    box: tuple[float, float] = (-1.0, 1.0)
+    box: tuple[float, float] = (-3.0, 3.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +117,7 @@ class ReplayConfig:
         moves: Langevin steps a training step.
         step_size: Size of these.
         fresh: Share of the chains that start anew, uniformly in `box`; the others go on from the buffer.
-        box: Ends of each coordinate; what leaves the box is put on its edge.
+        box: Ends of each coordinate in deviations from the mean; what leaves the box is put on its edge.
         regulariser: Weight of `U_real^2 + U_fake^2`. (The article prints a minus: then the loss is unbounded below in
             the fakes' energy.)
         noise: Standard deviation of the Langevin noise in units of `sqrt(step_size)`; 1 is the true motion. Published
@@ -132,7 +133,7 @@ class ReplayConfig:
     moves: int = 20
     step_size: float = 0.01
     fresh: float = 0.05
-    box: tuple[float, float] = (-1.0, 1.0)
+    box: tuple[float, float] = (-3.0, 3.0)
     regulariser: float = 0.01
     noise: float = 1.0
     learning_rate: tuple[float, float] = (2e-3, 1e-4)

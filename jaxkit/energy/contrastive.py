@@ -98,6 +98,6 @@ def chain_moves(
     return langevin(one, start, params, step=step, moves=config.moves, box=config.box, key=key)
 
 
-def replay_buffer(key: Array, size: int, shape: tuple[int, ...], *, box: tuple[float, float] = (-1.0, 1.0)) -> Array:
+def replay_buffer(key: Array, size: int, shape: tuple[int, ...], *, box: tuple[float, float] = (-3.0, 3.0)) -> Array:
     """A buffer of `size` states of the given shape, uniform in `box`: the carry of `contrastive`."""
     return jax.random.uniform(key, (size, *shape), minval=box[0], maxval=box[1])

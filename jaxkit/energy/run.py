@@ -265,7 +265,7 @@ def _meg(config: Config, law: PlaneLaw, first: Assessment) -> list[Claim]:
     elsewhere = ", ".join(f"{w} {value:.2f}" for w, value in runs[0].correlations.items() if w != "square")
     bare, plain = (_trained(dataclasses.replace(config, **{name: None}), law)[1] for name in ("bound", "negatives"))
     rings = plane_law("rings")
-    edge = 1.25 * rings.box
+    edge = 1.25 * rings.box / float(jnp.std(rings.sample(jax.random.key(0), 4096, jnp.float32)))
     replayed = _trained(ReplayConfig(box=(-edge, edge)), rings)[1]
     return [
         Claim("MEG, 25 modes", f"MEG {modes[0]}, {modes[1]}, {modes[2]} modes of 25", ok=min(modes) == 25),

@@ -19,6 +19,7 @@ from jaxkit.energy.pits import game
 from jaxkit.learn import batches, nets, saving
 from jaxkit.learn.fit import fit
 from jaxkit.learn.play import play
+from jaxkit.learn.units import Inside, Units, drawn
 
 FLOAT = jnp.float32  # nets are trained in single precision, whatever the script's precision
 
@@ -32,27 +33,28 @@ class EnergyModel:
         source: Parameters of the generator (averaged); after training by replay the buffer, shape `(m, size)`.
         config: The run that made it.
         size: Coordinates of a point.
+        units: Centre and scale of the data that the networks (and the buffer) have.
     """
 
     params: PyTree
     source: PyTree
     config: Config | ReplayConfig = static()
     size: int = static()
+    units: Units = Units()
 
     def energy(self, x: Float[Array, "n size"]) -> Float[Array, " n"]:
         """The energy of points: minus their log density, up to a constant, as far as it was learned."""
-        return _energy(self.config, self.size)(self.params, x.astype(FLOAT))
+        return _energy(self.config, self.size)(self.params, self.units.inside(x).astype(FLOAT))
 
     def sample(self, key: Array, n: int) -> Float[Array, "n size"]:
         """Draw points: from the generator, or by Langevin steps from states of the replay buffer."""
         if isinstance(self.config, Config):
             generator = networks(self.config, self.size)[1]
-            return generator.apply(
-                self.source, batches.latent_noise(self.config.prior, key, n, self.config.latent, FLOAT)
-            )
+            z = batches.latent_noise(self.config.prior, key, n, self.config.latent, FLOAT)
+            return self.units.outside(generator.apply(self.source, z))
         pick, move = jax.random.split(key)
         start = self.source[jax.random.choice(pick, len(self.source), (n,))]
-        return chain_moves(_energy(self.config, self.size), self.params, start, self.config, move)
+        return self.units.outside(chain_moves(_energy(self.config, self.size), self.params, start, self.config, move))
 
 
 @struct
@@ -81,7 +83,8 @@ def train(config: Config | ReplayConfig, data: Any, *, key: Array, run: Run | No
 
     Args:
         config: The run: a `Config` for a game with a generator, a `ReplayConfig` for chains.
-        data: Points, shape `(N, size)`, or a function `(key, n) -> points` that draws new ones.
+        data: Points, shape `(N, size)`, or a function `(key, n) -> points` that draws new ones; in any units, since
+            each coordinate is centred and scaled by itself.
         key: Random key.
         run: What the host does meanwhile; chunks of 500 steps by default.
 
@@ -107,10 +110,13 @@ def train(config: Config | ReplayConfig, data: Any, *, key: Array, run: Run | No
     points = batches.stream(data, config.batch_size, draws)
     shape = jax.eval_shape(points, 0).shape
     checks.require(len(shape) == 2, "data", "be points (N, size)", f"has batches of shape {shape}")
-    real, size = lambda i: points(i).astype(FLOAT), shape[1]
+    units = drawn(data, jax.random.fold_in(draws, 1))
+    stream, size = Inside(points, units), shape[1]
+    real = lambda i: stream(i).astype(FLOAT)
+    units = jax.tree.map(lambda v: v.astype(FLOAT), units)
     run = Run(chunk=500) if run is None else run
     if isinstance(config, ReplayConfig):
-        return _replay(config, real, size, (seed, noise, fill), run)
+        return _replay(config, real, size, (seed, noise, fill), run, units)
     losses, players = opening(config, size, seed)
     done = play(
         losses,
@@ -122,11 +128,13 @@ def train(config: Config | ReplayConfig, data: Any, *, key: Array, run: Run | No
         key=noise,
         run=run,
     )
-    model = EnergyModel(done.ema["energy"], own_params(config, done.ema["generator"]), config, size)
+    model = EnergyModel(done.ema["energy"], own_params(config, done.ema["generator"]), config, size, units)
     return Trained(model, done.history, done.metrics, done.status, done.steps)
 
 
-def _replay(config: ReplayConfig, real: Any, size: int, keys: tuple[Array, Array, Array], run: Run) -> Trained:
+def _replay(
+    config: ReplayConfig, real: Any, size: int, keys: tuple[Array, Array, Array], run: Run, units: Units
+) -> Trained:
     seed, noise, fill = keys
     found = fit(
         contrastive(_energy(config, size), config),
@@ -139,7 +147,7 @@ def _replay(config: ReplayConfig, real: Any, size: int, keys: tuple[Array, Array
         ema=config.ema,
         run=run,
     )
-    model = EnergyModel(found.ema, found.carry, config, size)
+    model = EnergyModel(found.ema, found.carry, config, size, units)
     return Trained(model, {"energy": found.history}, {"energy": found.metrics}, found.status, found.steps)
 
 

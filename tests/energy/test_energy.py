@@ -236,5 +236,25 @@ def test_a_trained_energy_draws_is_saved_and_passes_jit(tmp_path):
         assert -1 <= float(found.correlations["square"]) <= 1
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(en.Config(steps=3, batch_size=16, width=8, depth=1), marks=pytest.mark.slow),
+        en.ReplayConfig(steps=3, batch_size=16, buffer_size=32, moves=2, width=8),
+    ],
+)
+def test_units_are_the_models_own(config, tmp_path):
+    """The same points in other units: the same game and the same chains."""
+    move = jnp.array([[300.0, -1.0], [10.0, 1e-3]])
+    draw = models.ring(8).sample
+    moved = lambda key, n: move[:1] + move[1:] * draw(key, n)
+    plain, model = (en.train(config, law, key=jax.random.key(0)).checked().model for law in (draw, moved))
+    back = en.load(en.save(tmp_path / "units.safetensors", model))
+    x = plain.sample(jax.random.key(1), 5).astype(float)
+    off = (back.sample(jax.random.key(1), 5).astype(float) - (move[:1] + move[1:] * x)) / move[1:]
+    np.testing.assert_allclose(off, 0, atol=1e-4)
+    np.testing.assert_allclose(back.energy(move[:1] + move[1:] * x), plain.energy(x), rtol=1e-3, atol=1e-4)
+
+
 def shallow(real, fake):
     return 0.5 * (jnp.mean(real) - jnp.mean(fake))
