@@ -1,90 +1,200 @@
 """What happens on the way: event functions stop a lane, and states are kept at given times.
 
-The loop only notices that an event function changed sign in a step, and leaves that lane where the step began. The
-moment itself is looked for once, when all lanes of the chunk have stopped: each look costs a step of every lane.
+An event is the first change of an event function's sign after the start, whatever the method. Each step is taken to
+hold a cubic polynomial of the function, by its values and rates of change at both ends. Where this polynomial changes
+its sign, or comes so near to zero that a pair of changes could hide, the lane looks inside of the step instead of
+stepping on: a look is a step of a given length from the step's beginning. What a look finds tells how far the
+polynomial is to be trusted. A change is closed in until it lies between two neighbouring times: only signs are
+compared. What goes there and back within a thousandth of a step is not looked for.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from jaxkit.compile.rows import State, where
+from jaxkit.compile.rows import State
 
 Inside = Callable[[Array], State]  # the states a time after the beginning of the lanes' last steps
-Measure = Callable[[Array, State], tuple[Array, ...]]  # the event functions' values
+DOUBT = 0.25  # of its range: how wrong a polynomial may be that no look has confirmed
+FINEST = 2.0**-10  # of a step: pairs of changes are looked for down to here
+MOST = 2000  # looks into one step; closing in by halves needs no more
 
 
-def crossed(before: Array, after: Array) -> Array:
-    """Whether an event function changed its sign."""
-    return (before * after < 0) | ((after == 0) & (before != 0))
+class Mark(NamedTuple):
+    """The event functions at one time of a step."""
+
+    s: Float[Array, "..."]  # since the step's beginning, signed
+    value: Float[Array, "e ..."]
+    rate: Float[Array, "e ..."]  # of change in time
 
 
-def locate(
-    inside: Inside, measure: Measure, t: Array, length: Array, hit: Array, last: State
-) -> tuple[State, Float[Array, " w"], Int[Array, " w"]]:
-    """The earliest sign change in `[0, length]` by the Illinois rule for all event functions at once.
+class Watch(NamedTuple):
+    """What is known of the event functions in the present step; what lies between `low` and `high` is in question.
 
-    Every third look is a bisection, so that the bracket shrinks whatever the functions do.
-
-    Args:
-        inside: State a time after `t`.
-        measure: Values of the event functions.
-        t: Beginning of the steps, `(w,)`.
-        length: Their lengths (signed), in which some event function changed its sign.
-        hit: The lanes in question.
-        last: Any state, kept in the lanes that are not.
-
-    Returns:
-        The state, how far from `t` it is, and which event function changed its sign (-1 where not `hit`).
+    Attributes:
+        sign: Of each function since the start; 0 as long as it has none.
+        low: Until here no sign has changed.
+        high: The end of what is in question.
+        end: Of the step, or the first time at which a sign is known to have changed.
+        doubt: How wrong the polynomial between `low` and `high` may be; infinite where no look has been taken.
+        beyond: The same between `high` and `end`.
+        looking: Whether the lane looks into its step.
+        hit: Whether it has met its event, at `end`.
+        target: Where to look next.
+        looks: How many there were in this step.
     """
-    eps = float(jnp.finfo(length.dtype).eps)
-    values = lambda s, x: jnp.stack(measure(t + s, x))
-    here = inside(jnp.zeros_like(length))
-    there = inside(length)
-    base = values(jnp.zeros_like(length), here)
-    first = values(length, there)
 
-    def guesses(low: Array, high: Array, f_low: Array, f_high: Array) -> Array:
-        """Where the secants of the functions that have crossed meet zero; infinitely far for the others."""
-        over = crossed(base, f_high) | (f_low * f_high < 0)
-        secant = high[None] - f_high * (high - low)[None] / jnp.where(f_high == f_low, 1, f_high - f_low)
-        return jnp.where(over, secant, jnp.inf * jnp.sign(length)[None])
-
-    def wide(c: tuple) -> Array:
-        return jnp.any(hit & (jnp.abs(c[1] - c[0]) > 4 * eps * jnp.abs(length))) & (c[4] < 80)
-
-    def narrow(c: tuple) -> tuple:
-        low, high, f_low, f_high, count, side, x, _ = c
-        nearest = guesses(low, high, f_low, f_high)
-        nearest = jnp.where(length > 0, jnp.min(nearest, axis=0), jnp.max(nearest, axis=0))
-        middle = jnp.where(count % 3 == 2, (low + high) / 2, nearest)
-        good = (jnp.abs(middle - low) <= jnp.abs(high - low)) & (jnp.abs(high - middle) <= jnp.abs(high - low))
-        middle = jnp.where(good, middle, (low + high) / 2)
-        x_new = inside(middle)
-        value = values(middle, x_new)
-        over = jnp.any(crossed(base, value), axis=0)
-        f_high = jnp.where(over[None], value, jnp.where((side == 1)[None], f_high / 2, f_high))
-        f_low = jnp.where(over[None], jnp.where((side == -1)[None], f_low / 2, f_low), value)
-        low, high = jnp.where(over, low, middle), jnp.where(over, middle, high)
-        exact = jnp.any(over[None] & (value == 0), axis=0)
-        number = jnp.where(over, _which(base, value), c[7])
-        state = where(over, x_new, x)
-        side = jnp.where(over, -1, 1).astype(jnp.int32)
-        return jnp.where(exact, high, low), high, f_low, f_high, count + 1, side, state, number
-
-    zero = jnp.zeros(length.shape, jnp.int32)
-    start = (jnp.zeros_like(length), length, base, first, jnp.asarray(0, jnp.int32), zero, there, _which(base, first))
-    found = jax.lax.while_loop(wide, narrow, start)
-    state = where(hit, found[6], last)
-    return state, jnp.where(hit, found[1], 0), jnp.where(hit, found[7], -1)
+    sign: Float[Array, "e ..."]
+    low: Mark
+    high: Mark
+    end: Mark
+    doubt: Float[Array, "e ..."]
+    beyond: Float[Array, "e ..."]
+    looking: Bool[Array, "..."]
+    hit: Bool[Array, "..."]
+    target: Float[Array, "..."]
+    looks: Int[Array, "..."]
 
 
-def _which(before: Array, after: Array) -> Int[Array, " w"]:
-    """The first event function that changed its sign."""
-    return jnp.argmax(crossed(before, after), axis=0).astype(jnp.int32)
+def _each_lane(fn: Callable[..., Watch]) -> Callable[..., Watch]:
+    """A function of one lane, for a row of lanes: the last axis of each leaf."""
+    return jax.vmap(fn, in_axes=-1, out_axes=-1)
+
+
+@_each_lane
+def begin(value: Array, rate: Array, t0: Array, t1: Array) -> Watch:
+    """Nothing has been looked at.
+
+    A start on an event's own point, but for rounding, is no event: its sign is the one to which it moves.
+    """
+    eps = float(jnp.finfo(t0.dtype).eps)
+    near = jnp.abs(value) <= 8 * eps * jnp.maximum(jnp.abs(t0), jnp.abs(t1)) * jnp.abs(rate)
+    onward = jnp.sign(rate) * jnp.sign(t1 - t0)
+    value = jnp.where(near, 0, value)
+    low = Mark(jnp.zeros_like(t0), value, rate)
+    never = jnp.zeros(t0.shape, bool)
+    unknown = jnp.full_like(value, jnp.inf)
+    sign = jnp.where(near & (onward != 0), onward, jnp.sign(value))
+    return Watch(sign, low, low, low, unknown, unknown, never, never, jnp.zeros_like(t0), jnp.zeros(t0.shape, jnp.int32))
+
+
+@_each_lane
+def after(watch: Watch, t: Array, moved: Array, mark: Mark) -> Watch:
+    """What is known after a step, in lanes that `moved` from `t` to the mark, or after a look into it, if they look."""
+    low, high = watch.low, watch.high
+    width = high.s - low.s
+    part = (mark.s - low.s) / jnp.where(width == 0, 1, width)
+    wrong = jnp.abs(_cubic(_controls(low, high), jnp.full_like(mark.value, part)) - mark.value)
+    wrong = jnp.where(watch.sign == 0, jnp.inf, wrong)  # a polynomial that was not asked
+    sign = jnp.where(watch.sign == 0, jnp.sign(mark.value), watch.sign)
+    beyond = jnp.where(high.s == watch.end.s, wrong, watch.beyond)
+    looked = watch._replace(sign=sign, high=mark, doubt=wrong, beyond=beyond, looks=watch.looks + 1)
+    over = jnp.any((sign != 0) & (jnp.sign(mark.value) != sign))
+    looked = _choose(over, looked._replace(end=mark, beyond=wrong), looked)
+
+    start = Mark(jnp.zeros_like(t), watch.end.value, watch.end.rate)
+    unknown = jnp.full_like(watch.doubt, jnp.inf)
+    stepped = watch._replace(
+        low=start, high=mark, end=mark, doubt=unknown, beyond=unknown, looks=jnp.zeros_like(watch.looks)
+    )
+    return _choose(moved | watch.looking, _decided(_choose(watch.looking, looked, stepped), t), watch)
+
+
+def _decided(watch: Watch, t: Array) -> Watch:
+    """Where to look next; what lies before `high` is done with where nothing can hide there."""
+    watch = watch._replace(looking=jnp.ones_like(watch.looking))
+    first = _judged(watch, t)
+    onward = ~first.looking & ~first.hit & (watch.high.s != watch.end.s)
+    on = _judged(watch._replace(low=watch.high, high=watch.end, doubt=watch.beyond), t)
+    found = _choose(onward, on, first)
+    done = ~found.looking
+    sign = jnp.where(done & (found.sign == 0), jnp.sign(found.end.value), found.sign)
+    return found._replace(sign=sign)
+
+
+def _judged(watch: Watch, t: Array) -> Watch:
+    """The part between `low` and `high`: whether it is done with, and where to look otherwise."""
+    low, high, sign = watch.low, watch.high, watch.sign
+    width = high.s - low.s
+    eps = float(jnp.finfo(width.dtype).eps)
+    here = sign[None] * _controls(low, high)
+    change = (sign != 0) & (jnp.sign(high.value) != sign)
+    over = jnp.any(change, axis=0)
+    wide = jnp.abs(width) > FINEST * jnp.abs(watch.end.s)
+    span = jnp.max(here, axis=0) - jnp.min(here, axis=0)
+    doubt = jnp.minimum(watch.doubt, DOUBT * span)
+    pair = (jnp.minimum(here[1], here[2]) <= doubt) & (sign != 0)
+    known = jnp.where(watch.doubt < jnp.inf, doubt, 0)
+    thrice = (here[1] < known) & (here[2] > -known) & (here[1] < here[2])
+    hidden = jnp.where(change, thrice, pair)
+    dip = jnp.min(jnp.where(hidden, _lowest(here), 2.0), axis=0)
+    middle = jnp.where(dip < 1, dip, 0.5)
+    unknown = jnp.any(sign == 0, axis=0) & (watch.looks == 0)
+    search = jnp.any(hidden, axis=0) & wide
+    guess = jnp.min(jnp.where(change, _first_zero(here), jnp.inf), axis=0)
+    closest = eps * jnp.maximum(jnp.abs(t + high.s), jnp.abs(high.s))
+    least = jnp.minimum(closest / jnp.where(width == 0, 1, jnp.abs(width)), 0.5)
+    guess = jnp.where(watch.looks % 3 == 2, 0.5, jnp.clip(guess, least, 1 - least))
+    part = jnp.where(search, jnp.clip(middle, 0.1, 0.9), guess)
+    part = jnp.where(unknown, FINEST / 8, part)
+    target = low.s + part * width
+    inside = (target != low.s) & (target != high.s) & (watch.looks < MOST)
+    narrow = (jnp.abs(width) <= closest) | ~inside
+    looking = jnp.where(over, ~narrow, (search | unknown) & inside)
+    return watch._replace(looking=looking, hit=watch.hit | (over & ~looking), target=target)
+
+
+def which(watch: Watch) -> Int[Array, "..."]:
+    """The event function of each lane that changed its sign at `end`; -1 without a hit."""
+    changed = (watch.sign != 0) & (jnp.sign(watch.end.value) != watch.sign)
+    return jnp.where(watch.hit, jnp.argmax(changed, axis=0).astype(jnp.int32), -1)
+
+
+def _controls(low: Mark, high: Mark) -> Float[Array, "4 e"]:
+    """Bernstein's coefficients of the cubic between two marks: its graph lies in their convex hull."""
+    third = (high.s - low.s) / 3
+    return jnp.stack([low.value, low.value + third * low.rate, high.value - third * high.rate, high.value])
+
+
+def _cubic(controls: Array, part: Array) -> Array:
+    """The polynomial at a part of its interval, by de Casteljau's rule."""
+    while len(controls) > 1:
+        controls = controls[:-1] + part[None] * (controls[1:] - controls[:-1])
+    return controls[0]
+
+
+def _lowest(controls: Array) -> Array:
+    """Where a cubic has its least value inside; 1 where it has none."""
+    d = controls[1:] - controls[:-1]
+    d = d / jnp.maximum(jnp.max(jnp.abs(d), axis=0, keepdims=True), jnp.finfo(d.dtype).tiny)
+    a, b, c = d[0] - 2 * d[1] + d[2], d[1] - d[0], d[0]
+    root = jnp.sqrt(jnp.maximum(b * b - a * c, 0))
+    down = jnp.where(b >= 0, -b - root, -b + root)
+    at = jnp.stack([down / jnp.where(a == 0, jnp.inf, a), c / jnp.where(down == 0, jnp.inf, down)])
+    rises = a[None] * at + b[None] > 0
+    return jnp.min(jnp.where(rises & (at > 0) & (at < 1), at, 1.0), axis=0)
+
+
+def _first_zero(controls: Array) -> Array:
+    """Where a cubic that changes from above zero to below does so first: its control polygon, then Newton's steps."""
+    part = jnp.ones_like(controls[0])
+    for i in (2, 1, 0):  # the first edge last
+        before, after = controls[i], controls[i + 1]
+        fall = before - after
+        at = (i + jnp.where(fall > 0, before / jnp.where(fall > 0, fall, 1), 0.5)) / 3
+        part = jnp.where(after <= 0, at, part)
+    slopes = 3 * (controls[1:] - controls[:-1])
+    for _ in range(4):
+        slope = _cubic(slopes, part)
+        part = jnp.where(slope < 0, jnp.clip(part - _cubic(controls, part) / slope, 0.0, 1.0), part)
+    return part
+
+
+def _choose(condition: Array, a: Any, b: Any) -> Any:
+    return jax.tree.map(lambda u, v: jnp.where(condition, u, v), a, b)
 
 
 def save(

@@ -27,11 +27,13 @@ from jaxkit.compile.packing import (
 from jaxkit.compile.rows import Constants, Lanes, Row, State, Step, where
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.core.status import Status
-from jaxkit.dynamics.ode.engine.events import crossed, locate, nothing_saved
+from jaxkit.dynamics.ode.engine import events as watching
+from jaxkit.dynamics.ode.engine.events import Mark, Watch, nothing_saved
 from jaxkit.dynamics.ode.engine.events import save as save_states
 from jaxkit.dynamics.ode.engine.stiffness import limited_by_stability
 from jaxkit.dynamics.ode.engine.switches import Switches, ahead, crossing
 
+NO_LIMIT = 2**31 - 2  # where each lane counts its own
 SHORTEST = 30  # refused in a row: the step is 2^-60 of what it was
 
 
@@ -57,8 +59,13 @@ class Stepper(Protocol):
         """How often the first step would be refused; None where each step tells."""
         ...
 
-    def step(self, t: Array, x: State, left: Array, memory: State, row: Row, refused: Array) -> Step:
-        """A step of at most `left` (signed), after so many that were refused in a row; NaN refuses it."""
+    def step(
+        self, t: Array, x: State, left: Array, memory: State, row: Row, refused: Array, *, look: Array | None = None
+    ) -> Step:
+        """A step of at most `left` (signed), after so many that were refused in a row; NaN refuses it.
+
+        Lanes that `look` into a step that they have taken move by `left`, whatever its error.
+        """
         ...
 
     def within(self, t: Array, x: State, s: Array, row: Row) -> State:
@@ -82,7 +89,7 @@ class _Carry(NamedTuple):
     """The state of the loop over a row of lanes."""
 
     numbers: tuple[Array, ...]  # see `begin`, packed
-    event: Any  # whether an event was met, the length of that step, the event functions' values
+    event: Any  # the watch on the event functions, and where the present step began
     saved: Any  # states; and the number of the next time to be saved
 
 
@@ -108,55 +115,94 @@ def integrate(
     row = Row(stepper.field, stepper.roots, lanes, constants, stepper.directions)
     k, n = len(lanes.x), len(stepper.field.x)  # rows with and without the tangents
     packed = pack if k == n else tuple  # tangents are kept apart, which costs less
-    measure = lambda t, x: row(t, x[:n], stepper.field.outputs[n:])
     inside = lambda t, x: lambda s: stepper.within(t, x, s, ahead(stepper.switches, row, lanes, t)[0])
     save = lambda t, x, saved, until, moved: save_states(
         inside(t, x), saved, t, until, moved, cast(Array, ts), lanes.t1 - lanes.t0
     )
 
     def running(c: _Carry) -> Array:
-        still = under_way(lanes, unpack(c.numbers))
-        return still & ~c.event[0] if events else still
+        numbers = unpack(c.numbers)
+        still = under_way(lanes, numbers)
+        if not events:
+            return still
+        watch = c.event[0]
+        return ((still & (_tried(k, numbers) < max_steps)) | watch.looking) & ~watch.hit
 
     def body(c: _Carry) -> _Carry:
         old, run = unpack(c.numbers), running(c)
-        numbers, event, saved = packed(advance(stepper, row, lanes, old, run)), c.event, c.saved
-        if events or ts is not None:
+        if events:
+            new, event, passed = _watched(stepper, row, lanes, old, run, c.event)
+            (_, begun), numbers = event, packed(new)
+        else:
+            numbers, event, begun = packed(advance(stepper, row, lanes, old, run)), (), old[: k + 1]
+        saved = c.saved
+        if ts is not None:
             new = unpack(numbers)
-            moved = run & (new[k] != old[k])
-            if events:
-                new, event = _stopped(k, old, new, event, moved, measure(new[k], new[:k]))
-                numbers = packed(new)
-            if ts is not None:
-                saved = save(old[k], old[:k], saved, new[k], moved)
+            saved = save(begun[k], begun[:k], saved, new[k], passed if events else run & (new[k] != old[k]))
         return _Carry(numbers, event, saved)
 
-    zero = jnp.zeros_like(lanes.t0)
     first = _Carry(
         packed(begin(stepper, row, lanes)),
-        (zero != 0, zero, measure(lanes.t0, lanes.x)) if events else (),
+        _watch(stepper, row, lanes) if events else (),
         () if ts is None else nothing_saved(ts, lanes.t0, lanes.t1, lanes.x),
     )
     small = not events and ts is None and k <= 3
-    c = repeat_while(lambda c: jnp.any(running(c)), body, first, limit=max_steps, small=small)
-    numbers, late, saved = unpack(c.numbers), running(c), c.saved
+    c = repeat_while(lambda c: jnp.any(running(c)), body, first, limit=NO_LIMIT if events else max_steps, small=small)
+    numbers, saved = unpack(c.numbers), c.saved
+    late = under_way(lanes, numbers)
     x, t, event = numbers[:k], numbers[k], jnp.full(row.size, -1, jnp.int32)
     if events:
-        hit, length, _ = c.event
-        look = lambda: locate(inside(t, x), measure, t, length, hit, x)
-        stopped, length, event = jax.lax.cond(jnp.any(hit), look, lambda: (x, jnp.zeros_like(t), event))
-        saved = saved if ts is None else save(t, x, saved, t + length, hit)
-        x, t = stopped, jnp.where(hit, t + length, t)
+        late, event = late & ~c.event[0].hit, watching.which(c.event[0])
     status, steps = outcome(stepper, row, lanes, (*x, t, *numbers[k + 1 :]), late)
     return Arrived(x, t, saved[0] if saved else (), status, steps, numbers[k + 2].astype(jnp.int32), event)
 
 
-def _stopped(k: int, old: State, new: State, event: Any, moved: Array, after: State) -> tuple[State, Any]:
-    """Lanes in whose step an event function changed its sign stay where the step began."""
-    changed = jnp.stack([crossed(a, b) for a, b in zip(event[2], after, strict=True)])
-    hit = moved & jnp.any(changed, axis=0)
-    event = (event[0] | hit, jnp.where(hit, new[k] - old[k], event[1]), after)
-    return (*where(hit, old[: k + 1], new[: k + 1]), *new[k + 1 :]), event
+def _tried(k: int, numbers: State) -> Array:
+    """How many steps each lane has tried."""
+    return count_of(numbers[k + 1]) + jnp.floor(numbers[k + 2]).astype(jnp.int32)
+
+
+def _watch(stepper: Stepper, row: Row, lanes: Lanes) -> tuple[Watch, State]:
+    """The watch on the events, and the beginning of the first step."""
+    here = ahead(stepper.switches, row, lanes, lanes.t0)[0]
+    first = watching.begin(*_measured(stepper, row, here, lanes.t0, lanes.x), lanes.t0, lanes.t1)
+    return first, (*lanes.x, lanes.t0)
+
+
+def _measured(stepper: Stepper, row: Row, here: Row, t: Array, x: State) -> tuple[Array, Array]:
+    """The event functions and their rates of change along the motion, each `(events, w)`."""
+    n = len(stepper.field.x)
+    velocity = here(t, x[:n], stepper.field.outputs[:n])
+    values = lambda t, *x: jnp.stack(row(t, x, stepper.field.outputs[n:]))  # before and after a switch the same
+    return jax.jvp(values, (t, *x[:n]), (jnp.ones_like(t), *velocity))
+
+
+def _watched(
+    stepper: Stepper, row: Row, lanes: Lanes, numbers: State, run: Array, event: tuple[Watch, State]
+) -> tuple[State, tuple[Watch, State], Array]:
+    """One step, or one look into the last one; the watch on the events; and which lanes are done with a step.
+
+    Until a lane is done with a step, its numbers are those of the step's end: of an event's time, once one is met.
+    """
+    k, (watch, begun) = len(lanes.x), event
+    looking = run & watch.looking
+    begun = where(run & ~looking, numbers[: k + 1], begun)
+    there = advance(stepper, row, lanes, (*begun, *numbers[k + 1 :]), run, look=(looking, watch.target))
+    moved = run & ~looking & (there[k] != begun[k])
+    s = jnp.where(looking, watch.target, there[k] - begun[k])
+    here = ahead(stepper.switches, row, lanes, begun[k])[0]
+    mark = Mark(s, *_measured(stepper, row, here, there[k], there[:k]))
+    if stepper.switches:  # the velocity of now, not of before the switch
+        watch = watch._replace(end=watch.end._replace(rate=_measured(stepper, row, here, begun[k], begun[:k])[1]))
+    known = jnp.all(jnp.isfinite(mark.value), axis=0) | ~(moved | looking)
+    later = watching.after(watch, begun[k], moved, mark)
+    kept = run & (~looking | (later.end.s == s))  # a sign has changed by then: the step ends there
+    new = where(kept, there[: k + 1], numbers[: k + 1])
+    counted = where(looking, numbers[k + 1 : k + 3], there[k + 1 : k + 3])
+    lost = failed(counted[0], jnp.asarray(int(Status.not_finite)))
+    later = later._replace(looking=later.looking & known & run)
+    new = (*new, jnp.where(known, counted[0], lost), counted[1], *there[k + 3 :])
+    return new, (later, begun), (moved | looking) & ~later.looking & known
 
 
 def begin(stepper: Stepper, row: Row, lanes: Lanes) -> State:
@@ -175,8 +221,12 @@ def under_way(lanes: Lanes, numbers: State) -> Array:
     return (numbers[k] != lanes.t1) & runs(numbers[k + 1])
 
 
-def advance(stepper: Stepper, row: Row, lanes: Lanes, numbers: State, run: Array) -> State:
+def advance(
+    stepper: Stepper, row: Row, lanes: Lanes, numbers: State, run: Array, look: tuple[Array, Array] | None = None
+) -> State:
     """One step; a lane that has stopped takes one of length zero, one whose step is refused stays where it is.
+
+    With `look`, which lanes look how far into the step from here.
 
     The new state and time are kept in memory before they are looked at: what looks at them does not compute them again.
     """
@@ -184,8 +234,14 @@ def advance(stepper: Stepper, row: Row, lanes: Lanes, numbers: State, run: Array
     x, t, steps, rejected, memory = numbers[:k], numbers[k], numbers[k + 1], numbers[k + 2], numbers[k + 3 :]
     here, until = ahead(stepper.switches, row, lanes, t)
     left, row_of = jnp.where(run, until - t, 0), in_a_row(rejected)
+    left = left if look is None else jnp.where(look[0], look[1], left)
 
     def move() -> tuple[State, State]:
+        if look is not None:
+            taken = stepper.step(t, x, left, memory, here, row_of, look=look[0])
+            whole = run & ~look[0] & (taken.length == left)
+            after = where(look[0], memory, taken.memory)
+            return (*taken.x, jnp.where(whole, until, t + taken.length)), after
         taken = stepper.step(t, x, left, memory, here, row_of)
         return (*taken.x, jnp.where(run & (taken.length == left), until, t + taken.length)), taken.memory
 

@@ -114,9 +114,14 @@ class RungeKuttaStepper:
         rates = rates.at[0].set(_together(first, h).reshape(-1)) if first else rates
         return jax.lax.fori_loop(1 if first else 0, len(c), stage, rates)
 
-    def step(self, t: Array, x: State, left: Array, memory: State, row: Row, refused: Array) -> Step:
-        """One step, accepted where the error estimate is within the tolerance."""
+    def step(
+        self, t: Array, x: State, left: Array, memory: State, row: Row, refused: Array, *, look: Array | None = None
+    ) -> Step:
+        """One step, accepted where the error estimate is within the tolerance, or where lanes look."""
         h, first = memory[0], memory[1:]
+        if look is not None:  # from another point than the last step's end
+            h = jnp.where(look, jnp.inf, h)
+            first = where(look, row(t, x, self.velocity), first) if first else ()
         last = h >= jnp.abs(left)
         signed = jnp.where(last, left, h * jnp.sign(left))
         rates, start = self.stages(t, x, signed, row, first), _together(x, signed)
@@ -124,7 +129,7 @@ class RungeKuttaStepper:
         change, gap = signed[None, None] * _weighted(ends, rates, (2, *start.shape))
         new = _parts(start + change, x)
         error = self._norm(_parts(gap, x), x, new)
-        accepted = error <= 1
+        accepted = error <= 1 if look is None else look | (error <= 1)
         tiny = jnp.where(jnp.isfinite(error), jnp.maximum(error, 1e-10), 1e10)
         factor = jnp.clip(0.9 * fast_exp2(-fast_log2(tiny) / self.order), 0.2, 10.0)
         grown = jnp.abs(signed) * jnp.where(accepted, factor, jnp.minimum(factor, 0.9))

@@ -100,7 +100,9 @@ class TaylorStepper:
         first = jnp.zeros_like(t)
         return jax.lax.while_loop(lambda c: ~jnp.all(c[1]), again, (first, look(first)))[0]
 
-    def step(self, t: Array, x: State, left: Array, memory: State, row: Row, refused: Array) -> Step:
+    def step(
+        self, t: Array, x: State, left: Array, memory: State, row: Row, refused: Array, *, look: Array | None = None
+    ) -> Step:
         """One step; NaN where it must be refused: its end has another velocity than the series says."""
         series = self._series(t, x, row)
         # Kept in memory, so that all rows move by the same length: computed again in another loop, it rounds otherwise,
@@ -110,17 +112,18 @@ class TaylorStepper:
                 self._length((series if memory else self._series(t, x, row))(), *memory[1:]), left, refused
             )
         )
-        signed = jnp.where(length >= jnp.abs(left), left, length * jnp.sign(left))
+        whole = length >= jnp.abs(left)
+        signed = jnp.where(whole if look is None else whole | look, left, length * jnp.sign(left))
         if not memory:
-            return Step(self._end(series(), t, signed, row), signed, ())
+            return Step(self._end(series(), t, signed, row, look), signed, ())
         k = len(self.field.x)
         state, tangents = row.apart(
-            lambda: (self._end(series()[:k], t, signed, row), pack(polynomials(series()[k:], signed)))
+            lambda: (self._end(series()[:k], t, signed, row, look), pack(polynomials(series()[k:], signed)))
         )
         tangents = unpack(tangents)
         return Step((*state, *tangents), signed, (length, jnp.maximum(memory[1], _largest(tangents))))
 
-    def _end(self, series: list[list[Array]], t: Array, s: Array, row: Row) -> State:
+    def _end(self, series: list[list[Array]], t: Array, s: Array, row: Row, look: Array | None) -> State:
         """The polynomials at `s`; NaN where they do not move as the field says.
 
         A series knows the field where the step begins. What it cannot know, a switch or a kink on the way, the other
@@ -130,6 +133,7 @@ class TaylorStepper:
         if not self.looks:
             return end
         fits = functools.reduce(jnp.logical_and, [self._fits(series, t, s * part, row) for part in self.looks])
+        fits = fits if look is None else fits | look
         return (jnp.where(fits, end[0], jnp.nan), *end[1:])
 
     def _fits(self, series: list[list[Array]], t: Array, s: Array, row: Row) -> Array:

@@ -1,0 +1,64 @@
+"""Events: the first change of sign after the start, whatever the method."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxkit as jk
+
+G = 9.81
+fall = lambda t, x, a: (x[1], -G + 0 * x[0])
+height = lambda t, x, a: (x[0] - a[0]) * a[1]  # over a level, in some unit
+
+# Start, speed, level, unit, end of the time, and when the level is met first.
+THROWN = np.array(
+    [
+        [0.0, 10.0, 0.0, 1.0, 1e3, 20 / G],  # from the level itself
+        [100.0, 0.0, 0.0, 1.0, 1e6, np.sqrt(200 / G)],  # in a step that is very much longer
+        [0.0, 10.0, 50 / G - 1e-6, 1.0, 1e3, 10 / G - np.sqrt(2e-6 / G)],  # twice, near the top
+        [0.0, 10.0, 2.0, 1e-200, 10.0, (10 - np.sqrt(100 - 4 * G)) / G],  # products of values are zero
+        [-1e-17, 10.0, 0.0, 1.0, 1e3, 20 / G],  # from below by rounding, as after an event
+        [0.0, 10.0, 50 / G + 1e-3, 1.0, 1.0, 1.0],  # never
+    ]
+)
+
+
+@pytest.mark.parametrize("method", ["taylor", "tsit5", "dopri8"])
+def test_the_first_change_of_sign_after_the_start(method):
+    x0, v0, level, unit, end, met = map(jnp.asarray, THROWN.T)
+    spans = jnp.stack([jnp.zeros_like(end), end], -1)
+    found = jk.ensemble(fall, (x0, v0), spans, (level, unit), method=method, rtol=1e-9, event=height).checked()
+    np.testing.assert_allclose(found.end, met, rtol=1e-9)
+    assert found.event.tolist() == [0] * 5 + [-1]
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _wave(angle, method):
+    """An oscillator from an angle, stopped at a height that its greatest height passes by 2e-5."""
+    at = angle + jnp.array([0.0, 2.0, 4.0])
+    field, event = lambda t, x, a: (x[1], -x[0]), lambda t, x, a: x[0] - jnp.cos(1e-2)
+    start = (jnp.cos(at), -jnp.sin(at))
+    settings = {"method": method, "rtol": 1e-11, "atol": 1e-11, "event": event}
+    there = jk.ensemble(field, start, (0.0, 30.0), **settings)
+    return there.end, jk.ensemble(field, there.final, (0.0, 30.0), **settings).end
+
+
+@pytest.mark.parametrize("method", ["taylor", "dopri8"])
+def test_a_start_on_the_events_own_point_is_no_event(method):
+    first, second = _wave(0.3, method)
+    np.testing.assert_allclose(first, 2 * np.pi - 0.3 - np.array([0.0, 2.0, 4.0]) - 1e-2, atol=1e-7)
+    np.testing.assert_allclose(second, 2e-2, atol=1e-6)
+
+
+def test_states_are_kept_until_the_event_only():
+    ts = jnp.array([0.0, 1.0, 2.0, 3.0])
+    found = jk.ensemble(fall, (jnp.zeros(1), 10.0), ts, (jnp.zeros(1), 1.0), event=height).checked()
+    np.testing.assert_allclose(found.xs[0][0], [0.0, 10 - G / 2, 20 - 2 * G, np.inf], rtol=1e-9)
+
+
+def test_an_event_function_that_is_not_a_number_is_never_ok():
+    found = jk.ensemble(fall, (jnp.zeros(1), 10.0), (0.0, 3.0), event=lambda t, x, a: jnp.sqrt(1.5 - t) + 1)
+    assert found.status.tolist() == [jk.Status.not_finite]
