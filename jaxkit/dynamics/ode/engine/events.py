@@ -59,7 +59,7 @@ class Watch(NamedTuple):
     looks: Int[Array, "..."]
 
 
-def _each_lane(fn: Callable[..., Watch]) -> Callable[..., Watch]:
+def _each_lane(fn: Callable[..., Any]) -> Callable[..., Any]:
     """A function of one lane, for a row of lanes: the last axis of each leaf."""
     return jax.vmap(fn, in_axes=-1, out_axes=-1)
 
@@ -77,7 +77,7 @@ def begin(value: Array, rate: Array, t0: Array, t1: Array) -> Watch:
     low = Mark(jnp.zeros_like(t0), value, rate)
     never = jnp.zeros(t0.shape, bool)
     unknown = jnp.full_like(value, jnp.inf)
-    sign = jnp.where(near & (onward != 0), onward, jnp.sign(value))
+    sign = jnp.where(near & (onward != 0), onward, _sign(value))
     return Watch(sign, low, low, low, unknown, unknown, never, never, jnp.zeros_like(t0), jnp.zeros(t0.shape, jnp.int32))
 
 
@@ -89,7 +89,7 @@ def after(watch: Watch, t: Array, moved: Array, mark: Mark) -> Watch:
     part = (mark.s - low.s) / jnp.where(width == 0, 1, width)
     wrong = jnp.abs(_cubic(_controls(low, high), jnp.full_like(mark.value, part)) - mark.value)
     wrong = jnp.where(watch.sign == 0, jnp.inf, wrong)  # a polynomial that was not asked
-    sign = jnp.where(watch.sign == 0, jnp.sign(mark.value), watch.sign)
+    sign = jnp.where(watch.sign == 0, _sign(mark.value), watch.sign)
     beyond = jnp.where(high.s == watch.end.s, wrong, watch.beyond)
     looked = watch._replace(sign=sign, high=mark, doubt=wrong, beyond=beyond, looks=watch.looks + 1)
     over = jnp.any((sign != 0) & (jnp.sign(mark.value) != sign))
@@ -103,6 +103,25 @@ def after(watch: Watch, t: Array, moved: Array, mark: Mark) -> Watch:
     return _choose(moved | watch.looking, _decided(_choose(watch.looking, looked, stepped), t), watch)
 
 
+@_each_lane
+def passed(watch: Watch, moved: Array, mark: Mark) -> tuple[Watch, Bool[Array, "..."]]:
+    """What is known after a step in which nothing can hide, and in which lanes that is not so, or not known."""
+    start = Mark(jnp.zeros_like(mark.s), watch.end.value, watch.end.rate)
+    here = watch.sign[None] * _controls(start, mark)
+    change = jnp.any((jnp.sign(mark.value) != watch.sign) & ~jnp.isnan(mark.value))  # or had no sign yet
+    pair = jnp.any(jnp.minimum(here[1], here[2]) <= DOUBT * (jnp.max(here, axis=0) - jnp.min(here, axis=0)))
+    return watch._replace(end=_choose(moved, mark, watch.end)), watch.looking | (moved & (change | pair))
+
+
+def lost(watch: Watch, mark: Mark) -> Bool[Array, "..."]:
+    """Whether a function that had a sign is no number any more."""
+    return jnp.any(jnp.isnan(mark.value) & (watch.sign != 0), axis=0)
+
+
+def _sign(value: Array) -> Array:
+    return jnp.where(jnp.isnan(value), 0, jnp.sign(value))
+
+
 def _decided(watch: Watch, t: Array) -> Watch:
     """Where to look next; what lies before `high` is done with where nothing can hide there."""
     watch = watch._replace(looking=jnp.ones_like(watch.looking))
@@ -111,7 +130,7 @@ def _decided(watch: Watch, t: Array) -> Watch:
     on = _judged(watch._replace(low=watch.high, high=watch.end, doubt=watch.beyond), t)
     found = _choose(onward, on, first)
     done = ~found.looking
-    sign = jnp.where(done & (found.sign == 0), jnp.sign(found.end.value), found.sign)
+    sign = jnp.where(done & (found.sign == 0), _sign(found.end.value), found.sign)
     return found._replace(sign=sign)
 
 
@@ -132,7 +151,7 @@ def _judged(watch: Watch, t: Array) -> Watch:
     hidden = jnp.where(change, thrice, pair)
     dip = jnp.min(jnp.where(hidden, _lowest(here), 2.0), axis=0)
     middle = jnp.where(dip < 1, dip, 0.5)
-    unknown = jnp.any(sign == 0, axis=0) & (watch.looks == 0)
+    unknown = jnp.any((sign == 0) & ~jnp.isnan(high.value), axis=0) & (watch.looks == 0)
     search = jnp.any(hidden, axis=0) & wide
     guess = jnp.min(jnp.where(change, _first_zero(here), jnp.inf), axis=0)
     closest = eps * jnp.maximum(jnp.abs(t + high.s), jnp.abs(high.s))

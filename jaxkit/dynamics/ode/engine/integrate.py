@@ -194,8 +194,11 @@ def _watched(
     mark = Mark(s, *_measured(stepper, row, here, there[k], there[:k]))
     if stepper.switches:  # the velocity of now, not of before the switch
         watch = watch._replace(end=watch.end._replace(rate=_measured(stepper, row, here, begun[k], begun[:k])[1]))
-    known = jnp.all(jnp.isfinite(mark.value), axis=0) | ~(moved | looking)
-    later = watching.after(watch, begun[k], moved, mark)
+    known = ~watching.lost(watch, mark) | ~(moved | looking)
+    calm, doubtful = watching.passed(watch, moved, mark)
+    later = jax.lax.cond(  # most steps need no second look
+        jnp.any(doubtful), lambda: watching.after(watch, begun[k], moved, mark), lambda: calm
+    )
     kept = run & (~looking | (later.end.s == s))  # a sign has changed by then: the step ends there
     new = where(kept, there[: k + 1], numbers[: k + 1])
     counted = where(looking, numbers[k + 1 : k + 3], there[k + 1 : k + 3])
