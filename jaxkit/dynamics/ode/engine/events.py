@@ -78,7 +78,8 @@ def begin(value: Array, rate: Array, t0: Array, t1: Array) -> Watch:
     never = jnp.zeros(t0.shape, bool)
     unknown = jnp.full_like(value, jnp.inf)
     sign = jnp.where(near & (onward != 0), onward, _sign(value))
-    return Watch(sign, low, low, low, unknown, unknown, never, never, jnp.zeros_like(t0), jnp.zeros(t0.shape, jnp.int32))
+    none = jnp.zeros(t0.shape, jnp.int32)
+    return Watch(sign, low, low, low, unknown, unknown, never, never, jnp.zeros_like(t0), none)
 
 
 @_each_lane
