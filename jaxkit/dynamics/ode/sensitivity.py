@@ -8,6 +8,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from jaxkit.compile.jit_cache import run as run_kept
 from jaxkit.core.run import Run
+from jaxkit.core.status import Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.ode.engine.batch import Ensemble, Settings, as_times, keepable, prepare, with_ends
 from jaxkit.dynamics.ode.engine.variational import with_jacobian
@@ -84,7 +85,9 @@ def _derive(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
     leaves, k = given.leaves, plan.size
     floating = tuple(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
     solved, jacobian = with_jacobian(plan, given, perturbed=(True, *floating))
-    columns, tangents = jacobian.final[:, :, k:], []
+    failed = jnp.broadcast_to(solved.status[:, None, None] != int(Status.ok), jacobian.final.shape)
+    derivatives = jnp.where(failed, jnp.nan, jacobian.final)
+    columns, tangents = derivatives[:, :, k:], []
     for leaf, lane, wanted in zip(leaves, plan.lanewise, floating, strict=True):
         shape = leaf.shape[1:] if lane else leaf.shape
         size = math.prod(shape) if wanted else 0
@@ -92,4 +95,4 @@ def _derive(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
         full = own if wanted else jnp.zeros((*columns.shape[:2], math.prod(shape)), columns.dtype)
         tangents.append(full.reshape(*columns.shape[:2], *shape))
     by_args = plan.treedef.unflatten(tangents)
-    return Sensitivity(with_ends(solved, given, ts), jacobian.final[:, :, :k], by_args[0] if plan.closes else by_args)
+    return Sensitivity(with_ends(solved, given, ts), derivatives[:, :, :k], by_args[0] if plan.closes else by_args)

@@ -20,6 +20,7 @@ from jaxkit.dynamics.ode.engine.batch import Settings, keepable, prepare, with_e
 from jaxkit.dynamics.ode.engine.variational import solve_lanes
 from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_tolerance
 from jaxkit.dynamics.ode.methods import ADJOINTS, SDE, Method, Taylor, of_solve
+from jaxkit.dynamics.ode.reasons import true_reason, without_derivative
 from jaxkit.dynamics.ode.stops import Stops, with_stops
 
 X = TypeVar("X")
@@ -144,8 +145,10 @@ def solve(
     assert found.ys is not None  # noqa: S101
     saved, end, final = found.ys[0], found.ts[1][-1], jax.tree.map(lambda v: v[-1], found.ys[1])
     end = jnp.where(end == times[-1], given[-1], end)
-    status, stats = _status(found.result, final, given), found.stats
-    return Solution(given, saved, status, stats["num_accepted_steps"], stats["num_rejected_steps"], end, final)
+    status, steps = _status(found.result, final, given), found.stats["num_accepted_steps"]
+    status = true_reason(status, drift, (times[0], x0, args), (end, final, steps), explicit=not implicit)
+    end, final = without_derivative(status != int(Status.ok), (end, final))
+    return Solution(given, saved, status, steps, found.stats["num_rejected_steps"], end, final)
 
 
 def _by_taylor(field: Field, settings: Settings, x0: Any, ts: Array, args: Any) -> Solution:

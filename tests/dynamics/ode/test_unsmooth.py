@@ -30,7 +30,9 @@ def test_the_tank_does_not_fill_again():
     found = jk.ensemble(lambda t, x, _: -jnp.sqrt(x), jnp.ones(2), jnp.array([[0.0, 1.0], [0.0, 3.0]]))
     assert found.status[0] == jk.Status.ok
     np.testing.assert_allclose(found.final, [0.25, 0.0], atol=1e-6)  # (1 - t/2)^2 until it is empty
-    assert found.status[1] != jk.Status.ok
+    more = jk.ensemble(lambda t, x, _: -jnp.sqrt(x), jnp.ones(1), (0.0, 3.0), max_steps=10_000).checked()
+    np.testing.assert_allclose(more.final, 0, atol=1e-6)
+    assert found.status[1] == jk.Status.max_steps  # near its bottom steps are short: they are only many
 
 
 @pytest.mark.parametrize("method", ["taylor", "tsit5"])
@@ -45,3 +47,31 @@ def test_zero_times_nan_is_nan(method):
     for field in (lambda t, x, _: -x + 0.0 * jnp.log(-1 - x * x), lambda t, x, p: -x + 0.0 * jnp.sqrt(p)):
         found = jk.ensemble(field, jnp.ones(2), (0.0, 1.0), -jnp.ones(2), method=method)
         assert found.status.tolist() == [jk.Status.velocity_not_finite] * 2
+
+
+def test_solve_gives_the_true_reason():
+    """One field of several kinds: decay, blow-up, a tank that is empty at t = 2, stiffness."""
+
+    def field(t, x, a):
+        return -a[0] * x + a[1] * x * x - a[2] * jnp.sqrt(x) - 1e6 * a[3] * (x - jnp.cos(t))
+
+    x0 = jnp.array([1.0, jnp.nan, 1.0, 1.0, 1.0, 1.0])
+    args = jnp.array([[1.0, 0, 0, 0], [1, 0, 0, 0], [jnp.nan, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    found = jax.vmap(lambda x, a: jk.solve(field, x, jnp.array([0.0, 3.0]), a).status)(x0, args)
+    names = ["ok", "start_not_finite", "velocity_not_finite", "step_too_small", "velocity_not_finite", "stiff"]
+    assert [jk.Status(int(code)).name for code in found] == names
+
+
+@pytest.mark.parametrize("derive", [jax.grad, jax.jacfwd])
+def test_a_failed_solve_has_no_derivative(derive):
+    field, direct = lambda t, x, a: a * x * x, jk.RungeKutta("tsit5", adjoint="direct")
+    assert np.isnan(
+        derive(lambda a: jk.solve(field, 1.0, jnp.array([0.0, 3.0]), a, method=direct, max_steps=16).final)(1.0)
+    )
+
+    def last(a, *, left_out):
+        found = jk.ensemble(field, jnp.array([0.1, 1.0]), (0.0, 3.0), a)  # the second blows up at t = 1
+        return jnp.sum(jnp.where(found.ok, found.final, 0.0) if left_out else found.final)
+
+    assert np.isnan(derive(lambda a: last(a, left_out=False))(1.0))
+    np.testing.assert_allclose(derive(lambda a: last(a, left_out=True))(1.0), 0.1**2 * 3 / 0.7**2, rtol=1e-6)

@@ -27,6 +27,7 @@ from jaxkit.dynamics.ode.engine.series import TaylorSeries, Unsupported
 from jaxkit.dynamics.ode.engine.taylor import TaylorStepper
 from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_tolerance
 from jaxkit.dynamics.ode.methods import Method, RungeKutta, Taylor
+from jaxkit.dynamics.ode.reasons import without_derivative
 from jaxkit.dynamics.ode.schemes import get as tableau_of
 
 X = TypeVar("X")
@@ -294,7 +295,12 @@ def gather(given: Given, arrived: Arrived) -> Ensemble:
 
 
 def with_ends(found: Ensemble, given: Given, ts: Any) -> Ensemble:
-    """The ensemble with the states at its times, where these are the beginning and the end only."""
+    """The ensemble with the states at its times, where these are the beginning and the end only.
+
+    A lane that failed has no derivative.
+    """
+    end, final = without_derivative(found.status != int(Status.ok), (found.end, found.final))
+    found = dataclasses.replace(found, end=end, final=final)
     if given.ts is None:
         ts = checks.floating("ts", ts).astype(given.t0.dtype)
         return dataclasses.replace(found, ts=ts, xs=_ends(given.starts, found.final, found.end == given.t1))

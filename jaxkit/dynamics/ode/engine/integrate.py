@@ -279,7 +279,8 @@ def outcome(stepper: Stepper, row: Row, lanes: Lanes, numbers: State, late: Arra
 
     def limited() -> Array:
         ahead = memory[0] if memory else stepper.length(t, x, t1 - t, row)
-        return limited_by_stability(lambda v: row(t, v, stepper.field.outputs[:n]), x[:n], ahead)
+        velocity = lambda v: jnp.stack(row(t, tuple(v), stepper.field.outputs[:n]))
+        return limited_by_stability(velocity, jnp.stack(x[:n]), ahead)
 
     stiff = jax.lax.cond(jnp.any(late), limited, lambda: jnp.zeros_like(late))
     status = status_of(steps)

@@ -13,34 +13,33 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
-Velocity = Callable[[tuple[Array, ...]], tuple[Array, ...]]
+Velocity = Callable[[Float[Array, "k w"]], Float[Array, "k w"]]
 
 
-def limited_by_stability(velocity: Velocity, x: tuple[Array, ...], step: Array) -> Bool[Array, " w"]:
+def limited_by_stability(velocity: Velocity, x: Float[Array, "k w"], step: Float[Array, " w"]) -> Bool[Array, " w"]:
     """Whether the step length of each lane is what stability allows rather than what accuracy asks for.
 
     Args:
-        velocity: Rows of numbers, each `(w,)`, to the velocities in the same form.
-        x: The states.
-        step: Length of the next step, `(w,)`.
+        velocity: States to their velocities.
+        x: The states, one lane a column.
+        step: Length of the next step.
     """
-    norm = lambda v: jnp.sqrt(sum((a * a for a in v[1:]), v[0] * v[0]))
+    norm = lambda v: jnp.sqrt(jnp.sum(v * v, axis=0))
     size, speed = norm(x), velocity(x)
     tiny = jnp.finfo(step.dtype).tiny
     distance = math.sqrt(float(jnp.finfo(step.dtype).eps)) * jnp.maximum(size, tiny)
 
-    def turn(_: int, carry: tuple[tuple[Array, ...], Array]) -> tuple[tuple[Array, ...], Array]:
+    def turn(_: int, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         """One power iteration with the Jacobian as a difference quotient."""
-        direction = carry[0]
-        length = distance / jnp.maximum(norm(direction), tiny)
-        there = velocity(tuple(a + length * v for a, v in zip(x, direction, strict=True)))
-        change = tuple(a - b for a, b in zip(there, speed, strict=True))
+        length = distance / jnp.maximum(norm(carry[0]), tiny)
+        change = velocity(x + length[None] * carry[0]) - speed
         return change, norm(change) / distance
 
     # Any direction with a part along the fastest one will do: unequal entries, of either sign.
-    start = tuple(jnp.full_like(v, math.cos(1.0 + 2.4 * i)) for i, v in enumerate(x))
+    start = jnp.cos(1.0 + 2.4 * jnp.arange(len(x), dtype=x.dtype))
+    start = jnp.broadcast_to(start[:, None], x.shape)
     rate = jax.lax.fori_loop(0, 12, turn, (start, jnp.zeros_like(step)))[1]
     step = jnp.abs(step)
     return (rate * step > 1) & (norm(speed) * step < 0.1 * size)

@@ -1,0 +1,99 @@
+"""Why a solve failed: told once, from where it ended; and that it has no derivative."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox.internal as eqxi
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Int, PyTree
+
+from jaxkit.core.status import Status
+from jaxkit.dynamics.ode.engine.stiffness import limited_by_stability
+from jaxkit.dynamics.ode.field import Field
+
+VANISHED = 1e5  # in units of what a time can be resolved to: the state changes by all of itself in so short a time
+
+
+def true_reason(
+    status: Int[Array, ""], field: Field, given: tuple[Any, ...], reached: tuple[Any, ...], *, explicit: bool
+) -> Int[Array, ""]:
+    """The reason of a failure: what is wrong at the start or at the last state, or `status` where nothing is seen.
+
+    Args:
+        status: Status so far; ok stays ok.
+        field: The field.
+        given: `(t0, x0, args)`.
+        reached: `(end, final, steps)`: the last state that was accepted, and the number of steps.
+        explicit: Whether the method is an explicit one, which stiffness holds up.
+    """
+    failed = status != int(Status.ok)
+    given, reached, status = jax.lax.stop_gradient((given, reached, status))
+
+    def look() -> Int[Array, ""]:
+        (t0, x0, args), (end, final, steps) = given, reached
+        first, flat = ravel_pytree(x0)[0], ravel_pytree(final)[0]
+        back = ravel_pytree(x0)[1]
+        start, come = _finite(first), _finite(flat)
+        t, x = jnp.where(come, end, t0), jnp.where(come, flat, first)
+        velocity = lambda x: ravel_pytree(field(t, back(x), args))[0]
+        rate = velocity(x)
+        size, speed = jnp.linalg.norm(x), jnp.linalg.norm(rate)
+        scale = size / jnp.where(speed > 0, speed, 1)
+        vanished = (speed > 0) & (scale <= VANISHED * float(jnp.finfo(x.dtype).eps) * jnp.abs(t).astype(x.dtype))
+        edge = ~_finite(velocity(x + 2 * scale * rate))  # there it would have gone
+        slow = status == int(Status.max_steps)
+        column = lambda v: velocity(v[:, 0])[:, None]
+        step = ((t - t0) / jnp.maximum(steps, 1).astype(t.dtype))[None].astype(x.dtype)
+        stiff = limited_by_stability(column, x[:, None], step)[0] & explicit
+        # The first that holds.
+        reasons = (
+            (~start, Status.start_not_finite),
+            (~_finite(rate), Status.velocity_not_finite),
+            (slow & vanished & edge, Status.velocity_not_finite),
+            (slow & vanished, Status.step_too_small),
+            (slow & stiff, Status.stiff),
+        )
+        found = status
+        for holds, reason in reversed(reasons):
+            found = jnp.where(holds, int(reason), found)
+        return found
+
+    told = jax.lax.cond(eqxi.unvmap_any(failed), look, lambda: status)
+    return jnp.where(failed, told, status)
+
+
+def _finite(x: Array) -> Bool[Array, ""]:
+    return jnp.all(jnp.isfinite(x))
+
+
+def without_derivative(lost: Bool[Array, "..."], tree: PyTree) -> PyTree:
+    """`tree`, whose derivative is NaN where it is lost: its leaves have the axes of `lost` in front.
+
+    What nobody asks for stays out of it: a covector of zero is handed back as zero, so that a loss that leaves failed
+    lanes out has a derivative.
+    """
+
+    def one(value: Array) -> Array:
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            return value
+        return _without(
+            jnp.broadcast_to(lost.reshape(lost.shape + (1,) * (value.ndim - lost.ndim)), value.shape), value
+        )
+
+    return jax.tree.map(one, tree)
+
+
+@jax.custom_jvp
+def _without(lost: Array, value: Array) -> Array:
+    del lost
+    return value
+
+
+@_without.defjvp
+def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    (lost, value), dot = primals, tangents[1]
+    there = lambda _, v: jnp.where(lost, jnp.nan, v)
+    back: Callable[[Any, Array], Array] = lambda _, v: jnp.where(lost & (v != 0), jnp.nan, v)
+    return value, jax.lax.custom_linear_solve(lambda v: v, dot, there, back)
