@@ -122,7 +122,7 @@ def solve(
         times = jnp.where(jnp.all(jnp.diff(times) > 0), times, jnp.arange(times.size, dtype=times.dtype))
     implicit = isinstance(solver, diffrax.AbstractImplicitSolver)
     controller: Any = diffrax.ConstantStepSize() if fixed else diffrax.PIDController(rtol, atol)  # pyright: ignore[reportArgumentType]
-    controller = controller if fixed else with_stops(controller, drift, times[0], x0, args)
+    controller = controller if fixed else with_stops(controller, drift, times, x0, args)
     if isinstance(controller, Stops):
         times = controller.times(times)
     adjoint = ADJOINTS["forward" if implicit and settings.adjoint == "forward" else settings.adjoint]()

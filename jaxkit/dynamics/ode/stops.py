@@ -25,12 +25,14 @@ class Stops(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
     Attributes:
         controller: The other controller.
         constants: What the times of switches depend on.
+        span: How much time there is.
         field: The field.
         switches: Its switches.
     """
 
     controller: diffrax.PIDController
     constants: dict[int, Array]
+    span: Array
     field: Field = eqx.field(static=True)
     switches: Switches = eqx.field(static=True)
 
@@ -53,13 +55,13 @@ class Stops(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
         """Itself: `solve` goes forwards only."""
         return self
 
-    def at(self, t: Array, sign: float = 1.0) -> Stretch:
-        """The stretch that begins at a time."""
-        return self.switches.stretch(t, jnp.asarray(sign, t.dtype), self.constants)
+    def at(self, t: Any, *, back: bool = False) -> Stretch:
+        """The stretch that begins at a time, forwards or backwards."""
+        return self.switches.stretch(t, -self.span if back else self.span, self.constants)
 
     def times(self, ts: Array) -> Array:
         """`ts`, of which an end that lies on a switch is on this side of it."""
-        return jnp.clip(ts, self.at(ts[0]).seen(ts[0]), self.at(ts[-1], -1.0).seen(ts[-1]))
+        return jnp.clip(ts, self.at(ts[0]).seen(ts[0]), self.at(ts[-1], back=True).seen(ts[-1]))
 
     def init(
         self, terms: Any, t0: Any, t1: Any, y0: Any, dt0: Any, args: Any, func: Any, error_order: Any
@@ -95,8 +97,9 @@ class Stops(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
         return keep, start, end, jumped | behind, (inner, jax.lax.stop_gradient(length)), result
 
 
-def with_stops(controller: diffrax.PIDController, field: Field, t: Array, x: PyTree, args: PyTree) -> Any:
+def with_stops(controller: diffrax.PIDController, field: Field, ts: Array, x: PyTree, args: PyTree) -> Any:
     """A controller whose steps end at the field's switches; the same one if it has none."""
+    t, span = ts[0], ts[-1] - ts[0]
     fn, values = closed(field, t, x, args)
     shape = lambda tree: jax.tree.map(lambda v: jax.ShapeDtypeStruct(jnp.shape(v), jnp.result_type(v)), tree)
     leaves, treedef = jax.tree.flatten(shape((t, x, (args, values))))
@@ -109,7 +112,7 @@ def with_stops(controller: diffrax.PIDController, field: Field, t: Array, x: PyT
         return controller
     scalar, switches = found
     constants = scalar.constants(SHARED, list(map(jnp.asarray, jax.tree.leaves((args, values)))), {}, switches.roots)
-    return Stops(controller, constants, field, switches)  # pyright: ignore[reportCallIssue]
+    return Stops(controller, constants, span, field, switches)  # pyright: ignore[reportCallIssue]
 
 
 @functools.lru_cache(maxsize=128)

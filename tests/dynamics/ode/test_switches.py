@@ -60,7 +60,7 @@ def test_steps_of_solve_end_there_too():
 def test_a_field_without_switches_keeps_its_controller():
     wave = lambda t, x, a: jnp.sin(a * t) * jnp.maximum(x, 0) + jnp.abs(x)
     controller = diffrax.PIDController(1e-6, 1e-6)
-    assert with_stops(controller, wave, jnp.array(0.0), jnp.ones(2), jnp.array(1.0)) is controller
+    assert with_stops(controller, wave, jnp.arange(2.0), jnp.ones(2), jnp.array(1.0)) is controller
 
 
 def test_a_smooth_ramp_needs_few_steps():

@@ -259,8 +259,10 @@ class Switches:
         for at in (angle, held(jax.lax.sub_p, flipped, angle)):
             self.found.append(Switch(inner, at, self._literal(2 * math.pi)))
 
-    def stretch(self, t: Array, sign: Array, constants: Constants) -> Stretch:
-        """The stretch that begins at `t`, or in which `t` lies, of one lane that moves in a direction."""
+    def stretch(self, t: Array, span: Array, constants: Constants) -> Stretch:
+        """The stretch that begins at `t`, or in which `t` lies, of one lane whose times span so much (signed)."""
+        sign = jnp.where(span < 0, -jnp.ones_like(t), jnp.ones_like(t))
+        most = math.sqrt(self.eps) * jnp.abs(span)
         edge = lambda value: jnp.full_like(t, value)
         found = Stretch(sign, edge(jnp.inf), edge(-jnp.inf), edge(-jnp.inf), edge(jnp.inf))
         still, moving = [], []
@@ -268,11 +270,14 @@ class Switches:
             atoms = [a for a in (*switch.form[:3], switch.value, switch.period) if a is not None]
             (still if self.field.builder.level(*atoms) < MOVING else moving).append(switch)
         for group in ([still] if still else []) + [[switch] for switch in moving]:
-            found = self._narrowed(found, group, t, constants)
+            found = self._narrowed(found, group, t, constants, most)
         return found
 
-    def _narrowed(self, found: Stretch, group: list[Switch], t: Array, constants: Constants) -> Stretch:
-        """The stretch between further switches, whose numbers are constant in it."""
+    def _narrowed(self, found: Stretch, group: list[Switch], t: Array, constants: Constants, most: Array) -> Stretch:
+        """The stretch between further switches, whose numbers are constant in it.
+
+        A switch whose time is not known to `most`, for rounding, is none.
+        """
         now, eps, least = found.seen(t), self.eps, 1e4 * float(jnp.finfo(t.dtype).tiny)
         times, slacks = [], []
         for switch in group:
@@ -282,15 +287,17 @@ class Switches:
             steady = slope == 0
             slope = jnp.where(steady, 1, slope)
             time = (value - offset) / slope
-            again = [time]
+            again, gap = [time], jnp.inf
             if switch.period is not None:
                 period = jnp.abs(values[4] / slope)
-                period = jnp.where(period > 0, period, 1)
+                gap, period = period, jnp.where(period > 0, period, 1)
                 count = jax.lax.stop_gradient(jnp.floor((t - time) / period))
                 again = [time + (count + i) * period for i in (-1, 0, 1, 2)]
             rounding = jax.lax.stop_gradient((size + jnp.abs(value)) / jnp.abs(slope))
-            times += [jnp.where(steady, jnp.inf, v) for v in again]
-            slacks += [least + SLACK * eps * (jnp.abs(jax.lax.stop_gradient(v)) + rounding) for v in again]
+            slack = [least + SLACK * eps * (jnp.abs(jax.lax.stop_gradient(v)) + rounding) for v in again]
+            known = [~steady & (s <= jnp.minimum(most + least, gap / 8)) for s in slack]
+            times += [jnp.where(sure, v, jnp.inf) for v, sure in zip(again, known, strict=True)]
+            slacks += slack
         time, slack, sign = jnp.stack(times) * found.sign, jnp.stack(slacks), found.sign
         # What is nearer than rounding tells lies behind: the stretch begins there.
         past = time <= sign * t + 2 * slack
@@ -317,11 +324,7 @@ def ahead(switches: Switches, row: Row, lanes: Lanes, t: Array) -> tuple[Row, Ar
 
 
 def _stretch(switches: Switches, row: Row, lanes: Lanes, t: Array) -> Stretch:
-    return row.each(lambda constants, t, sign: switches.stretch(t, sign, constants), t, _sign(lanes))
-
-
-def _sign(lanes: Lanes) -> Array:
-    return jnp.where(lanes.t1 < lanes.t0, -jnp.ones_like(lanes.t0), jnp.ones_like(lanes.t0))
+    return row.each(lambda constants, t, span: switches.stretch(t, span, constants), t, lanes.t1 - lanes.t0)
 
 
 def crossing(
@@ -348,8 +351,8 @@ def crossing(
         memory = (jnp.where(met, jax.lax.cond(jnp.any(met), begun, lambda: memory[0]), memory[0]), *memory[1:])
     if len(x) == n:
         return new, memory
-    when = lambda constants, t, sign: [(s := stepper.switches.stretch(t, sign, constants)).sign * s.ahead]
-    (_,), (shift,) = row.push(when, (span[0], _sign(lanes)), (None, None))
+    when = lambda constants, t, span: [(s := stepper.switches.stretch(t, span, constants)).sign * s.ahead]
+    (_,), (shift,) = row.push(when, (span[0], lanes.t1 - lanes.t0), (None, None))
     if shift is None:
         return new, memory
     before = ahead(stepper.switches, row, lanes, span[0])[0]
