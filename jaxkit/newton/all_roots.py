@@ -47,7 +47,7 @@ class AllRoots:
         shown = self.equations.shown[0] if self.equations else "f(x) = 0"
         lines = [f"{shown} on [{self.ends[0]:g}, {self.ends[1]:g}]"]
         for value, kind, (lo, hi) in zip(self.values, self.kinds, self.enclosures, strict=True):
-            lines.append(f"  {value:< 22.16g} {kind:9}  within [{lo:.16g}, {hi:.16g}]")
+            lines.append(f"  {value:< 24.17g} {kind:9}  within [{lo:.17g}, {hi:.17g}]")
         return "\n".join([*lines, self.sentence])
 
     @property
@@ -162,11 +162,12 @@ def _scanned(
     candidates = [(float(value), "simple") for value in (*crossed[good], *single)]
     candidates += _dips(fn, x, f, sign, known)
     kept: list[tuple[float, str]] = []
+    space = 1e-9 * (x[1] - x[0])
     for value, kind in sorted(candidates):
-        if not kept or value - kept[-1][0] > 1e-9 * (1 + abs(value)):
+        if not kept or value - kept[-1][0] > 1e-9 * abs(value) + space:
             kept.append((value, kind))
     roots = np.array([value for value, _ in kept])
-    slack = 4e-9 * (1 + np.abs(roots))
+    slack = 4e-9 * np.abs(roots) + space
     bounds = np.clip(np.stack([roots - slack, roots + slack], 1), *ends)
     return AllRoots(roots, tuple(kind for _, kind in kept), bounds, ends, False, equations, flat, resolved)  # noqa: FBT003
 
@@ -237,6 +238,6 @@ def _refined(
 
 @functools.partial(jax.jit, static_argnames=("fn", "height"))
 def _refine(fn: Callable, height: Callable, low: Array, high: Array, parameters: Any) -> tuple[Array, Array, Array]:
-    one = lambda lo, hi: root(fn, None, parameters, bracket=(lo, hi), rtol=1e-9, atol=1e-10)
+    one = lambda lo, hi: root(fn, None, parameters, bracket=(lo, hi), rtol=1e-10)
     found = jax.vmap(one)(low, high)
     return found.value, found.status == int(Status.ok), jax.vmap(lambda x: height(x, parameters))(found.value)

@@ -117,13 +117,21 @@ def _session(root: EquationRoot) -> str:
     return "\n".join(lines)
 
 
+def _within(value: Any, root: EquationRoot, name: str) -> str:
+    """The root in 16 digits, or 17 where so many leave its proven box."""
+    low, high = (root.enclosure or {}).get(name, (-np.inf, np.inf))
+    shown = number(value, 16)
+    return shown if root.enclosure is None or low <= float(shown) <= high else number(value, 17)
+
+
 def _result(root: EquationRoot) -> str:
     names = root.unknowns
     value: Any = root.value
     if isinstance(value, dict) and names:
-        shown = ", ".join(f"{name} = {number(value[name], 16)}" for name in names)
+        shown = ", ".join(f"{name} = {_within(value[name], root, name)}" for name in names)
     elif getattr(value, "ndim", 1) == 0:
-        shown = f"{names[0] if names else 'x'} = {number(value, 16)}"
+        name = names[0] if names else "x"
+        shown = f"{name} = {_within(value, root, name)}"
     else:
         shown = f"x = {value}"
     return f"root        {shown}   (residual {float(root.residual):.1e}, {int(root.steps)} steps)"

@@ -36,7 +36,7 @@ def solve(
     bracket: tuple[float, float] | None = None,
     rtol: float | None = None,
     atol: float | None = None,
-    max_steps: int = 100,
+    max_steps: int = 200,
 ) -> EquationRoot:
     """Find a root of an equation or a system, given as text or as a function.
 
@@ -51,7 +51,7 @@ def solve(
         complex: Whether to look for a complex root; so it is where `i` is typed, or `x0` or one of `args` is complex.
         certify: Whether to prove the root by interval arithmetic (real text equations): see `EquationRoot.enclosure`.
         bracket: Ends of an interval with a sign change (one unknown).
-        rtol: See `jaxkit.root`.
+        rtol: See `jaxkit.root`; for text 1e-12 by default.
         atol: See `jaxkit.root`.
         max_steps: Most iterations.
 
@@ -74,6 +74,8 @@ def solve(
         >>> print(round(float(slope), 6))
         0.25
     """
+    if rtol is None and not callable(equations):
+        rtol = 1e-12  # typed equations deserve the last digit (in single precision: 4 eps)
     settings = {"bracket": bracket, "rtol": rtol, "atol": atol, "max_steps": max_steps}
     if callable(equations):
         require(not certify, "equations", "be text for a proof", "is a function")
@@ -87,10 +89,13 @@ def solve(
     start = _start(system, x0, args, is_complex, bracket)
     known = {name: _number(value, jnp.iscomplexobj(value)) for name, value in (args or {}).items()}
     found, way, remark = _attempt(fn, start, known, method, settings)
-    enclosure = None
+    enclosure, value = None, found.value
     if not is_traced((found, known)):
         remark, enclosure = _conclude(system, found, way, remark, known, is_complex, certify)
-    return EquationRoot(found.value, found.residual, found.status, found.steps, way, system, remark, enclosure)
+    if enclosure:  # the root shown lies in its own box
+        within = {name: jnp.clip(v, *enclosure[name]) for name, v in _named(system, value).items()}
+        value = within if isinstance(value, Mapping) else within[system.unknowns[0]]
+    return EquationRoot(value, found.residual, found.status, found.steps, way, system, remark, enclosure)
 
 
 def _attempt(
@@ -171,14 +176,18 @@ def _conclude(
         if system.single and not is_complex:
             remark = _absence(system, parameters)
         return remark, None
-    if way is not None and (order := multiplicity(way)) > 1:
+    if way is not None and (order := multiplicity(way)) > 1 and _flat(system, found, parameters):
         remark = f"{remark} The derivative vanishes here: a root of multiplicity {order}, so Newton converges slowly."
     if not certify:
         return remark.strip(), None
-    values = found.value if isinstance(found.value, Mapping) else {system.unknowns[0]: found.value}
-    box = prove(system.residuals, {name: float(value) for name, value in values.items()}, parameters)
+    values = {name: float(value) for name, value in _named(system, found.value).items()}
+    box = prove(system.residuals, values, parameters)
     doubt = "No proof: interval arithmetic cannot separate this root (it may be multiple, or at a corner)."
     return (remark if box else f"{remark} {doubt}").strip(), box
+
+
+def _named(system: Equations, value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {system.unknowns[0]: value}
 
 
 def _absence(system: Equations, parameters: Mapping[str, float]) -> str:
@@ -190,6 +199,20 @@ def _absence(system: Equations, parameters: Mapping[str, float]) -> str:
     if found.complete:
         return f"There is no real root in {where}: proven by interval arithmetic. Try `complex=True` (--complex)."
     return ""
+
+
+def _flat(system: Equations, found: Root, parameters: Mapping[str, float]) -> bool:
+    """Whether the derivative is small against the function's change over the root's own size (for one real unknown)."""
+    if not system.single or jnp.iscomplexobj(found.value):
+        return True
+    x = float(found.value)
+    far = abs(x) or 1.0
+    near = 1e-6 * far
+    at = np.array([x - far, x - near, x + near, x + far])
+    with np.errstate(all="ignore"):
+        f = np.asarray(system.on_host(at, {name: np.float64(value) for name, value in parameters.items()}))
+    slope = abs(f[2] - f[1]) / (2 * near)
+    return bool(slope * far <= 1e-3 * np.nanmax(np.abs(f[[0, 3]])))
 
 
 def multiplicity(way: History) -> int:

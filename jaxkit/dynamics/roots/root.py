@@ -2,18 +2,30 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.iterate import iterate
+from jaxkit.dynamics.linear.dense import value_and_jacobian
 from jaxkit.dynamics.linear.implicit import closed, implicit, root_tangent
 from jaxkit.dynamics.roots.methods import choose
 from jaxkit.dynamics.roots.methods.bracket import checked
-from jaxkit.dynamics.roots.methods.method import Iterate, Method, Problem, Settings, code, diagnosed, lost, running
+from jaxkit.dynamics.roots.methods.method import (
+    Iterate,
+    Method,
+    Problem,
+    Settings,
+    code,
+    diagnosed,
+    lost,
+    rounding,
+    running,
+)
 from jaxkit.dynamics.roots.unknowns import flat_residual, flatten, guess, tolerances
 
 X = TypeVar("X")
@@ -69,8 +81,9 @@ def root(
         bracket: Two numbers at which `fn` has values of opposite sign; the root stays between them. `fn` must be
             continuous there: a sign change at a pole or a jump is reported as `not_continuous`.
         rtol: The answer is within `atol + rtol * |x|` of a root as far as the method can tell: by its Newton step,
-            or by the width of the bracket. 1e-9 by default (1e-5 in single precision); at least 4 eps.
-        atol: See `rtol`. 1e-9 by default (1e-6 in single precision).
+            or by the width of the bracket. 1e-9 by default (1e-5 in single precision); at least 4 eps. A residual
+            that a short step does not lower is no root's (`no_progress`).
+        atol: See `rtol`. 0 by default: the answer is right relative to its own size.
         max_steps: Most iterations.
 
     Returns:
@@ -119,63 +132,143 @@ def found(
     rtol, atol = tolerances(real, rtol, atol)
     ends = None if ends is None else (jnp.asarray(ends[0], real), jnp.asarray(ends[1], real))
 
-    def solve(start: Array, ends: Any, consts: tuple) -> tuple[Array, tuple[Array, Array]]:
+    def solve(start: Array, ends: Any, consts: tuple) -> tuple[Any, tuple[Array, Array]]:
         problem = Problem(lambda x: residual(x, *consts), rtol, atol)
         return _solve(problem, solver, start, ends, max_steps)
 
-    def rule(x: Array, inputs: Any, tangents: Any) -> Array:
-        return root_tangent(residual, x, inputs[2], tangents[2])
+    def rule(answer: Any, inputs: Any, tangents: Any) -> Any:
+        x, size = answer
+        return root_tangent(residual, x, inputs[2], tangents[2]), jnp.zeros_like(size)
 
     solved = implicit(solve, rule)
-    x, (status, steps) = solved(start, ends, tuple(consts))
-    size = jnp.max(jnp.abs(residual(x, *consts)))
+    (x, size), (status, steps) = solved(start, ends, tuple(consts))
     return Root(unravel(x), size, status, steps)
 
 
 def _solve(
     problem: Problem, method: Method, start: Array, ends: Any, max_steps: int
-) -> tuple[Array, tuple[Int[Array, ""], Int[Array, ""]]]:
-    """Run the method, then its fallbacks in the lanes that failed: the root, and (status, steps)."""
-    state, steps = _run(problem, method, method.start(problem, start, ends), max_steps)
+) -> tuple[tuple[Array, Array], tuple[Int[Array, ""], Int[Array, ""]]]:
+    """Run the method, then its fallbacks in the lanes that failed: the root, its residual, and (status, steps)."""
+    state, size, steps = _run(problem, method, method.start(problem, start, ends), max_steps)
+    x, status = state.x, state.status
     for other in method.fallbacks:
-        failed = state.status != int(Status.ok)
+        failed = status != int(Status.ok)
         again = other.start(problem, start, ends)
         again = again._replace(error=jnp.where(failed, again.error, 0))  # lanes that succeeded stop at once
-        second, more = _run(problem, other, again, max_steps)
+        second, left, more = _run(problem, other, again, max_steps)
         better = failed & (second.status == int(Status.ok))
-        state = state._replace(
-            x=jnp.where(better, second.x, state.x), status=jnp.where(better, second.status, state.status)
+        x, size, status = (
+            jnp.where(better, new, old) for new, old in ((second.x, x), (left, size), (second.status, status))
         )
         steps = steps + jnp.where(failed, more, 0)
-    return state.x, (state.status, steps)
+    return (x, size), (status, steps)
 
 
-def _run(problem: Problem, method: Method, first: Iterate, max_steps: int) -> tuple[Iterate, Int[Array, ""]]:
-    """One method through the loop, and what its failure means."""
-    step = lambda state: method.step(problem, state)
-    going = lambda state: running(problem, state)
+def _run(problem: Problem, method: Method, first: Iterate, max_steps: int) -> tuple[Iterate, Array, Int[Array, ""]]:
+    """One method through the loop, the residual where it ends, and what its failure means."""
+    step = (lambda s: method.step(problem, s)) if first.x.ndim == 0 else lambda s: _stepped(problem, method, s)
     state, status, turns = iterate(
-        step, first, status=lambda s: s.status, done=lambda s: ~going(s), max_steps=max_steps + method.opening
+        step,
+        first,
+        status=lambda s: s.status,
+        done=lambda s: ~running(problem, s),
+        max_steps=max_steps + method.opening,
     )
     state = lost(state._replace(status=status))
     state = state._replace(x=method.finish(problem, state)) if method.finish else state
-    state = checked(problem, state) if method.bracketing else _cycling(problem, step, state)
-    return state, jnp.maximum(turns - method.opening, 0)
+    if method.bracketing:
+        state = checked(problem, state)
+        value = problem.fn(state.x)
+    else:
+        state, value = _looked_at_again(problem, step, first.x, state)
+    return state, jnp.max(jnp.abs(value)), jnp.maximum(turns - method.opening, 0)
 
 
-def _cycling(problem: Problem, step: Callable[[Iterate], Iterate], state: Iterate) -> Iterate:
-    """Look for a short cycle in lanes that ran out of steps: the others take no further step."""
-    stuck = state.status == int(Status.max_steps)
-    size = jnp.abs(state.x)
+def _stepped(problem: Problem, method: Method, before: Iterate) -> Iterate:
+    """A step of a system; its error is 0 where only rounding is left: steps that small that shrink no more."""
+    after = method.step(problem, before)
+    size = jnp.abs(after.x)
+    noise = 64 * float(jnp.finfo(size.dtype).eps) * jnp.max(size)
+    still = jnp.max(after.error) >= 0.5 * jnp.max(before.error)
+    settled = still & jnp.all(after.error <= jnp.maximum(noise, problem.tolerance(after.x)))
+    return after._replace(error=jnp.where(settled, 0, after.error))
 
-    def further(carry: tuple[Iterate, Array, Array]) -> tuple[Iterate, Array, Array]:
-        before, left, _ = carry
-        after = step(before)
+
+def _judged(problem: Problem, state: Iterate) -> tuple[Array, Array]:
+    """The residual at the last point, and the largest with which it is a root."""
+    if state.x.ndim:
+        return problem.fn(state.x), state.allowed
+    value, slope = value_and_jacobian(problem.fn, state.x)
+    return value, jnp.maximum(0.9 * jnp.abs(slope) * state.error, rounding(state.x, slope))
+
+
+class _Look(NamedTuple):
+    """The answer with residual and status; the iterate that goes on from there; what is in doubt, and has been seen."""
+
+    x: Array
+    value: Array
+    status: Array
+    now: Iterate
+    doubt: Array
+    count: Array
+    left: Array
+    back: Array
+    early: Array
+    late: Array
+    drop: Array
+
+
+def _looked_at_again(
+    problem: Problem, step: Callable[[Iterate], Iterate], start: Array, state: Iterate
+) -> tuple[Iterate, Array]:
+    """A few further steps in lanes that ran out of them, or whose last step has not lowered the residual.
+
+    Out of steps: a short cycle, rounding about the root, or the root 0, which no step reaches relative to its size.
+    Not lowered: a root if the residual is mere rounding, and so falls or changes its sign; else (a cusp, the edge of
+    the domain, a pole) the iteration has stopped where there is none. The other lanes take no further step.
+    """
+    value, allowed = _judged(problem, state)
+    size, ok = jnp.abs(state.x), code(Status.ok)
+    eps = float(jnp.finfo(size.dtype).eps)
+    scale = jnp.max(jnp.maximum(size, jnp.abs(start)))
+    falls = lambda new, old: jnp.all((jnp.abs(new) <= allowed) | (jnp.real(jnp.conj(old) * new) < 0))
+
+    def go(look: _Look) -> Array:
+        return look.doubt & (look.count < 9) & running(problem, look.now._replace(error=look.now.error + jnp.inf))
+
+    def further(look: _Look) -> _Look:
+        after = step(look.now)
+        first, stuck = look.count == 0, look.status == int(Status.max_steps)
+        to_zero = first & stuck & (jnp.max(size) <= eps**0.5 * scale)
+        probe = jnp.where(to_zero, 0, jnp.where(look.count < 8, after.x, start))
+        value = problem.fn(probe)
+        drop = jnp.max(jnp.abs(look.value)) / jnp.max(jnp.abs(value))  # since the start, in the last turn
+        root = jnp.where(stuck, to_zero & jnp.all(value == 0), falls(value, look.value) & (look.count < 8))
         close = jnp.all(jnp.abs(after.x - state.x) <= 1e-6 * (size + jnp.finfo(size.dtype).tiny))
-        return after, left | ~close, left & close
+        length = jnp.max(jnp.abs(after.x - look.now.x))
+        return look._replace(
+            x=jnp.where(root, probe, look.x),
+            value=jnp.where(root, value, look.value),
+            status=jnp.where(root, ok, look.status),
+            now=after,
+            doubt=look.doubt & ~root,
+            count=look.count + 1,
+            left=look.left | ~close,
+            back=look.back | (look.left & close),
+            early=jnp.where(look.count < 4, jnp.maximum(look.early, length), look.early),
+            late=jnp.where((look.count < 4) | (look.count > 7), look.late, jnp.maximum(look.late, length)),
+            drop=drop,
+        )
 
-    first = (state._replace(status=code(Status.ok)), jnp.zeros_like(stuck), ~stuck)
-    last, _, _ = iterate(
-        further, first, status=lambda c: c[0].status, done=lambda c: c[2] | ~running(problem, c[0]), max_steps=8
-    )
-    return state._replace(status=jnp.where(stuck & last[2], code(Status.cycle), state.status))
+    none, never = jnp.zeros_like(scale), jnp.zeros((), bool)
+    stuck = state.status == int(Status.max_steps)
+    bad = (state.status == int(Status.ok)) & ~jnp.all(jnp.abs(value) <= allowed)
+    go_on = state._replace(status=ok)
+    first = _Look(state.x, value, state.status, go_on, stuck | bad, jnp.asarray(0), never, never, none, none, none)
+    last = jax.lax.while_loop(go, further, first)
+    noise = (last.count == 9) & (last.late >= 0.5 * last.early) & (last.drop <= eps**0.5)
+    noise &= jnp.maximum(last.early, last.late) <= 64 * eps * scale
+    kind = jnp.where(noise, ok, jnp.where(last.back, code(Status.cycle), code(Status.max_steps)))
+    status = jnp.where(last.doubt, jnp.where(stuck, kind, code(Status.no_progress)), last.status)
+    status = jnp.where(last.doubt & bad & ~jnp.all(jnp.isfinite(value)), code(Status.not_finite), status)
+    return state._replace(x=last.x, status=status), last.value

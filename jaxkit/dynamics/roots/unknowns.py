@@ -19,8 +19,7 @@ def tolerances(real: Any, rtol: float | None, atol: float | None) -> tuple[float
     """The tolerances in force for a real dtype: its defaults, and never a relative one below 4 eps."""
     double = jnp.finfo(real).eps < 1e-10
     rtol = (1e-9 if double else 1e-5) if rtol is None else rtol
-    atol = (1e-9 if double else 1e-6) if atol is None else atol
-    return max(float(rtol), 4 * float(jnp.finfo(real).eps)), float(atol)
+    return max(float(rtol), 4 * float(jnp.finfo(real).eps)), float(atol or 0)
 
 
 def guess(x0: Any, bracket: Any, solver: Method) -> tuple[Any, Any]:

@@ -42,7 +42,7 @@ COST = {"safeguarded": 2627, "chandrupatla": 2750, "itp": 3600, "bisect": 5900}
 
 @pytest.mark.parametrize("method", BRACKETING)
 def test_bracketing_methods_solve_alefeld_potra_shi(method):
-    problems, found = solve_table("aps", method)
+    problems, found = solve_table("aps", method, atol=1e-9)  # as the costs were counted
     assert not false_answers(problems, found)
     near = np.abs(found.value - problems.root) <= 1e-8 * (1 + np.abs(problems.root))
     assert int(np.sum(found.ok)) == 154
@@ -216,6 +216,50 @@ def test_halley_does_not_take_a_flat_point_for_a_root():
     """Its step vanishes where the derivative does: `x^2 + 1` at 0."""
     found = jk.root(lambda x, _: x**2 + 1, 0.0, method="halley")
     assert Status(int(found.status)) == Status.singular
+
+
+CUSPS = (
+    lambda x: jnp.sqrt(x) + 1,
+    lambda x: jnp.abs(x) ** 0.3 + 1,
+    lambda x: jnp.abs(x - 1) ** 0.3 + 1,
+    lambda x: jnp.log(x) + 30,
+    lambda x: x**2 - 2e-20,
+    lambda x: 1e-170 * (x**2 - 2),
+    lambda x: x**2,
+    lambda x: (x - 1) ** 3,
+    lambda x: jnp.cos(x + jnp.pi / 2),
+)
+CUSP_ROOTS = np.array([np.nan, np.nan, np.nan, np.exp(-30), 2**0.5 * 1e-10, 2**0.5, 0, 1, 0])
+
+
+def test_a_short_step_alone_is_no_root_and_small_roots_keep_their_digits():
+    """The first three have no root; the others have theirs relative to its size, or where only rounding is left."""
+    one = lambda k, x0: jk.root(lambda x, k: jax.lax.switch(k, CUSPS, x), x0, k)
+    found = jax.jit(jax.vmap(one))(jnp.arange(9), jnp.array([1.5, 1.5, 1.5, 1e-13, 1.5, 1.5, 1.5, 1.5, 0.5]))
+    np.testing.assert_array_equal(found.ok, [False] * 3 + [True] * 6)
+    np.testing.assert_allclose(found.value[3:8], CUSP_ROOTS[3:8], rtol=1e-8)
+    assert abs(float(found.value[8])) < 1e-15
+    assert Status(int(found.status[0])) == Status.not_finite
+
+
+@pytest.mark.parametrize("k", [0, 2])
+def test_a_falling_residual_does_not_stop_at_a_cusp(k):
+    assert not bool(jax.jit(lambda x0: jk.root(lambda x, _: CUSPS[k](x), x0, method="robust"))(1.5).ok)
+
+
+@pytest.mark.parametrize("method", BRACKETING)
+def test_brackets_close_relative_to_the_root(method):
+    cases = (
+        lambda x: x**2 - 2e-20,
+        lambda x: jnp.sin(x - 0.5),
+        lambda x: jnp.sign(x - 0.8) * (1 + jnp.abs(x - 0.8) ** 0.3),
+    )
+    lane = lambda k: jk.root(lambda x, k: jax.lax.switch(k, cases, x), None, k, bracket=(0.0, 2.0), method=method)
+    zero = lambda k: jk.root(lambda x, _: jnp.sin(x), None, k, bracket=(-1.0, 2.0), method=method)
+    found = jax.jit(lambda ks: (jax.vmap(lane)(ks), zero(ks[0])))(jnp.arange(3))
+    np.testing.assert_array_equal(found[0].status, [0, 0, Status.not_continuous])
+    np.testing.assert_allclose(found[0].value[:2], [2**0.5 * 1e-10, 0.5], rtol=1e-8)
+    assert float(found[1].checked().value) == 0
 
 
 def test_single_precision_converges_at_its_own_tolerance():

@@ -24,7 +24,7 @@ class Past(NamedTuple):
 def _picard_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
     del problem, ends
     error = unknown_error(x0)
-    return Iterate(x0, error, code(Status.ok), error[0])
+    return Iterate(x0, error, code(Status.ok), error[0], error)
 
 
 def _picard(problem: Problem, state: Iterate) -> Iterate:
@@ -33,7 +33,12 @@ def _picard(problem: Problem, state: Iterate) -> Iterate:
     size = jnp.linalg.norm(f)
     rate = jnp.where(jnp.isfinite(state.memory), size / state.memory, 1)
     error = jnp.where(rate < 1, jnp.abs(f) / jnp.maximum(1 - rate, 1e-12), jnp.inf)
-    return moved(state, f, jnp.where(f == 0, 0, error), size)
+    return moved(state, f, jnp.where(f == 0, 0, error), size, _allowed(problem, state.x, f))
+
+
+def _allowed(problem: Problem, x: Array, f: Array) -> Array:
+    """The largest `g(x) - x` behind `x`: no more than there, but for the tolerance, in whose units it is."""
+    return jnp.abs(f) + problem.tolerance(x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +76,8 @@ def _anderson(memory: int) -> Method:
         finite = jnp.all(jnp.isfinite(f))
         status = jnp.where(finite, code(Status.ok), code(Status.not_finite))
         error = jnp.where(jnp.all(f == 0), 0, unknown_error(x0))
-        return Iterate(jnp.where(finite, x0 + f, x0), error, status, past)
+        allowed = _allowed(problem, x0, f)
+        return Iterate(jnp.where(finite, x0 + f, x0), error, status, past, allowed)
 
     def step(problem: Problem, state: Iterate) -> Iterate:
         past, x = state.memory, state.x
@@ -89,7 +95,8 @@ def _anderson(memory: int) -> Method:
         finite = jnp.all(jnp.isfinite(following))
         status = jnp.where(finite, code(Status.ok), code(Status.not_finite))
         gap = jnp.maximum(jnp.abs(f), jnp.abs(following - x))
-        return Iterate(jnp.where(finite, following, x), gap, status, Past(dx, df, x, f, past.count + 1))
+        past = Past(dx, df, x, f, past.count + 1)
+        return Iterate(jnp.where(finite, following, x), gap, status, past, _allowed(problem, x, f))
 
     return Method("anderson", start, step, flat=True)
 

@@ -195,8 +195,8 @@ def checked(problem: Problem, state: Iterate) -> Iterate:
 
     It is `not_continuous` where the sign changes without a zero.
 
-    At a root the Newton step from the better end is short and points into the bracket; at a jump it is long, at a
-    pole it points out.
+    At a root the Newton step from the better end is no longer than some widths (the root's power) and points into the
+    bracket; at a jump it is long, also where a cusp leads up to it, at a pole it points out.
     """
     bracket, x = state.memory, state.x
     fx, slope = value_and_jacobian(problem.fn, x)
@@ -204,14 +204,30 @@ def checked(problem: Problem, state: Iterate) -> Iterate:
     other = jnp.where(x == bracket.a, bracket.b, bracket.a)
     inward = dx * (other - x) >= 0
     tolerance = problem.tolerance(x) + 4 * jnp.finfo(fx.dtype).eps * jnp.abs(x)
-    zero = (fx == 0) | ((jnp.abs(dx) <= 1e3 * tolerance) & inward)
+    zero = (fx == 0) | ((jnp.abs(dx) <= 30 * tolerance) & inward)
     same = jnp.isnan(state.error) & (jnp.sign(bracket.fa) * jnp.sign(bracket.fb) > 0)
     status = jnp.where(same, code(Status.no_sign_change), state.status)
     status = jnp.where(jnp.isnan(state.error) & ~same, code(Status.not_finite), status)
     ok = status == int(Status.ok)
     inside = (x + dx >= jnp.minimum(bracket.a, bracket.b)) & (x + dx <= jnp.maximum(bracket.a, bracket.b))
     polished = jnp.where(ok & zero & inside & (fx != 0), x + dx, x)
-    return state._replace(x=polished, status=jnp.where(ok & ~zero, code(Status.not_continuous), status))
+    status = jnp.where(ok & ~zero, code(Status.not_continuous), status)
+    return _at_zero(problem, state._replace(x=polished, status=status))
+
+
+def _at_zero(problem: Problem, state: Iterate) -> Iterate:
+    """The root 0, on which no bracket closes relative to its size: looked at only where steps have run out."""
+    bracket = state.memory
+    across = (jnp.minimum(bracket.a, bracket.b) <= 0) & (jnp.maximum(bracket.a, bracket.b) >= 0)
+
+    def look(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        x, status, _ = carry
+        zero = problem.fn(jnp.zeros_like(x)) == 0
+        return jnp.where(zero, 0, x), jnp.where(zero, code(Status.ok), status), jnp.zeros((), bool)
+
+    doubt = across & (state.status == int(Status.max_steps))
+    x, status, _ = jax.lax.while_loop(lambda carry: carry[2], look, (state.x, state.status, doubt))
+    return state._replace(x=x, status=status)
 
 
 BISECT = Method("bisect", _bisect_start, _bisect, bracketing=True)

@@ -12,7 +12,16 @@ from jaxtyping import Array
 from jaxkit.core.checks import one_of, positive
 from jaxkit.core.status import Status
 from jaxkit.dynamics.linear.dense import solve_dense, value_and_jacobian
-from jaxkit.dynamics.roots.methods.method import Ends, Iterate, Method, Problem, Settings, code, unknown_error
+from jaxkit.dynamics.roots.methods.method import (
+    Ends,
+    Iterate,
+    Method,
+    Problem,
+    Settings,
+    code,
+    tolerated,
+    unknown_error,
+)
 from jaxkit.dynamics.roots.methods.newton import NEWTON
 from jaxkit.dynamics.roots.trust_region import (
     DOGLEG,
@@ -63,7 +72,8 @@ def _finder(name: str, rule: Rule, mode: str = "forward") -> Method:
 
     def start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
         del problem, ends
-        return Iterate(x0, unknown_error(x0), code(Status.ok), begin(x0, x0.size, rule.size))
+        error = unknown_error(x0)
+        return Iterate(x0, error, code(Status.ok), begin(x0, x0.size, rule.size), error)
 
     def step(problem: Problem, state: Iterate) -> Iterate:
         both = lambda x: value_and_jacobian(problem.fn, x, mode=mode)
@@ -72,7 +82,8 @@ def _finder(name: str, rule: Rule, mode: str = "forward") -> Method:
         region = rule.propose(region, ratio, accepted, newton)
         error = jnp.where(jnp.isfinite(newton), jnp.abs(newton), jnp.inf)
         error = jnp.where(jnp.all(region.value == 0), 0, error)
-        return Iterate(region.x, error, _status(region, newton, rule), region)
+        allowed = tolerated(region.x, region.value, region.slope)
+        return Iterate(region.x, error, _status(region, newton, rule), region, allowed)
 
     return Method(name, start, step, flat=True, finish=_finish, opening=1)
 

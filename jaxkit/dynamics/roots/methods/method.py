@@ -27,8 +27,11 @@ class Problem(NamedTuple):
     atol: float
 
     def tolerance(self, x: Array) -> Array:
-        """How far from a root `x` may be, entry by entry."""
-        return self.atol + self.rtol * jnp.abs(x)
+        """How far from a root `x` may be, entry by entry; an entry that is lost in rounding beside the largest is 0."""
+        size = jnp.abs(x)
+        if x.ndim:
+            size = jnp.maximum(size, float(jnp.finfo(size.dtype).eps) ** 0.5 * jnp.max(size))
+        return self.atol + self.rtol * size
 
 
 class Iterate(NamedTuple):
@@ -39,12 +42,15 @@ class Iterate(NamedTuple):
         error: Estimate of `|x - root|`, of `x`'s shape; the loop ends when it is below the tolerance.
         status: `Status` code; anything but ok ends the loop.
         memory: What the method keeps between steps.
+        allowed: For systems, the largest residual with which `x` is a root, entry by entry: the step that led to it
+            has halved the residual, or both are rounding. A scalar is told by its derivative, after the loop.
     """
 
     x: Array
     error: Array
     status: Int[Array, ""]
     memory: Any = ()
+    allowed: Any = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +97,18 @@ def newton_step(fn: Callable[[Array], Array], x: Array) -> tuple[Array, Array, A
     return value, slope, solve_dense(slope, -value)
 
 
-def moved(state: Iterate, step: Array, error: Array | None = None, memory: Any = ()) -> Iterate:
+def rounding(x: Array, slope: Array) -> Array:
+    """What the last digits of `x` do to a residual with this derivative; 0 where that is not finite."""
+    size = jnp.abs(slope * x) if x.ndim == 0 else jnp.abs(slope) @ jnp.abs(x)
+    return jnp.where(jnp.isfinite(size), 16 * float(jnp.finfo(size.dtype).eps) * size, 0)
+
+
+def tolerated(x: Array, value: Array, slope: Array) -> Any:
+    """The largest residual with which the point behind a step from `x` is a root (nothing for a scalar)."""
+    return jnp.maximum(0.5 * jnp.abs(value), rounding(x, slope)) if x.ndim else ()
+
+
+def moved(state: Iterate, step: Array, error: Array | None = None, memory: Any = (), allowed: Any = ()) -> Iterate:
     """`x + step` where the step is finite; else `x` with the error NaN, which ends the loop.
 
     No status is carried: a column of integers beside the floats halves the speed of a million lanes.
@@ -99,7 +116,10 @@ def moved(state: Iterate, step: Array, error: Array | None = None, memory: Any =
     finite = jnp.all(jnp.isfinite(step))
     error = jnp.abs(step) if error is None else error
     return state._replace(
-        x=jnp.where(finite, state.x + step, state.x), error=jnp.where(finite, error, jnp.nan), memory=memory
+        x=jnp.where(finite, state.x + step, state.x),
+        error=jnp.where(finite, error, jnp.nan),
+        memory=memory,
+        allowed=allowed,
     )
 
 

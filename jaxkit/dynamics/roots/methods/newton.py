@@ -17,17 +17,21 @@ from jaxkit.dynamics.roots.methods.method import (
     code,
     moved,
     newton_step,
+    rounding,
+    tolerated,
     unknown_error,
 )
 
 
 def _start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
     del problem, ends
-    return Iterate(x0, unknown_error(x0), code(Status.ok))
+    error = unknown_error(x0)
+    return Iterate(x0, error, code(Status.ok), allowed=error if x0.ndim else ())
 
 
 def _newton(problem: Problem, state: Iterate) -> Iterate:
-    return moved(state, newton_step(problem.fn, state.x)[2])
+    value, slope, dx = newton_step(problem.fn, state.x)
+    return moved(state, dx, allowed=tolerated(state.x, value, slope))
 
 
 def _halley(problem: Problem, state: Iterate) -> Iterate:
@@ -42,7 +46,7 @@ def _halley(problem: Problem, state: Iterate) -> Iterate:
     bent = jax.jvp(lambda x: value_and_jacobian(problem.fn, x)[1], (x,), (dx,))[1]
     better = solve_dense(slope + 0.5 * bent, -value)
     usable = jnp.max(jnp.abs(better)) >= 1e-3 * jnp.max(jnp.abs(dx))  # not for NaN
-    return moved(state, jnp.where(usable, better, dx))
+    return moved(state, jnp.where(usable, better, dx), allowed=tolerated(x, value, slope))
 
 
 def _scalar_halley(problem: Problem, x: Array) -> Array:
@@ -69,7 +73,9 @@ def _chord(problem: Problem, state: Iterate) -> Iterate:
     rate = jnp.where(jnp.isfinite(last), rate, 1)  # the first step tells nothing about the rate
     far = jnp.where(rate < 1, 1 / jnp.maximum(1 - rate, 1e-12), jnp.inf)
     error = jnp.where(value == 0, 0, jnp.abs(dx) * far)
-    return moved(state, dx, error, (slope, jnp.abs(dx)))
+    # Slowly shrinking steps halve no residual; one that does not shrink has an infinite error.
+    allowed = jnp.maximum(jnp.abs(value), rounding(state.x, slope)) if dx.ndim else ()
+    return moved(state, dx, error, (slope, jnp.abs(dx)), allowed)
 
 
 def householder(order: int) -> Method:
