@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from jaxkit.core import checks
 from jaxkit.dynamics.roots.least_squares import LeastSquares, LevenbergMarquardt, Residuals, least_squares
 
 P = TypeVar("P")
@@ -44,6 +45,8 @@ def multistart(
         >>> round(float(best.params), 6), every.sse.shape
         (5.0, (16,))
     """
+    leading = [jnp.shape(v)[:1] for v in jax.tree.leaves(starts)]
+    checks.require((0,) not in leading, "starts", "hold at least one start", "holds none")
     options = {"method": method, "rtol": rtol, "gtol": gtol, "max_steps": max_steps}
     every = jax.vmap(lambda start: least_squares(residuals, start, args, **options))(starts)
     index = jnp.argmin(jnp.where(jnp.isfinite(every.sse), every.sse, jnp.inf))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxkit.core import checks
 from jaxkit.core.struct import struct
 from jaxkit.learn.data.images import scaled
 
@@ -66,6 +67,7 @@ def standard(data: Array) -> Units:
 
     A coordinate that never varies is scaled by its size: it has no other scale.
     """
+    checks.require(data.shape[0] > 0, "data", "hold at least one sample", f"has shape {data.shape}")
     pictures, dtype = data.ndim > 2, scaled(data[:1]).dtype
     traced = isinstance(data, jax.core.Tracer)
     part = data[: ROWS[pictures]]

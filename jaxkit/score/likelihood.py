@@ -1,6 +1,7 @@
 """Exact log-likelihood by the probability-flow ODE, with error bars for what is approximate in it."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -194,7 +195,7 @@ def decode(model: "Denoiser", codes: Float[Array, "n ..."], flow: ProbabilityFlo
 
 def _probes(model: "Denoiser", x: Array, trace: str | int, key: Array | None) -> Array:
     """Directions along which derivatives are taken: the unit vectors, or Rademacher vectors for each datum."""
-    size = x[0].size
+    size = math.prod(model.shape)
     if trace == "exact":
         return jnp.eye(size, dtype=x.dtype).reshape(size, *model.shape)
     checks.require(key is not None, "key", "be given with random probes", "is None")

@@ -330,7 +330,7 @@ def draw(
         x = units.inside(start)
     x, evaluations = sampler.move(inner, x, sigmas, path)
     x = units.outside(x)
-    finite = jnp.all(jnp.isfinite(x.reshape(n, -1)), axis=1)
+    finite = jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim)))
     return Drawn(x, jnp.where(finite, int(Status.ok), int(Status.not_finite)), evaluations)
 
 

@@ -57,6 +57,14 @@ def test_evaluations_are_counted(key):
         assert int(MODEL.sample(key, 2, sampler=name).evaluations) == expected
 
 
+def test_no_data_are_drawn_and_judged(key):
+    none = MODEL.sample(key, 0, sampler=score.DDIM(4)).checked()
+    assert none.x.shape == (0, 2)
+    assert MODEL.log_prob(none.x, flow=score.ProbabilityFlow(error_bars=False)).checked().value.shape == (0,)
+    with pytest.raises(ValueError, match="Argument `data` must hold at least one sample"):
+        score.train(score.Config(), none.x, key=key)
+
+
 CHURN = 10.0
 
 

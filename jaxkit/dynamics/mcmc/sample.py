@@ -128,7 +128,7 @@ def sample(
     leaves = jax.tree.leaves(x0)
     checks.require(bool(leaves) and all(jnp.ndim(v) for v in leaves), "x0", "have the chains first", "has no axis")
     begin: Any = jax.tree.map(lambda v: checks.floating("x0", v), x0)
-    unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda v: v[0], begin))[1]
+    unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda v: jnp.zeros(v.shape[1:], v.dtype), begin))[1]
     flat = jax.vmap(lambda v: jax.flatten_util.ravel_pytree(v)[0])(begin)
     rise, onward, push = jax.random.split(key, 3)
     family = lambda *level: _evaluate(energy, unravel, args, *level)
@@ -188,7 +188,7 @@ def _status(begun: Array, xs: Array, energies: Array, acceptance: Array, *, corr
     finite = jnp.all(jnp.isfinite(xs), axis=(0, 2)) & jnp.all(jnp.isfinite(energies), axis=0) & jnp.isfinite(acceptance)
     stuck = jnp.all(xs == begun[None], axis=(0, 2)) if corrected else jnp.zeros(finite.shape, bool)
     status = jnp.where(~finite, int(Status.not_finite), jnp.where(stuck, int(Status.stuck), int(Status.ok)))
-    if len(xs) < TELLING:
+    if len(xs) < TELLING or not xs.shape[1]:
         return status
     good = status == int(Status.ok)
     return jnp.where(good & ~mixed(xs, good, UNMIXED), int(Status.not_mixed), status)

@@ -341,3 +341,11 @@ def test_hmc_does_not_resonate(key):
     found = run(jk.HMC(period)).checked()
     assert float(found.rhat[0]) < 1.02
     assert float(found.ess[0]) > 400
+
+
+def test_no_chains_are_an_empty_result(key):
+    none = jk.sample(lambda x, _: jnp.sum(x**2), jnp.zeros((0, 2)), key=key, steps=60, method=jk.MALA(0.1)).checked()
+    assert none.xs.shape == (60, 0, 2)
+    assert none.status.shape == (0,)
+    with pytest.raises(ValueError, match="Argument `starts` must hold at least one start"):
+        jk.inverse.multistart(lambda p, _: p - 1, jnp.zeros((0, 2)))
