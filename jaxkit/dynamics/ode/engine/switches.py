@@ -8,6 +8,8 @@ Seen are comparisons, `abs`, `sign`, `max`, `min`, `clip`, `floor`, `ceil`, `rou
 numbers of `a * t + b`, and comparisons of its sine and cosine, where `a`, `b` and what is compared with depend on
 parameters, or on what is constant between such times. Not seen are other functions of time (`t**2 < 2`), tables
 (`interp`), comparisons inside of a loop or with more than 64 numbers, and whatever depends on the state.
+
+What was tried and what it gave: docs/devdocs/unsmooth.md.
 """
 
 import math
