@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxkit.core import checks
+from jaxkit.core.jax_internals import is_tracer
 from jaxkit.core.struct import struct
 from jaxkit.learn.data.images import scaled
 
@@ -69,7 +69,7 @@ def standard(data: Array) -> Units:
     """
     checks.require(data.shape[0] > 0, "data", "hold at least one sample", f"has shape {data.shape}")
     pictures, dtype = data.ndim > 2, scaled(data[:1]).dtype
-    traced = isinstance(data, jax.core.Tracer)
+    traced = is_tracer(data)
     part = data[: ROWS[pictures]]
     x: Any = scaled(part) if traced or part.dtype == jnp.uint8 else part
     lib: Any = jnp if traced else np
