@@ -48,7 +48,8 @@ def ensemble(
         atol: Absolute tolerance of a step, in units of the state.
         max_steps: Most steps of a lane, rejected ones included; beyond, its status is `max_steps`, or `stiff` where
             stability set the steps (then `jaxkit.solve` with an implicit method is the way).
-        event: Stops a lane where `event(t, x, args)` crosses zero; or several such functions.
+        event: Stops a lane where `event(t, x, args)` first changes its sign after the start; or several such functions.
+            What goes there and back within a step is found where a cubic polynomial shows it, by values and rates.
         run: `Run(devices=...)` shares the lanes out over devices; nothing else of it is meant for an ensemble.
 
     Returns:

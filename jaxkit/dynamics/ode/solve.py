@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax
@@ -16,9 +15,11 @@ from jaxkit.compile.jit_cache import run
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
+from jaxkit.dynamics.linear.implicit import closed
 from jaxkit.dynamics.ode.engine.batch import Settings, keepable, prepare, with_ends
 from jaxkit.dynamics.ode.engine.variational import solve_lanes
 from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_tolerance
+from jaxkit.dynamics.ode.first_event import Met, first_event, moving
 from jaxkit.dynamics.ode.methods import ADJOINTS, SDE, Method, Taylor, of_solve
 from jaxkit.dynamics.ode.reasons import true_reason, without_derivative
 from jaxkit.dynamics.ode.stops import Stops, with_stops
@@ -81,7 +82,7 @@ def solve(
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step, in units of the state.
         max_steps: Most steps; beyond, the status is `max_steps`.
-        event: Stops the motion where `event(t, x, args)` crosses zero.
+        event: Stops the motion where `event(t, x, args)` first changes its sign after the start, as in `ensemble`.
 
     Returns:
         A `Solution`. It does not raise inside `jit`: call `.checked()` on the host, or look at `.status`.
@@ -126,8 +127,14 @@ def solve(
     if isinstance(controller, Stops):
         times = controller.times(times)
     adjoint = ADJOINTS["forward" if implicit and settings.adjoint == "forward" else settings.adjoint]()
+    if implicit and (fixed or event is not None):
+        solver = _with_tolerances(solver, rtol, atol)
+    terms, whole, met = _terms(field, times, x0, settings.dt), times, None
+    if event is not None:
+        met = _met(drift, terms, solver, controller, event, x0, times, args, settings.dt, max_steps)
+        times = jnp.where(met.hit, jnp.minimum(times, met.t), times)
     found = diffrax.diffeqsolve(
-        _terms(field, times, x0, settings.dt),
+        terms,
         solver,
         t0=times[0],
         t1=times[-1],
@@ -137,14 +144,21 @@ def solve(
         saveat=diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=times), diffrax.SubSaveAt(t1=True)]),
         stepsize_controller=controller,
         adjoint=adjoint,
-        event=None if event is None else _event(event, rtol, atol),
         max_steps=max_steps,
         throw=False,
     )
     assert found.ts is not None  # noqa: S101 (`saveat` asks for both; this tells the type checker)
     assert found.ys is not None  # noqa: S101
     saved, end, final = found.ys[0], found.ts[1][-1], jax.tree.map(lambda v: v[-1], found.ys[1])
-    end = jnp.where(end == times[-1], given[-1], end)
+    if met is None:
+        end = jnp.where(end == times[-1], given[-1], end)
+    else:
+        velocity = drift(met.t, final, args) if drift is field else met.velocity
+        there, final = moving(met, cast(Any, event), velocity, final, args)
+        end = jnp.where(met.hit & (end == times[-1]), there, jnp.where(end == times[-1], given[-1], end))
+        beyond = met.hit & (whole > met.t)
+        late = lambda v: jnp.where(beyond.reshape(-1, *(1,) * (v.ndim - 1)), jnp.inf, v)
+        saved = jax.tree.map(late, saved)
     status, steps = _status(found.result, final, given), found.stats["num_accepted_steps"]
     status = true_reason(status, drift, (times[0], x0, args), (end, final, steps), explicit=not implicit)
     end, final = without_derivative(status != int(Status.ok), (end, final))
@@ -171,23 +185,36 @@ def _terms(field: Any, ts: Array, x0: Any, dt: float | None) -> Any:
     return diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(diagonal, path))
 
 
-class _Bisection(optimistix.Bisection):
-    """Bisection inside the step in which the event occurred: unlike Newton's method it cannot leave that step.
-
-    Where no event occurred there is no root, and under `vmap` it is looked for all the same: that is no error.
-    """
-
-    def init(self, fn: Any, y: Any, args: Any, options: Any, f_struct: Any, aux_struct: Any, tags: Any) -> Any:
-        state = optimistix.Bisection(self.rtol, self.atol, flip=False).init(
-            fn, y, args, options, f_struct, aux_struct, tags
-        )
-        falls = fn(state.lower, args)[0] > fn(state.upper, args)[0]
-        return eqx.tree_at(lambda s: s.flip, state, falls)
+def _with_tolerances(solver: Any, rtol: float, atol: Any) -> Any:
+    """An implicit solver whose stages are solved to tolerances that it would take from steps that adapt."""
+    given = {"rtol": rtol, "atol": atol, "norm": optimistix.rms_norm}
+    finder = solver.root_finder
+    missing = {k: v for k, v in given.items() if getattr(finder, k, None) is diffrax._root_finder.use_stepsize_tol}  # noqa: SLF001
+    return replace(solver, root_finder=replace(finder, **missing)) if missing else solver
 
 
-def _event(event: Callable[[Array, Any, Any], Array], rtol: float, atol: Any) -> diffrax.Event:
-    finder = _Bisection(rtol, atol)
-    return diffrax.Event(lambda t, y, args, **_: event(t, y, args), finder)
+def _met(
+    drift: Field, terms: Any, solver: Any, controller: Any, event: Any, x0: Any, times: Array, args: Any, dt: Any,
+    max_steps: int,
+) -> Met:  # fmt: skip
+    """Where the event is met, without derivatives: what the functions close over is held fixed, too."""
+    noisy = not isinstance(terms, diffrax.ODETerm)
+    whole = lambda t, x, a: (drift(t, x, a), event(t, x, a))
+    fn, values = closed(whole, times[0], x0, args)
+    given = jax.lax.stop_gradient((x0, times, (args, values)))
+    field = lambda t, x, a: fn(t, x, a[0], *a[1])[0]
+    when = lambda t, x, a: fn(t, x, a[0], *a[1])[1]
+    inner = controller.controller if isinstance(controller, Stops) else controller
+    if isinstance(controller, Stops):
+        inner = with_stops(inner, field, given[1][0], given[0], given[2])
+    if noisy:
+        when, given = event, (*given[:2], given[2][0])
+    span = (given[1][0], given[1][-1])
+    found = first_event(
+        solver, terms if noisy else diffrax.ODETerm(field), inner, when, given[0], span, given[2], dt=dt,
+        max_steps=max_steps,
+    )  # fmt: skip
+    return jax.lax.stop_gradient(found)
 
 
 def _status(result: Any, final: Any, ts: Array) -> Int[Array, ""]:

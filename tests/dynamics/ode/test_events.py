@@ -62,3 +62,26 @@ def test_states_are_kept_until_the_event_only():
 def test_an_event_function_that_is_not_a_number_is_never_ok():
     found = jk.ensemble(fall, (jnp.zeros(1), 10.0), (0.0, 3.0), event=lambda t, x, a: jnp.sqrt(1.5 - t) + 1)
     assert found.status.tolist() == [jk.Status.not_finite]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["dopri8", "kvaerno5"])
+def test_solve_has_the_same_meaning_and_its_derivative(method):
+    def thrown(x, speed, end, g):
+        ts = jnp.stack([jnp.zeros_like(end), end / 1e3, end])
+        field = lambda t, x, _: (x[1], -g + 0 * x[0])
+        sol = jk.solve(field, (x, speed), ts, method=method, event=lambda t, x, _: x[0] * 1e-200)
+        return sol.end, (sol.status, sol.xs[0])
+
+    both = jax.jit(jax.vmap(jax.value_and_grad(thrown, argnums=3, has_aux=True), (0, 0, 0, None)))
+    (end, (status, xs)), by_g = both(jnp.array([0.0, 100.0]), jnp.array([10.0, 0.0]), jnp.array([1e3, 1e6]), G)
+    np.testing.assert_allclose(end, [20 / G, (200 / G) ** 0.5], rtol=1e-9)
+    np.testing.assert_allclose(by_g, [-20 / G**2, -0.5 * (200 / G**3) ** 0.5], rtol=1e-6)
+    assert status.tolist() == [0, 0]
+    np.testing.assert_allclose(xs[0], [0.0, 10 - G / 2, np.inf], rtol=1e-9)
+
+
+def test_an_implicit_method_with_fixed_steps():
+    method = jk.RungeKutta("implicit_euler", dt=0.1)
+    sol = jk.solve(lambda t, x, _: -x, 1.0, jnp.array([0.0, 1.0]), method=method).checked()
+    assert abs(float(sol.final) - 1.1**-10) < 1e-8

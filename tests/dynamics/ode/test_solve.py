@@ -86,8 +86,8 @@ def test_vmap_is_the_loop():
 def test_event_stops_at_the_crossing():
     fall = lambda t, x, g: (x[1], -g)
     sol = jk.solve(fall, (10.0, 0.0), jnp.array([0.0, 5.0]), 9.81, event=lambda t, x, g: x[0]).checked()
-    assert abs(float(sol.end) - np.sqrt(2 * 10 / 9.81)) < 1e-6
-    assert abs(float(sol.final[0])) < 1e-6
+    assert abs(float(sol.end) - np.sqrt(2 * 10 / 9.81)) < 1e-12
+    assert abs(float(sol.final[0])) < 1e-12
 
 
 def test_a_lane_that_blows_up_does_not_stop_the_others():

@@ -1,0 +1,120 @@
+"""When a motion by one of diffrax's methods meets its event: the first change of sign after the start.
+
+The same meaning as in ensembles (`engine.events`), whose watch looks into each step by diffrax's dense output. The
+search is one loop of its own, without derivatives; the motion is then solved up to the time that was found, and how this
+time moves follows from the event function, which stays zero.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree
+
+from jaxkit.dynamics.ode.engine import events as watching
+from jaxkit.dynamics.ode.engine.events import Mark, Watch
+
+Event = Callable[[Array, Any, Any], Array]
+
+
+class Met(NamedTuple):
+    """Where the event was met."""
+
+    hit: Bool[Array, ""]
+    t: Float[Array, ""]  # the end of the time without an event
+    x: PyTree
+    velocity: PyTree  # of the dense output
+
+
+class _Carry(NamedTuple):
+    span: tuple[Array, Array]  # of the next step
+    x: PyTree
+    states: tuple[Any, Any, Any]  # of the solver, the controller, and whether there was a jump
+    tried: Array
+    fine: Array
+    watch: Watch
+    met: Met
+
+
+def first_event(
+    solver: diffrax.AbstractSolver, terms: Any, controller: Any, event: Event, x0: PyTree, span: tuple[Array, Array],
+    args: PyTree, *, dt: float | None, max_steps: int,
+) -> Met:  # fmt: skip
+    """Step from the beginning of `span` until the event, its end, a failure or `max_steps`."""
+    t0, t1 = span
+    order = solver.error_order(terms)
+    until, control = controller.init(terms, t0, t1, x0, dt, args, solver.func, order)
+    until = jnp.minimum(until, t1)
+    row = lambda v: jnp.asarray(v, t0.dtype)[None]
+
+    def mark(s: Array, t: Array, value: Array, rate: Array) -> Mark:
+        return Mark(row(s), row(value)[None], row(rate)[None])
+
+    def body(c: _Carry) -> _Carry:
+        (t, end), (memory, control, jumped) = c.span, c.states
+        x, error, dense, later, result = solver.step(terms, t, end, c.x, args, memory, jumped)
+        keep, start, until, jump, control, outcome = controller.adapt_step_size(
+            t, end, c.x, x, args, error, order, control
+        )
+        choose = lambda a, b: jax.tree.map(lambda u, v: jnp.where(keep, u, v) if eqx.is_array(u) else u, a, b)
+        path = solver.interpolation_cls(t0=t, t1=end, **dense)
+
+        def seen(s: Array) -> Mark:
+            value = lambda time: event(time, path.evaluate(time), args)
+            return mark(s, t, *jax.jvp(value, (t + s,), (jnp.ones_like(t),)))
+
+        last = seen(end - t)
+        last = last._replace(value=row(event(end, x, args))[None])
+        watch = watching.after(c.watch, row(t), row(keep) > 0, last)
+        watch = jax.lax.while_loop(
+            lambda w: w.looking[0], lambda w: watching.after(w, row(t), jnp.zeros(1, bool), seen(w.target[0])), watch
+        )
+        hit, at = watch.hit[0], watch.end.s[0]
+        whole = at == end - t
+        place = jax.tree.map(lambda u, v: jnp.where(whole, u, v), x, path.evaluate(t + at))
+        velocity = jax.jvp(path.evaluate, (t + at,), (jnp.ones_like(t),))[1]
+        met = jax.tree.map(lambda u, v: jnp.where(hit, u, v), Met(hit, t + at, place, velocity), c.met)
+        start, until = jnp.minimum(start, t1), jnp.minimum(until, t1)
+        solved = (result == diffrax.RESULTS.successful) | ~jnp.asarray(keep)  # a stage not solved: a shorter step
+        fine = solved & (outcome == diffrax.RESULTS.successful)
+        states = (choose(later, memory), control, choose(jump, jumped))
+        return _Carry((start, until), choose(x, c.x), states, c.tried + 1, fine, watch, met)
+
+    def running(c: _Carry) -> Array:
+        return (c.span[0] < t1) & (c.tried < max_steps) & c.fine & ~c.met.hit
+
+    value, rate = _at_the_start(terms, event, t0, x0, args)
+    nowhere = Met(jnp.asarray(False), t1, x0, x0)  # noqa: FBT003
+    states = (solver.init(terms, t0, until, x0, args), control, jnp.asarray(False))  # noqa: FBT003
+    watch = watching.begin(row(value)[None], row(rate)[None], row(t0), row(t1))
+    first = _Carry((t0, until), x0, states, jnp.asarray(0, jnp.int32), jnp.asarray(True), watch, nowhere)  # noqa: FBT003
+    return jax.lax.while_loop(running, body, first).met
+
+
+def _at_the_start(terms: Any, event: Event, t: Array, x: PyTree, args: PyTree) -> tuple[Array, Array]:
+    """The event function and its rate of change; along the drift of an equation with noise."""
+    drift = terms.terms[0] if isinstance(terms, diffrax.MultiTerm) else terms
+    velocity = drift.vf(t, x, args)
+    return jax.jvp(lambda t, x: event(t, x, args), (t, x), (jnp.ones_like(t), velocity))
+
+
+def moving(met: Met, event: Event, velocity: PyTree, x: PyTree, args: PyTree) -> tuple[Array, PyTree]:
+    """The event's time and state with their derivatives.
+
+    Args:
+        met: Where the event was met, without derivatives.
+        event: The event function.
+        velocity: There.
+        x: The state at that time, held fixed, with its derivative.
+        args: Parameters.
+    """
+    held = jax.lax.stop_gradient
+    value = event(met.t, x, args)
+    at = jax.tree.map(held, (met.t, x, velocity, args))
+    speed = jax.jvp(lambda t, x: event(t, x, at[3]), at[:2], (jnp.ones_like(met.t), at[2]))[1]
+    shift = jnp.where(met.hit, -(value - held(value)) / jnp.where(speed == 0, jnp.nan, speed), 0)
+    moved = jax.tree.map(lambda p, v, u: p + (v - held(v)) + u * shift, met.x, x, at[2])
+    return met.t + shift, jax.tree.map(lambda u, v: jnp.where(met.hit, u, v), moved, x)
