@@ -189,7 +189,7 @@ def _with_tolerances(solver: Any, rtol: float, atol: Any) -> Any:
     """An implicit solver whose stages are solved to tolerances that it would take from steps that adapt."""
     given = {"rtol": rtol, "atol": atol, "norm": optimistix.rms_norm}
     finder = solver.root_finder
-    missing = {k: v for k, v in given.items() if getattr(finder, k, None) is diffrax._root_finder.use_stepsize_tol}  # noqa: SLF001
+    missing = {k: v for k, v in given.items() if getattr(finder, k, None) is diffrax._root_finder.use_stepsize_tol}
     return replace(solver, root_finder=replace(finder, **missing)) if missing else solver
 
 
