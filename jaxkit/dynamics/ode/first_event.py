@@ -1,8 +1,8 @@
 """When a motion by one of diffrax's methods meets its event: the first change of sign after the start.
 
 The same meaning as in ensembles (`engine.events`), whose watch looks into each step by diffrax's dense output. The
-search is one loop of its own, without derivatives; the motion is then solved up to the time that was found, and how this
-time moves follows from the event function, which stays zero.
+search is one loop of its own, without derivatives; the motion is then solved up to the time that was found, and how
+this time moves follows from the event function, which stays zero.
 """
 
 from collections.abc import Callable
