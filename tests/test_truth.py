@@ -12,9 +12,10 @@ WRITTEN = [verb for verb in _truth.VERBS if importlib.util.find_spec(f"benchmark
 
 @pytest.mark.parametrize("verb", WRITTEN)
 def test_no_ok_is_false(verb):
-    own, *_ = importlib.import_module(f"benchmarks._truth.{verb}").judge(60, 1)
-    assert own.false == 0, own.first
-    assert own.solved > own.refused * 0.2  # a verb that refuses everything keeps its promise, and is of no use
+    tallies = importlib.import_module(f"benchmarks._truth.{verb}").judge(60, 1)
+    for own in (tally for tally in tallies if tally.solver.startswith("jaxkit")):
+        assert own.false == 0, own.first
+        assert own.solved > own.refused * 0.2  # a verb that refuses everything keeps its promise, and is of no use
 
 
 def test_a_tally_counts_and_keeps_the_first_false():

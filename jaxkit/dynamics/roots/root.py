@@ -215,7 +215,7 @@ class _Look(NamedTuple):
     back: Array
     early: Array
     late: Array
-    drop: Array
+    base: Array
 
 
 def _looked_at_again(
@@ -231,19 +231,22 @@ def _looked_at_again(
     size, ok = jnp.abs(state.x), code(Status.ok)
     eps = float(jnp.finfo(size.dtype).eps)
     scale = jnp.max(jnp.maximum(size, jnp.abs(start)))
-    falls = lambda new, old: jnp.all((jnp.abs(new) <= allowed) | (jnp.real(jnp.conj(old) * new) < 0))
+    largest = lambda v: jnp.max(jnp.abs(v))
+
+    def falls(new: Array, look: _Look) -> Array:
+        turned = (jnp.real(jnp.conj(look.value) * new) < 0) & (largest(new) <= eps**0.5 * look.base)  # and is no jump
+        return jnp.all((jnp.abs(new) <= allowed) | turned)
 
     def go(look: _Look) -> Array:
-        return look.doubt & (look.count < 9) & running(problem, look.now._replace(error=look.now.error + jnp.inf))
+        return look.doubt & (look.count < 8) & running(problem, look.now._replace(error=look.now.error + jnp.inf))
 
     def further(look: _Look) -> _Look:
         after = step(look.now)
-        first, stuck = look.count == 0, look.status == int(Status.max_steps)
-        to_zero = first & stuck & (jnp.max(size) <= eps**0.5 * scale)
-        probe = jnp.where(to_zero, 0, jnp.where(look.count < 8, after.x, start))
+        stuck = look.status == int(Status.max_steps)
+        to_zero = (look.count == 1) & stuck & (largest(state.x) <= eps**0.5 * scale)
+        probe = jnp.where(look.count == 0, start, jnp.where(to_zero, 0, after.x))
         value = problem.fn(probe)
-        drop = jnp.max(jnp.abs(look.value)) / jnp.max(jnp.abs(value))  # since the start, in the last turn
-        root = jnp.where(stuck, to_zero & jnp.all(value == 0), falls(value, look.value) & (look.count < 8))
+        root = jnp.where(stuck, to_zero & jnp.all(value == 0), falls(value, look)) & (look.count > 0)
         close = jnp.all(jnp.abs(after.x - state.x) <= 1e-6 * (size + jnp.finfo(size.dtype).tiny))
         length = jnp.max(jnp.abs(after.x - look.now.x))
         return look._replace(
@@ -256,8 +259,8 @@ def _looked_at_again(
             left=look.left | ~close,
             back=look.back | (look.left & close),
             early=jnp.where(look.count < 4, jnp.maximum(look.early, length), look.early),
-            late=jnp.where((look.count < 4) | (look.count > 7), look.late, jnp.maximum(look.late, length)),
-            drop=drop,
+            late=jnp.where(look.count < 4, look.late, jnp.maximum(look.late, length)),
+            base=jnp.where(look.count == 0, largest(value), look.base),
         )
 
     none, never = jnp.zeros_like(scale), jnp.zeros((), bool)
@@ -266,7 +269,7 @@ def _looked_at_again(
     go_on = state._replace(status=ok)
     first = _Look(state.x, value, state.status, go_on, stuck | bad, jnp.asarray(0), never, never, none, none, none)
     last = jax.lax.while_loop(go, further, first)
-    noise = (last.count == 9) & (last.late >= 0.5 * last.early) & (last.drop <= eps**0.5)
+    noise = (last.count == 8) & (last.late >= 0.5 * last.early) & (largest(value) <= eps**0.5 * last.base)
     noise &= jnp.maximum(last.early, last.late) <= 64 * eps * scale
     kind = jnp.where(noise, ok, jnp.where(last.back, code(Status.cycle), code(Status.max_steps)))
     status = jnp.where(last.doubt, jnp.where(stuck, kind, code(Status.no_progress)), last.status)

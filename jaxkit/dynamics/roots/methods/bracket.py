@@ -204,7 +204,9 @@ def checked(problem: Problem, state: Iterate) -> Iterate:
     other = jnp.where(x == bracket.a, bracket.b, bracket.a)
     inward = dx * (other - x) >= 0
     tolerance = problem.tolerance(x) + 4 * jnp.finfo(fx.dtype).eps * jnp.abs(x)
-    zero = (fx == 0) | ((jnp.abs(dx) <= 30 * tolerance) & inward)
+    low, high = (pick(jnp.abs(bracket.fa), jnp.abs(bracket.fb)) for pick in (jnp.minimum, jnp.maximum))
+    widths = jnp.where(low > 0.9 * high, 6, 30)  # values alike on both sides: nearly a jump
+    zero = (fx == 0) | ((jnp.abs(dx) <= widths * tolerance) & inward)
     same = jnp.isnan(state.error) & (jnp.sign(bracket.fa) * jnp.sign(bracket.fb) > 0)
     status = jnp.where(same, code(Status.no_sign_change), state.status)
     status = jnp.where(jnp.isnan(state.error) & ~same, code(Status.not_finite), status)
