@@ -83,8 +83,8 @@ def _solve(method: str, lanes: list[jax.Array]) -> jk.Root:
     bracketing = method in ("safeguarded", "bisect")
 
     def one(kind: Any, c: Any, scale: Any, unit: Any, start: Any, low: Any, high: Any) -> jk.Root:
-        ends = {"bracket": (low, high)} if bracketing else {}
-        return jk.root(_jax_fn, None if bracketing else start, (kind, c, scale, unit), method=method, **ends)
+        x0, ends = (None, (low, high)) if bracketing else (start, None)
+        return jk.root(_jax_fn, x0, (kind, c, scale, unit), method=method, bracket=ends)
 
     return jax.jit(jax.vmap(one))(*lanes)
 
