@@ -283,3 +283,12 @@ def test_second_derivatives():
     whole, half = jnp.exp(-jnp.array([0.5, 1.0])), jnp.exp(-jnp.array([0.25, 0.5]))
     for found, wanted in ((by_a, whole + half / 4), (mixed, -whole - half / 2)):
         np.testing.assert_allclose(found, jnp.diag(wanted), atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["taylor", "tsit5"])
+def test_one_lanes_bad_times_are_its_status(method):
+    spans = jnp.array([[0.0, 1.0], [0.0, jnp.nan], [jnp.nan, 1.0], [0.0, jnp.inf], [0.0, 2.0]])
+    found = jk.ensemble(lambda t, x, a: -x, jnp.ones(5), spans, method=method, rtol=1e-9)
+    bad = int(jk.Status.not_finite)
+    assert found.status.tolist() == [0, bad, bad, bad, 0]
+    np.testing.assert_allclose(found.final[jnp.array([0, 4])], jnp.exp(-jnp.array([1.0, 2.0])), rtol=1e-8)
