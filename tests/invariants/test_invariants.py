@@ -17,10 +17,6 @@ KNOWN: dict[tuple[str, str], str] = {
     for verb in ("root", "fixed_point")
     for order in (3, 4)
 }
-KNOWN |= {
-    (invariant, "solve-implicit_euler"): "issue 27: a fixed step with an implicit method raises diffrax's error"
-    for invariant in ("eager", "exact", "lanes", "nan", "empty", "single", "derivatives")
-}
 KNOWN["derivatives", "solve-noise"] = "issue 28: a solve with noise has no derivative by its times"
 
 

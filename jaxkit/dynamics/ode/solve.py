@@ -8,7 +8,6 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import lineax
-import optimistix
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from jaxkit.compile.jit_cache import run
@@ -20,6 +19,7 @@ from jaxkit.dynamics.ode.engine.batch import Settings, keepable, prepare, with_e
 from jaxkit.dynamics.ode.engine.variational import solve_lanes
 from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_tolerance
 from jaxkit.dynamics.ode.first_event import Met, first_event, moving
+from jaxkit.dynamics.ode.implicit_steps import detached, finite, restored, substituted, with_tolerances
 from jaxkit.dynamics.ode.methods import ADJOINTS, SDE, Method, Taylor, of_solve
 from jaxkit.dynamics.ode.reasons import true_reason, without_derivative
 from jaxkit.dynamics.ode.stops import Stops, with_stops
@@ -127,11 +127,16 @@ def solve(
     if isinstance(controller, Stops):
         times = controller.times(times)
     adjoint = ADJOINTS["forward" if implicit and settings.adjoint == "forward" else settings.adjoint]()
+    equation, start, given_args, usable = field, x0, args, jnp.ones((), bool)
+    if implicit and drift is field:
+        usable = finite((x0, args, given, field(given[0], x0, args)))
+        equation, start, given_args = substituted(drift, x0, args, usable)
+        times = jnp.where(jnp.all(jnp.isfinite(times)), times, jnp.arange(times.size, dtype=times.dtype))
     if implicit and (fixed or event is not None):
-        solver = _with_tolerances(solver, rtol, atol)
-    terms, whole, met = _terms(field, times, x0, settings.dt), times, None
+        solver = with_tolerances(solver, rtol, atol)
+    terms, whole, met = _terms(equation, times, x0, settings.dt), times, None
     if event is not None:
-        met = _met(drift, terms, solver, controller, event, x0, times, args, settings.dt, max_steps)
+        met = _met(drift, terms, solver, controller, event, start, times, given_args, settings.dt, max_steps)
         times = jnp.where(met.hit, jnp.minimum(times, met.t), times)
     found = diffrax.diffeqsolve(
         terms,
@@ -139,8 +144,8 @@ def solve(
         t0=times[0],
         t1=times[-1],
         dt0=settings.dt,
-        y0=x0,
-        args=args,
+        y0=start,
+        args=given_args,
         saveat=diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=times), diffrax.SubSaveAt(t1=True)]),
         stepsize_controller=controller,
         adjoint=adjoint,
@@ -150,6 +155,8 @@ def solve(
     assert found.ts is not None  # noqa: S101 (`saveat` asks for both; this tells the type checker)
     assert found.ys is not None  # noqa: S101
     saved, end, final = found.ys[0], found.ts[1][-1], jax.tree.map(lambda v: v[-1], found.ys[1])
+    if implicit and drift is field:
+        saved, final = restored((saved, final), usable, settings.dt)
     if met is None:
         end = jnp.where(end == times[-1], given[-1], end)
     else:
@@ -161,7 +168,11 @@ def solve(
         saved = jax.tree.map(late, saved)
     status, steps = _status(found.result, final, given), found.stats["num_accepted_steps"]
     status = true_reason(status, drift, (times[0], x0, args), (end, final, steps), explicit=not implicit)
-    end, final = without_derivative(status != int(Status.ok), (end, final))
+    lost = status != int(Status.ok)
+    if implicit and drift is field:
+        saved, end, final = detached(lost, (saved, end, final), (x0, args, given))
+    else:
+        end, final = without_derivative(lost, (end, final))
     return Solution(given, saved, status, steps, found.stats["num_rejected_steps"], end, final)
 
 
@@ -183,14 +194,6 @@ def _terms(field: Any, ts: Array, x0: Any, dt: float | None) -> Any:
     diagonal = lambda t, x, args: lineax.DiagonalLinearOperator(field.diffusion(t, x, args))
     drift: Any = field.drift
     return diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(diagonal, path))
-
-
-def _with_tolerances(solver: Any, rtol: float, atol: Any) -> Any:
-    """An implicit solver whose stages are solved to tolerances that it would take from steps that adapt."""
-    given = {"rtol": rtol, "atol": atol, "norm": optimistix.rms_norm}
-    finder = solver.root_finder
-    missing = {k: v for k, v in given.items() if getattr(finder, k, None) is diffrax._root_finder.use_stepsize_tol}
-    return replace(solver, root_finder=replace(finder, **missing)) if missing else solver
 
 
 def _met(

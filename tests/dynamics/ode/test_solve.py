@@ -2,6 +2,7 @@
 
 import functools
 
+import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -166,3 +167,24 @@ def test_times_that_are_no_times_are_never_ok(method):
     wrong = (([0.0, jnp.nan, 2.0], jk.Status.not_finite), ([0.0, 2.0, 1.0], jk.Status.not_applicable))
     for ts, status in (([0.0, 1.0, 2.0], jk.Status.ok), *wrong):
         assert int(run(jnp.array(ts))) == status
+
+
+def test_implicit_methods_and_numbers_that_are_not_finite():
+    ts = jnp.array([0.0, 1.0])
+    decay = lambda a: jk.solve(lambda t, x, a: jnp.log(a - x), 0.9, ts, a, method="kvaerno3").final
+    values, slopes = jax.jit(jax.vmap(jax.value_and_grad(decay)))(jnp.array([3.0, jnp.nan, 0.5, 2.0]))
+    alone = jax.value_and_grad(decay)(2.0)
+    np.testing.assert_allclose((values[3], slopes[3]), alone, rtol=1e-12)
+    np.testing.assert_array_equal(jnp.isnan(values), [False, True, True, False])
+    np.testing.assert_array_equal(jnp.isfinite(slopes), [True, False, False, True])
+
+
+def test_implicit_methods_take_fixed_steps():
+    ts = jnp.array([0.0, 1.0])
+    for scheme in ("implicit_euler", diffrax.Kvaerno4()):
+        euler = scheme == "implicit_euler"
+        run = lambda dt, scheme=scheme: (
+            jk.solve(lambda t, x, _: -x, 1.0, ts, method=jk.RungeKutta(scheme, dt=dt)).checked().final
+        )
+        right = 1.1**-10 if euler else jnp.exp(-1.0)
+        np.testing.assert_allclose(run(0.1), right, rtol=1e-6 if euler else 1e-4)
