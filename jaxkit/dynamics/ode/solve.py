@@ -129,7 +129,7 @@ def solve(
     adjoint = ADJOINTS["forward" if implicit and settings.adjoint == "forward" else settings.adjoint]()
     equation, start, given_args, usable = field, x0, args, jnp.ones((), bool)
     if implicit and drift is field:
-        usable = finite((x0, args, given, field(given[0], x0, args)))
+        usable = finite((x0, args, given, drift(given[0], x0, args)))
         equation, start, given_args = substituted(drift, x0, args, usable)
         times = jnp.where(jnp.all(jnp.isfinite(times)), times, jnp.arange(times.size, dtype=times.dtype))
     if implicit and (fixed or event is not None):
