@@ -15,7 +15,7 @@ from jaxkit.core.status import Outcome, Status, worst
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.ode.ensemble import ensemble
 from jaxkit.dynamics.ode.solve import solve
-from jaxkit.models.lotka_volterra import Params, as_rates, lotka_volterra
+from jaxkit.models.lotka_volterra import Params, as_rates, as_two_species, lotka_volterra
 
 
 @struct
@@ -72,7 +72,7 @@ def separatrix(p: Params, *, reach: float = 20.0, knots: int = 200, rtol: float 
         >>> round(float(curve(0.3)), 8)  # by symmetry the diagonal
         0.3
     """
-    return _separatrix(p.arrays(), reach=reach, knots=knots, rtol=rtol)
+    return _separatrix(as_two_species(p), reach=reach, knots=knots, rtol=rtol)
 
 
 @functools.partial(jax.jit, static_argnames=("reach", "knots", "rtol"))
@@ -122,7 +122,7 @@ def basin(
         Index of the equilibrium (as in `equilibria`: 1 species 2 alone, 2 species 1 alone, 3 coexistence), or -1 where
         the motion has not come near a stable one, shape `(...)`.
     """
-    p, grid = p.arrays(), checks.floating("grid", grid)
+    p, grid = as_two_species(p), checks.floating("grid", grid)
     checks.require(grid.ndim >= 1 and grid.shape[-1] == 2, "grid", "have shape (..., 2)", f"has shape {grid.shape}")
     nearest = _nearest(p, grid.reshape(-1, 2), jnp.asarray(horizon, p.r.dtype), rtol=rtol, max_steps=max_steps)
     return nearest.reshape(grid.shape[:-1])
@@ -153,7 +153,7 @@ def outcome_map(p: Params, a1: ArrayLike, a2: ArrayLike) -> Int[Array, "n m"]:
         >>> comp.outcome_map(p, jnp.array([0.5, 2.0]), jnp.array([0.5, 2.0])).tolist()
         [[0, 2], [3, 1]]
     """
-    return _outcome_map(p.arrays(), checks.floating("a1", a1), checks.floating("a2", a2))
+    return _outcome_map(as_two_species(p), checks.floating("a1", a1), checks.floating("a2", a2))
 
 
 @jax.jit

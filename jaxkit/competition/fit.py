@@ -1,5 +1,6 @@
 """Parameters from data, through the solver, with standard errors, profiles and bands."""
 
+import dataclasses
 import functools
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from jaxkit.competition.model import simulate
 from jaxkit.core import checks
-from jaxkit.core.status import Outcome
+from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.ode.methods import RungeKutta
 from jaxkit.dynamics.roots.least_squares import LeastSquares
@@ -39,7 +40,8 @@ class CompetitionFit(Outcome):
         covariance: Of the flattened `A`, `r`, `x0`.
         standard_errors: In the structure `{"A", "r", "x0"}`.
         start_sse: Sum reached from each start, shape `(starts,)`.
-        status: `Status` code of the best start.
+        status: `Status` code of the best start; `at_boundary` where a rate or a harm would have been negative: it is
+            held at its edge (next to nothing), with a standard error of 0.
         steps: Its iterations.
         data: What was fitted.
     """
@@ -128,8 +130,74 @@ def fit(data: Counts, *, starts: int = 12, key: Array | None = None, rtol: float
     checks.require(starts >= 1, "starts", "be at least 1", f"is {starts}")
     guess = Coordinates(first_guess(data))
     scattered = guess.scatter(starts, jax.random.key(0) if key is None else key, spread=0.3, normal=True)
-    best, every = _search(jax.vmap(guess.tree)(scattered), _sampling(data), rtol)
-    return _as_fit(best, every.sse, data)
+    return _admissible(jax.vmap(guess.tree)(scattered), data, rtol)
+
+
+def _admissible(starts: Unknowns, data: Counts, rtol: float) -> CompetitionFit:
+    """The best fit whose rates and harms are positive: what would be negative is held at its edge, and all refitted."""
+    sampling, edge = _sampling(data), _edge(data)
+    held = jax.tree.map(lambda v: jnp.zeros(v.shape, bool), edge)
+    best, every = _search(starts, sampling, held, edge, rtol)
+    inside = jnp.all(jnp.stack([jnp.all(v > 0, axis=tuple(range(1, v.ndim))) for v in _signed(every.params)]), axis=0)
+    inside = inside & (every.status == int(Status.ok))
+    chosen, start_sse = best, every.sse
+    for _ in range(edge["A"].size + edge["r"].size):  # one at a time: without it the others may be inside
+        size = {
+            k: jnp.where(held[k] | (k == "x0"), 0, chosen.params[k] / jnp.where(v > 0, v, 1)) for k, v in edge.items()
+        }
+        flat, unravel = jax.flatten_util.ravel_pytree(size)
+        worst = int(jnp.argmin(flat))
+        if not float(flat[worst]) < 0:
+            break
+        held = jax.tree.map(lambda h, m: h | (m > 0), held, unravel(jnp.zeros_like(flat).at[worst].set(1)))
+        chosen, _ = _search(starts, sampling, held, edge, rtol)
+    least = jnp.where(inside, every.sse, jnp.inf)
+    i = int(jnp.argmin(least))
+    if bool(inside[i]) and float(least[i]) <= float(chosen.sse):
+        chosen = jax.tree.map(lambda v: v[i], every)
+        held = jax.tree.map(jnp.zeros_like, held)
+    found = _as_fit(chosen, start_sse, data, held, edge)
+    if int(found.status) != int(Status.at_boundary):
+        return found
+    release = _lowers(found, held, edge, sampling)
+    if any(bool(jnp.any(v)) for v in release.values()):  # once more from here, with what wants to be positive set free
+        sizes = 10 ** jnp.linspace(1, 6, starts["r"].shape[0])
+        raised = lambda size: {k: jnp.where(release[k], size * edge[k], found.unknowns[k]) for k in edge}
+        again = jax.vmap(raised)(sizes)
+        freed = {k: held[k] & ~release[k] for k in edge}
+        chosen, _ = _search(again, sampling, freed, edge, rtol)
+        if all(bool(jnp.all(freed[k] | (chosen.params[k] > 0))) for k in ("A", "r")) and chosen.sse < found.sse:
+            found, held = _as_fit(chosen, start_sse, data, freed, edge), freed
+            release = _lowers(found, held, edge, sampling)
+    unfinished = any(bool(jnp.any(v)) for v in release.values())
+    return dataclasses.replace(found, status=jnp.asarray(int(Status.max_steps))) if unfinished else found
+
+
+def _lowers(found: CompetitionFit, held: Unknowns, edge: Unknowns, sampling: "_Sampling") -> Unknowns:
+    """Which held entries would lower the sum of squares if they were of their natural size, not next to nothing."""
+    slope = _slope(found.unknowns, sampling)
+    return {k: held[k] & (slope[k] * 1e6 * edge[k] < -1e-3 * found.sse) for k in edge}
+
+
+@jax.jit
+def _slope(unknowns: Unknowns, sampling: "_Sampling") -> Unknowns:
+    """How the sum of squares changes with each number."""
+    return jax.jacfwd(lambda u: jnp.sum(_misfit(u, sampling, 1e-9) ** 2))(unknowns)
+
+
+def _signed(unknowns: Unknowns) -> tuple[Array, Array]:
+    return unknowns["A"], unknowns["r"]
+
+
+def _edge(data: Counts) -> Unknowns:
+    """The least admissible rates and harms: a millionth of what would be seen in the data."""
+    time, volume = np.asarray(data.time, float), np.asarray(data.volume, float)
+    span, species = max(float(np.ptp(time)), 1e-300), len(data.names)
+    rate = np.full(species, 1e-6 / span)
+    largest = np.array([np.max(np.abs(volume[np.asarray(data.species) == j])) for j in range(species)])
+    harm = np.broadcast_to(1e-6 / span / np.maximum(largest, 1e-300), (species, species))
+    tree = {"A": harm, "r": rate, "x0": np.zeros(species)}
+    return {k: jnp.asarray(v, data.volume.dtype) for k, v in tree.items()}
 
 
 def first_guess(data: Counts) -> Unknowns:
@@ -187,8 +255,27 @@ def profile(
 
 
 def band(found: CompetitionFit, ts: ArrayLike) -> tuple[Float[Array, "m n"], Float[Array, "m n"]]:
-    """Fitted populations at `ts` and their standard errors (delta method), shapes `(m, n)`; `ts[0]` is the start."""
-    return _band(found, checks.floating("ts", ts))
+    """Fitted populations at `ts` and their standard errors (delta method), shapes `(m, n)`.
+
+    Args:
+        found: A fit; its populations start at `found.data.start`.
+        ts: Increasing times, none before that.
+
+    Raises:
+        ValueError: A time lies before the start of the fit.
+    """
+    ts, start = checks.floating("ts", ts), found.data.start
+    checks.increasing("ts", ts)
+    known = not checks.is_traced(ts)
+    if known:
+        first = float(ts[0])
+        checks.require(
+            first >= start, "ts", f"begin no earlier than the fit's start, {start:g}", f"begins at {first:g}"
+        )
+        if first == start:
+            return _band(found, ts)
+    mean, error = _band(found, jnp.concatenate([jnp.full(1, start, ts.dtype), ts]))
+    return mean[1:], error[1:]
 
 
 @jax.jit
@@ -239,25 +326,37 @@ def _misfit(unknowns: Unknowns, sampling: _Sampling, rtol: float) -> Float[Array
     return sampling.weight * (xs[sampling.row, sampling.species] - sampling.volume)
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _search(starts: Unknowns, sampling: _Sampling, rtol: float) -> tuple[LeastSquares, LeastSquares]:
-    return multistart(lambda u, _: _misfit(u, sampling, rtol), starts, rtol=1e-11, max_steps=200)
+@functools.partial(jax.jit, static_argnums=4)
+def _search(
+    starts: Unknowns, sampling: _Sampling, held: Unknowns, edge: Unknowns, rtol: float
+) -> tuple[LeastSquares, LeastSquares]:
+    """The best of many starts, and all; what is held is drawn to its edge by residuals of its own."""
+    flat = lambda tree: jax.flatten_util.ravel_pytree(tree)[0]
+
+    def residuals(u: Unknowns, _: None) -> Array:
+        used = jax.tree.map(jnp.where, held, edge, u)
+        drawn = jax.tree.map(lambda h, v, e: jnp.where(h, (v - e) / jnp.where(e > 0, e, 1), 0), held, u, edge)
+        return jnp.concatenate([_misfit(used, sampling, rtol), 1e-3 * flat(drawn)])
+
+    first = jax.vmap(lambda start: jax.tree.map(jnp.where, held, edge, start))(starts)
+    return multistart(residuals, first, rtol=1e-11, max_steps=200)
 
 
-def _as_fit(best: LeastSquares, every: Array, data: Counts) -> CompetitionFit:
-    u, count = best.params, data.volume.size
-    unknown = best.covariance.shape[0]
+def _as_fit(best: LeastSquares, every: Array, data: Counts, held: Unknowns, edge: Unknowns) -> CompetitionFit:
+    u, count = jax.tree.map(jnp.where, held, edge, best.params), data.volume.size
+    free = ~jax.flatten_util.ravel_pytree(held)[0]
     # Padding counted as observations; the variance is per degree of freedom of the true ones.
-    widen = best.degrees_of_freedom / (count - unknown)
+    widen = best.degrees_of_freedom / (count - jnp.sum(free))
+    edged = (best.status == int(Status.ok)) & ~jnp.all(free)
     return CompetitionFit(
         rates=Rates(u["r"], u["A"]),
         x0=jnp.abs(u["x0"]),
         sse=best.sse,
         residuals=best.residuals[:count],
-        covariance=best.covariance * widen,
-        standard_errors=jax.tree.map(lambda v: v * widen**0.5, best.standard_errors),
+        covariance=jnp.where(free[:, None] & free, best.covariance * widen, 0),
+        standard_errors=jax.tree.map(lambda v, h: jnp.where(h, 0, v * widen**0.5), best.standard_errors, held),
         start_sse=every,
-        status=best.status,
+        status=jnp.where(edged, int(Status.at_boundary), best.status),
         steps=best.steps,
         data=data,
     )

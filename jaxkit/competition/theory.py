@@ -12,7 +12,7 @@ from jaxkit.core.numerics import safe_divide
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.analysis.divergence import divergence
 from jaxkit.dynamics.analysis.linearize import Kind, linearize
-from jaxkit.models.lotka_volterra import Params, lotka_volterra
+from jaxkit.models.lotka_volterra import Params, Rates, as_two_species, lotka_volterra
 
 NAMES = ("both extinct", "species 2 alone", "species 1 alone", "coexistence")
 
@@ -41,7 +41,7 @@ class RestPoints:
         return (self.kind == int(Kind.stable_node)) | (self.kind == int(Kind.stable_focus))
 
 
-def equilibria(p: Params) -> RestPoints:
+def equilibria(p: Params | Rates) -> RestPoints:
     """The four equilibria, with their linear parts; vmaps and differentiates.
 
     Example:
@@ -57,11 +57,11 @@ def equilibria(p: Params) -> RestPoints:
     References:
         Su Jianlin (kexue.fm/archives/3120).
     """
-    return _equilibria(p.arrays())
+    return _equilibria(as_two_species(p))
 
 
 @jax.jit
-def _equilibria(p: Params) -> RestPoints:
+def _equilibria(p: Params | Rates) -> RestPoints:
     zero = jnp.zeros_like(p.N[0])
     inside, exists = interior(p)
     x = jnp.stack([jnp.stack([zero, zero]), jnp.stack([zero, p.N[1]]), jnp.stack([p.N[0], zero]), inside])
@@ -70,9 +70,9 @@ def _equilibria(p: Params) -> RestPoints:
     return RestPoints(x, there, linear.jacobian, linear.eigenvalues, jnp.where(there, linear.kind, int(Kind.none)))
 
 
-def interior(p: Params) -> tuple[Float[Array, " 2"], Bool[Array, ""]]:
+def interior(p: Params | Rates) -> tuple[Float[Array, " 2"], Bool[Array, ""]]:
     """The point where both species rest, and whether it lies inside the positive quadrant (else zeros)."""
-    p = p.arrays()
+    p = as_two_species(p)
     i1, i2 = invasion(p)
     det = p.r[0] * p.r[1] - p.a[0] * p.a[1] * p.N[0] * p.N[1]
     # E = (N1 r2 i1, N2 r1 i2) / det: inside if and only if both invasion rates have the sign of det.
@@ -81,13 +81,13 @@ def interior(p: Params) -> tuple[Float[Array, " 2"], Bool[Array, ""]]:
     return jnp.where(exists, point, 0), exists
 
 
-def invasion(p: Params) -> Float[Array, " 2"]:
+def invasion(p: Params | Rates) -> Float[Array, " 2"]:
     """Growth rate of each species when rare, the other at its capacity: `r1 - a1 N2`, `r2 - a2 N1`; per unit time."""
-    p = p.arrays()
+    p = as_two_species(p)
     return p.r - p.a * p.N[::-1]
 
 
-def nullclines(p: Params, x1: ArrayLike) -> tuple[Array, Array]:
+def nullclines(p: Params | Rates, x1: ArrayLike) -> tuple[Array, Array]:
     """The inner nullclines as functions of `x1`: where species 1 rests, and where species 2 rests.
 
     They are the lines `x2 = (r1 - r1 x1/N1) / a1` and `x2 = N2 (1 - a2 x1 / r2)`; the axes are nullclines too.
@@ -99,7 +99,7 @@ def nullclines(p: Params, x1: ArrayLike) -> tuple[Array, Array]:
         >>> [round(float(x2), 6) for x2 in comp.nullclines(p, 375.0)]
         [250.0, 250.0]
     """
-    p, x1 = p.arrays(), checks.floating("x1", x1)
+    p, x1 = as_two_species(p), checks.floating("x1", x1)
     return (p.r[0] - p.r[0] * x1 / p.N[0]) / p.a[0], p.N[1] * (1 - p.a[1] * x1 / p.r[1])
 
 
@@ -113,13 +113,13 @@ class Regime(enum.IntEnum):
     degenerate = 4
 
 
-def regime(p: Params) -> Int[Array, ""]:
+def regime(p: Params | Rates) -> Int[Array, ""]:
     """The regime as an integer code of `Regime`, by the signs of the invasion rates; traces and vmaps."""
-    return _regime(p.arrays())
+    return _regime(as_two_species(p))
 
 
 @jax.jit
-def _regime(p: Params) -> Int[Array, ""]:
+def _regime(p: Params | Rates) -> Int[Array, ""]:
     rates = invasion(p)
     rounding = 8 * float(jnp.finfo(rates.dtype).eps) * (p.r + p.a * p.N[::-1])
     up, down = rates > rounding, rates < -rounding
@@ -129,7 +129,7 @@ def _regime(p: Params) -> Int[Array, ""]:
     return jnp.where(down[0] & up[1], int(Regime.species_2_wins), code)
 
 
-def outcome(p: Params) -> Regime:
+def outcome(p: Params | Rates) -> Regime:
     """The regime of these parameters, exactly; on the host.
 
     Example:
@@ -140,7 +140,7 @@ def outcome(p: Params) -> Regime:
     return Regime(int(regime(p)))
 
 
-def explain(p: Params) -> str:
+def explain(p: Params | Rates) -> str:
     """The regime in one sentence, with the invasion rates it rests on."""
     which, rates = outcome(p), invasion(p)
     ends = {
@@ -149,13 +149,13 @@ def explain(p: Params) -> str:
         Regime.species_1_wins: "species 1 grows when rare and species 2 does not, so species 1 wins",
         Regime.species_2_wins: "species 2 grows when rare and species 1 does not, so species 2 wins",
     }
-    size = p.arrays().r
+    size = as_two_species(p).r
     flat = [str(i + 1) for i in range(2) if abs(float(rates[i])) <= 1e-12 * float(size[i])]
     tie = f"species {' and '.join(flat)} neither grows nor shrinks when rare: a border between regimes"
     return f"{ends.get(which, tie)} (invasion rates {float(rates[0]):.4g}, {float(rates[1]):.4g} per unit time)."
 
 
-def dulac(p: Params) -> Callable[[ArrayLike], Array]:
+def dulac(p: Params | Rates) -> Callable[[ArrayLike], Array]:
     """Divergence of the field weighted by `1/(x1 x2)`, by automatic differentiation: negative inside the quadrant.
 
     A divergence of one sign excludes cycles (Bendixson-Dulac). Closed form: `-r1/(N1 x2) - r2/(N2 x1)`.
@@ -170,12 +170,12 @@ def dulac(p: Params) -> Callable[[ArrayLike], Array]:
         >>> float(comp.dulac(p)(jnp.array([1.0, 1.0])))
         -0.75
     """
-    rates = p.rates
+    rates = as_two_species(p).rates
     weighted = divergence(lotka_volterra, lambda x: 1 / (x[0] * x[1]))
     return lambda x: weighted(jnp.asarray(x), rates)
 
 
-def lyapunov(p: Params) -> tuple[Callable[[ArrayLike], Array], Bool[Array, ""]]:
+def lyapunov(p: Params | Rates) -> tuple[Callable[[ArrayLike], Array], Bool[Array, ""]]:
     """A Lyapunov function of the point of coexistence, and whether it proves global stability.
 
     `V(x) = a2 g(x1, E1) + a1 g(x2, E2)`, `g(x, e) = x - e - e log(x/e)`. Along the motion `dV/dt = -y' M y` with
@@ -188,7 +188,7 @@ def lyapunov(p: Params) -> tuple[Callable[[ArrayLike], Array], Bool[Array, ""]]:
     References:
         Goh (1977), Global stability in many-species systems, American Naturalist 111, 135.
     """
-    p = p.arrays()
+    p = as_two_species(p)
     point, exists = interior(p)
     weights = p.a[::-1]
     matrix = weights[:, None] * p.rates.A

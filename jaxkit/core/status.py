@@ -72,6 +72,11 @@ class Status(enum.IntEnum):
         "the chains have not mixed (R-hat above 1.1): they sit in different places, or still leave their start; take "
         "more steps, a longer warm-up, or `Annealed` between modes.",
     )
+    at_boundary = (
+        19,
+        "the best fit lies at the edge of the admissible parameters: those that would leave it are held there, without "
+        "an error of their own.",
+    )
 
 
 class SolverError(RuntimeError):

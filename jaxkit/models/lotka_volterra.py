@@ -83,6 +83,15 @@ def as_rates(p: Params | Rates) -> Rates:
     return p.rates if isinstance(p, Params) else p.arrays()
 
 
+def as_two_species(p: Params | Rates) -> Params:
+    """Either form of the parameters, as checked `Params`; theory of two species alone takes it."""
+    if isinstance(p, Rates):
+        count = p.arrays().r.size
+        checks.require(count == 2, "p", "be of two species", f"is of {count}; `simulate` and `fit` take any number")
+        return p.arrays().params.arrays()
+    return p.arrays()
+
+
 def two_species_rates(r: Array, own: Array, other: Array) -> Rates:
     """The rates of two species from what a unit of each takes from its own growth rate and from the other's.
 

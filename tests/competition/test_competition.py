@@ -1,5 +1,6 @@
 """competition: the article's example, regimes, certificates, separatrix, sensitivity, Gause, bad input."""
 
+import dataclasses
 import functools
 
 import jax
@@ -244,6 +245,29 @@ class TestGause:
         np.testing.assert_allclose(mean[0], mixture.x0, rtol=1e-6)
         np.testing.assert_allclose(error[0], mixture.standard_errors["x0"], rtol=1e-6)
 
+    def test_band_starts_where_the_fit_starts(self, mixture):
+        later = jnp.array([25.0, 30.0])
+        path = comp.simulate(mixture.rates, mixture.x0, jnp.append(2.0, later)).xs
+        np.testing.assert_allclose(comp.band(mixture, later)[0], path[1:], rtol=1e-6)
+        with pytest.raises(ValueError, match="`ts` must begin no earlier than the fit's start, 2, but begins at 1"):
+            comp.band(mixture, jnp.array([1.0, 3.0]))
+
+    def test_what_would_be_negative_is_held_at_the_edge(self):
+        """Counts of two species of which one helps the other: the best competitor does no harm, and says so."""
+        data = comp.gause("paramecium")
+        helped = comp.Rates(jnp.array([0.8, 0.9]), jnp.array([[0.006, -0.002], [0.001, 0.008]]))
+        at = jnp.unique(data.time)
+        xs = comp.simulate(helped, (2.0, 5.0), jnp.append(2.0, at)[at[0] <= 2.0 :]).xs
+        counts = dataclasses.replace(data, volume=xs[jnp.searchsorted(at, data.time), data.species])
+        found = comp.fit(counts)
+        assert int(found.status) == jk.Status.at_boundary
+        p = found.params
+        assert all(bool(jnp.all(v > 0)) for v in (p.r, p.N, p.a, found.rates.A))
+        assert float(p.a[0]) < 1e-6
+        assert float(found.standard_errors["A"][0, 1]) == 0 < float(found.standard_errors["A"][1, 0])
+        assert comp.outcome(p) is comp.Regime.coexistence
+        assert comp.outcome(found.rates) is comp.Regime.coexistence
+
     @pytest.mark.parametrize(
         ("experiment", "r", "k", "n0", "sse"),
         [
@@ -286,6 +310,7 @@ class TestGause:
         (lambda: comp.simulate(ARTICLE, jnp.ones(3), (0.0, 1.0)), r"`x0` must have shape \(2,\), but has shape \(3,\)"),
         (lambda: comp.simulate(ARTICLE, (1.0, -1.0), (0.0, 1.0)), "`x0` must not be negative"),
         (lambda: comp.simulate(ARTICLE, (1.0, 1.0), (0.0, 1.0, 1.0)), "`ts` must increase strictly"),
+        (lambda: comp.outcome(comp.Rates(jnp.ones(3), jnp.eye(3))), "`p` must be of two species, but is of 3"),
         (lambda: comp.gause("drosophila"), "`experiment` must be one of 'paramecium'"),
         (lambda: comp.observations([0.0, 1.0], [[1.0, 2.0]]), r"`xs` must have shape \(2, n\)"),
         (lambda: comp.fit(comp.observations([0.0, 1.0], [[1.0], [2.0]])), "more than 3 observations, but has 2"),
