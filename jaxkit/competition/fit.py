@@ -353,7 +353,7 @@ def _as_fit(best: LeastSquares, every: Array, data: Counts, held: Unknowns, edge
         x0=jnp.abs(u["x0"]),
         sse=best.sse,
         residuals=best.residuals[:count],
-        covariance=jnp.where(free[:, None] & free, best.covariance * widen, 0),
+        covariance=jnp.where(free[:, None] & free[None, :], best.covariance * widen, 0),
         standard_errors=jax.tree.map(lambda v, h: jnp.where(h, 0, v * widen**0.5), best.standard_errors, held),
         start_sse=every,
         status=jnp.where(edged, int(Status.at_boundary), best.status),
