@@ -61,7 +61,7 @@ def equilibria(p: Params | Rates) -> RestPoints:
 
 
 @jax.jit
-def _equilibria(p: Params | Rates) -> RestPoints:
+def _equilibria(p: Params) -> RestPoints:
     zero = jnp.zeros_like(p.N[0])
     inside, exists = interior(p)
     x = jnp.stack([jnp.stack([zero, zero]), jnp.stack([zero, p.N[1]]), jnp.stack([p.N[0], zero]), inside])
@@ -119,7 +119,7 @@ def regime(p: Params | Rates) -> Int[Array, ""]:
 
 
 @jax.jit
-def _regime(p: Params | Rates) -> Int[Array, ""]:
+def _regime(p: Params) -> Int[Array, ""]:
     rates = invasion(p)
     rounding = 8 * float(jnp.finfo(rates.dtype).eps) * (p.r + p.a * p.N[::-1])
     up, down = rates > rounding, rates < -rounding

@@ -257,7 +257,7 @@ class TestGause:
         data = comp.gause("paramecium")
         helped = comp.Rates(jnp.array([0.8, 0.9]), jnp.array([[0.006, -0.002], [0.001, 0.008]]))
         at = jnp.unique(data.time)
-        xs = comp.simulate(helped, (2.0, 5.0), jnp.append(2.0, at)[at[0] <= 2.0 :]).xs
+        xs = comp.simulate(helped, (2.0, 5.0), jnp.append(2.0, at)[int(at[0] <= 2.0) :]).xs
         counts = dataclasses.replace(data, volume=xs[jnp.searchsorted(at, data.time), data.species])
         found = comp.fit(counts)
         assert int(found.status) == jk.Status.at_boundary
