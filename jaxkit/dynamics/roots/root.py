@@ -223,7 +223,8 @@ def _looked_at_again(
 ) -> tuple[Iterate, Array]:
     """A few further steps in lanes that ran out of them, or whose last step has not lowered the residual.
 
-    Out of steps: a short cycle, rounding about the root, or the root 0, which no step reaches relative to its size.
+    Out of steps: a short cycle, rounding about the root, or the root 0, which no step reaches relative to its size (nor
+    lowers a square that has underflowed).
     Not lowered: a root if the residual is mere rounding, and so falls or changes its sign; else (a cusp, the edge of
     the domain, a pole) the iteration has stopped where there is none. The other lanes take no further step.
     """
@@ -232,6 +233,9 @@ def _looked_at_again(
     eps = float(jnp.finfo(size.dtype).eps)
     scale = jnp.max(jnp.maximum(size, jnp.abs(start)))
     largest = lambda v: jnp.max(jnp.abs(v))
+    out = state.status == int(Status.max_steps)
+    low = (state.status == int(Status.no_progress)) & (largest(state.x) <= eps**0.5 * scale)  # squares underflow near 0
+    stuck = out | low
 
     def falls(new: Array, look: _Look) -> Array:
         turned = (jnp.real(jnp.conj(look.value) * new) < 0) & (largest(new) <= eps**0.5 * look.base)  # and is no jump
@@ -242,11 +246,10 @@ def _looked_at_again(
 
     def further(look: _Look) -> _Look:
         after = step(look.now)
-        stuck = look.status == int(Status.max_steps)
-        to_zero = (look.count == 1) & stuck & (largest(state.x) <= eps**0.5 * scale)
-        probe = jnp.where(look.count == 0, start, jnp.where(to_zero, 0, after.x))
+        to_zero = (look.count == jnp.where(low, 0, 1)) & stuck & (largest(state.x) <= eps**0.5 * scale)
+        probe = jnp.where(to_zero, 0, jnp.where(look.count == 0, start, after.x))
         value = problem.fn(probe)
-        root = jnp.where(stuck, to_zero & jnp.all(value == 0), falls(value, look)) & (look.count > 0)
+        root = jnp.where(stuck, to_zero & jnp.all(value == 0), falls(value, look) & (look.count > 0))
         close = jnp.all(jnp.abs(after.x - state.x) <= 1e-6 * (size + jnp.finfo(size.dtype).tiny))
         length = jnp.max(jnp.abs(after.x - look.now.x))
         return look._replace(
@@ -264,7 +267,6 @@ def _looked_at_again(
         )
 
     none, never = jnp.zeros_like(scale), jnp.zeros((), bool)
-    stuck = state.status == int(Status.max_steps)
     bad = (state.status == int(Status.ok)) & ~jnp.all(jnp.abs(value) <= allowed)
     go_on = state._replace(status=ok)
     first = _Look(state.x, value, state.status, go_on, stuck | bad, jnp.asarray(0), never, never, none, none, none)
@@ -272,6 +274,7 @@ def _looked_at_again(
     noise = (last.count == 8) & (last.late >= 0.5 * last.early) & (largest(value) <= eps**0.5 * last.base)
     noise &= jnp.maximum(last.early, last.late) <= 64 * eps * scale
     kind = jnp.where(noise, ok, jnp.where(last.back, code(Status.cycle), code(Status.max_steps)))
+    kind = jnp.where(low, state.status, kind)
     status = jnp.where(last.doubt, jnp.where(stuck, kind, code(Status.no_progress)), last.status)
     status = jnp.where(last.doubt & bad & ~jnp.all(jnp.isfinite(value)), code(Status.not_finite), status)
     return state._replace(x=last.x, status=status), last.value
