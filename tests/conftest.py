@@ -1,6 +1,8 @@
 """Strict settings for every test: double precision, no silent promotion, several devices, warnings are errors."""
 
+import gc
 import os
+from pathlib import Path
 
 # Before jax is imported. Forced host devices deadlock on two cores unless the thread pool is larger than they are.
 os.environ.setdefault("NPROC", "16")
@@ -36,3 +38,13 @@ hypothesis.settings.load_profile("ci")
 def key():
     """A random key, the same in every run."""
     return jax.random.key(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_programs_are_dropped():
+    """A process has 65,530 memory maps; compiled programs take them all, and then the compiler crashes."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 30_000:
+        jax.clear_caches()
+        gc.collect()
