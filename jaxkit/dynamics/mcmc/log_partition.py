@@ -115,7 +115,7 @@ def log_partition(
     return _estimate(log_weights, base, acceptance, backwards=samples is not None)
 
 
-def _schedule(levels: int, dtype: Any) -> Float[Array, " levels+1"]:
+def _schedule(levels: int, dtype: Any) -> Float[Array, " rungs"]:
     """Inverse temperatures from 0 to 1, close together at both ends."""
     squashed = jax.nn.sigmoid(jnp.linspace(-4.0, 4.0, levels + 1, dtype=dtype))
     return (squashed - squashed[0]) / (squashed[-1] - squashed[0])
