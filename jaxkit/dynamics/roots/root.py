@@ -242,7 +242,8 @@ def _looked_at_again(
         return jnp.all((jnp.abs(new) <= allowed) | turned)
 
     def go(look: _Look) -> Array:
-        return look.doubt & (look.count < 8) & running(problem, look.now._replace(error=look.now.error + jnp.inf))
+        on = running(problem, look.now._replace(error=look.now.error + jnp.inf)) | (look.count == 1)
+        return look.doubt & (look.count < 8) & on
 
     def further(look: _Look) -> _Look:
         after = step(look.now)
