@@ -73,7 +73,7 @@ class Status(enum.IntEnum):
         "more steps, a longer warm-up, or `Annealed` between modes.",
     )
     at_boundary = (
-        19,
+        18,
         "the best fit lies at the edge of the admissible parameters: those that would leave it are held there, without "
         "an error of their own.",
     )

@@ -134,7 +134,7 @@ def lost(state: Iterate) -> Iterate:
     return state._replace(status=jnp.where(gone, code(Status.singular), state.status))
 
 
-def diagnosed(status: Int[Array, ""], residual: Array) -> Int[Array, ""]:
+def diagnosed(status: Int[Array, "..."], residual: Array) -> Int[Array, "..."]:
     """The status, given the residual at the last point: without a value there, the derivative is not to blame."""
     blind = (status == int(Status.singular)) & ~jnp.isfinite(residual)
     return jnp.where(blind, code(Status.not_finite), status)
