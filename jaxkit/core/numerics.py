@@ -1,7 +1,15 @@
 """Numerics whose derivatives stay finite where the naive forms give NaN (jax issues 347, 1052)."""
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike
+from jaxtyping import Array, ArrayLike, Bool, PyTree
+
+
+def all_finite(tree: PyTree) -> Bool[Array, ""]:
+    """Whether all floating numbers of a tree are finite; so it is where it has none."""
+    leaves = [jnp.asarray(v) for v in jax.tree.leaves(tree)]
+    each = [jnp.all(jnp.isfinite(v)) for v in leaves if jnp.issubdtype(v.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack(each)) if each else jnp.ones((), bool)
 
 
 def safe_divide(numerator: ArrayLike, denominator: ArrayLike, fill: float = 0.0) -> Array:

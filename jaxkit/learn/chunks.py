@@ -15,6 +15,7 @@ from jaxtyping import Array, PyTree
 
 from jaxkit.core import checks
 from jaxkit.core.jax_internals import inside_a_trace
+from jaxkit.core.numerics import all_finite
 from jaxkit.core.run import Run
 from jaxkit.learn import checkpoint, identity, runlog, scale
 from jaxkit.learn.callbacks import Stateful
@@ -118,7 +119,7 @@ def _program(update: Update, shapes: Logs, size: int, layout: scale.Layout) -> A
         rows = jax.tree.map(lambda v: jnp.zeros((size, *v.shape), v.dtype), shapes)
         going = lambda carry: (carry[0] < stop) & carry[1].alive
         _, state, rows = jax.lax.while_loop(going, body, (start, state, rows))
-        return state, rows, jnp.all(jnp.stack([jnp.all(jnp.isfinite(v)) for v in jax.tree.leaves(state.params)]))
+        return state, rows, all_finite(state.params)
 
     compiled = jax.jit(chunk, static_argnames="careful", out_shardings=layout.whole)
 

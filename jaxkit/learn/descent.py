@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Bool, Int, PyTree
 
 from jaxkit.core import checks
+from jaxkit.core.numerics import all_finite
 from jaxkit.core.status import Status
 from jaxkit.core.struct import struct
 from jaxkit.learn import scale
@@ -183,8 +184,7 @@ def _told(value: Any, carry: PyTree) -> tuple[Array, Logs, PyTree]:
 
 def finite(loss: Array, slope: PyTree, *, careful: bool) -> Bool[Array, ""]:
     """Whether the loss, and with `careful` its gradient too, are finite."""
-    looked_at = [loss, *(jax.tree.leaves(slope) if careful else ())]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(v)) for v in looked_at]))
+    return all_finite((loss, slope if careful else None))
 
 
 def descend(

@@ -16,15 +16,9 @@ import jax.numpy as jnp
 import optimistix
 from jaxtyping import Array, Bool
 
+from jaxkit.core.numerics import all_finite
 from jaxkit.dynamics.ode.field import Field
 from jaxkit.dynamics.ode.reasons import without_derivative
-
-
-def finite(tree: Any) -> Bool[Array, ""]:
-    """Whether all floating numbers of a tree are finite."""
-    leaves = [jnp.asarray(v) for v in jax.tree.leaves(tree)]
-    checks = [jnp.all(jnp.isfinite(v)) for v in leaves if jnp.issubdtype(v.dtype, jnp.inexact)]
-    return jnp.all(jnp.stack(checks)) if checks else jnp.ones((), bool)
 
 
 def substituted(field: Field, x0: Any, args: Any, usable: Bool[Array, ""]) -> tuple[Field, Any, Any]:
@@ -34,7 +28,7 @@ def substituted(field: Field, x0: Any, args: Any, usable: Bool[Array, ""]) -> tu
 
     def velocity(t: Any, x: Any, args: Any) -> Any:
         # Held at both ends where it is not finite: zero times an infinite slope would be NaN again.
-        good = finite(field(*jax.lax.stop_gradient((t, x, args)))) & usable
+        good = all_finite(field(*jax.lax.stop_gradient((t, x, args)))) & usable
         hold = lambda v: jnp.where(good, v, jax.lax.stop_gradient(v)) if inexact(v) else v
         other = lambda v: pick(jnp.asarray(_large(v.dtype), v.dtype))
         return jax.tree.map(lambda v: jnp.where(good, v, other(v)), field(*jax.tree.map(hold, (t, x, args))))

@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from jaxkit.compile.jit_cache import run
 from jaxkit.core import checks
+from jaxkit.core.numerics import all_finite
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.linear.implicit import closed
@@ -19,7 +20,7 @@ from jaxkit.dynamics.ode.engine.batch import Settings, keepable, prepare, with_e
 from jaxkit.dynamics.ode.engine.variational import solve_lanes
 from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_tolerance
 from jaxkit.dynamics.ode.first_event import Met, first_event, moving
-from jaxkit.dynamics.ode.implicit_steps import detached, finite, restored, substituted, with_tolerances
+from jaxkit.dynamics.ode.implicit_steps import detached, restored, substituted, with_tolerances
 from jaxkit.dynamics.ode.methods import ADJOINTS, SDE, Method, Taylor, of_solve
 from jaxkit.dynamics.ode.reasons import true_reason, without_derivative
 from jaxkit.dynamics.ode.stops import Stops, with_stops
@@ -128,8 +129,9 @@ def solve(
         times = controller.times(times)
     adjoint = ADJOINTS["forward" if implicit and settings.adjoint == "forward" else settings.adjoint]()
     equation, start, given_args, usable = field, x0, args, jnp.ones((), bool)
-    if implicit and drift is field:
-        usable = finite((x0, args, given, drift(given[0], x0, args)))
+    guarded = implicit and drift is field
+    if guarded:
+        usable = all_finite((x0, args, given, drift(given[0], x0, args)))
         equation, start, given_args = substituted(drift, x0, args, usable)
         times = jnp.where(jnp.all(jnp.isfinite(times)), times, jnp.arange(times.size, dtype=times.dtype))
     if implicit and (fixed or event is not None):
@@ -155,7 +157,7 @@ def solve(
     assert found.ts is not None  # noqa: S101 (`saveat` asks for both; this tells the type checker)
     assert found.ys is not None  # noqa: S101
     saved, end, final = found.ys[0], found.ts[1][-1], jax.tree.map(lambda v: v[-1], found.ys[1])
-    if implicit and drift is field:
+    if guarded:
         saved, final = restored((saved, final), usable, settings.dt)
     if met is None:
         end = jnp.where(end == times[-1], given[-1], end)
@@ -169,7 +171,7 @@ def solve(
     status, steps = _status(found.result, final, given), found.stats["num_accepted_steps"]
     status = true_reason(status, drift, (times[0], x0, args), (end, final, steps), explicit=not implicit)
     lost = status != int(Status.ok)
-    if implicit and drift is field:
+    if guarded:
         saved, end, final = detached(lost, (saved, end, final), (x0, args, given))
     else:
         end, final = without_derivative(lost, (end, final))
@@ -209,7 +211,7 @@ def _met(
     when = lambda t, x, a: fn(t, x, a[0], *a[1])[1]
     inner = controller.controller if isinstance(controller, Stops) else controller
     if isinstance(controller, Stops):
-        inner = with_stops(inner, field, given[1][0], given[0], given[2])
+        inner = with_stops(inner, field, given[1], given[0], given[2])
     if noisy:
         when, given = event, (*given[:2], given[2][0])
     span = (given[1][0], given[1][-1])
@@ -226,7 +228,7 @@ def _status(result: Any, final: Any, ts: Array) -> Int[Array, ""]:
     fine = (result == codes.successful) | (result == codes.event_occurred)
     slow = (result == codes.max_steps_reached) | (result == codes.nonlinear_max_steps_reached)
     small = result == codes.dt_min_reached
-    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(v)) for v in (ts, *jax.tree.leaves(final))]))
+    finite = all_finite((ts, final))
     code = jnp.where(slow, int(Status.max_steps), jnp.where(small, int(Status.step_too_small), int(Status.singular)))
     code = jnp.where(fine, jnp.where(finite, int(Status.ok), int(Status.not_finite)), code)
     return jnp.where(finite & ~jnp.all(jnp.diff(ts) > 0), int(Status.not_applicable), code)

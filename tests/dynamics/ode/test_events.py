@@ -85,3 +85,9 @@ def test_an_implicit_method_with_fixed_steps():
     method = jk.RungeKutta("implicit_euler", dt=0.1)
     sol = jk.solve(lambda t, x, _: -x, 1.0, jnp.array([0.0, 1.0]), method=method).checked()
     assert abs(float(sol.final) - 1.1**-10) < 1e-8
+
+
+def test_an_event_of_solve_behind_a_switch():
+    dose = lambda t, x, a: jnp.where(t < a, 1.0, 3.0)
+    found = jk.solve(dose, 0.0, jnp.array([0.0, 5.0]), 1.0, event=lambda t, x, a: x - 2.5).checked()
+    np.testing.assert_allclose(found.end, 1.5, rtol=1e-12)  # 1 until t = 1, then 3 a unit of time
