@@ -1,13 +1,11 @@
 """Lanes of motions whose solutions are known (`_motions`), by Taylor's method and by Runge-Kutta."""
 
-import dataclasses
-
 import jax.numpy as jnp
 import numpy as np
 
 import jaxkit as jk
 from benchmarks._truth import Tally, _motions
-from benchmarks._truth.solve import PEERS, by_diffrax
+from benchmarks._truth.solve import judged
 
 
 def _judged(problems: list[_motions.Problem], method: str) -> Tally:
@@ -27,10 +25,4 @@ def _judged(problems: list[_motions.Problem], method: str) -> Tally:
 
 def judge(count: int, seed: int) -> list[Tally]:
     """Judge `jk.ensemble`."""
-    problems = _motions.draw(count, seed)
-    own = [_judged(problems, "taylor")]
-    if count < PEERS:
-        return own
-    own += [_judged(problems, method) for method in ("tsit5", "dopri8")]
-    peers = (_motions.by_scipy(problems), by_diffrax(problems))
-    return own + [dataclasses.replace(peer, verb="ensemble") for peer in peers]
+    return judged("ensemble", _judged, ("taylor", "tsit5", "dopri8"), count, seed)

@@ -56,12 +56,15 @@ def by_diffrax(problems: list[_motions.Problem]) -> Tally:
     return _each(problems, Tally("", "diffrax Tsit5"), one)
 
 
+def judged(verb: str, own: Callable[..., Tally], methods: tuple[str, ...], count: int, seed: int) -> list[Tally]:
+    """A verb's first method; with many problems its others, and peers, too."""
+    problems = _motions.draw(count, seed)
+    if count < PEERS:
+        return [own(problems, methods[0])]
+    peers = (_motions.by_scipy(problems), by_diffrax(problems))
+    return [own(problems, m) for m in methods] + [dataclasses.replace(peer, verb=verb) for peer in peers]
+
+
 def judge(count: int, seed: int) -> list[Tally]:
     """Judge `jk.solve`."""
-    problems = _motions.draw(count, seed)
-    own = [_by_solve(problems, "tsit5")]
-    if count < PEERS:
-        return own
-    own += [_by_solve(problems, method) for method in ("dopri8", "kvaerno5")]
-    peers = (_motions.by_scipy(problems), by_diffrax(problems))
-    return own + [dataclasses.replace(peer, verb="solve") for peer in peers]
+    return judged("solve", _by_solve, ("tsit5", "dopri8", "kvaerno5"), count, seed)

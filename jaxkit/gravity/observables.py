@@ -22,6 +22,7 @@ from jaxkit.gravity.places import (
     and_then,
     equator_of,
     innermost,
+    last,
     outermost,
     profile_of,
     radii,
@@ -241,9 +242,8 @@ def _innermost_stable(metric: Metric, retrograde: bool) -> Callable[[Params, Sea
         of_light, of_stable = jax.vmap(lambda r: sizes(r, held))(r)
         seen, circles = sample(stable, params, r), sample(light, params, r)
         rings = _rings(circles, allowed, of_light)
-        ring = jnp.where(jnp.any(rings), rings.size - 1 - jnp.argmax(rings[::-1]), -1)
         there = (circles.value > 0) & (allowed > 0) & (pulls > 0)
-        edges = seen.rising() & seen.clear(of_stable) & there[:-1] & there[1:] & (jnp.arange(rings.size) > ring)
+        edges = seen.rising() & seen.clear(of_stable) & there[:-1] & there[1:] & (jnp.arange(rings.size) > last(rings))
         known = jnp.any(jnp.isfinite(circles.value))
         return refine(stable, params, innermost(seen, edges)._replace(known=known))
 

@@ -195,9 +195,15 @@ def after(scanned: Scan, index: Array, exists: Array) -> Found:
     return Found(scanned.r[at], scanned.r[at + 1], exists, exists & scanned.double[at], known)
 
 
+def last(mask: Bool[Array, " m"]) -> Array:
+    """The index of the last one marked; -1 where none is."""
+    return jnp.where(jnp.any(mask), mask.size - 1 - jnp.argmax(mask[::-1]), -1)
+
+
 def outermost(scanned: Scan, mask: Bool[Array, " m"]) -> Found:
     """The last of the marked brackets."""
-    return after(scanned, mask.size - 1 - jnp.argmax(mask[::-1]), jnp.any(mask))
+    index = last(mask)
+    return after(scanned, index, index >= 0)
 
 
 def innermost(scanned: Scan, mask: Bool[Array, " m"]) -> Found:

@@ -75,15 +75,21 @@ def search(
     return Search(merged, _joined(np.concatenate([*undecided, doubtful, outside])), count)
 
 
-def _full(x: Interval, like: np.ndarray) -> Interval:
+def full(x: Interval, like: np.ndarray) -> Interval:
+    """The interval, of the shape of others."""
     return Interval(*(np.broadcast_to(v, like.shape) for v in (x.lo, x.hi, x.defined, x.empty)))
+
+
+def monotone(value: Interval, slope: Interval) -> np.ndarray:
+    """Whether a function is certainly continuous and strictly monotone, by its bounds."""
+    return value.defined & slope.defined & ((slope.lo > 0) | (slope.hi < 0))
 
 
 def newton_operator(enclose: Enclose, x: Interval) -> tuple[Interval, Interval, Interval]:
     """`N(X) = m - f(m) / f'(X)`, with the value and the slope over `X`."""
-    value, slope = (_full(v, x.lo) for v in enclose(x))
+    value, slope = (full(v, x.lo) for v in enclose(x))
     middle = interval(x.middle)
-    at_middle = _full(enclose(middle)[0], x.lo)
+    at_middle = full(enclose(middle)[0], x.lo)
     return sub(middle, div(at_middle, slope)), value, slope
 
 
@@ -91,8 +97,7 @@ def _sift(enclose: Enclose, x: Interval, least: float) -> tuple[Interval, np.nda
     """One round over all boxes: those to go on with, enclosures proven, boxes given up."""
     image, value, slope = newton_operator(enclose, x)
     alive = ~value.empty & value.contains(0.0)
-    steep = (slope.lo > 0) | (slope.hi < 0)
-    usable = steep & value.defined & slope.defined & np.isfinite(image.lo) & np.isfinite(image.hi)
+    usable = monotone(value, slope) & np.isfinite(image.lo) & np.isfinite(image.hi)
     lo, hi = np.where(usable, np.maximum(x.lo, image.lo), x.lo), np.where(usable, np.minimum(x.hi, image.hi), x.hi)
     alive &= lo <= hi
     inside = usable & (image.lo > x.lo) & (image.hi < x.hi) & alive
@@ -102,7 +107,7 @@ def _sift(enclose: Enclose, x: Interval, least: float) -> tuple[Interval, np.nda
     if np.any(edge):
         wider = interval((lo - margin)[edge], (hi + margin)[edge])
         again, value2, slope2 = newton_operator(enclose, wider)
-        sure = ((slope2.lo > 0) | (slope2.hi < 0)) & value2.defined & slope2.defined
+        sure = monotone(value2, slope2)
         sure &= (again.lo > wider.lo) & (again.hi < wider.hi)
         where = np.flatnonzero(edge)[sure]
         inside[where] = True
@@ -143,7 +148,7 @@ def _distinct(enclose: Enclose, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarr
             continue
         hull = interval(kept[-1][0], max(box[1], kept[-1][1]))
         value, slope = enclose(hull)
-        if value.defined and slope.defined and (slope.lo > 0 or slope.hi < 0):
+        if monotone(value, slope):
             kept[-1] = np.array([max(box[0], kept[-1][0]), min(box[1], kept[-1][1])])
         else:
             kept.pop()

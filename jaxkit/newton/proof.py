@@ -14,7 +14,7 @@ from jaxkit.core.expression.interval import Interval, constant, interval
 from jaxkit.core.expression.tree import ONE, Apply, Name, Node, Number, integer
 from jaxkit.core.files import replacing
 from jaxkit.newton.all_roots import AllRoots
-from jaxkit.newton.certify import points
+from jaxkit.newton.certify import full, monotone, points
 
 _HALVINGS = 60
 
@@ -109,6 +109,11 @@ def cover(
     """Pieces that cover the interval: around each root, over what is undecided, and in the gaps between."""
     known = points(args or {})
     look = lambda lo, hi: residual.enclose_slope({name: interval(lo, hi), **known}, name)
+
+    def sign(x: np.ndarray) -> np.ndarray:
+        value = residual.enclose({name: interval(x), **known})
+        return (value.lo > 0).astype(int) - (value.hi < 0)
+
     inner = np.array(found.enclosures).reshape(-1, 2)
     proven = np.array([kind == "proven" for kind in found.kinds], bool)
     with np.errstate(all="ignore"):
@@ -117,29 +122,23 @@ def cover(
         starts = np.concatenate([[found.ends[0]], wide[:, 1]])
         stops = np.concatenate([wide[:, 0], [found.ends[1]]])
         gap = starts < stops
-        pieces = _without_roots(look, starts[gap], stops[gap])
+        pieces = _without_roots(look, sign, starts[gap], stops[gap])
         claims = ["one root" if one else "undecided" for one in proven]
-        pieces += _pieces(look, wide, claims, [tuple(b) if one else None for b, one in zip(inner, proven, strict=True)])
+        within = [tuple(box) if one else None for box, one in zip(inner.tolist(), proven, strict=True)]
+        pieces += _pieces((wide[:, 0], wide[:, 1]), _bounds(look, *wide.T), claims, within)
     return tuple(sorted(pieces, key=lambda piece: piece.ends))
 
 
 def _bounds(look: Any, lo: np.ndarray, hi: np.ndarray) -> tuple[Interval, Interval]:
-    full = lambda x: Interval(*(np.broadcast_to(v, np.shape(lo)) for v in (x.lo, x.hi, x.defined, x.empty)))
     value, slope = look(lo, hi)
-    return full(value), full(slope)
+    return full(value, lo), full(slope, lo)
 
 
-def _monotone(value: Interval, slope: Interval) -> np.ndarray:
-    return value.defined & slope.defined & ((slope.lo > 0) | (slope.hi < 0))
-
-
-def _pieces(look: Any, boxes: np.ndarray, claims: list[str], within: list[Any]) -> list[Piece]:
-    if not len(boxes):
-        return []
-    value, slope = _bounds(look, boxes[:, 0], boxes[:, 1])
-    row = lambda x, k: (float(x.lo[k]), float(x.hi[k]))
-    ends = [(float(lo), float(hi)) for lo, hi in boxes]
-    return [Piece(ends[k], claims[k], row(value, k), row(slope, k), within[k]) for k in range(len(boxes))]
+def _pieces(ends: tuple[Any, Any], bounds: Any, claims: list[str], within: Any = None) -> list[Piece]:
+    """One piece an entry, with the bounds that are known of it."""
+    each = [zip(low.tolist(), high.tolist(), strict=True) for low, high in (ends, *((x.lo, x.hi) for x in bounds))]
+    inner = within or [None] * len(claims)
+    return [Piece(e, claim, v, s, i) for e, v, s, claim, i in zip(*each, claims, inner, strict=True)]
 
 
 def _widened(look: Any, inner: np.ndarray, proven: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
@@ -153,25 +152,24 @@ def _widened(look: Any, inner: np.ndarray, proven: np.ndarray, ends: tuple[float
     step = np.maximum(inner[:, 1] - inner[:, 0], 4 * np.spacing(np.abs(inner).max(1)))
     while np.any(growing):
         lo, hi = np.maximum(inner[:, 0] - step, low), np.minimum(inner[:, 1] + step, high)
-        growing &= _monotone(*_bounds(look, lo, hi))
+        growing &= monotone(*_bounds(look, lo, hi))
         wide[growing] = np.stack([lo, hi], 1)[growing]
         growing &= (lo > low) | (hi < high)
         step = 2 * step
     return wide
 
 
-def _without_roots(look: Any, lo: np.ndarray, hi: np.ndarray) -> list[Piece]:
+def _without_roots(look: Any, sign: Any, lo: np.ndarray, hi: np.ndarray) -> list[Piece]:
     """Halve the gaps until each part is shown to hold no root."""
     pieces: list[Piece] = []
     for _ in range(_HALVINGS):
-        value, slope = _bounds(look, lo, hi)
-        (first, _), (last, _) = _bounds(look, lo, lo), _bounds(look, hi, hi)
-        equal = ((first.lo > 0) & (last.lo > 0)) | ((first.hi < 0) & (last.hi < 0))
-        none = value.empty | (value.lo > 0) | (value.hi < 0) | (_monotone(value, slope) & equal)
-        pieces += _pieces(look, np.stack([lo, hi], 1)[none], ["no root"] * int(none.sum()), [None] * int(none.sum()))
-        lo, hi = lo[~none], hi[~none]
+        bounds = value, slope = _bounds(look, lo, hi)
+        free = value.empty | (value.lo > 0) | (value.hi < 0) | (monotone(value, slope) & (sign(lo) * sign(hi) > 0))
+        shown = [x.take(free) for x in bounds]
+        pieces += _pieces((lo[free], hi[free]), shown, ["no root"] * int(free.sum()))
+        lo, hi = lo[~free], hi[~free]
         if not len(lo):
             return pieces
         half = 0.5 * lo + 0.5 * hi
         lo, hi = np.concatenate([lo, half]), np.concatenate([half, hi])
-    return pieces + _pieces(look, np.stack([lo, hi], 1), ["undecided"] * len(lo), [None] * len(lo))
+    return pieces + _pieces((lo, hi), _bounds(look, lo, hi), ["undecided"] * len(lo))

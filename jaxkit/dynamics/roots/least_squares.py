@@ -148,10 +148,16 @@ def _covariance(jac: Float[Array, "m n"], sse: Float[Array, ""]) -> Float[Array,
     m, n = jac.shape
     if m == n:
         return jnp.full((n, n), jnp.nan, jac.dtype)  # no residual is left to tell the noise
-    scale = column_norms(jac)
-    _, s, vt = jnp.linalg.svd(jac / scale[None, :], full_matrices=False)
+    scale, _, s, vt = _scaled_svd(jac)
     inverse = (vt.T / s[None, :] ** 2) @ vt
     return inverse / jnp.outer(scale, scale) * sse / (m - n)
+
+
+def _scaled_svd(jac: Float[Array, "m n"]) -> tuple[Array, Array, Array, Array]:
+    """The norms of the columns, and the singular value decomposition of the columns over their norms."""
+    scale = column_norms(jac)
+    u, s, vt = jnp.linalg.svd(jac / scale[None, :], full_matrices=False)
+    return scale, u, s, vt
 
 
 def _descend(
@@ -207,8 +213,7 @@ def _examine(region: Region, rtol: float, gtol: float) -> tuple[Bool[Array, ""],
     """
     (m, n), eps = region.slope.shape, jnp.finfo(region.x.dtype).eps
     size, norms = jnp.linalg.norm(region.value), jnp.linalg.norm(region.slope, axis=0)
-    scale = column_norms(region.slope)
-    u, s, vt = jnp.linalg.svd(region.slope / scale[None, :], full_matrices=False)
+    scale, u, s, vt = _scaled_svd(region.slope)
     part = u.T @ region.value
     seen = s > m * eps * s[0]
     angle = jnp.linalg.norm(jnp.where(seen, part, 0)) / jnp.where(size > 0, size, 1)

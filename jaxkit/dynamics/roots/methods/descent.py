@@ -94,9 +94,8 @@ def _status(region: Region, newton: Array, rule: Rule) -> Array:
     stationary = steepest <= 1e-11 * jnp.linalg.norm(region.value)
     lost = (rule.vanished(region) | stationary) & jnp.any(region.value != 0)
     singular = ~jnp.all(jnp.isfinite(newton)) & ~stationary
-    lost |= jnp.any(jnp.all(region.slope == 0, axis=1)) & ~jnp.any(
-        region.value
-    )  # zero, but flat: it may have underflown
+    flat = jnp.any(jnp.all(region.slope == 0, axis=1))
+    lost |= flat & ~jnp.any(region.value)  # zero, but it may have underflown
     status = jnp.where(lost, jnp.where(singular, code(Status.singular), code(Status.no_progress)), code(Status.ok))
     return jnp.where(unseen(region), code(Status.not_finite), status)
 
