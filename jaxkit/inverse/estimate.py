@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from jaxkit.core import checks
-from jaxkit.dynamics.roots.least_squares import LeastSquares, LevenbergMarquardt, Residuals, least_squares
+from jaxkit.dynamics.roots.least_squares import LeastSquares, LevenbergMarquardt, Residuals, flat_params, posed
 
 P = TypeVar("P")
 
@@ -34,8 +34,11 @@ def multistart(
         max_steps: Most iterations of each fit.
 
     Returns:
-        The fit with the least finite sum of squares (its own status says whether it converged), and all fits with a
-        leading axis `k`.
+        The fit with the least finite sum of squares (its own status says whether it converged; its derivative does not
+        depend on the others), and all fits with a leading axis `k`.
+
+    Raises:
+        ValueError: There are no starts, no parameters, or fewer residuals than parameters.
 
     Example:
         >>> import jax.numpy as jnp, jaxkit as jk
@@ -45,9 +48,16 @@ def multistart(
         >>> round(float(best.params), 6), every.sse.shape
         (5.0, (16,))
     """
-    leading = [jnp.shape(v)[:1] for v in jax.tree.leaves(starts)]
-    checks.require((0,) not in leading, "starts", "hold at least one start", "holds none")
-    options = {"method": method, "rtol": rtol, "gtol": gtol, "max_steps": max_steps}
-    every = jax.vmap(lambda start: least_squares(residuals, start, args, **options))(starts)
+    leaves = jax.tree.leaves(starts)
+    shapes = [jnp.shape(v) for v in leaves]
+    same = len({shape[:1] for shape in shapes}) == 1 and () not in shapes
+    checks.require(same, "starts", "hold arrays with one leading axis, that of the starts", f"holds shapes {shapes}")
+    checks.require(shapes[0][0] > 0, "starts", "hold at least one start", "holds none")
+    problem, first = posed(residuals, jax.tree.map(lambda v: jnp.asarray(v)[0], starts), args, method)
+    flat = jax.vmap(lambda start: flat_params("starts", start)[0].astype(first.dtype))(starts)
+    found = jax.vmap(lambda start: problem.search(start, rtol=rtol, gtol=gtol, max_steps=max_steps))(flat)
+    every = jax.vmap(problem.fit)(*found)
     index = jnp.argmin(jnp.where(jnp.isfinite(every.sse), every.sse, jnp.inf))
-    return jax.tree.map(lambda v: v[index], every), every
+    # The derivative is that of the chosen optimum alone: a lane that has failed would make it 0 * NaN.
+    best = problem.fit(*problem.settle(*jax.tree.map(lambda v: v[index], found)))
+    return best, every

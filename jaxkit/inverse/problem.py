@@ -5,12 +5,12 @@ import functools
 from typing import Any, Generic, TypeVar
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from jaxkit.core import checks
+from jaxkit.dynamics.roots.least_squares import flat_params
 
 P = TypeVar("P")
 
@@ -44,7 +44,7 @@ class Unknowns(Generic[P]):
 
     @functools.cached_property
     def _flat(self) -> tuple[Array, Any]:
-        return jax.flatten_util.ravel_pytree(jax.tree.map(lambda v: checks.floating("params0", v), self.first))
+        return flat_params("params0", self.first)
 
     @property
     def base(self) -> Float[Array, " n"]:

@@ -39,6 +39,58 @@ def test_the_best_of_many_starts_is_the_least_finite_one():
     assert int(np.sum(np.asarray(every.status) == jk.Status.not_finite)) == 4  # the starts below 3
 
 
+DATA = 2 * jnp.exp(-1.5 * X) + 0.1 * jnp.sin(40 * X)
+
+
+@jax.jit
+def best_curve(y):
+    # Two lanes fail, where the residuals have no derivative.
+    curve = lambda p, y: jnp.where(p[1] < 0, jnp.nan, p[0] * jnp.exp(-p[1] * X)) - y
+    starts = jnp.array([[1.0, -1.0], [1.0, 1.0], [jnp.nan, 1.0], [3.0, 2.0]])
+    return jk.inverse.multistart(curve, starts, y)[0]
+
+
+def how_the_curve_moves(best):
+    # The implicit function theorem by hand.
+    (a, k), r, x = np.asarray(best.params), np.asarray(best.residuals), np.asarray(X)
+    e = np.exp(-k * x)
+    jac = np.stack([e, -a * x * e], axis=1)
+    hessian = jac.T @ jac + np.array([[0, -r @ (x * e)], [-r @ (x * e), r @ (a * x**2 * e)]])
+    return np.linalg.solve(hessian, jac.T)
+
+
+def test_starts_that_fail_do_not_reach_into_the_derivative_of_the_best():
+    slope = jax.jacrev(lambda y: best_curve(y).params)(DATA)
+    np.testing.assert_allclose(slope, how_the_curve_moves(best_curve(DATA)), rtol=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("of", [jax.jacrev, jax.jacfwd])
+def test_the_derivative_of_the_best_in_lanes_and_both_modes(of):
+    several = jnp.stack([DATA, 1.1 * DATA])
+    slopes = jax.jit(jax.vmap(of(lambda y: best_curve(y).params)))(several)
+    for y, slope in zip(several, slopes, strict=True):
+        np.testing.assert_allclose(slope, how_the_curve_moves(best_curve(y)), rtol=1e-7)
+    # The sum of squares is stationary in the parameters: its derivative by the data is -2 residuals.
+    sums = jax.jit(of(lambda y: best_curve(y).sse))(DATA)
+    np.testing.assert_allclose(sums, -2 * best_curve(DATA).residuals, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("starts", "sentence"),
+    [
+        ({}, "must hold arrays with one leading axis"),
+        (1.0, "must hold arrays with one leading axis"),
+        ((jnp.ones(3), jnp.ones(2)), "must hold arrays with one leading axis"),
+        (jnp.ones((0, 2)), "must hold at least one start"),
+        (jnp.ones((3, 0)), "must hold at least one number"),
+    ],
+)
+def test_unusable_starts(starts, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        jk.inverse.multistart(lambda p, _: jnp.ones(4), starts)
+
+
 @pytest.mark.parametrize("positive", [True, False])
 def test_unknowns_go_there_and_back(positive, key):
     first = {"a": jnp.array([2.0, -3.0]), "b": 0.5}

@@ -1,14 +1,16 @@
 """Least squares: parameters from data, with their standard errors."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from jaxkit.core.checks import floating, one_of
+from jaxkit.core.checks import floating, one_of, require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.iterate import iterate
@@ -90,7 +92,7 @@ def least_squares(
         A `LeastSquares`. It does not raise: call `.checked()`, or look at `.status`.
 
     Raises:
-        ValueError: There are fewer residuals than parameters.
+        ValueError: There are no parameters, or fewer residuals than parameters.
 
     Example:
         >>> import jax.numpy as jnp, jaxkit as jk
@@ -104,36 +106,87 @@ def least_squares(
         Moré (1978), The Levenberg-Marquardt algorithm: implementation and theory. Nielsen (1999), Damping parameter in
         Marquardt's method, IMM-REP-1999-05.
     """
-    settings = _settings(method)
-    start, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda v: floating("params0", v), params0))
-    flat = lambda p, a: jax.flatten_util.ravel_pytree(residuals(unravel(p), a))[0]
-    flat, values = closed(flat, start, args)  # (traced once and for all: the residuals may hold a solver)
-    count = jax.eval_shape(flat, start, args, *values).size
-    if count < start.size:
-        raise ValueError(f"`residuals` must return at least {start.size} values, one a parameter, but returns {count}.")
+    problem, start = posed(residuals, params0, args, method)
+    return problem.fit(*problem.search(start, rtol=rtol, gtol=gtol, max_steps=max_steps))
 
-    def both(p: Array, a: Any, values: list[Array]) -> tuple[Array, Array]:
-        return value_and_jacobian(lambda q: flat(q, a, *values), p, mode=settings.jacobian)
 
-    def solve(start: Array, *inputs: Any) -> Any:
-        at = lambda p: both(p, *inputs)
-        return _descend(at, start, count, damping=settings.damping, rtol=rtol, gtol=gtol, max_steps=max_steps)
+@dataclasses.dataclass(frozen=True)
+class Regression:
+    """Residuals of a flat vector, and how their optimum moves with what they are of.
 
-    def gradient(p: Array, *inputs: Any) -> Array:
-        r, jac = both(p, *inputs)
+    Attributes:
+        residuals: The flat residuals of `(p, *inputs)`; they close over no tracers.
+        inputs: What the optimum is differentiable in: `args`, and what the user's residuals close over.
+        unravel: The user's structure around a flat vector.
+        count: How many residuals there are.
+        settings: Those of the method.
+    """
+
+    residuals: Callable[..., Array]
+    inputs: tuple[Any, ...]
+    unravel: Callable[[Array], Any]
+    count: int
+    settings: LevenbergMarquardt
+
+    def search(self, start: Float[Array, " n"], *, rtol: float, gtol: float, max_steps: int) -> tuple[Any, Any]:
+        """Descend from `start`: (parameters, residuals, Jacobian) and (status, evaluations)."""
+
+        def solve(start: Array, *inputs: Any) -> Any:
+            at, damping = (lambda p: self._both(p, *inputs)), self.settings.damping
+            return _descend(at, start, self.count, damping=damping, rtol=rtol, gtol=gtol, max_steps=max_steps)
+
+        return implicit(solve, self._rule)(start, *self.inputs)
+
+    def settle(self, answer: Any, info: Any) -> tuple[Any, Any]:
+        """What `search` has found once more, with a derivative that does not go through how it was found."""
+        found = jax.lax.stop_gradient((answer, info))
+        return implicit(lambda found, *_: found, self._rule)(found, *self.inputs)
+
+    def fit(self, answer: Any, info: Any) -> LeastSquares:
+        """The result of a search."""
+        (p, r, jac), (status, steps) = answer, info
+        sse = r @ r
+        return LeastSquares(self.unravel(p), r, sse, _covariance(jac, sse), status, steps)
+
+    def _both(self, p: Array, *inputs: Any) -> tuple[Array, Array]:
+        return value_and_jacobian(lambda q: self.residuals(q, *inputs), p, mode=self.settings.jacobian)
+
+    def _gradient(self, p: Array, *inputs: Any) -> Array:
+        r, jac = self._both(p, *inputs)
         return jac.T @ r
 
-    # The optimum is a root of the gradient J'r: its implicit derivative needs the full Hessian.
-    def rule(answer: Any, primals: Any, tangents: Any) -> Any:
+    def _rule(self, answer: Any, primals: Any, tangents: Any) -> Any:
+        """The optimum is a root of the gradient J'r: its implicit derivative needs the full Hessian."""
         (p, _, _), (_, *inputs), (_, *moved) = answer, primals, tangents
-        _, pushed = jax.jvp(lambda *a: gradient(p, *a), tuple(inputs), tuple(moved))
-        dp = solve_dense(value_and_jacobian(lambda q: gradient(q, *inputs), p)[1], -pushed)  # factored at any size
-        _, (dr, djac) = jax.jvp(both, (p, *inputs), (dp, *moved))
+        _, pushed = jax.jvp(lambda *a: self._gradient(p, *a), tuple(inputs), tuple(moved))
+        hessian = value_and_jacobian(lambda q: self._gradient(q, *inputs), p)[1]
+        dp = solve_dense(hessian, -pushed)  # factored at any size
+        _, (dr, djac) = jax.jvp(self._both, (p, *inputs), (dp, *moved))
         return dp, dr, djac
 
-    (p, r, jac), (status, steps) = implicit(solve, rule)(start, args, values)
-    sse = r @ r
-    return LeastSquares(unravel(p), r, sse, _covariance(jac, sse), status, steps)
+
+def posed(
+    residuals: Residuals[P], params0: P, args: Any, method: str | LevenbergMarquardt
+) -> tuple[Regression, Float[Array, " n"]]:
+    """The flat problem, traced once and for all (the residuals may hold a solver), and its flat start."""
+    settings = _settings(method)
+    start, unravel = flat_params("params0", params0)
+    require(start.size > 0, "params0", "hold at least one number", "is empty")
+    flat = lambda p, a: jax.flatten_util.ravel_pytree(residuals(unravel(p), a))[0]
+    found = jax.eval_shape(flat, start, args).dtype
+    require(not jnp.issubdtype(found, jnp.complexfloating), "residuals", "be real", "is complex")
+    dtype = np.promote_types(found, start.dtype)
+    start = start.astype(dtype)
+    fn, values = closed(lambda p, a: flat(p, a).astype(dtype), start, args)
+    count = jax.eval_shape(fn, start, args, *values).size
+    if count < start.size:
+        raise ValueError(f"`residuals` must return at least {start.size} values, one a parameter, but returns {count}.")
+    return Regression(lambda p, a, v: fn(p, a, *v), (args, values), unravel, count, settings), start
+
+
+def flat_params(name: str, params: Any) -> tuple[Float[Array, " n"], Callable[[Array], Any]]:
+    """Parameters as a flat vector, and the way back."""
+    return jax.flatten_util.ravel_pytree(jax.tree.map(lambda v: floating(name, v), params))
 
 
 def _settings(method: str | LevenbergMarquardt) -> LevenbergMarquardt:

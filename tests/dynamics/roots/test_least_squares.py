@@ -109,8 +109,28 @@ def test_statuses():
     line = lambda p, _: jnp.stack([p[0] - 1.0, p[0] + 1.0, jnp.log(p[1])])
     assert int(jk.least_squares(line, jnp.array([0.3, -1.0])).status) == jk.Status.not_finite
     assert int(jk.least_squares(rosenbrock, jnp.array([-1.2, 1.0]), 1.0, max_steps=3).status) == jk.Status.max_steps
-    with pytest.raises(ValueError, match="must return at least 2 values"):
-        jk.least_squares(lambda p, _: p[:1], jnp.zeros(2))
+
+
+@pytest.mark.parametrize(
+    ("residuals", "params", "sentence"),
+    [
+        (lambda p, _: p[:1], jnp.zeros(2), "must return at least 2 values, one a parameter, but returns 1"),
+        (lambda p, _: {}, jnp.zeros(2), "must return at least 2 values, one a parameter, but returns 0"),
+        (lambda p, _: jnp.ones(3), {}, "Argument `params0` must hold at least one number, but is empty"),
+        (lambda p, _: jnp.ones(0), jnp.zeros(0), "Argument `params0` must hold at least one number, but is empty"),
+        (lambda p, _: p.astype(complex), jnp.zeros(2), "Argument `residuals` must be real, but is complex"),
+    ],
+)
+def test_what_cannot_be_fitted_is_one_sentence(residuals, params, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        jk.least_squares(residuals, params)
+
+
+def test_residuals_of_another_dtype_than_the_parameters():
+    x = jnp.arange(5.0)
+    fit = jk.least_squares(lambda p, _: p[0].astype(x.dtype) * x - 2 * x, jnp.zeros(1, jnp.float32)).checked()
+    assert fit.params.dtype == jnp.float64
+    assert float(fit.params[0]) == pytest.approx(2, rel=1e-12)
 
 
 class TestFit:
