@@ -1,6 +1,7 @@
 """Derivatives of many solves: the `sensitivity` verb."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jaxkit.core.run import Run
 from jaxkit.core.status import Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.ode.engine.batch import Ensemble, Settings, as_times, keepable, prepare, with_ends
-from jaxkit.dynamics.ode.engine.variational import with_jacobian
+from jaxkit.dynamics.ode.engine.variational import event_time, velocity_of, with_jacobian
 from jaxkit.dynamics.ode.field import Field
 from jaxkit.dynamics.ode.methods import Method
 
@@ -20,17 +21,23 @@ X = TypeVar("X")
 
 @struct
 class Sensitivity(Generic[X]):
-    """An ensemble with the derivatives of its last states.
+    """An ensemble with the derivatives of its last states and times; of a lane that failed they are NaN.
+
+    At an event both are those of the event: its time moves, and the last state with it.
 
     Attributes:
         ensemble: The trajectories.
         x0s: d final / d x0, shape `(n, k, k)`, states flattened.
         args: d final / d args: the parameters' pytree, each leaf `(n, k, *shape)` of one lane's parameter.
+        end_x0s: d end / d x0, shape `(n, k)`; zero in lanes that met no event.
+        end_args: d end / d args: the parameters' pytree, each leaf `(n, *shape)`.
     """
 
     ensemble: Ensemble[X]
     x0s: Float[Array, "n k k"]
     args: PyTree
+    end_x0s: Float[Array, "n k"]
+    end_args: PyTree
 
 
 def sensitivity(
@@ -43,13 +50,15 @@ def sensitivity(
     rtol: float = 1e-6,
     atol: float = 1e-8,
     max_steps: int = 4096,
+    event: Callable[[Array, X, Any], Array] | Sequence[Callable[[Array, X, Any], Array]] | None = None,
     run: Run | None = None,
 ) -> Sensitivity[X]:
-    """Derivatives of each lane's last state with respect to its start and its parameters.
+    """Derivatives of each lane's last state and its event's time with respect to its start and its parameters.
 
     The steps follow the derivatives as well as the state: `rtol` bounds a step's error in a direction's derivatives
     relative to their largest entry, or to a tenth of the largest it has been. With more than 20 directions (entries of
-    the start and the parameters) the steps follow the state alone, and what is computed is their exact derivative.
+    the start and the parameters), if there is no event, the steps follow the state alone, and what is computed is their
+    exact derivative.
 
     Args:
         field: Velocity of one lane, `field(t, x, args)`.
@@ -60,6 +69,7 @@ def sensitivity(
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step, in units of the state.
         max_steps: Most steps of a lane.
+        event: Stops a lane, as in `ensemble`.
         run: `Run(devices=...)` shares the lanes out over devices.
 
     Returns:
@@ -75,7 +85,7 @@ def sensitivity(
         >>> [round(float(v), 5) for v in s.args[:, 0]]  # -exp(-rate)
         [-0.60653, -0.36788, -0.13534]
     """
-    settings = Settings.of(method, rtol=rtol, atol=atol, max_steps=max_steps, run=run)
+    settings = Settings.of(method, rtol=rtol, atol=atol, max_steps=max_steps, event=event, run=run)
     arrays = (x0s, as_times(ts), args)
     return run_kept(_derive, (field, settings), arrays, keep=keepable(field, settings))
 
@@ -84,9 +94,14 @@ def _derive(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
     plan, given = prepare(field, settings, x0s, ts, args)
     leaves, k = given.leaves, plan.size
     floating = tuple(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
-    solved, jacobian = with_jacobian(plan, given, perturbed=(True, *floating))
-    failed = jnp.broadcast_to(solved.status[:, None, None] != int(Status.ok), jacobian.final.shape)
-    derivatives = jnp.where(failed, jnp.nan, jacobian.final)
+    perturbed = (True, *floating)
+    solved, jacobian = with_jacobian(plan, given, perturbed=perturbed)
+    final, end = jacobian.final, jnp.zeros_like(jacobian.final[:, 0])
+    if settings.events:
+        end = event_time(plan, given, solved, jacobian, perturbed=perturbed)
+        final = final + velocity_of(plan, given)(solved.end, solved.final)[:, :, None] * end[:, None]
+    failed = (solved.status != int(Status.ok))[:, None, None]
+    derivatives = jnp.where(failed, jnp.nan, jnp.concatenate([final, end[:, None]], axis=1))
     columns, tangents = derivatives[:, :, k:], []
     for leaf, lane, wanted in zip(leaves, plan.lanewise, floating, strict=True):
         shape = leaf.shape[1:] if lane else leaf.shape
@@ -94,5 +109,10 @@ def _derive(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
         own, columns = columns[:, :, :size], columns[:, :, size:]
         full = own if wanted else jnp.zeros((*columns.shape[:2], math.prod(shape)), columns.dtype)
         tangents.append(full.reshape(*columns.shape[:2], *shape))
-    by_args = plan.treedef.unflatten(tangents)
-    return Sensitivity(with_ends(solved, given, ts), derivatives[:, :, :k], by_args[0] if plan.closes else by_args)
+
+    def by_args(part: Any) -> PyTree:
+        tree = plan.treedef.unflatten([leaf[:, part] for leaf in tangents])
+        return tree[0] if plan.closes else tree
+
+    ended, state = with_ends(solved, given, ts), slice(k)
+    return Sensitivity(ended, derivatives[:, state, :k], by_args(state), derivatives[:, k, :k], by_args(k))

@@ -91,3 +91,42 @@ def test_an_event_of_solve_behind_a_switch():
     dose = lambda t, x, a: jnp.where(t < a, 1.0, 3.0)
     found = jk.solve(dose, 0.0, jnp.array([0.0, 5.0]), 1.0, event=lambda t, x, a: x - 2.5).checked()
     np.testing.assert_allclose(found.end, 1.5, rtol=1e-12)  # 1 until t = 1, then 3 a unit of time
+
+
+@pytest.mark.parametrize("method", ["taylor", "dopri8"])
+def test_sensitivity_at_the_event_and_of_its_time(method):
+    """Thrown from a height, from the ground itself, and never down: landing time `(v + r) / g`, landing speed `-r`."""
+    h, v, g = jnp.array([3.0, 0.0, 3.0]), jnp.array([5.0, 10.0, 5.0]), jnp.array([G, G, 1e-3])
+    field = lambda t, x, a: (x[1], -a["g"] + 0 * x[0])
+    args = {"g": g, "count": jnp.array(2)}
+    found = jk.sensitivity(field, (h, v), (0.0, 9.0), args, event=lambda t, x, a: x[0], method=method, rtol=1e-10)
+    r = np.sqrt(v**2 + 2 * g * h)
+    time = np.array([1 / r, (1 + v / r) / g, h / (g * r) - (v + r) / g**2]).T
+    state = np.zeros((3, 2, 3))
+    state[:, 1] = -np.array([g / r, v / r, h / r]).T
+    time[2], state[2] = 0, [[1, 9, -40.5], [0, 1, -9]]
+    np.testing.assert_allclose(found.ensemble.checked().end, [(5 + r[0]) / G, 20 / G, 9.0], rtol=1e-9)
+    np.testing.assert_allclose(found.end_x0s, time[:, :2], rtol=1e-8)
+    np.testing.assert_allclose(found.end_args["g"], time[:, 2], rtol=1e-8)
+    np.testing.assert_allclose(found.x0s, state[:, :, :2], atol=1e-8)
+    np.testing.assert_allclose(found.args["g"], state[:, :, 2], atol=1e-8)
+
+
+def test_sensitivity_of_the_event_that_was_met():
+    """One oscillator meets a time of its own, the other comes down to 0.3."""
+    field = lambda t, x, w: (x[1], -(w**2) * x[0])
+    events = (lambda t, x, w: t * w - 0.5, lambda t, x, w: x[0] - 0.3)
+    w, shift = jnp.array([1.0, 2.0]), jnp.array([0.0, 1.0])
+    start = (jnp.cos(shift), -w * jnp.sin(shift))
+    found = jk.sensitivity(field, start, (0.0, 9.0), w, event=events, rtol=1e-10)
+    at = np.array([0.5 / w[0], (np.arccos(0.3) - 1) / w[1]])
+    np.testing.assert_allclose(found.ensemble.checked().end, at, rtol=1e-9)
+    assert found.ensemble.event.tolist() == [0, 1]
+    np.testing.assert_allclose(found.end_args[0], -0.5, rtol=1e-8)  # the start stays: x = cos(w t), w t = 0.5
+    np.testing.assert_allclose(found.args[0], [0.0, -np.sin(0.5)], atol=1e-8)
+    # x = cos(w t) cos 1 + (v0 / w) sin(w t), whose v0 = -2 sin 1 is held.
+    c, s = np.cos(2 * at[1]), np.sin(2 * at[1])
+    speed = -2 * (np.cos(1) * s + np.sin(1) * c)
+    by_w = -(np.cos(1) * s + np.sin(1) * c) * at[1] + np.sin(1) * s / 2
+    np.testing.assert_allclose(found.end_args[1], -by_w / speed, rtol=1e-7)
+    np.testing.assert_allclose(found.args[1][0], 0.0, atol=1e-8)

@@ -180,13 +180,13 @@ def push(plan: Plan, primals: tuple[Given], tangents: tuple[Given]) -> tuple[Ens
     floating = (jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in given.leaves)
     moved = (moves_start, *(real and not _is_zero(v) for real, v in zip(floating, dots.leaves, strict=True)))
     solved, jacobian = with_jacobian(plan, given, perturbed=moved)
-    args = plan.treedef.unflatten(given.leaves)
-    velocity = lambda t, x: layout.flat(jax.vmap(plan.field, _axes(plan))(t, x, args))
+    velocity = velocity_of(plan, given)
     along = _along(plan, given, dots, moved, layout, velocity)
     final_dot = jnp.einsum("nkm,nm->nk", jacobian.final, along)
     end_dot = _filled(dots.t1, given.t1)
     if plan.settings.events:
-        end_dot = _event_time(plan, solved, given, dots, layout.tree(final_dot), end_dot)
+        moving = event_time(plan, given, solved, jacobian, perturbed=moved)
+        end_dot = jnp.where(solved.event < 0, end_dot, jnp.einsum("nm,nm->n", moving, along))
     if plan.settings.events or not _is_zero(dots.t1):
         final_dot = final_dot + velocity(solved.end, solved.final) * end_dot[:, None]
     rows = None
@@ -225,9 +225,11 @@ def _along(
     return jnp.concatenate(weights, -1) if weights else jnp.zeros((n, 0), given.t0.dtype)
 
 
-def _axes(plan: Plan) -> tuple[int, int, Any]:
-    """Where time, state and parameters have lanes."""
-    return 0, 0, plan.treedef.unflatten([0 if lane else None for lane in plan.lanewise])
+def velocity_of(plan: Plan, given: Given) -> Callable[[Array, PyTree], Float[Array, "n k"]]:
+    """The field of all lanes, as rows of numbers."""
+    layout, axes = layout_of(given.starts), plan.treedef.unflatten([0 if lane else None for lane in plan.lanewise])
+    args, field = plan.treedef.unflatten(given.leaves), jax.vmap(plan.field, (0, 0, axes))
+    return lambda t, x: layout.flat(field(t, x, args))
 
 
 def _is_zero(tangent: Any) -> bool:
@@ -242,19 +244,32 @@ def _filled(tangent: Any, primal: Array) -> Any:
 solve_lanes.defjvp(push, symbolic_zeros=True)
 
 
-def _event_time(plan: Plan, solved: Ensemble, given: Given, dots: Given, x_dot: PyTree, end_dot: Array) -> Array:
-    """How the time of an event moves: the event function stays zero."""
-    args = plan.treedef.unflatten(given.leaves)
-    args_dot = plan.treedef.unflatten(list(map(_filled, dots.leaves, given.leaves)))
-    axes = _axes(plan)
+def event_time(
+    plan: Plan, given: Given, solved: Ensemble, jacobian: Jacobian, *, perturbed: tuple[bool, ...]
+) -> Float[Array, "n m"]:
+    """How the time of each lane's event moves in each direction: the event function stays zero.
+
+    0 in lanes without an event. `jacobian` is the last state's at a time held fixed.
+    """
+    layout, axes = layout_of(given.starts), [0 if lane else None for lane in plan.lanewise]
+    asked = [i for i, wanted in enumerate(perturbed[1:]) if wanted]
+    velocity = velocity_of(plan, given)(solved.end, solved.final)
+    found = jnp.zeros((len(given.t0), jacobian.final.shape[-1]), velocity.dtype)
     for number, event in enumerate(plan.settings.events):
 
-        def one(t: Array, x: Any, a: Any, x_dot: Any, a_dot: Any, event: Any = event) -> tuple[Array, Array]:
-            change = jax.jvp(lambda x, a: event(t, x, a), (x, a), (x_dot, a_dot))[1]
-            speed = jax.jvp(lambda t, x: event(t, x, a), (t, x), (jnp.ones_like(t), plan.field(t, x, a)))[1]
-            return change, speed
+        def rows(t: Array, x: Any, leaves: Any, event: Any = event) -> tuple[Array, Any, Array]:
+            def value(t: Array, x: Any, some: dict[int, Array]) -> Array:
+                args = plan.treedef.unflatten([some.get(i, leaf) for i, leaf in enumerate(leaves)])
+                return jnp.reshape(event(t, x, args), ())
 
-        change, speed = jax.vmap(one, (*axes, 0, axes[2]))(solved.end, solved.final, args, x_dot, args_dot)
-        here = solved.event == number
-        end_dot = jnp.where(here, -change / jnp.where(here, speed, 1), end_dot)
-    return end_dot
+            by_t, by_x, by_leaves = jax.grad(value, (0, 1, 2))(t, x, {i: leaves[i] for i in asked})
+            start = [jnp.zeros(plan.size * perturbed[0], t.dtype)]
+            return by_t, by_x, jnp.concatenate([*start, *(by_leaves[i].ravel().astype(t.dtype) for i in asked)])
+
+        by_t, by_x, own = jax.vmap(rows, (0, 0, axes))(solved.end, solved.final, list(given.leaves))
+        by_x = layout.flat(by_x, 1)
+        change = own + jnp.einsum("nk,nkm->nm", by_x, jacobian.final)
+        speed, here = by_t + jnp.sum(by_x * velocity, -1), solved.event == number
+        speed = jnp.where(here, jnp.where(speed == 0, jnp.nan, speed), 1)
+        found = jnp.where(here[:, None], -change / speed[:, None], found)
+    return found
