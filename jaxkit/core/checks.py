@@ -73,13 +73,16 @@ def positive(name: str, value: Any, *, strict: bool = True) -> None:
         )
 
 
-def increasing(name: str, value: Any) -> None:
-    """Check that a vector of times is finite and strictly increasing."""
+def increasing(name: str, value: Any, *, or_decreasing: bool = False) -> None:
+    """Check that a vector of times is finite and strictly increasing, or decreasing where it may."""
     finite(name, value)
     if not is_traced(value):
-        bad = np.flatnonzero(np.diff(np.asarray(value, float)) <= 0)
+        times = np.asarray(value, float)
+        back = or_decreasing and times[-1] < times[0]
+        bad = np.flatnonzero(np.diff(-times if back else times) <= 0)
         at = int(bad[0]) + 1 if bad.size else 0
-        require(not bad.size, name, "increase strictly", f"{name}[{at}] <= {name}[{at - 1}]")
+        way, wrong = ("decrease", ">=") if back else ("increase", "<=")
+        require(not bad.size, name, f"{way} strictly", f"{name}[{at}] {wrong} {name}[{at - 1}]")
 
 
 def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:

@@ -47,7 +47,11 @@ class Status(enum.IntEnum):
         8,
         "no step lowers the residual further, and it is not zero; this may be a minimum, not a root.",
     )
-    not_applicable = 9, "the question has no answer for these parameters (there is no such point, event or orbit)."
+    not_applicable = (
+        9,
+        "the question has no answer for these parameters (there is no such point, event or orbit, or the times "
+        "are out of order).",
+    )
     not_continuous = 10, "the sign changes by a jump or at a pole, not through zero; choose a bracket without it."
     stiff = (
         11,

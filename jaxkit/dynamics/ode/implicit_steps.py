@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool
 
 from jaxkit.core.numerics import all_finite
 from jaxkit.dynamics.ode.field import Field
-from jaxkit.dynamics.ode.reasons import without_derivative
+from jaxkit.dynamics.ode.reasons import nought, without_derivative
 
 
 def substituted(field: Field, x0: Any, args: Any, usable: Bool[Array, ""]) -> tuple[Field, Any, Any]:
@@ -54,7 +54,7 @@ def restored(tree: Any, usable: Bool[Array, ""], dt: float | None) -> Any:
 def detached(lost: Bool[Array, ""], tree: Any, given: Any) -> Any:
     """`tree`, whose derivative by the numbers of `given` is NaN where it is lost, and does not go through the steps."""
     leaves = [jnp.asarray(v) for v in jax.tree.leaves(given)]
-    some = [jnp.sum(_nought(v)) for v in leaves if jnp.issubdtype(v.dtype, jnp.floating)]
+    some = [jnp.sum(nought(v)) for v in leaves if jnp.issubdtype(v.dtype, jnp.floating)]
 
     def leaf(v: Array) -> Array:
         moved = sum((v_.astype(v.dtype) for v_ in some), jnp.zeros((), v.dtype))
@@ -62,17 +62,6 @@ def detached(lost: Bool[Array, ""], tree: Any, given: Any) -> Any:
         return jnp.where(lost, held + without_derivative(lost, jnp.broadcast_to(moved, ())), v)
 
     return jax.tree.map(leaf, tree)
-
-
-@jax.custom_jvp
-def _nought(v: Array) -> Array:
-    """Zero, with the derivative of `v`."""
-    return jnp.zeros_like(v)
-
-
-@_nought.defjvp
-def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    return jnp.zeros_like(primals[0]), tangents[0]
 
 
 def with_tolerances(solver: Any, rtol: float, atol: Any) -> Any:

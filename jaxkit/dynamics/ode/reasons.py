@@ -1,6 +1,7 @@
 """Why a solve failed: told once, from where it ended; and that it has no derivative."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox.internal as eqxi
@@ -64,12 +65,41 @@ def true_reason(
     return jnp.where(failed, told, status)
 
 
+def of_times(ts: Array, *, backwards: bool = True, still: bool = True) -> Int[Array, "..."]:
+    """Whether times, the last axis, are of use: finite, and strictly in order.
+
+    Args:
+        ts: Times.
+        backwards: Whether they may decrease.
+        still: Whether a beginning and an end alone may be the same.
+    """
+    gaps = jnp.diff(ts)
+    ordered = jnp.all(gaps > 0, -1)
+    if backwards:
+        ordered |= jnp.all(gaps < 0, -1)
+    if still and ts.shape[-1] == 2:
+        ordered |= gaps[..., 0] == 0
+    code = jnp.where(ordered, int(Status.ok), int(Status.not_applicable)).astype(jnp.int32)
+    return jnp.where(jnp.all(jnp.isfinite(ts), -1), code, int(Status.not_finite))
+
+
+@jax.custom_jvp
+def nought(v: Array) -> Array:
+    """Zero, with the derivative of `v`."""
+    return jnp.zeros_like(v)
+
+
+@nought.defjvp
+def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    return jnp.zeros_like(primals[0]), tangents[0]
+
+
 def _finite(x: Array) -> Bool[Array, ""]:
     return jnp.all(jnp.isfinite(x))
 
 
-def without_derivative(lost: Bool[Array, "..."], tree: PyTree) -> PyTree:
-    """`tree`, whose derivative is NaN where it is lost: its leaves have the axes of `lost` in front.
+def without_derivative(lost: Bool[Array, "..."], tree: PyTree, *, value_too: bool = False) -> PyTree:
+    """`tree`, whose derivative (and value) is NaN where it is lost: its leaves have the axes of `lost` in front.
 
     What nobody asks for stays out of it: a covector of zero is handed back as zero, so that a loss that leaves failed
     lanes out has a derivative.
@@ -78,22 +108,20 @@ def without_derivative(lost: Bool[Array, "..."], tree: PyTree) -> PyTree:
     def one(value: Array) -> Array:
         if not jnp.issubdtype(value.dtype, jnp.floating):
             return value
-        return _without(
-            jnp.broadcast_to(lost.reshape(lost.shape + (1,) * (value.ndim - lost.ndim)), value.shape), value
-        )
+        mask = jnp.broadcast_to(lost.reshape(lost.shape + (1,) * (value.ndim - lost.ndim)), value.shape)
+        return _without(mask, value, value_too)
 
     return jax.tree.map(one, tree)
 
 
-@jax.custom_jvp
-def _without(lost: Array, value: Array) -> Array:
-    del lost
-    return value
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _without(lost: Array, value: Array, value_too: bool) -> Array:  # noqa: FBT001
+    return jnp.where(lost, jnp.nan, value) if value_too else value
 
 
 @_without.defjvp
-def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
+def _(value_too: bool, primals: Any, tangents: Any) -> tuple[Array, Array]:  # noqa: FBT001
     (lost, value), dot = primals, tangents[1]
     there = lambda _, v: jnp.where(lost, jnp.nan, v)
     back: Callable[[Any, Array], Array] = lambda _, v: jnp.where(lost & (v != 0), jnp.nan, v)
-    return value, jax.lax.custom_linear_solve(lambda v: v, dot, there, back)
+    return _without(lost, value, value_too), jax.lax.custom_linear_solve(lambda v: v, dot, there, back)

@@ -100,7 +100,8 @@ def _derive(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
     if settings.events:
         end = event_time(plan, given, solved, jacobian, perturbed=perturbed)
         final = final + velocity_of(plan, given)(solved.end, solved.final)[:, :, None] * end[:, None]
-    failed = (solved.status != int(Status.ok))[:, None, None]
+    ended, state = with_ends(solved, given, ts), slice(k)
+    failed = (ended.status != int(Status.ok))[:, None, None]
     derivatives = jnp.where(failed, jnp.nan, jnp.concatenate([final, end[:, None]], axis=1))
     columns, tangents = derivatives[:, :, k:], []
     for leaf, lane, wanted in zip(leaves, plan.lanewise, floating, strict=True):
@@ -114,5 +115,4 @@ def _derive(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
         tree = plan.treedef.unflatten([leaf[:, part] for leaf in tangents])
         return tree[0] if plan.closes else tree
 
-    ended, state = with_ends(solved, given, ts), slice(k)
     return Sensitivity(ended, derivatives[:, state, :k], by_args(state), derivatives[:, k, :k], by_args(k))

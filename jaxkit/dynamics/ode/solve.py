@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 from jaxkit.compile.jit_cache import run
 from jaxkit.core import checks
 from jaxkit.core.numerics import all_finite
-from jaxkit.core.status import Outcome, Status
+from jaxkit.core.status import Outcome, Status, worst
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.linear.implicit import closed
 from jaxkit.dynamics.ode.engine.batch import Settings, keepable, prepare, with_ends
@@ -22,7 +22,7 @@ from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_tolera
 from jaxkit.dynamics.ode.first_event import Met, first_event, moving
 from jaxkit.dynamics.ode.implicit_steps import detached, restored, substituted, with_tolerances
 from jaxkit.dynamics.ode.methods import ADJOINTS, SDE, Method, Taylor, of_solve
-from jaxkit.dynamics.ode.reasons import true_reason, without_derivative
+from jaxkit.dynamics.ode.reasons import nought, of_times, true_reason, without_derivative
 from jaxkit.dynamics.ode.stops import Stops, with_stops
 
 X = TypeVar("X")
@@ -35,7 +35,7 @@ class Solution(Outcome, Generic[X]):
     Attributes:
         ts: Times, shape `(n,)`.
         xs: States at `ts`: the state's structure, each leaf with a leading axis `n`. Times that were not reached
-            (after an event or a failure) hold infinities.
+            (after an event or a failure) hold infinities; all are NaN where the times are of no use.
         status: `Status` code.
         steps: Steps accepted.
         rejected: Steps rejected by the error control.
@@ -76,7 +76,7 @@ def solve(
             method with a fixed step, `RungeKutta("euler", dt=...)`. Where it compares `t` with what does not move,
             steps end (see `ensemble`), unless they are of fixed length.
         x0: State at `ts[0]`: any pytree of real arrays.
-        ts: Increasing times, shape `(n,)`, `n >= 2`.
+        ts: Increasing times, shape `(n,)`, `n >= 2`; with Taylor's method they may decrease.
         args: Parameters; any pytree; differentiable.
         method: `"taylor"` (smooth fields, forward and reverse derivatives), the name of a Runge-Kutta scheme (see
             `RungeKutta`), any diffrax solver, or `Taylor(...)` or `RungeKutta(...)` with settings of their own.
@@ -106,10 +106,10 @@ def solve(
     """
     x0, times = as_state("x0", x0), checks.floating("ts", ts)
     checks.require(times.ndim == 1 and times.size >= 2, "ts", "have shape (n,), n >= 2", f"has shape {times.shape}")
-    checks.increasing("ts", times)
+    chosen = of_solve(method)
+    checks.increasing("ts", times, or_decreasing=isinstance(chosen, Taylor))
     drift = field.drift if isinstance(field, SDE) else field
     check_field(drift, times[0], x0, args)
-    chosen = of_solve(method)
     if isinstance(chosen, Taylor):
         checks.require(drift is field, "method", "have a fixed step for an SDE", "is Taylor's")
         settings = Settings.of(replace(chosen, width=1), rtol=rtol, atol=atol, max_steps=max_steps, event=event)
@@ -119,9 +119,9 @@ def solve(
     checks.require(fixed or drift is field, "method", "have a fixed step `dt` for an SDE", "has none")
     if not fixed:
         check_tolerance(rtol, jnp.result_type(*jax.tree.leaves(x0)))
-    given = times
+    given, timed = times, of_times(times, backwards=False, still=False)
     if checks.is_traced(times):  # diffrax raises from inside the program where times are out of order
-        times = jnp.where(jnp.all(jnp.diff(times) > 0), times, jnp.arange(times.size, dtype=times.dtype))
+        times = jnp.where(timed == int(Status.ok), times, jnp.arange(times.size, dtype=times.dtype) + nought(times))
     implicit = isinstance(solver, diffrax.AbstractImplicitSolver)
     controller: Any = diffrax.ConstantStepSize() if fixed else diffrax.PIDController(rtol, atol)  # pyright: ignore[reportArgumentType]
     controller = controller if fixed else with_stops(controller, drift, times, x0, args)
@@ -133,7 +133,6 @@ def solve(
     if guarded:
         usable = all_finite((x0, args, given, drift(given[0], x0, args)))
         equation, start, given_args = substituted(drift, x0, args, usable)
-        times = jnp.where(jnp.all(jnp.isfinite(times)), times, jnp.arange(times.size, dtype=times.dtype))
     if implicit and (fixed or event is not None):
         solver = with_tolerances(solver, rtol, atol)
     terms, whole, met = _terms(equation, times, x0, settings.dt), times, None
@@ -168,21 +167,23 @@ def solve(
         beyond = met.hit & (whole > met.t)
         late = lambda v: jnp.where(beyond.reshape(-1, *(1,) * (v.ndim - 1)), jnp.inf, v)
         saved = jax.tree.map(late, saved)
-    status, steps = _status(found.result, final, given), found.stats["num_accepted_steps"]
+    status, steps = _status(found.result, final), found.stats["num_accepted_steps"]
     status = true_reason(status, drift, (times[0], x0, args), (end, final, steps), explicit=not implicit)
     lost = status != int(Status.ok)
     if guarded:
         saved, end, final = detached(lost, (saved, end, final), (x0, args, given))
     else:
         end, final = without_derivative(lost, (end, final))
-    return Solution(given, saved, status, steps, found.stats["num_rejected_steps"], end, final)
+    lost = timed != int(Status.ok)
+    saved, end, final = without_derivative(lost, (saved, end, final), value_too=True)
+    return Solution(given, saved, worst(timed, status), steps, found.stats["num_rejected_steps"], end, final)
 
 
 def _by_taylor(field: Field, settings: Settings, x0: Any, ts: Array, args: Any) -> Solution:
     """One trajectory by Taylor's method: an ensemble of one lane."""
     lane = lambda tree: jax.tree.map(lambda v: jnp.asarray(v)[None], tree)
     plan, given = prepare(field, settings, lane(x0), ts, lane(args))
-    found = with_ends(solve_lanes(plan, given), given, ts)
+    found = with_ends(solve_lanes(plan, given), given, ts, still=False)
     xs, final, end = jax.tree.map(lambda v: v[0], (found.xs, found.final, found.end))
     return Solution(ts, xs, found.status[0], found.steps[0], found.rejected[0], end, final)
 
@@ -222,13 +223,12 @@ def _met(
     return jax.lax.stop_gradient(found)
 
 
-def _status(result: Any, final: Any, ts: Array) -> Int[Array, ""]:
+def _status(result: Any, final: Any) -> Int[Array, ""]:
     """Our code for diffrax's result."""
     codes = diffrax.RESULTS
     fine = (result == codes.successful) | (result == codes.event_occurred)
     slow = (result == codes.max_steps_reached) | (result == codes.nonlinear_max_steps_reached)
     small = result == codes.dt_min_reached
-    finite = all_finite((ts, final))
+    finite = all_finite(final)
     code = jnp.where(slow, int(Status.max_steps), jnp.where(small, int(Status.step_too_small), int(Status.singular)))
-    code = jnp.where(fine, jnp.where(finite, int(Status.ok), int(Status.not_finite)), code)
-    return jnp.where(finite & ~jnp.all(jnp.diff(ts) > 0), int(Status.not_applicable), code)
+    return jnp.where(fine, jnp.where(finite, int(Status.ok), int(Status.not_finite)), code)

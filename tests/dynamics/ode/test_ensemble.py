@@ -225,6 +225,18 @@ def test_times_in_no_order_are_no_answer():
     run = jax.jit(lambda ts: jk.ensemble(OSCILLATOR, START, ts, W).status)
     for ts, status in (([0.0, 2.0, 1.0], jk.Status.not_applicable), ([0.0, jnp.nan, 1.0], jk.Status.not_finite)):
         assert set(run(jnp.array(ts)).tolist()) == {int(status)}
+    with pytest.raises(ValueError, match="`ts` must be finite"):
+        jk.ensemble(OSCILLATOR, START, (0.0, jnp.inf), W)
+
+
+def test_a_lane_without_times_is_one_lane_alone():
+    ts = jnp.array([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0], [0.0, jnp.nan], [jnp.inf, 1.0]])
+    s = jk.sensitivity(lambda t, x, a: -a * x, jnp.ones(5), ts, 1.0)
+    found = s.ensemble
+    assert found.status.tolist() == [0, 0, 0, 2, 2]
+    np.testing.assert_allclose(found.final, [np.exp(-1), np.exp(1), 1, np.nan, np.nan], rtol=1e-5)
+    np.testing.assert_allclose(s.args[:, 0], [-np.exp(-1), np.exp(1), 0, np.nan, np.nan], rtol=1e-5)
+    assert np.isnan(found.xs[3:]).all()
 
 
 def test_lanes_put_in_order_by_a_measure_of_likeness():

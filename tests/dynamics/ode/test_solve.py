@@ -161,12 +161,37 @@ def test_every_named_method_runs():
         assert abs(float(sol.final) - np.exp(-10)) < 1e-3
 
 
-@pytest.mark.parametrize("method", ["tsit5", "taylor"])
+@pytest.mark.parametrize("method", ["tsit5", "bosh3", "taylor", "kvaerno5"])
 def test_times_that_are_no_times_are_never_ok(method):
-    run = jax.jit(lambda ts: jk.solve(lambda t, x, _: -x, 1.0, ts, method=method).status)
-    wrong = (([0.0, jnp.nan, 2.0], jk.Status.not_finite), ([0.0, 2.0, 1.0], jk.Status.not_applicable))
+    run = jax.jit(lambda ts: jk.solve(lambda t, x, _: -x, 1.0, ts, method=method))
+    no_numbers = ([0.0, jnp.nan, 2.0], [jnp.nan, 1.0, 2.0], [0.0, 1.0, jnp.inf], [-jnp.inf, 0.0, 1.0])
+    no_order = ([0.0, 2.0, 1.0], [0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, 0.0, 0.0], [1.0, 2.0, 0.0])
+    wrong = [(ts, jk.Status.not_finite) for ts in no_numbers] + [(ts, jk.Status.not_applicable) for ts in no_order]
     for ts, status in (([0.0, 1.0, 2.0], jk.Status.ok), *wrong):
-        assert int(run(jnp.array(ts))) == status
+        found = run(jnp.array(ts))
+        assert int(found.status) == status
+        bad = status != jk.Status.ok
+        assert np.isnan([*found.xs, found.final, found.end]).all() == bad
+        assert bad or abs(float(found.xs[1]) - np.exp(-1)) < 1e-6
+    with pytest.raises(ValueError, match=r"Argument `ts` must (in|de)crease strictly, but ts\[2\] (<|>)= ts\[1\]"):
+        jk.solve(lambda t, x, _: -x, 1.0, jnp.array([0.0, 2.0, 2.0]), method=method)
+
+
+def test_times_of_no_use_have_no_derivative():
+    def lost(rate, ts):
+        found = jk.solve(lambda t, x, a: -a * x, 1.0, ts, rate, method="taylor")
+        return jnp.sum(found.xs), jnp.where(found.ok, found.final, 0.0)
+
+    for ts in ([0.0, 2.0, 1.0], [0.0, jnp.nan, 1.0]):
+        by_states, by_chosen = jax.jit(jax.jacrev(lost, argnums=(0, 1)))(1.0, jnp.array(ts))
+        assert np.isnan(by_states[0])
+        assert np.isnan(by_states[1]).any()
+        assert by_chosen[0] == 0  # a loss that leaves it out
+
+
+def test_taylor_goes_backwards():
+    sol = jk.solve(lambda t, x, _: -x, 1.0, jnp.array([1.0, 0.5, 0.0]), method="taylor").checked()
+    np.testing.assert_allclose(sol.xs, np.exp([0.0, 0.5, 1.0]), rtol=1e-7)
 
 
 def test_implicit_methods_and_numbers_that_are_not_finite():

@@ -17,7 +17,7 @@ from jaxkit.compile.rows import Lanes
 from jaxkit.compile.scalars import SHARED, ScalarField
 from jaxkit.core import checks
 from jaxkit.core.run import Run
-from jaxkit.core.status import Outcome, Status
+from jaxkit.core.status import Outcome, Status, worst
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.linear.implicit import closed
 from jaxkit.dynamics.ode import methods
@@ -27,7 +27,7 @@ from jaxkit.dynamics.ode.engine.series import TaylorSeries, Unsupported
 from jaxkit.dynamics.ode.engine.taylor import TaylorStepper
 from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_tolerance
 from jaxkit.dynamics.ode.methods import Method, RungeKutta, Taylor
-from jaxkit.dynamics.ode.reasons import without_derivative
+from jaxkit.dynamics.ode.reasons import nought, of_times, without_derivative
 from jaxkit.dynamics.ode.schemes import get as tableau_of
 
 X = TypeVar("X")
@@ -41,7 +41,7 @@ class Ensemble(Outcome, Generic[X]):
         ts: Times of `xs`: shape `(m,)`, or `(n, 2)`, as they were given.
         xs: States at `ts`, the state's structure with leading axes `(n, m)`; times that a lane did not reach (after an
             event or a failure) hold infinities.
-        status: `Status` code of each lane.
+        status: `Status` code of each lane; where its times are not finite or in no order, its states are NaN.
         steps: Steps accepted.
         rejected: Steps rejected by the error control.
         end: The last time that each lane reached: the last of its times, or the time of its event.
@@ -121,8 +121,10 @@ def as_times(ts: Any) -> Any:
         raise ValueError(f"Argument `ts` must be an array of times, but is {ts!r}.") from None
     fits = (times.ndim == 1 and times.shape[0] >= 2) or (times.ndim == 2 and times.shape[1] == 2)
     checks.require(fits, "ts", "have shape (m,), m >= 2, or (n, 2)", f"has shape {times.shape}")
-    if known and times.ndim == 1 and times.shape[0] > 2:
-        checks.increasing("ts", times if times[-1] > times[0] else -np.asarray(times))
+    if known and times.ndim == 1:
+        checks.finite("ts", times)
+        if times.shape[0] > 2:
+            checks.increasing("ts", times, or_decreasing=True)
     return times
 
 
@@ -136,9 +138,11 @@ def prepare(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
     args = jax.tree.map(shared, args, jax.tree.structure(args).unflatten(lanewise))
     dtype = jax.tree.leaves(starts)[0].dtype
     check_tolerance(settings.rtol, dtype)
-    end = lambda times: jnp.broadcast_to(checks.floating("ts", times).astype(dtype), (n,))
+    ts = checks.floating("ts", ts).astype(dtype)
+    usable = of_times(ts) == int(Status.ok)  # otherwise a lane stays where it is
+    end = lambda times: jnp.broadcast_to(jnp.where(usable, times, nought(times)), (n,))
     t0, t1 = end(ts[..., 0]), end(ts[..., -1])
-    saved = checks.floating("ts", ts).astype(dtype) if ts.ndim == 1 and len(ts) > 2 else None
+    saved = ts if ts.ndim == 1 and len(ts) > 2 else None
     t, one = jax.ShapeDtypeStruct((), dtype), jax.tree.map(lambda v: _one(v, True), starts)  # noqa: FBT003
     own = jax.tree.map(_one, args, jax.tree.structure(args).unflatten(lanewise))
     check_field(field, t, one, own)
@@ -294,17 +298,19 @@ def gather(given: Given, arrived: Arrived) -> Ensemble:
     )
 
 
-def with_ends(found: Ensemble, given: Given, ts: Any) -> Ensemble:
+def with_ends(found: Ensemble, given: Given, ts: Any, *, still: bool = True) -> Ensemble:
     """The ensemble with the states at its times, where these are the beginning and the end only.
 
-    A lane that failed has no derivative.
+    A lane that failed has no derivative; one whose times are of no use has no states.
     """
-    end, final = without_derivative(found.status != int(Status.ok), (found.end, found.final))
-    found = dataclasses.replace(found, end=end, final=final)
-    if given.ts is None:
-        ts = checks.floating("ts", ts).astype(given.t0.dtype)
-        return dataclasses.replace(found, ts=ts, xs=_ends(given.starts, found.final, found.end == given.t1))
-    return dataclasses.replace(found, status=_unless_out_of_order(given.ts, found.status))
+    ts = checks.floating("ts", ts).astype(given.t0.dtype)
+    timed = jnp.broadcast_to(of_times(ts, still=still), found.status.shape)
+    end, final = without_derivative((found.status | timed) != int(Status.ok), (found.end, found.final))
+    xs = found.xs if given.ts is not None else _ends(given.starts, final, end == given.t1)
+    lost = timed != int(Status.ok)
+    xs = jax.tree.map(lambda v, x: jnp.where(lost.reshape(-1, *(1,) * (v.ndim - 1)), x[:, None], v), xs, final)
+    xs, end, final = without_derivative(lost, (xs, end, final), value_too=True)
+    return dataclasses.replace(found, ts=ts, xs=xs, end=end, final=final, status=worst(timed, found.status))
 
 
 @jax.jit
@@ -314,14 +320,6 @@ def _ends(starts: PyTree, final: PyTree, reached: Array) -> PyTree:
         return jnp.stack([start, jnp.where(there, end, jnp.inf)], axis=1)
 
     return jax.tree.map(both, starts, final)
-
-
-@jax.jit
-def _unless_out_of_order(ts: Array, status: Array) -> Array:
-    gaps = jnp.diff(ts)
-    ordered, finite = jnp.all(gaps > 0) | jnp.all(gaps < 0), jnp.all(jnp.isfinite(ts))
-    code = jnp.where(finite, int(Status.not_applicable), int(Status.not_finite)).astype(status.dtype)
-    return jnp.where(ordered & finite, status, code)
 
 
 def _stepper(plan: Plan, field: ScalarField, directions: Sequence[Any]) -> Stepper:

@@ -214,8 +214,6 @@ def begin(stepper: Stepper, row: Row, lanes: Lanes) -> State:
     first = stepper.start(lanes.t0, lanes.x, lanes.t1 - lanes.t0, row)
     zero = jnp.zeros_like(lanes.t0)
     steps = jnp.where(_finite(lanes.x), zero, failed(zero, jnp.asarray(int(Status.start_not_finite))))
-    timed = jnp.isfinite(lanes.t1 - lanes.t0)  # otherwise the reason is not the start
-    steps = jnp.where(timed, steps, failed(zero, jnp.asarray(int(Status.not_finite))))
     rejected = zero if lanes.refused is None else refused_again(zero, lanes.refused)
     return (*lanes.x, lanes.t0, steps, rejected, *first)
 
