@@ -15,6 +15,7 @@ def observations(
     start: float | None = None,
     names: tuple[str, ...] | None = None,
     unit: str = "time",
+    quantity: str = "population",
 ) -> Counts:
     """Your own observations, in the form of Gause's.
 
@@ -24,6 +25,7 @@ def observations(
         start: Time of the first state; `ts[0]` by default.
         names: Names of the species.
         unit: Unit of time.
+        quantity: What was counted, with its unit: the label of figures.
 
     Returns:
         The observations, for `fit`.
@@ -43,4 +45,4 @@ def observations(
     checks.require(len(names) == values.shape[1], "names", f"have {values.shape[1]} entries", f"has {len(names)}")
     first = float(times.min()) if start is None else start
     time, volume = jnp.asarray(times[row]), jnp.asarray(values[row, species])
-    return Counts(time, jnp.asarray(species), volume, first, names, unit, "observations")
+    return Counts(time, jnp.asarray(species), volume, first, names, unit, "observations", quantity)

@@ -16,7 +16,7 @@ from jaxkit.dynamics.analysis.continuation import Branch
 from jaxkit.dynamics.ode.ensemble import ensemble
 from jaxkit.models.lotka_volterra import Params, as_rates, lotka_volterra
 from jaxkit.report.animation import animate
-from jaxkit.report.figures import axes_or_new
+from jaxkit.report.figures import axes_or_new, plain
 from jaxkit.report.portrait import plot_equilibria, plot_field
 
 if TYPE_CHECKING:
@@ -36,15 +36,17 @@ def plot_time_series(
     axes: "Axes | None" = None,
     names: tuple[str, ...] = SPECIES,
     unit: str = "time",
+    quantity: str = "population",
 ) -> "Axes":
     """Both populations over time, with the point they settle at."""
     ts = jnp.linspace(0.0, horizon, 400)
     sol = simulate(p, x0, ts, max_steps=16384)
     with axes_or_new(axes) as axes:
         for i, name in enumerate(names):
-            axes.plot(ts, sol.xs[:, i], color=f"C{i}", label=name)
+            axes.plot(ts, sol.xs[:, i], color=f"C{i}", label=plain(name))
             axes.axhline(float(sol.final[i]), color=f"C{i}", linewidth=0.7, linestyle=":")
-        axes.set(xlabel=unit, ylabel="population", title="Populations over time", ylim=(0, None), xlim=(0, horizon))
+        axes.set(xlabel=plain(unit), ylabel=plain(quantity), ylim=(0, None), xlim=(0, horizon))
+        axes.set_title("Populations over time")
         axes.legend()
     return axes
 
@@ -68,7 +70,8 @@ def plot_portrait(
             axes.plot(path[:, 0], path[:, 1], color="C0", linewidth=1.4, zorder=3)
         eq = equilibria(p)
         plot_equilibria(eq.x, eq.kind, axes=axes)
-        axes.set(xlabel=names[0], ylabel=names[1], title=f"Phase portrait: {outcome(p).name.replace('_', ' ')}")
+        axes.set(xlabel=plain(names[0]), ylabel=plain(names[1]))
+        axes.set_title(f"Phase portrait: {outcome(p).name.replace('_', ' ')}")
     return axes
 
 
@@ -118,11 +121,11 @@ def plot_fit(found: CompetitionFit, *, axes: "Axes | None" = None) -> "Axes":
     with axes_or_new(axes) as axes:
         for i, name in enumerate(data.names):
             here = np.asarray(data.species) == i
-            axes.plot(np.asarray(data.time)[here], np.asarray(data.volume)[here], "o", color=f"C{i}", label=name)
+            axes.plot(np.asarray(data.time)[here], np.asarray(data.volume)[here], "o", color=f"C{i}", label=plain(name))
             axes.plot(ts, mean[:, i], color=f"C{i}")
             low, high = mean[:, i] - 1.96 * error[:, i], mean[:, i] + 1.96 * error[:, i]
             axes.fill_between(ts, np.maximum(low, 0), high, color=f"C{i}", alpha=0.18, linewidth=0)
-        axes.set(xlabel=f"time ({data.unit})", ylabel="volume (Gause's units)", ylim=(0, None))
+        axes.set(xlabel=plain(f"time ({data.unit})"), ylabel=plain(data.quantity), ylim=(0, None))
         axes.set_title("Fit through the solver, 95% band")
         axes.legend()
     return axes
@@ -150,7 +153,7 @@ def plot_branches(branches: dict[str, Branch], *, axes: "Axes | None" = None, la
                 axes.plot(*at, marker, color="black", markersize=7, label=None if kind in seen else text, zorder=5)
                 seen.add(kind)
         top = max(float(branch.x[0, 0]) for branch in branches.values())
-        axes.set(xlabel=label, ylabel="population 1 at rest", title="Solid: stable. Dotted: unstable.")
+        axes.set(xlabel=plain(label), ylabel="population 1 at rest", title="Solid: stable. Dotted: unstable.")
         axes.set(
             ylim=(-0.15 * top, 1.1 * top), xlim=(0, max(float(jnp.nanmax(b.parameter)) for b in branches.values()))
         )

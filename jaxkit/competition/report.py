@@ -88,7 +88,9 @@ def _figures(found: CompetitionFit, p: Params, folder: Path) -> list[Path]:
         "fit": lambda axes: plots.plot_fit(found, axes=axes),
         "portrait": lambda axes: plots.plot_portrait(p, axes=axes, names=names, starts=[found.x0]),
         "outcomes": lambda axes: plots.plot_outcome_map(p, axes=axes),
-        "series": lambda axes: plots.plot_time_series(p, found.x0, 60.0, axes=axes, names=names, unit=f"time ({unit})"),
+        "series": lambda axes: plots.plot_time_series(
+            p, found.x0, 60.0, axes=axes, names=names, unit=f"time ({unit})", quantity=found.data.quantity
+        ),
         "branches": lambda axes: plots.plot_branches(
             branches(p), axes=axes, label="a1: harm of species 2 to species 1"
         ),
@@ -109,7 +111,7 @@ def _document(found: CompetitionFit, p: Params) -> Document:
     document = document.equation(
         r"\dot x_1 = r_1x_1\left(1-\tfrac{x_1}{N_1}\right)-a_1x_1x_2,\qquad"
         r"\dot x_2 = r_2x_2\left(1-\tfrac{x_2}{N_2}\right)-a_2x_1x_2"
-    ).text(f"Species 1 is {first}, species 2 is {second}; time in {found.data.unit}.")
+    ).text(f"Species 1 is {first}, species 2 is {second}; time in {found.data.unit}, counted: {found.data.quantity}.")
     document = document.section("The fit").table(
         ["parameter", "estimate", "standard error"], _parameter_rows(found, p), "Parameters, fitted through the solver."
     )

@@ -11,7 +11,7 @@ from jaxkit.energy.experiments import Frames
 from jaxkit.energy.optimizers import double_pit
 from jaxkit.energy.train import EnergyModel
 from jaxkit.report.animation import animate
-from jaxkit.report.figures import axes_or_new
+from jaxkit.report.figures import axes_or_new, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ def plot_momentum(momenta: Any, good: dict[str, Any], *, axes: "Axes | None" = N
     with axes_or_new(axes, figsize=(5.6, 4.0)) as axes:
         for i, (name, shares) in enumerate(good.items()):
             shares = np.asarray(shares)
-            axes.plot(momenta, shares.mean(axis=1), color=f"C{i}", label=name)
+            axes.plot(momenta, shares.mean(axis=1), color=f"C{i}", label=plain(name))
             axes.plot(momenta, shares, ".", color=f"C{i}", markersize=5)
         axes.set(xlabel="momentum (Adam's b1) of both players", ylabel="share of good points", ylim=(-0.03, 1.03))
         axes.legend(title="digging", fontsize=8)
@@ -85,7 +85,9 @@ def plot_bounds(rows: list[dict[str, Any]], *, axes: "Axes | None" = None) -> "A
         for i, name in enumerate(names):
             mine = sorted((row["exact"], row["estimate"], row["error"]) for row in rows if row["bound"] == name)
             exact, estimate, error = np.array(mine).T
-            axes.errorbar(exact, estimate, 2 * error, fmt="o-", color=f"C{i}", markersize=4, capsize=2, label=name)
+            axes.errorbar(
+                exact, estimate, 2 * error, fmt="o-", color=f"C{i}", markersize=4, capsize=2, label=plain(name)
+            )
         top = 1.1 * max(row["exact"] for row in rows)
         axes.plot([0, top], [0, top], color="black", linewidth=0.8, linestyle="--", label="exact")
         axes.set(xlabel="exact information (nats)", ylabel="lower bound (nats)", xlim=(0, top), ylim=(0, top))

@@ -11,7 +11,7 @@ from jaxkit.gan.model import GAN
 from jaxkit.gan.theory import dirac_game
 from jaxkit.gan.train import Trained
 from jaxkit.learn.data.images import scaled
-from jaxkit.report.figures import axes_or_new
+from jaxkit.report.figures import axes_or_new, plain
 from jaxkit.report.portrait import plot_equilibria, plot_field
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def plot_images(images: Any, *, columns: int = 10, axes: "Axes | None" = None, t
     board = tiles.reshape(rows * height, columns * width, channels)
     with axes_or_new(axes, figsize=(0.7 * columns, 0.7 * rows + 0.4)) as axes:
         axes.imshow(board[..., 0] if channels == 1 else board, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axes.set(title=title)
+        axes.set(title=plain(title))
         axes.set_axis_off()
     return axes
 
@@ -62,7 +62,7 @@ def plot_history(trained: Trained, *, axes: "Axes | None" = None, span: int = 10
             values = np.asarray(values)[np.isfinite(np.asarray(values))]
             wide = min(span, len(values))
             smooth = np.convolve(values, np.ones(wide) / wide, "valid")
-            axes.plot(np.arange(len(smooth)) + wide, smooth, color=f"C{i}", label=name)
+            axes.plot(np.arange(len(smooth)) + wide, smooth, color=f"C{i}", label=plain(name))
         if trained.model.config.loss in ("rsgan", "rasgan"):
             axes.axhline(np.log(2), color="grey", linestyle=":", label="log 2: no difference left")
         axes.set(xlabel="step", ylabel=f"loss (mean of {span} steps)", title="Both players' losses")

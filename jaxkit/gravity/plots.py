@@ -11,7 +11,7 @@ from jaxkit.gravity import cosmology
 from jaxkit.gravity.fit import Bound, Posterior
 from jaxkit.gravity.metrics import Metric, Params
 from jaxkit.gravity.shadow import Image
-from jaxkit.report.figures import axes_or_new
+from jaxkit.report.figures import axes_or_new, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ def plot_profiles(
     r = jnp.linspace(*radii, 600)
     with axes_or_new(axes) as axes:
         for label, metric in metrics.items():
-            axes.plot(r, 1 - jax.vmap(lambda r, m=metric: _value(m.space, r, m))(r), label=label)
+            axes.plot(r, 1 - jax.vmap(lambda r, m=metric: _value(m.space, r, m))(r), label=plain(label))
         axes.axhline(0, color="0.5", lw=0.8)
         axes.set(xlabel="r / M (Lu-Mei-Pope: in units of its own length)", ylabel="f(r)", ylim=(-1.5, 2.5))
         axes.legend()
@@ -41,7 +41,7 @@ def plot_potentials(metrics: Mapping[str, Metric], *, momentum: float = 3.9, axe
     with axes_or_new(axes) as axes:
         for label, metric in metrics.items():
             lapse2 = 1 - jax.vmap(lambda r, m=metric: _value(m.time, r, m))(r)
-            axes.plot(r, lapse2 * (1 + momentum**2 / r**2), label=label)
+            axes.plot(r, lapse2 * (1 + momentum**2 / r**2), label=plain(label))
         axes.axhline(1, color="0.5", lw=0.8, ls="--")
         axes.set(xlabel="r / M", ylabel=f"N² (1 + L²/r²),  L = {momentum:g} M", xscale="log")
         axes.set(xlim=(1.5, 60), ylim=(0.86, 1.14))
@@ -77,7 +77,7 @@ def plot_orbits(
     with axes_or_new(axes, figsize=(4.8, 4.8)) as axes:
         for label, metric in metrics.items():
             r, angle = orbit(metric, None, p, e)
-            axes.plot(r * np.cos(angle), r * np.sin(angle), lw=1.1, label=label)
+            axes.plot(r * np.cos(angle), r * np.sin(angle), lw=1.1, label=plain(label))
         axes.plot(0, 0, "o", color="black")
         axes.set(xlabel="x / M", ylabel="y / M", aspect="equal", ylim=(-26, 31))
         axes.legend(loc="upper center", ncols=3, fontsize=8)

@@ -42,6 +42,7 @@ class Counts:
         names: Names of the species.
         unit: Unit of time.
         name: Name of the experiment.
+        quantity: What was counted, with its unit, as figures name it.
     """
 
     time: Float[Array, " m"]
@@ -51,6 +52,7 @@ class Counts:
     names: tuple[str, ...] = static(default=("species 1", "species 2"))
     unit: str = static(default="time")
     name: str = static(default="data")
+    quantity: str = static(default="population")
 
     def table(self) -> tuple[np.ndarray, np.ndarray]:
         """The distinct times, shape `(k,)`, and a row of populations for each, shape `(k, n)`: NaN where none was."""
@@ -88,7 +90,7 @@ def gause(experiment: str = "paramecium") -> Counts:
     rows = [row for row in _rows() if row["experiment"] == experiment]
     species = jnp.asarray([names.index(row["species"]) for row in rows])
     time, volume = (jnp.asarray([float(row[column]) for row in rows]) for column in ("time", "volume"))
-    return Counts(time, species, volume, start, names, unit, experiment)
+    return Counts(time, species, volume, start, names, unit, experiment, "volume (Gause's units)")
 
 
 @functools.cache

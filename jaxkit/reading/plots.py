@@ -1,10 +1,10 @@
 """Figures: what the reader looks at, and how sure it is where."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxkit.report.figures import axes_or_new, chinese_font
+from jaxkit.report.figures import axes_or_new, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,9 +37,7 @@ def plot_saliency(reader: "Reader", question: str, passage: str, *, axes: "Axes 
         axes.axhline(0, color="0.5", linewidth=0.8)
         _characters(axes, passage, shown)
         axes.set(xlabel="character of the passage", ylabel="d log score /\nd weight of the embedding")
-        axes.set_title(
-            _printable(f"what matters to the answer: {question} -> {answer.text} (score {answer.score:.2f})")
-        )
+        axes.set_title(plain(f"what matters to the answer: {question} -> {answer.text} (score {answer.score:.2f})"))
     return axes
 
 
@@ -62,9 +60,9 @@ def plot_scores(reader: "Reader", question: str, passage: str, *, axes: "Axes | 
         axes.step(at, end, where="mid", color="C1", label="end", linestyle="--")
         axes.set(xlabel="token of the passage", ylabel="probability", ylim=(0, 1.02))
         axes.legend(title=f"there is an answer: {exists:.2f}")
-        axes.set_title(_printable(f"where: {question}"))
-        if len(tokens) <= 90 and (chinese_font() or "".join(tokens).isascii()):
-            axes.set_xticks(at, tokens, rotation=90, fontsize=6, **_family())
+        axes.set_title(plain(f"where: {question}"))
+        if len(tokens) <= 90:
+            axes.set_xticks(at, [plain(token) for token in tokens], rotation=90, fontsize=6)
     return axes
 
 
@@ -93,15 +91,5 @@ def plot_training(trained: "Trained", *, axes: "Axes | None" = None) -> "Axes":
 
 
 def _characters(axes: "Axes", passage: str, shown: np.ndarray) -> None:
-    if len(shown) <= 120 and (chinese_font() or passage.isascii()):
-        axes.set_xticks(np.arange(len(shown)), [passage[i] for i in shown], fontsize=6, **_family())
-
-
-def _family() -> dict[str, Any]:
-    name = chinese_font()
-    return {} if name is None else {"fontfamily": name}
-
-
-def _printable(text: str) -> str:
-    """The text, with boxes instead of characters that no font here can draw (matplotlib would warn of each)."""
-    return text if chinese_font() else "".join(c if ord(c) < 0x2000 else "\u25a1" for c in text)
+    if len(shown) <= 120:
+        axes.set_xticks(np.arange(len(shown)), [plain(passage[i]) for i in shown], fontsize=6)

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import warnings
 from collections.abc import Iterator
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+# Looked for first; then any font that has Chinese characters.
 CHINESE = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei", "SimHei", "PingFang SC")
 
 
@@ -37,6 +39,9 @@ def style() -> Iterator[Any]:
     import matplotlib.pyplot as plt
 
     with as_file(files("jaxkit.report") / "jaxkit.mplstyle") as sheet, plt.style.context(str(sheet)):
+        chinese = chinese_font()
+        if chinese is not None:  # for the characters that the first font lacks
+            plt.rcParams["font.family"] = [*plt.rcParams["font.family"], chinese]
         yield plt
 
 
@@ -52,8 +57,55 @@ def chinese_font() -> str | None:
     """Name of a font on this machine that has Chinese characters, or None."""
     from matplotlib import font_manager
 
-    have = {font.name for font in font_manager.fontManager.ttflist}
-    return next((name for name in CHINESE if name in have), None)
+    fonts = {font.name: font.fname for font in font_manager.fontManager.ttflist if "Last Resort" not in font.name}
+    known = [name for name in CHINESE if name in fonts]  # any other: a font of last resort has boxes alone
+    return next((name for name in [*known, *fonts] if name in known or ord("中") in _characters(fonts[name])), None)
+
+
+def _characters(path: str) -> Any:
+    """The characters of a font; none of a file that is no font."""
+    from matplotlib import font_manager
+
+    try:
+        return font_manager.get_font(path).get_charmap()
+    except (OSError, RuntimeError):
+        return ()
+
+
+@functools.cache
+def _drawable() -> frozenset[int]:
+    """The characters that figures can show."""
+    from matplotlib import font_manager
+
+    families = [None, *filter(None, [chinese_font()])]
+    fonts = [font_manager.findfont(font_manager.FontProperties(family=family)) for family in families]
+    return frozenset(c for font in fonts for c in _characters(font))
+
+
+@functools.cache
+def _warn_of_boxes() -> None:
+    warnings.warn(
+        "Figures show boxes for characters that no font on this machine has; for Chinese ones install a font, e.g. "
+        "Noto Sans CJK.",
+        stacklevel=4,
+    )
+
+
+def plain(text: object) -> str:
+    r"""Text of a user that a figure shows as it stands: no formula, in a legend too, whatever it begins with.
+
+    Characters that no font has are boxes, of which one warning is given.
+
+    Example:
+        >>> from jaxkit.report.figures import plain
+        >>> plain("$A_1$")
+        '\$A_1\$'
+    """
+    shown = "".join(c if ord(c) in _drawable() or c == "\n" else "\u25a1" for c in str(text))
+    if shown != str(text):
+        _warn_of_boxes()
+    # A legend leaves out what begins with an underscore; a space of no width does not show.
+    return ("\u200b" if shown.startswith("_") else "") + shown.replace("$", r"\$")
 
 
 def save(figure: "Figure", path: str | Path, *, caption: str = "") -> Path:

@@ -1,5 +1,7 @@
 """LaTeX reports: text, formulas, tables and figures; compiled where `pdflatex` is at hand.
 
+Text in other than Latin letters needs `xelatex` (or `lualatex`), and Chinese the package ctex.
+
 Everything a user supplies goes through `escape`; formulas are written by the caller, never taken from outside.
 """
 
@@ -14,8 +16,8 @@ _SPECIAL = {
     "_": r"\_", "~": r"\textasciitilde{}", "%": r"\%", "<": r"\textless{}", ">": r"\textgreater{}",
 }  # fmt: skip
 _PREAMBLE = r"""\documentclass[11pt,a4paper]{article}
-\usepackage[T1]{fontenc}
-\usepackage[utf8]{inputenc}
+\usepackage{iftex}
+\ifPDFTeX\usepackage[T1]{fontenc}\usepackage[utf8]{inputenc}\else\usepackage{fontspec}\fi
 \usepackage{amsmath,amssymb,graphicx,booktabs,float}
 \usepackage[margin=25mm]{geometry}
 \usepackage[hidelinks]{hyperref}
@@ -30,7 +32,17 @@ def escape(text: object) -> str:
         >>> escape("50% of x_1 & {y}")
         '50\\% of x\\_1 \\& \\{y\\}'
     """
-    return "".join(_SPECIAL.get(character, character) for character in str(text))
+    shown = (c if c.isprintable() or c == "\n" else " " for c in str(text))
+    return "".join(_SPECIAL.get(character, character) for character in shown)
+
+
+def _is_latin(character: str) -> bool:
+    """Whether pdflatex knows the character."""
+    return ord(character) < 0x180 or character in "\u2013\u2014\u2018\u2019\u201c\u201d\u2026"
+
+
+def _is_chinese(character: str) -> bool:
+    return "\u2e80" <= character <= "\u9fff" or "\uf900" <= character <= "\ufaff" or "\uff00" <= character <= "\uffef"
 
 
 def number(value: float, digits: int = 4) -> str:
@@ -104,10 +116,11 @@ class Document:
         """The whole document as LaTeX."""
         body = "\n\n".join(self.parts)
         title = rf"\title{{{escape(self.title)}}}\author{{jaxkit}}\date{{}}"
-        return f"{_PREAMBLE}{title}\n\\begin{{document}}\\maketitle\n{body}\n\\end{{document}}\n"
+        chinese = "\\usepackage[scheme=plain]{ctex}\n" if any(map(_is_chinese, self.title + body)) else ""
+        return f"{_PREAMBLE}{chinese}{title}\n\\begin{{document}}\\maketitle\n{body}\n\\end{{document}}\n"
 
     def write(self, folder: str | Path, name: str = "report") -> tuple[tuple[Path, ...], str]:
-        """Write `name.tex`, and `name.pdf` where `pdflatex` is installed.
+        """Write `name.tex`, and `name.pdf` where the program that it needs is installed.
 
         Args:
             folder: Where to; the pictures must lie there.
@@ -120,9 +133,10 @@ class Document:
         folder.mkdir(parents=True, exist_ok=True)
         tex, pdf = folder / f"{name}.tex", folder / f"{name}.pdf"
         tex.write_text(self.source, encoding="utf-8")
-        program = shutil.which("pdflatex")
+        engines = ("pdflatex",) if all(map(_is_latin, self.source)) else ("xelatex", "lualatex")
+        program = next(filter(None, map(shutil.which, engines)), None)
         if program is None:
-            return (tex,), f"pdflatex is not installed: {tex} and its pictures are left for you to compile."
+            return (tex,), f"{engines[0]} is not installed: {tex} and its pictures are left for you to compile."
         command = [program, "-no-shell-escape", "-halt-on-error", "-interaction=nonstopmode", tex.name]
         done = subprocess.run(  # noqa: S603 (a fixed command on a file we wrote)
             command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=120, check=False
@@ -131,6 +145,6 @@ class Document:
             (folder / f"{name}{suffix}").unlink(missing_ok=True)
         if done.returncode:
             complaint = next((line for line in done.stdout.splitlines() if line.startswith("!")), "no message")
-            return (tex,), f"pdflatex refused {tex}: {complaint} (see {name}.log)."
+            return (tex,), f"{Path(program).stem} refused {tex}: {complaint} (see {name}.log)."
         (folder / f"{name}.log").unlink(missing_ok=True)
         return (tex, pdf), f"{pdf} was typeset from {tex.name}."

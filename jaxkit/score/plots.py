@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxkit.report.figures import axes_or_new, style
+from jaxkit.report.figures import axes_or_new, plain, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +57,7 @@ def plot_suite(rows: Sequence[tuple[str, Float[Array, "n 2"], LogProb, LogProb, 
         for (name, samples, learned, exact, nats), half, row in zip(rows, box, panels, strict=True):
             x, truth = np.asarray(samples), on_grid(exact, half)
             row[0].plot(x[:, 0], x[:, 1], ".", markersize=1.2, alpha=0.6)
-            row[0].set(xlim=(-half, half), ylim=(-half, half), aspect="equal", title=f"{name}: samples")
+            row[0].set(xlim=(-half, half), ylim=(-half, half), aspect="equal", title=plain(f"{name}: samples"))
             row[0].set(xlabel="x1", ylabel="x2")
             top = float(truth.max())
             learned_title = f"learned density ({nats:.3f} nats off)"
@@ -104,7 +104,7 @@ def plot_likelihood(
     """
     with axes_or_new(axes) as axes:
         for mark, (name, values) in zip("osD^vP", errors.items(), strict=False):
-            axes.loglog(tolerances, values, marker=mark, label=name)
+            axes.loglog(tolerances, values, marker=mark, label=plain(name))
         axes.set(xlabel="relative tolerance of the solver", ylabel="nats", title="Likelihood of a known mixture")
         axes.legend(fontsize=8)
     return axes

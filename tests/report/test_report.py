@@ -5,13 +5,17 @@ import subprocess
 from pathlib import Path
 
 import jax.numpy as jnp
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib import font_manager
+from matplotlib.font_manager import FontEntry
 from PIL import Image
 
 from jaxkit import competition as comp
+from jaxkit.report import figures
 from jaxkit.report.animation import animate
-from jaxkit.report.figures import save, style
+from jaxkit.report.figures import plain, save, style
 from jaxkit.report.latex import Document, escape, number
 from jaxkit.report.portrait import plot_equilibria, plot_field
 from jaxkit.report.verdict import Claim, claims_table, judge
@@ -50,6 +54,62 @@ def test_hostile_text_still_compiles(tmp_path):
     document = Document(r"\end{document} $ % & # _ ^ ~").text(r"\write18{rm} {{{ \\ $$ ##")
     files, said = document.table(["a_b", "$x_1$"], [["50%", "$1$"]], "c & d").write(tmp_path)
     assert files[-1].read_bytes().startswith(b"%PDF"), said
+
+
+def test_chinese_reports_are_for_xelatex(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(shutil, "which", asked.append)
+    _, said = Document("Competition of 草履虫 and P. aurelia").write(tmp_path)
+    assert asked == ["xelatex", "lualatex"]
+    assert "xelatex is not installed" in said
+    source = (tmp_path / "report.tex").read_text()
+    assert source.index("iftex") < source.index("{ctex}") < source.index("草履虫")
+    asked.clear()
+    Document("Müller’s café").write(tmp_path)
+    assert asked == ["pdflatex"]
+    assert "ctex" not in (tmp_path / "report.tex").read_text()
+
+
+@pytest.mark.skipif(shutil.which("xelatex") is None, reason="xelatex is not installed")
+def test_chinese_names_compile(tmp_path):
+    files, said = Document("草履虫 $ % & # _").text("双小核草履虫").write(tmp_path)
+    assert files[-1].read_bytes().startswith(b"%PDF"), said
+
+
+HOSTILE = ("$x_1", "$x$", r"a\$b$", "50%", "_hidden", "a&b#c", "{", "\\", r"\frac{", "x^2_{")
+
+
+def test_names_are_drawn_as_they_stand():
+    with style() as plt:
+        axes = plt.subplots()[1]
+        for name in HOSTILE:
+            axes.plot([0, 1], label=plain(name))
+        axes.set(xlabel=plain("$"), title=plain(r"$\frac{$"))
+        texts = [text.get_text() for text in axes.legend().get_texts()]
+        axes.figure.canvas.draw()
+        plt.close(axes.figure)
+    shown = [matplotlib.cbook.is_math_text(text) for text in texts]
+    assert not any(shown)
+    assert tuple(text.replace(r"\$", "$").lstrip("\u200b") for text in texts) == HOSTILE
+
+
+def test_without_a_chinese_font_there_are_boxes_and_one_warning(monkeypatch):
+    figures._warn_of_boxes.cache_clear()
+    monkeypatch.setattr(figures, "_drawable", lambda: frozenset(range(32, 0x2E80)))
+    with pytest.warns(UserWarning, match="Noto Sans CJK") as seen:
+        assert plain("草履虫 1") == plain("双小核 1") == "\u25a1\u25a1\u25a1 1"
+    assert len(seen) == 1
+
+
+def test_any_font_with_chinese_characters_does(monkeypatch):
+    fonts = [FontEntry(fname=name, name=name) for name in ("Latin", "Rare Song")]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", fonts)
+    monkeypatch.setattr(figures, "_characters", lambda path: {0x4E2D} if path == "Rare Song" else {})
+    monkeypatch.setattr(figures, "chinese_font", figures.chinese_font.__wrapped__)
+    with style() as plt:
+        assert plt.rcParams["font.family"][-1] == "Rare Song"
+    fonts.append(FontEntry(fname="", name="Noto Sans CJK SC"))
+    assert figures.chinese_font() == "Noto Sans CJK SC"
 
 
 def test_saved_figures_are_the_same_each_time(tmp_path):
