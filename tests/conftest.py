@@ -2,13 +2,17 @@
 
 import gc
 import os
+from importlib import metadata
 from pathlib import Path
 
 # Before jax is imported. Forced host devices deadlock on two cores unless the thread pool is larger than they are.
 os.environ.setdefault("NPROC", "16")
-# The suite compiles hundreds of programs and runs each for milliseconds: cheap compilation halves its time.
+# The suite compiles thousands of programs and runs each for milliseconds: cheap compilation takes a quarter as long.
 # Docstrings, notebooks and benchmarks run with the compiler's defaults.
 FLAGS = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+FLAGS += " --xla_cpu_parallel_codegen_split_count=1"
+if metadata.version("jaxlib").startswith("0.10."):  # later compilers do not know it, and end the process
+    FLAGS += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", FLAGS)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -29,6 +33,10 @@ install_import_hook([f"jaxkit.{name}" for name in CHECKED], "tests.shapes.arrays
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Tracing makes millions of small objects, few of them garbage: the collector's default looks at them again and again.
+gc.freeze()
+gc.set_threshold(200_000, 50, 100)
 
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=50)
 hypothesis.settings.load_profile("ci")
