@@ -14,8 +14,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from jaxkit.dynamics.linear.implicit import closed, implicit, root_tangent
 from jaxkit.dynamics.ode.engine import events as watching
 from jaxkit.dynamics.ode.engine.events import Mark, Watch
+from jaxkit.dynamics.ode.field import Field
+from jaxkit.dynamics.ode.reasons import without_derivative
 
 Event = Callable[[Array, Any, Any], Array]
 
@@ -101,20 +104,42 @@ def _at_the_start(terms: Any, event: Event, t: Array, x: PyTree, args: PyTree) -
     return jax.jvp(lambda t, x: event(t, x, args), (t, x), (jnp.ones_like(t), velocity))
 
 
-def moving(met: Met, event: Event, velocity: PyTree, x: PyTree, args: PyTree) -> tuple[Array, PyTree]:
-    """The event's time and state with their derivatives.
+def moving(met: Met, event: Event, field: Field | None, x: PyTree, args: PyTree) -> tuple[Array, PyTree]:
+    """The event's time and state with their derivatives, up to the fourth: the event function stays zero.
+
+    How much later the event is, is zero, but its derivatives are not; so much later the state is where a Runge-Kutta
+    step of the fourth order takes it.
 
     Args:
         met: Where the event was met, without derivatives.
         event: The event function.
-        velocity: There.
+        field: The velocity; None with noise, where the motion goes on as `met` says, and second derivatives are NaN.
         x: The state at that time, held fixed, with its derivative.
         args: Parameters.
     """
+    fn, values = closed(lambda t, x, a: (event(t, x, a), () if field is None else field(t, x, a)), met.t, x, args)
+
+    def after(s: Array, met: Met, x: PyTree, args: PyTree, values: Any) -> PyTree:
+        on = lambda s, velocity: jax.tree.map(lambda v, u: v + (s * u).astype(v.dtype), x, velocity)
+        if field is None:
+            return on(s, met.velocity)
+        velocity = lambda part, before: fn(met.t + part * s, on(part * s, before), args, *values)[1]
+        first = fn(met.t, x, args, *values)[1]
+        second = velocity(0.5, first)
+        third = velocity(0.5, second)
+        rates = (first, second, third, velocity(1.0, third))
+        return on(s, jax.tree.map(lambda a, b, c, d: (a + 2 * b + 2 * c + d) / 6, *rates))
+
+    def residual(s: Array, met: Met, x: PyTree, args: PyTree, values: Any) -> Array:
+        there = after(s, met, x, args, values)
+        return jnp.where(met.hit, jnp.reshape(fn(met.t + s, there, args, *values)[0], ()), s)
+
+    def rule(s: Array, inputs: Any, tangents: Any) -> Array:
+        shift = root_tangent(residual, s, inputs, tangents)
+        return shift if field is not None else without_derivative(jnp.ones((), bool), shift)
+
+    inputs = (met, x, args, values)
+    shift, _ = implicit(lambda *_: (jnp.zeros_like(met.t), ()), rule)(*inputs)
     held = jax.lax.stop_gradient
-    value = event(met.t, x, args)
-    at = jax.tree.map(held, (met.t, x, velocity, args))
-    speed = jax.jvp(lambda t, x: event(t, x, at[3]), at[:2], (jnp.ones_like(met.t), at[2]))[1]
-    shift = jnp.where(met.hit, -(value - held(value)) / jnp.where(speed == 0, jnp.nan, speed), 0)
-    moved = jax.tree.map(lambda p, v, u: p + (v - held(v)) + u * shift, met.x, x, at[2])
-    return met.t + shift, jax.tree.map(lambda u, v: jnp.where(met.hit, u, v), moved, x)
+    moved = jax.tree.map(lambda p, v, u: jnp.where(met.hit, p + (v - held(u)), u), met.x, after(shift, *inputs), x)
+    return met.t + shift, moved

@@ -161,8 +161,7 @@ def solve(
     if met is None:
         end = jnp.where(end == times[-1], given[-1], end)
     else:
-        velocity = drift(met.t, final, args) if drift is field else met.velocity
-        there, final = moving(met, cast(Any, event), velocity, final, args)
+        there, final = moving(met, cast(Any, event), drift if drift is field else None, final, args)
         end = jnp.where(met.hit & (end == times[-1]), there, jnp.where(end == times[-1], given[-1], end))
         beyond = met.hit & (whole > met.t)
         late = lambda v: jnp.where(beyond.reshape(-1, *(1,) * (v.ndim - 1)), jnp.inf, v)

@@ -130,3 +130,48 @@ def test_sensitivity_of_the_event_that_was_met():
     by_w = -(np.cos(1) * s + np.sin(1) * c) * at[1] + np.sin(1) * s / 2
     np.testing.assert_allclose(found.end_args[1], -by_w / speed, rtol=1e-7)
     np.testing.assert_allclose(found.args[1][0], 0.0, atol=1e-8)
+
+
+U = (41**0.5 - 1) / 2  # x = 1 / (1 + p t) meets p t / 10 at p t = U
+
+
+def _met(p, method):
+    event = lambda t, x, _: x - 0.1 * p * t
+    sol = jk.solve(lambda t, x, _: -p * x**2, 1.0, jnp.array([0.0, 9.0]), method=method, event=event, rtol=1e-10)
+    return jnp.stack([sol.end, sol.final])
+
+
+SECOND = {
+    "both": lambda f: jax.jacfwd(jax.jacrev(f)),
+    "and back": lambda f: jax.jacrev(jax.jacfwd(f)),
+    "reverse": lambda f: jax.jacrev(jax.jacrev(f)),
+    "third": lambda f: lambda p: jax.jacfwd(jax.jacfwd(jax.jacfwd(f)))(p) * -p / 3,  # of a multiple of 1 / p
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["taylor", jk.RungeKutta("dopri8", adjoint="direct")])
+@pytest.mark.parametrize("order", SECOND)
+def test_second_derivatives_at_an_event_in_any_order(order, method):
+    found = jax.jit(SECOND[order](lambda p: _met(p, method)))(2.0)
+    np.testing.assert_allclose(found, [2 * U / 2.0**3, 0.0], atol=1e-7)
+
+
+def test_second_derivatives_at_an_event():
+    found = jax.jit(jax.jacfwd(jax.jacfwd(lambda p: _met(p, jk.RungeKutta("midpoint", dt=0.01, adjoint="forward")))))(
+        2.0
+    )
+    np.testing.assert_allclose(found, [2 * U / 2.0**3, 0.0], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_with_noise_an_event_has_first_derivatives_only():
+    def met(p):
+        walk = jk.SDE(lambda t, x, p: -p * x, lambda t, x, _: 0.0 * x, jax.random.key(0))
+        method, event = jk.RungeKutta("euler", dt=2e-3, adjoint="forward"), lambda t, x, _: x - 0.5
+        return jk.solve(walk, 1.0, jnp.array([0.0, 3.0]), p, method=method, event=event).end
+
+    both = lambda p: jax.jvp(jax.jacfwd(met), (p,), (1.0,))
+    first, second = jax.jit(both)(0.5)
+    np.testing.assert_allclose(first, -np.log(2) / 0.25, rtol=2e-3)
+    assert np.isnan(second)
