@@ -259,23 +259,27 @@ def _descend(
 
 
 def _examine(region: Region, rtol: float, gtol: float) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
-    """Whether the point is an optimum, and whether it is stationary only because the residuals have lost a parameter.
+    """Whether the point is an optimum, and whether it looks so because the residuals do not show all parameters.
 
     Judged without damping, which makes any step short: by the angle between the residuals and the space of the columns,
-    whose square is the relative decrease that is left; by the Gauss-Newton step; or by residuals that are rounding.
+    whose square is the relative decrease that is left; by the Gauss-Newton step, where a trial has been refused; or by
+    residuals that are rounding. Of a combination of parameters that does not show, the angle is not known.
     """
     (m, n), eps = region.slope.shape, jnp.finfo(region.x.dtype).eps
     size, norms = jnp.linalg.norm(region.value), jnp.linalg.norm(region.slope, axis=0)
     scale, u, s, vt = _scaled_svd(region.slope)
     part = u.T @ region.value
     seen = s > m * eps * s[0]
-    angle = jnp.linalg.norm(jnp.where(seen, part, 0)) / jnp.where(size > 0, size, 1)
+    cosine = lambda which: jnp.linalg.norm(jnp.where(which, part, 0)) / jnp.where(size > 0, size, 1)
+    small = lambda angle: (angle <= gtol) | (angle**2 <= rtol)
     newton = vt.T @ jnp.where(seen, part / jnp.where(seen, s, 1), 0)
-    short = jnp.all(seen) & (jnp.linalg.norm(newton) <= rtol * jnp.linalg.norm(scale * region.x))
+    refused = region.factor > 2
+    short = jnp.all(seen) & refused & (jnp.linalg.norm(newton) <= rtol * jnp.linalg.norm(scale * region.x))
     exact = size <= n * eps * jnp.sum(norms * jnp.abs(region.x))
     lost = (norms <= jnp.sqrt(eps) * region.scale) & (norms * jnp.abs(region.x) <= eps * size)
-    blind = jnp.any(lost | (norms == 0)) & ~exact & (size > 0)
-    return ~blind & ((angle <= gtol) | (angle**2 <= rtol) | short | exact), blind
+    hidden = jnp.any(lost | (norms == 0)) | (small(cosine(seen)) & ~small(cosine(~seen)))
+    blind = hidden & ~exact & (size > 0)
+    return ~blind & (small(cosine(seen)) | short | exact), blind
 
 
 def _cosine(region: Region) -> Float[Array, ""]:

@@ -37,6 +37,8 @@ def test_nist_certified(name, start):
     assert found.degrees_of_freedom == len(y) - len(params)
 
 
+X = jnp.linspace(0.1, 3.0, 16)
+Y = jnp.sin(3 * X)
 rosenbrock = lambda p, a: jnp.stack([10 * (p[1] - p[0] ** 2), a - p[0]])
 at = jax.jit(lambda a: jk.least_squares(rosenbrock, jnp.array([-1.2, 1.0]), a).params)
 
@@ -103,6 +105,25 @@ def test_a_parameter_that_the_residuals_do_not_see_is_no_optimum():
     pair = jk.least_squares(lambda p, _: p[0] + p[1] * x[:2] - x[:2] - 1, jnp.zeros(2)).checked()
     np.testing.assert_allclose(pair.params, [1.0, 1.0], rtol=1e-8)
     assert bool(jnp.all(jnp.isnan(pair.covariance)))
+
+
+def test_a_combination_that_the_residuals_do_not_show_is_no_optimum():
+    # From here the curve is seen at the last point alone, where two of its parameters do the same.
+    x, y = jnp.array([1.84, 2.23, 3.0]), jnp.array([1.889, 1.919, 1.603])
+    curve = lambda p, _: p[0] / (1 + jnp.exp(p[1] - p[2] * x)) - y
+    assert int(jk.least_squares(curve, jnp.array([1.9, -132.0, -44.0])).status) == jk.Status.singular
+    line = lambda p, _: (p[0] + p[1]) * X - Y
+    assert int(jk.least_squares(line, jnp.ones(2)).status) == jk.Status.singular
+
+
+def test_a_large_parameter_does_not_hide_the_others():
+    # A step that is short beside a frequency of 1e5 (an alias of the true one, 5) is long beside an amplitude of 2.
+    wave = lambda p: p[0] * jnp.exp(-p[1] * X) * jnp.cos(p[2] * X + p[3])
+    truth = jnp.array([1.9684, 0.28131, 5.0, 0.62])
+    found = jk.least_squares(lambda p, _: wave(p) - wave(truth), jnp.array([5.038, 2.3975, 162402.363, 0.0966]))
+    assert bool(found.ok)
+    assert float(found.sse) < 1e-18
+    np.testing.assert_allclose(found.params[:2], truth[:2], rtol=1e-8)
 
 
 def test_statuses():
