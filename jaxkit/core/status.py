@@ -81,6 +81,11 @@ class Status(enum.IntEnum):
         "the best fit lies at the edge of the admissible parameters: those that would leave it are held there, without "
         "an error of their own.",
     )
+    divergent = (
+        19,
+        "more than 1% of the proposals diverge, and a chain rests for long: the chains hardly enter, and hardly leave, "
+        "where the density is narrow; take shorter steps (a larger `target_accept`), or other coordinates.",
+    )
 
 
 class SolverError(RuntimeError):

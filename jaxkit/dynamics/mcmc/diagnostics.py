@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxkit.core import checks
 
@@ -118,6 +118,13 @@ def mixed(xs: Float[Array, "draws chains d"], count: Bool[Array, " chains"], mos
     folded = jnp.abs(xs - centre[None, None, :])
     worst = jnp.maximum(*(_rhat(_halves(v), weight) for v in (xs, folded)))
     return jnp.all(worst <= most)
+
+
+def longest_rest(xs: Float[Array, "draws chains d"]) -> Int[Array, " chains"]:
+    """For how many draws in a row each chain stayed where it was, at most."""
+    moves = jnp.any(xs[1:] != xs[:-1], axis=-1)
+    draw = jnp.arange(1, len(xs))[:, None]
+    return jnp.max(draw - jax.lax.cummax(jnp.where(moves, draw, 0), axis=0), axis=0, initial=0)
 
 
 def _usable(xs: Array) -> Array:

@@ -52,7 +52,9 @@ class HMC(Kernel):
         before = state._replace(velocity=velocity)
         after = leapfrog(evaluate, before, step_size, self.num_leapfrog_steps)
         total = lambda s: s.energy + 0.5 * row_sum(jnp.square(s.velocity))
-        return metropolis(test, total(before) - total(after), after, before)
+        error = total(after) - total(before)
+        moved, probability = metropolis(test, -error, after, before)
+        return moved._replace(error=error), probability
 
 
 def leapfrog(evaluate: Evaluate, state: State, step_size: Array, steps: int) -> State:
@@ -74,6 +76,7 @@ def leapfrog(evaluate: Evaluate, state: State, step_size: Array, steps: int) -> 
         velocity = state.velocity - 0.5 * step_size * state.gradient
         x = state.x + step_size * velocity
         energy, gradient = evaluate(x)
-        return State(x, energy, gradient, velocity - 0.5 * step_size * gradient)
+        velocity = velocity - 0.5 * step_size * gradient
+        return state._replace(x=x, energy=energy, gradient=gradient, velocity=velocity)
 
     return jax.lax.fori_loop(0, steps, one, state)

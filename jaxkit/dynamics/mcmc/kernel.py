@@ -9,6 +9,8 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jaxkit.core import checks
 
+DIVERGENT = 1000.0  # a gain of energy that no accurate step has (Stan's number)
+
 # All chains at once: (n, d) -> energies (n,), gradients (n, d).
 Evaluate = Callable[[Array], tuple[Array, Array]]
 
@@ -21,19 +23,22 @@ class State(NamedTuple):
         energy: Shape `(n,)`.
         gradient: Of the energy, shape `(n, d)`.
         velocity: Shape `(n, d)`; zeros (never read) in methods without one.
+        error: Energy that the last proposal gained by the integrator's error, shape `(n,)`; zeros without one.
     """
 
     x: Float[Array, "n d"]
     energy: Float[Array, " n"]
     gradient: Float[Array, "n d"]
     velocity: Float[Array, "n d"]
+    error: Float[Array, " n"]
 
 
 @runtime_checkable
 class Method(Protocol):
     """A sampling method. A new one is a class with these members, and a line of `METHODS` if it is to have a name.
 
-    Its state is any pytree of arrays, chains first, with fields `x` and `energy`.
+    Its state is any pytree of arrays, chains first, with fields `x` and `energy`, and `error` (see `State`) where
+    proposals may diverge.
 
     Attributes:
         step_size: Length of a step; the first guess, where the warm-up adapts it.
@@ -83,29 +88,31 @@ class Kernel:
 def start(evaluate: Evaluate, x: Float[Array, "n d"], velocity: Float[Array, "n d"] | None = None) -> State:
     """The state at `x`."""
     energy, gradient = evaluate(x)
-    return State(x, energy, gradient, jnp.zeros_like(x) if velocity is None else velocity)
+    return State(x, energy, gradient, jnp.zeros_like(x) if velocity is None else velocity, jnp.zeros_like(energy))
 
 
 def walk(
     method: Method, evaluate: Evaluate, state: Any, step_size: Array, steps: int, thin: int, key: Array
-) -> tuple[Any, Array, Array, Array]:
-    """Move `steps` times: last state, every `thin`-th state and its energy, mean acceptance of each chain."""
+) -> tuple[Any, Array, Array, Array, Array]:
+    """Move `steps` times: last state, every `thin`-th state and its energy, each chain's acceptance and divergences."""
 
-    def move(i: Any, carry: tuple[Any, Array]) -> tuple[Any, Array]:
-        state, total = carry
+    def move(i: Any, carry: tuple[Any, Array, Array]) -> tuple[Any, Array, Array]:
+        state, total, count = carry
         state, probability = method.move(evaluate, jax.random.fold_in(key, i), state, step_size)
-        return state, total + probability
+        if hasattr(state, "error"):
+            count = count + (jnp.isfinite(state.error) & (state.error > DIVERGENT)).astype(count.dtype)
+        return state, total + probability, count
 
-    def stretch(carry: tuple[Any, Array], block: Array) -> tuple[tuple[Any, Array], tuple[Array, Array]]:
+    def stretch(carry: tuple[Any, Array, Array], block: Array) -> tuple[tuple[Any, Array, Array], tuple[Array, Array]]:
         if thin == 1:
-            state, total = move(block, carry)
+            carry = move(block, carry)
         else:
-            state, total = jax.lax.fori_loop(0, thin, lambda i, c: move(block * thin + i, c), carry)
-        return (state, total), (state.x, state.energy)
+            carry = jax.lax.fori_loop(0, thin, lambda i, c: move(block * thin + i, c), carry)
+        return carry, (carry[0].x, carry[0].energy)
 
-    first = (state, jnp.zeros_like(state.energy))
-    (state, total), (xs, energies) = jax.lax.scan(stretch, first, jnp.arange(steps // thin))
-    return state, xs, energies, total / steps
+    first = (state, jnp.zeros_like(state.energy), jnp.zeros(state.energy.shape, jnp.int32))
+    (state, total, count), (xs, energies) = jax.lax.scan(stretch, first, jnp.arange(steps // thin))
+    return state, xs, energies, total / steps, count
 
 
 def metropolis(

@@ -26,7 +26,7 @@ class ULA(Kernel):
         """One step without correction."""
         x, _ = propose(key, state, step_size)
         energy, gradient = evaluate(x)
-        return State(x, energy, gradient, state.velocity), jnp.ones_like(energy)
+        return state._replace(x=x, energy=energy, gradient=gradient), jnp.ones_like(energy)
 
 
 @struct
@@ -56,7 +56,7 @@ class MALA(Kernel):
         forward = -0.5 * row_sum(jnp.square(noise))  # log_proposal(x, state.x, ...), without its rounding
         backward = log_proposal(state.x, x, gradient, step_size)
         log_ratio = state.energy - energy + backward - forward
-        return metropolis(test, log_ratio, State(x, energy, gradient, state.velocity), state)
+        return metropolis(test, log_ratio, state._replace(x=x, energy=energy, gradient=gradient), state)
 
 
 def propose(key: Array, state: State, step_size: Float[Array, ""]) -> tuple[Array, Array]:

@@ -14,7 +14,7 @@ from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.mcmc import adaptation
 from jaxkit.dynamics.mcmc.annealed import Annealed
-from jaxkit.dynamics.mcmc.diagnostics import effective_sample_size, mixed, split_rhat
+from jaxkit.dynamics.mcmc.diagnostics import effective_sample_size, longest_rest, mixed, split_rhat
 from jaxkit.dynamics.mcmc.hmc import HMC
 from jaxkit.dynamics.mcmc.kernel import Evaluate, Method, walk
 from jaxkit.dynamics.mcmc.langevin import MALA, ULA
@@ -28,6 +28,9 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 )
 
 TELLING, UNMIXED = 50, 1.1  # kept states from which R-hat is judged, and above what the chains have surely not mixed
+# One proposal in so many diverges, and a chain rests for one in so many of its kept states: together they tell of a
+# place that is hardly entered, and not left. (Divergences alone are met by chains that are right.)
+MANY, RESTING = 100, 25
 
 
 class Score(NamedTuple):
@@ -52,7 +55,11 @@ class Chains(Outcome, Generic[X]):
         step_size: The step used after the warm-up.
         status: `Status` code of each chain, shape `(chains,)`: `not_finite` where a state or an energy was not;
             `stuck` where no proposal was accepted after the warm-up; `not_mixed` where the chains tell different
-            stories (an R-hat above 1.1, said from 50 kept states on: fewer cannot tell).
+            stories (an R-hat above 1.1, said from 50 kept states on: fewer cannot tell); `divergent` where more than
+            1% of the proposals diverge and a chain rests at one place for more than 1/25 of its run.
+        divergences: How many proposals of each chain diverged after the warm-up, shape `(chains,)`: their energy grew
+            by more than 1,000, as by steps too long where the density is narrow, which such chains hardly enter. Not
+            counted are those that left the domain: to an energy that is infinite or NaN.
     """
 
     verb: ClassVar[str] = "sample"
@@ -63,6 +70,7 @@ class Chains(Outcome, Generic[X]):
     acceptance: Float[Array, " chains"]
     step_size: Float[Array, ""]
     status: Int[Array, " chains"]
+    divergences: Int[Array, " chains"]
 
     @property
     def ess(self) -> X:
@@ -142,10 +150,11 @@ def sample(
     if warmup:
         state, step_size = adaptation.warm_up(method, target, state, step_size, warmup, rise)
     begun = state.x
-    state, xs, energies, acceptance = walk(method, target, state, step_size, steps, thin, onward)
-    status = _status(begun, xs, energies, acceptance, corrected=method.corrected)
-    many = jax.vmap(unravel)
-    return Chains(jax.vmap(many)(xs), energies, many(state.x), acceptance, step_size, status)
+    state, xs, energies, acceptance, diverged = walk(method, target, state, step_size, steps, thin, onward)
+    many = MANY * jnp.sum(diverged) > steps * len(diverged)
+    status = _status(begun, xs, energies, acceptance, many, corrected=method.corrected)
+    whole = jax.vmap(unravel)
+    return Chains(jax.vmap(whole)(xs), energies, whole(state.x), acceptance, step_size, status, diverged)
 
 
 def _check(energy: Any, method: Any, steps: int, warmup: int, thin: int) -> None:
@@ -183,12 +192,18 @@ def _evaluate(energy: Any, unravel: Callable, args: PyTree, *level: PyTree) -> E
     return jax.vmap(jax.value_and_grad(one))
 
 
-def _status(begun: Array, xs: Array, energies: Array, acceptance: Array, *, corrected: bool) -> Int[Array, " chains"]:
-    """How each chain fared after the warm-up, which ended at `begun`."""
+def _status(
+    begun: Array, xs: Array, energies: Array, acceptance: Array, many: Array, *, corrected: bool
+) -> Int[Array, " chains"]:
+    """How each chain fared after the warm-up, which ended at `begun`; whether `many` proposals diverged."""
     finite = jnp.all(jnp.isfinite(xs), axis=(0, 2)) & jnp.all(jnp.isfinite(energies), axis=0) & jnp.isfinite(acceptance)
     stuck = jnp.all(xs == begun[None], axis=(0, 2)) if corrected else jnp.zeros(finite.shape, bool)
     status = jnp.where(~finite, int(Status.not_finite), jnp.where(stuck, int(Status.stuck), int(Status.ok)))
     if len(xs) < TELLING or not xs.shape[1]:
         return status
     good = status == int(Status.ok)
-    return jnp.where(good & ~mixed(xs, good, UNMIXED), int(Status.not_mixed), status)
+    divergent = many & (RESTING * jnp.max(jnp.where(good, longest_rest(xs), 0)) > len(xs))
+    told = jnp.where(
+        mixed(xs, good, UNMIXED), jnp.where(divergent, int(Status.divergent), status), int(Status.not_mixed)
+    )
+    return jnp.where(good, told, status)

@@ -343,6 +343,33 @@ def test_hmc_does_not_resonate(key):
     assert float(found.ess[0]) > 400
 
 
+def test_a_neck_that_is_not_entered_is_divergent(key):
+    """A funnel: where u is low, v is narrow, and the steps found elsewhere are too long (a false ok of before)."""
+
+    def funnel(x, width):
+        return 0.5 * (x[0] / 1.5) ** 2 + 0.5 * (x[1] / width) ** 2 * jnp.exp(-x[0]) + 0.5 * x[0]
+
+    @jax.jit
+    def run(width):
+        x0 = jax.random.normal(jax.random.fold_in(key, 1), (16, 2)) * jnp.stack([jnp.ones(()), width])[None]
+        return jk.sample(funnel, x0, width, key=key, steps=1000, method="hmc", warmup=500)
+
+    narrow = run(jnp.asarray(0.1))
+    assert set(np.asarray(narrow.status).tolist()) <= {int(jk.Status.divergent), int(jk.Status.not_mixed)}
+    assert int(narrow.divergences.sum()) > 160
+    with pytest.raises(jk.SolverError, match=r"sample: (divergent|not_mixed)"):
+        narrow.checked()
+
+
+def test_what_leaves_the_domain_does_not_diverge(key):
+    """Gamma(2): below 0 there is no energy."""
+    gamma = lambda x, rate: jnp.sum(rate * x - jnp.log(x))
+    run = jk.sample(gamma, jnp.ones((16, 1)), 1.0, key=key, steps=200, method=jk.HMC(0.5), warmup=50).checked()
+    assert float(run.acceptance.mean()) < 0.99
+    assert int(run.divergences.sum()) < 0.01 * 16 * 200
+    assert abs(float(run.xs.mean()) - 2) < 0.3
+
+
 def test_no_chains_are_an_empty_result(key):
     none = jk.sample(lambda x, _: jnp.sum(x**2), jnp.zeros((0, 2)), key=key, steps=60, method=jk.MALA(0.1)).checked()
     assert none.xs.shape == (60, 0, 2)
