@@ -3,38 +3,81 @@
 Each stage of an implicit method solves an equation for its velocity. Its derivative is a linear solve that raises from
 inside the program where it meets NaN or infinity, in one lane for all, and cannot be told not to. So these methods are
 given zeros for a start, times or parameters that are not finite, and a large velocity where there is none: the step is
-refused, as it is with NaN. What came of substitutes is NaN again in the result. A failed solve has NaN for its
-derivative by what was given, which does not go through the steps.
+refused, as it is with NaN. What came of substitutes is NaN again in the result. Where the field's slope is infinite,
+a stage is held fixed. A failed solve, and one that starts or ends at an infinite slope, has NaN for its derivative by
+what was given, which does not go through the steps.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import diffrax
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optimistix
 from jaxtyping import Array, Bool
 
 from jaxkit.core.numerics import all_finite
+from jaxkit.dynamics.linear.implicit import closed
 from jaxkit.dynamics.ode.field import Field
 from jaxkit.dynamics.ode.reasons import nought, without_derivative
+
+
+def opened(field: Field, event: Any, t: Array, x: Any, args: Any) -> tuple[Field, Any, Any]:
+    """Field, event and parameters, where the parameters hold what the field closes over, too."""
+    fn, values = closed(field, t, x, args)
+    if not values:
+        return field, event, args
+    seen = (lambda t, x, a: event(t, x, a[0])) if event is not None else None
+    return lambda t, x, a: fn(t, x, a[0], *a[1]), seen, (args, values)
 
 
 def substituted(field: Field, x0: Any, args: Any, usable: Bool[Array, ""]) -> tuple[Field, Any, Any]:
     """Field, start and parameters that are finite whatever was given; the velocity 0 where nothing is `usable`."""
     pick = lambda v: jnp.where(usable, v, jnp.zeros_like(v))
-    inexact = lambda v: hasattr(v, "dtype") and jnp.issubdtype(v.dtype, jnp.inexact)
 
     def velocity(t: Any, x: Any, args: Any) -> Any:
-        # Held at both ends where it is not finite: zero times an infinite slope would be NaN again.
-        good = all_finite(field(*jax.lax.stop_gradient((t, x, args)))) & usable
-        hold = lambda v: jnp.where(good, v, jax.lax.stop_gradient(v)) if inexact(v) else v
-        other = lambda v: pick(jnp.asarray(_large(v.dtype), v.dtype))
-        return jax.tree.map(lambda v: jnp.where(good, v, other(v)), field(*jax.tree.map(hold, (t, x, args))))
+        # One part of what is given moves at a time, held at both ends where the field is not finite or its slope by
+        # this part is infinite: zero times an infinite slope would be NaN again.
+        given = jax.lax.stop_gradient((t, x, args))
+        value = field(*given)
+        good = all_finite(value) & usable
 
-    args = jax.tree.map(lambda v: pick(v) if inexact(v) else v, args)
+        def change(i: int, part: Any, steep: Array) -> Any:
+            hold = lambda v, held: jnp.where(good & ~steep, v, held) if _inexact(v) else v
+            moved = _with(field, given, i)(jax.tree.map(hold, part, given[i]))
+            return jax.tree.map(lambda new, old: hold(new - old, jnp.zeros_like(old)), moved, value)
+
+        steep = _infinite_slopes(field, *given)
+        changes = [change(i, part, steep[i]) for i, part in enumerate((t, x, args))]
+        found = jax.tree.map(lambda *terms: sum(terms[1:], terms[0]), value, *changes)
+        other = lambda v: pick(jnp.asarray(_large(v.dtype), v.dtype))
+        return jax.tree.map(lambda v: jnp.where(good, v, other(v)), found)
+
+    args = jax.tree.map(lambda v: pick(v) if _inexact(v) else v, args)
     return velocity, jax.tree.map(pick, x0), args
+
+
+def _infinite_slopes(field: Field, t: Any, x: Any, args: Any) -> tuple[Bool[Array, ""], ...]:
+    """Whether the field's derivative by the time, by the state and by the parameters is not finite."""
+    here = jax.lax.stop_gradient((t, x, args))
+    one = lambda v: jnp.ones_like(v) if _inexact(v) else np.zeros(jnp.shape(v), jax.dtypes.float0)
+
+    def along(i: int) -> Bool[Array, ""]:
+        return ~all_finite(jax.jvp(_with(field, here, i), (here[i],), (jax.tree.map(one, here[i]),))[1])
+
+    return along(0), along(1), along(2)
+
+
+def _with(field: Field, given: tuple[Any, Any, Any], i: int) -> Callable[[Any], Any]:
+    """The field of its `i`-th argument alone, the others as given."""
+    return lambda part: field(*[part if j == i else other for j, other in enumerate(given)])
+
+
+def _inexact(v: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(v), jnp.inexact)
 
 
 def _large(dtype: Any) -> float:
@@ -51,17 +94,35 @@ def restored(tree: Any, usable: Bool[Array, ""], dt: float | None) -> Any:
     return jax.tree.map(leaf, tree)
 
 
-def detached(lost: Bool[Array, ""], tree: Any, given: Any) -> Any:
-    """`tree`, whose derivative by the numbers of `given` is NaN where it is lost, and does not go through the steps."""
-    leaves = [jnp.asarray(v) for v in jax.tree.leaves(given)]
-    some = [jnp.sum(nought(v)) for v in leaves if jnp.issubdtype(v.dtype, jnp.floating)]
+def detached(lost: Bool[Array, ""], field: Field, tree: Any, start: Any, end: Any) -> Any:
+    """`tree`, whose derivative by what was given is NaN where it is lost, and does not go through the steps.
+
+    Args:
+        lost: Whether the solve has failed.
+        field: The field.
+        tree: What the solve has come to.
+        start: Times, state and parameters that were given.
+        end: Time and state where it ended.
+    """
+    ts, x0, args = start
+    here, there = _infinite_slopes(field, ts[0], x0, args), _infinite_slopes(field, end[0], end[1], args)
+    by_state, by_args = here[1] | there[1], here[2] | there[2]
+    lost = lost | by_state
+    moved, bent = _moved(start), _moved(args)
 
     def leaf(v: Array) -> Array:
-        moved = sum((v_.astype(v.dtype) for v_ in some), jnp.zeros((), v.dtype))
-        held = jax.lax.stop_gradient(v)
-        return jnp.where(lost, held + without_derivative(lost, jnp.broadcast_to(moved, ())), v)
+        held = jax.lax.stop_gradient(v) + without_derivative(lost, moved.astype(v.dtype))
+        taken = v + jnp.where(by_args, without_derivative(by_args, bent.astype(v.dtype)), 0)
+        return jnp.where(lost, held, taken)
 
     return jax.tree.map(leaf, tree)
+
+
+def _moved(given: Any) -> Array:
+    """Zero, with the derivative of all that is given."""
+    leaves = [jnp.asarray(v) for v in jax.tree.leaves(given)]
+    some = [jnp.sum(nought(v)).astype(float) for v in leaves if jnp.issubdtype(v.dtype, jnp.floating)]
+    return sum(some, jnp.zeros((), float))
 
 
 def with_tolerances(solver: Any, rtol: float, atol: Any) -> Any:

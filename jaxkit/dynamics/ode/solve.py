@@ -20,7 +20,7 @@ from jaxkit.dynamics.ode.engine.batch import Settings, keepable, prepare, with_e
 from jaxkit.dynamics.ode.engine.variational import solve_lanes
 from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_tolerance
 from jaxkit.dynamics.ode.first_event import Met, first_event, moving
-from jaxkit.dynamics.ode.implicit_steps import detached, restored, substituted, with_tolerances
+from jaxkit.dynamics.ode.implicit_steps import detached, opened, restored, substituted, with_tolerances
 from jaxkit.dynamics.ode.methods import ADJOINTS, SDE, Method, Taylor, of_solve
 from jaxkit.dynamics.ode.reasons import nought, of_times, true_reason, without_derivative
 from jaxkit.dynamics.ode.stops import Stops, with_stops
@@ -123,13 +123,16 @@ def solve(
     if checks.is_traced(times):  # diffrax raises from inside the program where times are out of order
         times = jnp.where(timed == int(Status.ok), times, jnp.arange(times.size, dtype=times.dtype) + nought(times))
     implicit = isinstance(solver, diffrax.AbstractImplicitSolver)
+    guarded = implicit and drift is field
+    if guarded:
+        field, event, args = opened(drift, event, times[0], x0, args)
+        drift = field
     controller: Any = diffrax.ConstantStepSize() if fixed else diffrax.PIDController(rtol, atol)  # pyright: ignore[reportArgumentType]
     controller = controller if fixed else with_stops(controller, drift, times, x0, args)
     if isinstance(controller, Stops):
         times = controller.times(times)
     adjoint = ADJOINTS["forward" if implicit and settings.adjoint == "forward" else settings.adjoint]()
     equation, start, given_args, usable = field, x0, args, jnp.ones((), bool)
-    guarded = implicit and drift is field
     if guarded:
         usable = all_finite((x0, args, given, drift(given[0], x0, args)))
         equation, start, given_args = substituted(drift, x0, args, usable)
@@ -170,7 +173,7 @@ def solve(
     status = true_reason(status, drift, (times[0], x0, args), (end, final, steps), explicit=not implicit)
     lost = status != int(Status.ok)
     if guarded:
-        saved, end, final = detached(lost, (saved, end, final), (x0, args, given))
+        saved, end, final = detached(lost, drift, (saved, end, final), (given, x0, args), (end, final))
     else:
         end, final = without_derivative(lost, (end, final))
     lost = timed != int(Status.ok)

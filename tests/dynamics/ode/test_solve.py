@@ -204,6 +204,42 @@ def test_implicit_methods_and_numbers_that_are_not_finite():
     np.testing.assert_array_equal(jnp.isfinite(slopes), [True, False, False, True])
 
 
+TANK = lambda t, x, a: -jnp.sqrt(x - a)  # x = a + (sqrt(1 - a) - t/2)^2 until it arrives at a with an infinite slope
+RATE = lambda t, x, a: -x * jnp.sqrt(a)
+
+
+def to_the_end(field, x0, a, *, adjoint="checkpointed", closed=False):
+    method, ts = jk.RungeKutta("kvaerno3", adjoint=adjoint), jnp.array([0.0, 2.5])
+    options = {"method": method, "max_steps": 300}
+    if closed:
+        return jk.solve(lambda t, x, _: field(t, x, a), x0, ts, **options).final
+    return jk.solve(field, x0, ts, a, **options).final
+
+
+@pytest.mark.parametrize(
+    ("adjoint", "closed"),
+    [
+        ("checkpointed", False),
+        pytest.param("checkpointed", True, marks=pytest.mark.slow),
+        pytest.param("forward", False, marks=pytest.mark.slow),
+    ],
+)
+def test_no_derivative_of_an_implicit_solve_raises(adjoint, closed):
+    derivative = jax.jacfwd if adjoint == "forward" else jax.grad
+    end = lambda a: to_the_end(TANK, 1.0, a, adjoint=adjoint, closed=closed)
+    slopes = jax.jit(jax.vmap(derivative(end)))(jnp.array([0.0, -1.0, 0.5]))
+    np.testing.assert_array_equal(jnp.isnan(slopes), [True, False, True])
+    assert float(slopes[1]) == pytest.approx(1.25 / np.sqrt(2), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_an_infinite_slope_by_a_parameter_is_that_parameters_alone():
+    both = jax.grad(lambda given: to_the_end(RATE, *given))
+    by_start, by_rate = jax.jit(jax.vmap(both))((jnp.ones(2), jnp.array([0.0, 0.25])))
+    np.testing.assert_allclose(by_start, [1, np.exp(-1.25)], rtol=1e-5)
+    np.testing.assert_allclose(by_rate, [np.nan, -2.5 * np.exp(-1.25)], rtol=1e-5)
+
+
 def test_implicit_methods_take_fixed_steps():
     ts = jnp.array([0.0, 1.0])
     for scheme in ("implicit_euler", diffrax.Kvaerno4()):
