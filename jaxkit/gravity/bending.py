@@ -16,7 +16,7 @@ from jaxtyping import Array, ArrayLike
 from jaxkit.core.checks import floating, require
 from jaxkit.core.status import Status, worst
 from jaxkit.gravity.metrics import Metric, Params, as_metric
-from jaxkit.gravity.places import Observable, Profile, outermost, profile_of, radii, refine, scan
+from jaxkit.gravity.places import Observable, Profile, minus_g_tt, outermost, profile_of, radii, refine, scan, spherical
 
 _INNER = 20  # nodes of a divided difference
 _OUTER = (96, 72)  # nodes of an orbit; the second number is a check on the first
@@ -106,7 +106,8 @@ def deflection(
     require((r0 is None) != (b is None), "r0", "be given, or `b`, not both", "that is not so")
     if r0 is None:
         impact = floating("b", b)  # pyright: ignore[reportArgumentType]
-        condition = lambda r, p: r**2 / p[1] ** 2 - (1 - metric.time(r, p[0]))  # pyright: ignore[reportOptionalCall]
+        lapse2 = minus_g_tt(spherical(metric))
+        condition = lambda r, p: r**2 / p[1] ** 2 - lapse2(r, p[0])
         given = (metric.resolve(params), impact)
         seen = scan(condition, given, radii(metric, given[0], (1e-3 * impact, 3 * impact)))
         place = refine(condition, given, outermost(seen, seen.rising()))

@@ -63,7 +63,7 @@ def horizon(metric: Metric, params: Params = None, *, search: Search = None) -> 
         search: Radii between which to look; wherever the metric has structure, in its own units, by default.
 
     Returns:
-        Its radius; status `not_applicable` where there is none. The derivative of an extremal one is infinite (1e300).
+        Its radius; status `not_applicable` where there is none. An extremal one has no derivative (NaN).
 
     Example:
         >>> import jax
@@ -134,7 +134,7 @@ def hawking_temperature(metric: Metric, params: Params = None, *, search: Search
     p, place = metric.resolve(params), horizon(metric, params, search=search)
     product = jax.grad(_lapse_squared(metric))(place.value, p) * jax.grad(_radial(metric))(place.value, p)
     extremal = jnp.abs(product * place.value**2) <= 1e-30
-    cold = place.value - jax.lax.stop_gradient(place.value)  # 0, with the infinite derivative of a double root
+    cold = place.value - jax.lax.stop_gradient(place.value)  # 0, without a derivative, as a double root
     return and_then(place, jnp.where(extremal, cold, jnp.sqrt(jnp.where(extremal, 1.0, product)) / (4 * jnp.pi)))
 
 

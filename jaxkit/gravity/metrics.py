@@ -113,7 +113,8 @@ def from_function(
         name: A name; the function's by default.
 
     Returns:
-        A `Metric`, which every function of `jaxkit.gravity` takes.
+        A `Metric`, which every function of `jaxkit.gravity` takes; those of static spherical metrics (`shadow_radius`,
+        `strong_field`, `deflection`, `precession`, `shapiro`) where its matrix is one, `g_theta theta = r²` included.
 
     Raises:
         ValueError: `function` does not take `(x, params)`, or does not return a square matrix.

@@ -29,6 +29,7 @@ from jaxkit.gravity.places import (
     refine,
     sample,
     scan,
+    spherical,
 )
 
 
@@ -178,7 +179,7 @@ def shadow_radius(
     """
     metric = as_metric(metric)
     profile = profile_of(metric, params)
-    place = _shadow_edge(metric)(metric.resolve(params), search)
+    place = _shadow_edge(spherical(metric))(metric.resolve(params), search)
     impact = place.value / jnp.sqrt(profile.lapse2(place.value))
     if observer is None:
         return and_then(place, impact)
@@ -209,11 +210,12 @@ def strong_field(metric: Metric, params: Params = None, *, search: Search = None
         Cardoso et al., PRD 79, 064016 (2009); Bozza, PRD 66, 103001 (2002).
     """
     metric = as_metric(metric)
-    place, profile = photon_sphere(metric, params, search=search), profile_of(metric, params)
+    place, profile = photon_sphere(spherical(metric), params, search=search), profile_of(metric, params)
     r = place.value
     h, f, bend = profile.lapse2(r), profile.f(r), jax.grad(jax.grad(profile.lapse2))(r)
     unstable = 2 * h - r**2 * bend
-    return StrongField(jnp.sqrt(f * unstable / 2) / r, jnp.sqrt(2 * h / (f * unstable)), jnp.sqrt(h) / r, place.status)
+    bending = and_then(place, jnp.sqrt(2 * h / (f * unstable)))
+    return StrongField(jnp.sqrt(f * unstable / 2) / r, bending.value, jnp.sqrt(h) / r, bending.status)
 
 
 class CircularOrbit(NamedTuple):

@@ -8,6 +8,8 @@ it in its bracket and gives its derivative.
 Static metrics are used through their *deficits* `1 - N²` and `1 - f`, which keep their digits where fields are weak.
 """
 
+import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
@@ -16,9 +18,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxkit.core.checks import require
+from jaxkit.core.checks import is_traced, require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
+from jaxkit.dynamics.ode.reasons import without_derivative
 from jaxkit.dynamics.roots.methods.bracket import bisected
 from jaxkit.dynamics.roots.root import root
 from jaxkit.gravity.metrics import Metric, Params, Radial
@@ -66,16 +69,57 @@ class Profile(NamedTuple):
         return 1 - self.space(r)
 
 
+@functools.lru_cache(maxsize=256)
+def spherical(metric: Metric) -> Metric:
+    """The metric with its profile: read off the equator of its matrix where it was not made by one."""
+    if metric.is_static:
+        return metric
+    entry = lambda i, r, p: jnp.asarray(metric.entries(_place(r, 0.0), p).get((i, i), 0.0), r.dtype)
+    return dataclasses.replace(metric, time=lambda r, p: 1 + entry(0, r, p), space=lambda r, p: 1 - 1 / entry(1, r, p))
+
+
 def profile_of(metric: Metric, params: Params) -> Profile:
-    """The profile of a static metric with its parameters put in."""
-    require(
-        metric.time is not None and metric.space is not None,
-        "metric",
-        "be static and spherical, made by `gravity.static` or `gravity.from_text`",
-        f"is {metric.name}",
-    )
-    p = metric.resolve(params)
-    return Profile(lambda r: metric.time(r, p), lambda r: metric.space(r, p))  # pyright: ignore[reportOptionalCall]
+    """The profile of a static metric with its parameters put in.
+
+    Raises:
+        ValueError: The metric can be seen not to be static and spherical with `r` the radius of its spheres' areas.
+            Inside a trace its profile is NaN then.
+    """
+    p, own = metric.resolve(params), spherical(metric)
+    time, space = (lambda r, fn=fn: fn(r, p) for fn in (own.time, own.space))  # pyright: ignore[reportOptionalCall]
+    if metric.is_static:
+        return Profile(time, space)
+    must = "be static and spherical, `diag(g_tt(r), g_rr(r), r², r² sin²(theta))` in (t, r, theta, phi)"
+    require(metric.coordinates == ("t", "r", "theta", "phi"), "metric", must, f"has coordinates {metric.coordinates}")
+    fits = _is_spherical(metric, p)
+    if not is_traced(fits):
+        require(bool(fits), "metric", must, f"is not ({metric.name})")
+    known = lambda value: jnp.where(fits, value, jnp.nan)
+    return Profile(lambda r: known(time(r)), lambda r: known(space(r)))
+
+
+def _place(r: Array, shift: float) -> Array:
+    """A point at a radius: on the equator, or shifted in time, latitude and longitude."""
+    zero = jnp.zeros_like(r)
+    return jnp.stack([zero + shift, r, zero + jnp.pi / 2 + 0.6 * shift, zero + 2 * shift])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _is_spherical(metric: Metric, params: Params) -> Bool[Array, ""]:
+    """Whether the matrix is, at some radii and places, that of a static spherical metric."""
+    held = jax.lax.stop_gradient(params)
+
+    def fits(r: Array) -> Array:
+        equator = metric(_place(r, 0.0), held)
+        good = jnp.ones((), bool)
+        for shift in (0.0, 1.0, -0.7):
+            sphere = r**2 * jnp.stack([jnp.ones_like(r), jnp.cos(jnp.asarray(0.6 * shift, r.dtype)) ** 2])
+            wanted = jnp.concatenate([jnp.diagonal(equator)[:2], sphere])
+            size = jnp.sqrt(jnp.abs(wanted[:, None] * wanted[None, :]))
+            good &= jnp.all(jnp.abs(metric(_place(r, shift), held) - jnp.diag(wanted)) <= 1e-9 * size)
+        return good | ~jnp.all(jnp.isfinite(equator))
+
+    return jnp.all(jax.vmap(fits)(own_length(metric, held) * jnp.asarray([2.0, 5.0, 30.0])))
 
 
 def minus_g_tt(metric: Metric) -> Radial:
@@ -212,7 +256,7 @@ def innermost(scanned: Scan, mask: Bool[Array, " m"]) -> Found:
 
 
 def refine(fn: Radial, params: Params, found: Found) -> Observable:
-    """The root in a bracket with its implicit derivative; that of a double root is infinite (1e300)."""
+    """The root in a bracket with its implicit derivative; a double root has none (NaN)."""
     held, (low, high, exists, double, known) = jax.lax.stop_gradient(params), jax.lax.stop_gradient(found)
     simple = exists & ~double
     low_, start = jnp.where(simple, low, high), jnp.where(simple, 0.5 * (low + high), high)
@@ -224,7 +268,8 @@ def refine(fn: Radial, params: Params, found: Found) -> Observable:
     args = (params, start, scale)
     reached = root(scaled, bracket=ends, args=args, method="chandrupatla", rtol=1e-13, atol=1e-15, max_steps=200)
     touching = fn(low, params)
-    value = jnp.where(double, low + 1e300 * (touching - jax.lax.stop_gradient(touching)), reached.value * start)
+    value = jnp.where(double, low + (touching - jax.lax.stop_gradient(touching)), reached.value * start)
+    value = without_derivative(double, value)
     absent = jnp.where(known, int(Status.not_applicable), int(Status.not_finite))
     # Rounding may point a last tiny step out of the bracket; what counts is how far the residual can move the root.
     close = (reached.residual <= 1e-3) & (reached.residual * (high - low_) <= 1e-10 * start)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxkit import SolverError, gravity
+from jaxkit import SolverError, Status, gravity
 
 HOLE = gravity.kehagias_sfetsos()
 # gravity-facts A4: horizon, temperature, photon sphere, shadow, ISCO, its energy and momentum, Bozza's coefficient
@@ -263,3 +263,40 @@ def test_refusals():
     with pytest.raises(ValueError, match="Argument `r0` must be given, or `b`, not both"):
         gravity.deflection(HOLE)
     assert int(gravity.photon_sphere(gravity.minkowski()).status) == 9
+
+
+@pytest.mark.slow
+def test_a_matrix_of_your_own_is_as_good_as_its_profile():
+    def matrix(x, p):
+        f = 1 - 2 * p["M"] / x[1]
+        return jnp.diag(jnp.stack([-f, 1 / f, x[1] ** 2, (x[1] * jnp.sin(x[2])) ** 2]))
+
+    own = gravity.from_function(matrix, {"M": 2.0})
+    radius, slope = jax.value_and_grad(lambda M: gravity.shadow_radius(own, {"M": M}).value)(2.0)
+    assert float(radius) == pytest.approx(6 * np.sqrt(27) / 3, rel=1e-12)
+    assert float(slope) == pytest.approx(np.sqrt(27), rel=1e-10)
+    # 4M/b + 15 pi M²/(4 b²) + 128 M³/(3 b³) + ..., Keeton and Petters (2005)
+    x = 2.0 / 2e4
+    series = 4 * x + 15 * np.pi / 4 * x**2 + 128 / 3 * x**3
+    assert float(gravity.deflection(own, b=2e4).checked().value) == pytest.approx(series, rel=1e-8)
+
+
+@pytest.mark.slow
+def test_a_matrix_that_is_no_static_sphere_is_told():
+    kerr = gravity.kerr()
+    own = gravity.from_function(kerr, {"M": 1.0, "a": 0.5}, name="mine")
+    with pytest.raises(ValueError, match=r"`metric` must be static and spherical.*but is not \(mine\)"):
+        gravity.shadow_radius(own)
+    with pytest.raises(ValueError, match=r"but is not \(wormhole\)"):  # r is no radius of an area
+        gravity.deflection(gravity.wormhole(), r0=3.0)
+    edge = jax.jit(jax.vmap(lambda a: gravity.shadow_radius(own, {"a": a})))(jnp.asarray([0.0, 0.5]))
+    assert edge.status.tolist() == [int(Status.ok), int(Status.not_applicable)]
+    np.testing.assert_allclose(edge.value, [np.sqrt(27), np.nan], rtol=1e-10)
+
+
+@pytest.mark.slow
+def test_an_extremal_horizon_has_no_derivative():
+    radius = lambda Q: gravity.horizon(gravity.reissner_nordstrom(), {"Q": Q}).value
+    assert float(radius(1.0)) == pytest.approx(1, rel=1e-9)
+    assert np.isnan(jax.grad(radius)(1.0))
+    assert np.isnan(jax.jvp(radius, (1.0,), (1.0,))[1])
