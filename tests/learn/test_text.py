@@ -28,13 +28,13 @@ def stack(x, mask, dilations=(1, 2, 4, 8, 16, 1), **options):
             x = net.apply(p, x, mask, key)
         return x
 
-    return params, apply
+    return params, jax.jit(apply)
 
 
 def test_a_place_sees_32_tokens_to_each_side_and_no_more(key):
     x, mask = jax.random.normal(key, (1, 96, 4)), jnp.ones((1, 96), bool)
     params, apply = stack(x, mask)
-    slope = jax.grad(lambda x: jnp.sum(apply(params, x, mask)[0, 47]))(x)
+    slope = jax.jit(jax.grad(lambda x: jnp.sum(apply(params, x, mask)[0, 47])))(x)
     seen = np.flatnonzero(np.any(np.asarray(slope[0]) != 0, axis=-1))
     assert (seen.min(), seen.max()) == (47 - 32, 47 + 32)
 
@@ -45,7 +45,7 @@ def test_nothing_leaks_from_padding(key):
     params, apply = stack(x, mask)
     pool = nets.plain(nets.AttentionPool(), x, mask)
     weights = pool.init(key)
-    both = lambda x: (apply(params, x, mask), pool.apply(weights, x, mask))
+    both = jax.jit(lambda x: (apply(params, x, mask), pool.apply(weights, x, mask)))
     other = jnp.where(mask[..., None], x, 1e6)
     jax.tree.map(np.testing.assert_array_equal, both(x), both(other))
     assert not np.any(np.asarray(both(x)[0])[~np.asarray(mask)])
@@ -60,10 +60,11 @@ def test_a_row_of_padding_is_finite_and_zero(key):
     params, apply = stack(x, mask, (1, 2))
     pool = nets.plain(nets.AttentionPool(), x, mask)
     weights = pool.init(key)
-    value = lambda p, w, x: (apply(p, x, mask), pool.apply(w, x, mask))
+    value = jax.jit(lambda p, w, x: (apply(p, x, mask), pool.apply(w, x, mask)))
     out = value(params, weights, x)
     assert not any(np.any(v[0]) for v in out)
-    slopes = jax.grad(lambda *a: sum(jnp.sum(v**2) for v in value(*a)), argnums=(0, 1, 2))(params, weights, x)
+    loss = lambda *a: sum(jnp.sum(v**2) for v in value(*a))
+    slopes = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(params, weights, x)
     assert all(np.all(np.isfinite(v)) for v in jax.tree.leaves(slopes))
 
 

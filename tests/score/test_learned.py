@@ -38,8 +38,8 @@ def test_dde_is_the_square_it_says_and_least_at_the_truth(key):
     x, sigma = batch()[0][:500], jnp.full(500, 0.3)
     energy = lambda a, y: a * RING.log_prob(y, 0.3)
     y, n = losses.noised(x, sigma, key)
-    plain = lambda a: 0.5 * jnp.mean(jnp.sum((0.3 * a * RING.score(y, 0.3) + n) ** 2, axis=1))
-    ours = lambda a: losses.dde(energy, a, x, sigma, key)
+    plain = jax.jit(lambda a: 0.5 * jnp.mean(jnp.sum((0.3 * a * RING.score(y, 0.3) + n) ** 2, axis=1)))
+    ours = jax.jit(lambda a: losses.dde(energy, a, x, sigma, key))
     assert jnp.allclose(ours(1.3), plain(1.3))
     assert jnp.allclose(jax.grad(ours)(1.3), jax.grad(plain)(1.3))
     assert abs(float(jax.grad(ours)(1.0))) < 0.1 * float(jax.grad(ours)(1.5))
@@ -75,17 +75,17 @@ def energy_model():
 def test_conditional_energy_is_curl_free_and_has_its_density():
     model = energy_model()
     y = batch()[0][:20]
-    jacobian = jax.vmap(jax.jacfwd(lambda y: model.score(y[None], 0.3)[0]))(y)
+    jacobian = jax.jit(jax.vmap(jax.jacfwd(lambda y: model.score(y[None], 0.3)[0])))(y)
     assert jnp.max(jnp.abs(jacobian - jacobian.swapaxes(1, 2))) < 1e-12
     assert jnp.max(jnp.abs(jacobian[:, 0, 1])) > 1e-3
     log_density = lambda y: jnp.sum(model.apply.log_density(model.params, model.units.inside(y), jnp.full(20, 0.3)))
-    assert jnp.allclose(jax.grad(log_density)(y), model.score(y, 0.3), atol=1e-9)
+    assert jnp.allclose(jax.jit(jax.grad(log_density))(y), model.score(y, 0.3), atol=1e-9)
 
 
 def test_a_free_network_is_not_curl_free():
     config = score.Config(net=nets.point_net(2, (32, 32)), steps=20, batch_size=128)
     model = score.train(config, batch()[0], key=jax.random.key(1)).model
-    jacobian = jax.jacfwd(lambda y: model.denoise(y[None], 0.3)[0])(batch()[0][0])
+    jacobian = jax.jit(jax.jacfwd(lambda y: model.denoise(y[None], 0.3)[0]))(batch()[0][0])
     assert abs(float(jacobian[0, 1] - jacobian[1, 0])) > 1e-6
 
 
@@ -227,8 +227,8 @@ def test_condition_is_linear_regression_for_a_linear_measurement(key):
     gain = spread * mix.T @ jnp.linalg.inv(noise**2 * jnp.eye(2) + spread * mix @ mix.T)
     clean = normal.denoise(y, sigma)
     assert jnp.allclose(given.denoise(y, sigma), clean + (seen - clean @ mix.T) @ gain.T)
-    slope = jax.grad(
-        lambda seen: score.condition(normal, lambda x: x @ mix.T, seen, noise=noise).denoise(y, sigma)[0, 0]
+    slope = jax.jit(
+        jax.grad(lambda seen: score.condition(normal, lambda x: x @ mix.T, seen, noise=noise).denoise(y, sigma)[0, 0])
     )
     assert jnp.allclose(slope(jnp.broadcast_to(seen, (5, 2)))[0], gain[0])
 

@@ -69,9 +69,10 @@ def test_a_game_circles_and_a_penalty_lets_it_settle():
 def test_equilibria_keep_each_point_once_and_differentiate():
     field = lambda t, x, a: x * (a - x**2)
     starts = jnp.array([-3.0, -0.1, 0.1, 0.2, 2.5])
-    eq = jk.equilibria(field, starts, 4.0)
+    at = jax.jit(lambda a: jk.equilibria(field, starts, a))
+    eq = at(4.0)
     np.testing.assert_allclose(np.sort(eq.x[eq.found]), [-2, 0, 2], atol=1e-9)
-    slope = jax.jacfwd(lambda a: jk.equilibria(field, starts, a).x)(4.0)
+    slope = jax.jit(jax.jacfwd(lambda a: at(a).x))(4.0)
     np.testing.assert_allclose(slope[-1], 0.25, rtol=1e-8)  # d sqrt(a) / da
     assert jk.Kind(int(eq.linearization.kind[-1])) is jk.Kind.stable_node
     assert int((eq.linearization.kind == jk.Kind.none).sum()) == 2

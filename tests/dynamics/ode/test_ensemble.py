@@ -291,7 +291,7 @@ def test_second_derivatives():
         found = jk.ensemble(decay, {"x": x}, (0.0, 0.5, 1.0), a, rtol=1e-9)
         return jnp.sum(found.final["x"]) + jnp.sum(found.xs["x"][:, 1])
 
-    (by_a, mixed), _ = jax.hessian(total, (0, 1))(jnp.array([0.5, 1.0]), jnp.ones(2))
+    (by_a, mixed), _ = jax.jit(jax.hessian(total, (0, 1)))(jnp.array([0.5, 1.0]), jnp.ones(2))
     whole, half = jnp.exp(-jnp.array([0.5, 1.0])), jnp.exp(-jnp.array([0.25, 0.5]))
     for found, wanted in ((by_a, whole + half / 4), (mixed, -whole - half / 2)):
         np.testing.assert_allclose(found, jnp.diag(wanted), atol=1e-6)
