@@ -152,7 +152,22 @@ def kerr(M: float = 1.0, a: float = 0.9, *, coordinates: str = "boyer-lindquist"
     entries = lambda x, p: charged.entries(x, {**p, "Q": 0.0})
     inverse = lambda x, p: charged.inverse(x, {**p, "Q": 0.0})  # pyright: ignore[reportOptionalCall]
     energy = lambda x, p, params: charged.energy(x, p, {**params, "Q": 0.0})  # pyright: ignore[reportOptionalCall]
-    return Metric("Kerr", entries, {"M": M, "a": a}, inverse=inverse, energy=energy, source="Kerr 1963")
+    given = {"M": M, "a": a}
+    return Metric("Kerr", entries, given, inverse=inverse, energy=energy, orbits=_kerr_orbits, source="Kerr 1963")
+
+
+def _kerr_orbits(p: Params, retrograde: bool) -> tuple[Array, ...]:  # noqa: FBT001
+    """Bardeen, Press and Teukolsky (1972), for a rotation fast enough that they keep more digits than a root does."""
+    spin = jnp.asarray(p["a"]) / p["M"] * (-1 if retrograde else 1)
+    needed = (spin > 0.999) & (spin <= 1)
+    x = jnp.where(needed, spin, 0.9995)
+    light = 2 + 2 * jnp.cos(2 / 3 * jnp.arccos(-x))
+    z1 = 1 + jnp.cbrt((1 - x) * (1 + x)) * (jnp.cbrt(1 + x) + jnp.cbrt(1 - x))
+    z2 = jnp.sqrt(3 * x**2 + z1**2)
+    stable = 3 + z2 - jnp.sqrt((3 - z1) * (3 + z1 + 2 * z2))
+    momentum = 2 / 27**0.5 * (1 + 2 * jnp.sqrt(3 * stable - 2)) * (-1 if retrograde else 1)
+    energy = jnp.sqrt(1 - 2 / (3 * stable))
+    return needed, p["M"] * light, p["M"] * stable, energy, p["M"] * momentum
 
 
 def _kerr_schild(M: float, a: float) -> Metric:

@@ -40,6 +40,9 @@ class Metric:
         space: For a static spherical metric, `1 - g^rr`.
         inverse: Entries of `g^ij` where a formula is known.
         energy: `(x, p, params) -> g^ab p_a p_b / 2` where a leaner formula than that sum is known.
+        orbits: `(params, retrograde)` -> where closed forms are needed (near an extremal horizon radii of orbits are no
+            roots to all digits), and then the radii of light's orbit and of the innermost stable one, its energy and
+            its angular momentum.
         source: Where it comes from.
     """
 
@@ -51,6 +54,7 @@ class Metric:
     space: Radial | None = None
     inverse: Callable[[Point, Params], Entries] | None = None
     energy: Callable[[Point, Point, Params], Array] | None = None
+    orbits: Callable[[Params, bool], tuple[Array, ...]] | None = None
     source: str = ""
 
     def __call__(self, x: Float[Array, "4"], params: Params = None) -> Float[Array, "4 4"]:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
 from jaxkit.core.checks import floating
+from jaxkit.core.status import Status
 from jaxkit.gravity.horizons import horizon_edge
 from jaxkit.gravity.metrics import Metric, Params, Radial, as_metric
 from jaxkit.gravity.places import (
@@ -157,7 +158,12 @@ def photon_sphere(
         Its radius; status `not_applicable` where there is none.
     """
     metric = as_metric(metric)
-    return _photon_sphere(metric, bool(retrograde))(metric.resolve(params), search)
+    p = metric.resolve(params)
+    place = _photon_sphere(metric, bool(retrograde))(p, search)
+    if metric.orbits is None or search is not None:
+        return place
+    needed, light, *_ = metric.orbits(p, retrograde)
+    return Observable(jnp.where(needed, light, place.value), jnp.where(needed, int(Status.ok), place.status))
 
 
 def shadow_radius(
@@ -272,7 +278,11 @@ def isco_orbit(
     p, equator = metric.resolve(params), equator_of(metric, retrograde=retrograde)
     place = _innermost_stable(metric, bool(retrograde))(p, search)
     norm, top, momentum = equator.orbit(place.value, p)
-    return CircularOrbit(place.value, top / jnp.sqrt(norm), momentum / jnp.sqrt(norm), place.status)
+    found = CircularOrbit(place.value, top / jnp.sqrt(norm), momentum / jnp.sqrt(norm), place.status)
+    if metric.orbits is None or search is not None:
+        return found
+    needed, _, *closed = metric.orbits(p, retrograde)
+    return CircularOrbit(*(jnp.where(needed, u, v) for u, v in zip((*closed, int(Status.ok)), found, strict=True)))
 
 
 def isco(metric: Metric, params: Params = None, *, retrograde: bool = False, search: Search = None) -> Observable:

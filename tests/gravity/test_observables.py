@@ -300,3 +300,35 @@ def test_an_extremal_horizon_has_no_derivative():
     assert float(radius(1.0)) == pytest.approx(1, rel=1e-9)
     assert np.isnan(jax.grad(radius)(1.0))
     assert np.isnan(jax.jvp(radius, (1.0,), (1.0,))[1])
+
+
+@pytest.mark.slow
+def test_kerr_up_to_the_extremal_hole():
+    """Against polynomials in `s = sqrt(r)`, whose roots coincide at a = M."""
+    mpmath = pytest.importorskip("mpmath")
+    hole, spins = gravity.kerr(), [0.9, 1 - 1e-6, 1 - 1e-10, 1 - 1e-12, 1.0]
+    orbit = jax.vmap(lambda a: gravity.isco_orbit(hole, {"a": a, "M": 2.0}))(2 * jnp.asarray(spins))
+    light = jax.vmap(lambda a: gravity.photon_sphere(hole, {"a": a}))(jnp.asarray(spins))
+    edge = jax.vmap(lambda a: gravity.horizon(hole, {"a": a}))(jnp.asarray(spins))
+    assert set(np.concatenate([orbit.status, light.status, edge.status]).tolist()) == {int(Status.ok)}
+    slopes = jax.vmap(jax.grad(lambda a: gravity.isco(hole, {"a": a}).value))(jnp.asarray(spins))
+    assert not np.isfinite(slopes[-1])
+
+    def outermost(*polynomial):
+        return max(map(mpmath.re, mpmath.polyroots(polynomial, maxsteps=2000, extraprec=1000)))
+
+    with mpmath.workdps(60):
+        for i, a in enumerate(map(mpmath.mpf, spins)):
+            s = outermost(1, 0, -6, 8 * a, -3 * a**2)
+            assert float(light.value[i]) == pytest.approx(float(outermost(1, 0, -3, 2 * a)) ** 2, rel=1e-12)
+            assert float(orbit.r[i]) == pytest.approx(2 * float(s) ** 2, rel=1e-12)
+            assert float(edge.value[i]) == pytest.approx(float(1 + mpmath.sqrt(1 - a**2)), rel=1e-9)
+            if a < 1:
+                norm = mpmath.sqrt(s**4 - 3 * s**2 + 2 * a * s)
+                assert float(orbit.energy[i]) == pytest.approx(float((s**3 - 2 * s + a) / (s * norm)), rel=1e-9)
+                wound = (s**4 - 2 * a * s + a**2) / (s * norm)
+                assert float(orbit.angular_momentum[i]) == pytest.approx(2 * float(wound), rel=1e-9)
+                slope = -2 * s * (8 * s - 6 * a) / (4 * s**3 - 12 * s + 8 * a)
+                assert float(slopes[i]) == pytest.approx(float(slope), rel=1e-6)
+    assert float(orbit.energy[-1]) == pytest.approx(3**-0.5, rel=1e-12)
+    assert float(orbit.angular_momentum[-1]) == pytest.approx(4 / 3**0.5, rel=1e-12)
