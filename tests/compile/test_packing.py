@@ -7,7 +7,17 @@ import pytest
 
 import jaxkit as jk
 from jaxkit.compile.loops import repeat_while
-from jaxkit.compile.packing import count_of, failed, pack, runs, status_of, unpack
+from jaxkit.compile.packing import (
+    accepted_again,
+    count_of,
+    failed,
+    in_a_row,
+    pack,
+    refused_again,
+    runs,
+    status_of,
+    unpack,
+)
 
 
 def test_pack_and_unpack():
@@ -29,6 +39,17 @@ def test_a_count_carries_every_status(dtype):
         assert not runs(broken).any()
         assert runs(count).all()
         assert not status_of(count).any()
+
+
+def test_a_count_knows_how_many_steps_were_refused_in_a_row():
+    count = jnp.asarray(7.0)
+    for refused in (1, 2, 3):
+        count = refused_again(count)
+        assert (int(count), float(in_a_row(count))) == (7 + refused, refused)
+    assert float(refused_again(count, 2)) == float(refused_again(refused_again(count)))
+    for left in (2, 1, 0, 0):
+        count = accepted_again(count)
+        assert (int(count), float(in_a_row(count))) == (10, left)
 
 
 @pytest.mark.parametrize("small", [True, False])

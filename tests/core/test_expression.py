@@ -334,3 +334,10 @@ def test_letters_above_the_line_and_indices_of_roots():
     with pytest.raises(ParseError, match="too small"):
         parse("1e-400 x")
     assert at("0.000e5 + x", x=1.0) == 1
+
+
+def test_derivative_where_base_and_exponent_move():
+    """Of `x^(2x)`, with `log x^(2x) = 2x log x`."""
+    slope = parse("x^(2 x)", ["x"]).derivative("x")
+    for x in (0.5, 1.0, 3.0):
+        assert float(slope.on_host(x=x)) == pytest.approx(x ** (2 * x) * 2 * (np.log(x) + 1), rel=1e-13)

@@ -103,3 +103,14 @@ def test_what_is_not_a_number_has_no_kind(size):
     values = eigenvalues(jnp.zeros((size, size)).at[0, size - 1].set(jnp.nan))
     assert np.isnan(values).all()
     assert jk.classify(values) == jk.Kind.none
+
+
+def test_two_equilibria_near_each_other_are_two():
+    find = jax.jit(lambda starts: jk.equilibria(lambda t, x, a: x * (1e-3 - x), starts))
+    eq = find(jnp.array([-1e-3, 3e-3, -2e-3]))
+    np.testing.assert_allclose(np.sort(eq.x[eq.found]), [0, 1e-3], atol=1e-9)
+
+
+def test_eigenvalues_fall():
+    matrix = jnp.array([[1.0, 5.0, 0.0], [0.0, -2.0, 3.0], [0.0, 0.0, 4.0]])
+    np.testing.assert_allclose(eigenvalues(matrix), [4, 1, -2], atol=1e-12)

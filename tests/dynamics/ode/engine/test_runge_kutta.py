@@ -4,6 +4,7 @@ import time
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import jaxkit as jk
 
@@ -44,3 +45,21 @@ def test_states_are_saved_up_to_an_event():
     ).checked()
     assert jnp.isfinite(found.xs).sum(1).tolist() == [11, 6]
     np.testing.assert_allclose(found.xs[1, :6], 2 * ts[:6], atol=1e-12)
+
+
+def test_the_error_is_a_mean_over_the_state():
+    """Nine equal unknowns are as hard as one."""
+    field = lambda t, x, a: -a * x * x
+    one, nine = (
+        jk.ensemble(field, jnp.ones((1, k)), (0.0, 20.0), jnp.ones(1), method="tsit5", rtol=1e-9).steps.tolist()
+        for k in (1, 9)
+    )
+    assert one == nine
+
+
+@pytest.mark.parametrize("method", ["tsit5", "dopri5"])
+def test_stages_have_times_of_their_own(method):
+    """A field of time alone is a quadrature: `3 t^2` is exact in few steps, whatever the tolerance."""
+    found = jk.ensemble(lambda t, x, a: a * t * t, jnp.zeros(1), (0.0, 2.0), 3.0, method=method, rtol=1e-9).checked()
+    np.testing.assert_allclose(found.final, 8.0, rtol=1e-13)
+    assert int(found.steps[0]) < 15
