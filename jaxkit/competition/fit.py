@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import ClassVar
 
 import jax
@@ -136,41 +137,56 @@ def fit(data: Counts, *, starts: int = 12, key: Array | None = None, rtol: float
 def _admissible(starts: Unknowns, data: Counts, rtol: float) -> CompetitionFit:
     """The best fit whose rates and harms are positive: what would be negative is held at its edge, and all refitted."""
     sampling, edge = _sampling(data), _edge(data)
-    held = jax.tree.map(lambda v: jnp.zeros(v.shape, bool), edge)
-    best, every = _search(starts, sampling, held, edge, rtol)
-    inside = jnp.all(jnp.stack([jnp.all(v > 0, axis=tuple(range(1, v.ndim))) for v in _signed(every.params)]), axis=0)
-    inside = inside & (every.status == int(Status.ok))
-    chosen, start_sse = best, every.sse
-    for _ in range(edge["A"].size + edge["r"].size):  # one at a time: without it the others may be inside
+    search = lambda starts, held: _search(starts, sampling, held, edge, rtol)
+    free = jax.tree.map(lambda v: jnp.zeros(v.shape, bool), edge)
+    best, every = search(starts, free)
+    chosen, held = _held_in_turn(best, free, edge, lambda held: search(starts, held)[0])
+    inside = _best_inside(every)
+    if inside is not None and float(inside.sse) <= float(chosen.sse):
+        chosen, held = inside, free
+    found = _as_fit(chosen, every.sse, data, held, edge)
+    if int(found.status) != int(Status.at_boundary):
+        return found
+    release = _lowers(found, held, edge, sampling)
+    if _any(release):  # once more from here, with what wants to be positive set free
+        raised = lambda size: {k: jnp.where(release[k], size * edge[k], found.unknowns[k]) for k in edge}
+        freed = {k: held[k] & ~release[k] for k in edge}
+        again, _ = search(jax.vmap(raised)(10 ** jnp.linspace(1, 6, starts["r"].shape[0])), freed)
+        positive = all(bool(jnp.all(freed[k] | (again.params[k] > 0))) for k in ("A", "r"))
+        if positive and again.sse < found.sse:
+            found = _as_fit(again, every.sse, data, freed, edge)
+            release = _lowers(found, freed, edge, sampling)
+    return dataclasses.replace(found, status=jnp.asarray(int(Status.max_steps))) if _any(release) else found
+
+
+def _held_in_turn(
+    best: LeastSquares, held: Unknowns, edge: Unknowns, refit: Callable[[Unknowns], LeastSquares]
+) -> tuple[LeastSquares, Unknowns]:
+    """The fit with the negative held at their edges, one at a time: without it the others may be inside."""
+    for _ in range(edge["A"].size + edge["r"].size):
         size = {
-            k: jnp.where(held[k] | (k == "x0"), 0, chosen.params[k] / jnp.where(v > 0, v, 1)) for k, v in edge.items()
+            k: jnp.where(held[k] | (k == "x0"), 0, best.params[k] / jnp.where(v > 0, v, 1)) for k, v in edge.items()
         }
         flat, unravel = jax.flatten_util.ravel_pytree(size)
         worst = int(jnp.argmin(flat))
         if not float(flat[worst]) < 0:
             break
-        held = jax.tree.map(lambda h, m: h | (m > 0), held, unravel(jnp.zeros_like(flat).at[worst].set(1)))
-        chosen, _ = _search(starts, sampling, held, edge, rtol)
-    least = jnp.where(inside, every.sse, jnp.inf)
-    i = int(jnp.argmin(least))
-    if bool(inside[i]) and float(least[i]) <= float(chosen.sse):
-        chosen = jax.tree.map(lambda v: v[i], every)
-        held = jax.tree.map(jnp.zeros_like, held)
-    found = _as_fit(chosen, start_sse, data, held, edge)
-    if int(found.status) != int(Status.at_boundary):
-        return found
-    release = _lowers(found, held, edge, sampling)
-    if any(bool(jnp.any(v)) for v in release.values()):  # once more from here, with what wants to be positive set free
-        sizes = 10 ** jnp.linspace(1, 6, starts["r"].shape[0])
-        raised = lambda size: {k: jnp.where(release[k], size * edge[k], found.unknowns[k]) for k in edge}
-        again = jax.vmap(raised)(sizes)
-        freed = {k: held[k] & ~release[k] for k in edge}
-        chosen, _ = _search(again, sampling, freed, edge, rtol)
-        if all(bool(jnp.all(freed[k] | (chosen.params[k] > 0))) for k in ("A", "r")) and chosen.sse < found.sse:
-            found, held = _as_fit(chosen, start_sse, data, freed, edge), freed
-            release = _lowers(found, held, edge, sampling)
-    unfinished = any(bool(jnp.any(v)) for v in release.values())
-    return dataclasses.replace(found, status=jnp.asarray(int(Status.max_steps))) if unfinished else found
+        mark = unravel(jnp.zeros_like(flat).at[worst].set(1))
+        held = jax.tree.map(lambda h, m: h | (m > 0), held, mark)
+        best = refit(held)
+    return best, held
+
+
+def _best_inside(every: LeastSquares) -> LeastSquares | None:
+    """The best of the fits that have converged to positive rates and harms."""
+    positive = [jnp.all(v > 0, axis=tuple(range(1, v.ndim))) for v in (every.params["A"], every.params["r"])]
+    inside = positive[0] & positive[1] & (every.status == int(Status.ok))
+    i = int(jnp.argmin(jnp.where(inside, every.sse, jnp.inf)))
+    return jax.tree.map(lambda v: v[i], every) if bool(inside[i]) else None
+
+
+def _any(marks: Unknowns) -> bool:
+    return any(bool(jnp.any(v)) for v in marks.values())
 
 
 def _lowers(found: CompetitionFit, held: Unknowns, edge: Unknowns, sampling: "_Sampling") -> Unknowns:
@@ -183,10 +199,6 @@ def _lowers(found: CompetitionFit, held: Unknowns, edge: Unknowns, sampling: "_S
 def _slope(unknowns: Unknowns, sampling: "_Sampling") -> Unknowns:
     """How the sum of squares changes with each number."""
     return jax.jacfwd(lambda u: jnp.sum(_misfit(u, sampling, 1e-9) ** 2))(unknowns)
-
-
-def _signed(unknowns: Unknowns) -> tuple[Array, Array]:
-    return unknowns["A"], unknowns["r"]
 
 
 def _edge(data: Counts) -> Unknowns:

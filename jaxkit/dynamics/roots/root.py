@@ -202,6 +202,30 @@ def _judged(problem: Problem, state: Iterate) -> tuple[Array, Array]:
     return value, jnp.maximum(0.9 * jnp.abs(slope) * state.error, rounding(state.x, slope))
 
 
+class _Last(NamedTuple):
+    """Where a method has ended, and why that is in doubt.
+
+    Attributes:
+        start: The first guess.
+        state: The last iterate.
+        value: The residual there.
+        allowed: The largest with which it is a root.
+        scale: The largest number among the unknowns, at the start or now.
+        low: It made no progress next to 0, where squares underflow.
+        stuck: That, or it ran out of steps.
+        bad: It says ok, but the residual is not allowed.
+    """
+
+    start: Array
+    state: Iterate
+    value: Array
+    allowed: Array
+    scale: Array
+    low: Array
+    stuck: Array
+    bad: Array
+
+
 class _Look(NamedTuple):
     """The answer with residual and status; the iterate that goes on from there; what is in doubt, and has been seen."""
 
@@ -218,6 +242,9 @@ class _Look(NamedTuple):
     base: Array
 
 
+LOOKS = 8
+
+
 def _looked_at_again(
     problem: Problem, step: Callable[[Iterate], Iterate], start: Array, state: Iterate
 ) -> tuple[Iterate, Array]:
@@ -228,54 +255,71 @@ def _looked_at_again(
     Not lowered: a root if the residual is mere rounding, and so falls or changes its sign; else (a cusp, the edge of
     the domain, a pole) the iteration has stopped where there is none. The other lanes take no further step.
     """
-    value, allowed = _judged(problem, state)
-    size, ok = jnp.abs(state.x), code(Status.ok)
-    eps = float(jnp.finfo(size.dtype).eps)
-    scale = jnp.max(jnp.maximum(size, jnp.abs(start)))
-    largest = lambda v: jnp.max(jnp.abs(v))
-    out = state.status == int(Status.max_steps)
-    low = (state.status == int(Status.no_progress)) & (largest(state.x) <= eps**0.5 * scale)  # squares underflow near 0
-    stuck = out | low
-
-    def falls(new: Array, look: _Look) -> Array:
-        turned = (jnp.real(jnp.conj(look.value) * new) < 0) & (largest(new) <= eps**0.5 * look.base)  # and is no jump
-        return jnp.all((jnp.abs(new) <= allowed) | turned)
+    last = _last(problem, start, state)
+    none, never = jnp.zeros_like(last.scale), jnp.zeros((), bool)
+    doubt, now = last.stuck | last.bad, state._replace(status=code(Status.ok))
+    first = _Look(state.x, last.value, state.status, now, doubt, jnp.asarray(0), never, never, none, none, none)
 
     def go(look: _Look) -> Array:
         on = running(problem, look.now._replace(error=look.now.error + jnp.inf)) | (look.count == 1)
-        return look.doubt & (look.count < 8) & on
+        return look.doubt & (look.count < LOOKS) & on
 
-    def further(look: _Look) -> _Look:
-        after = step(look.now)
-        to_zero = (look.count == jnp.where(low, 0, 1)) & stuck & (largest(state.x) <= eps**0.5 * scale)
-        probe = jnp.where(to_zero, 0, jnp.where(look.count == 0, start, after.x))
-        value = problem.fn(probe)
-        root = jnp.where(stuck, to_zero & jnp.all(value == 0), falls(value, look) & (look.count > 0))
-        close = jnp.all(jnp.abs(after.x - state.x) <= 1e-6 * (size + jnp.finfo(size.dtype).tiny))
-        length = jnp.max(jnp.abs(after.x - look.now.x))
-        return look._replace(
-            x=jnp.where(root, probe, look.x),
-            value=jnp.where(root, value, look.value),
-            status=jnp.where(root, ok, look.status),
-            now=after,
-            doubt=look.doubt & ~root,
-            count=look.count + 1,
-            left=look.left | ~close,
-            back=look.back | (look.left & close),
-            early=jnp.where(look.count < 4, jnp.maximum(look.early, length), look.early),
-            late=jnp.where(look.count < 4, look.late, jnp.maximum(look.late, length)),
-            base=jnp.where(look.count == 0, largest(value), look.base),
-        )
+    look = jax.lax.while_loop(go, lambda look: _further(problem, step, last, look), first)
+    return state._replace(x=look.x, status=_verdict(last, look)), look.value
 
-    none, never = jnp.zeros_like(scale), jnp.zeros((), bool)
+
+def _last(problem: Problem, start: Array, state: Iterate) -> _Last:
+    value, allowed = _judged(problem, state)
+    scale = jnp.max(jnp.maximum(jnp.abs(state.x), jnp.abs(start)))
+    low = (state.status == int(Status.no_progress)) & (_largest(state.x) <= _half_digits(state.x) * scale)
+    stuck = (state.status == int(Status.max_steps)) | low
     bad = (state.status == int(Status.ok)) & ~jnp.all(jnp.abs(value) <= allowed)
-    go_on = state._replace(status=ok)
-    first = _Look(state.x, value, state.status, go_on, stuck | bad, jnp.asarray(0), never, never, none, none, none)
-    last = jax.lax.while_loop(go, further, first)
-    noise = (last.count == 8) & (last.late >= 0.5 * last.early) & (largest(value) <= eps**0.5 * last.base)
-    noise &= jnp.maximum(last.early, last.late) <= 64 * eps * scale
-    kind = jnp.where(noise, ok, jnp.where(last.back, code(Status.cycle), code(Status.max_steps)))
-    kind = jnp.where(low, state.status, kind)
-    status = jnp.where(last.doubt, jnp.where(stuck, kind, code(Status.no_progress)), last.status)
-    status = jnp.where(last.doubt & bad & ~jnp.all(jnp.isfinite(value)), code(Status.not_finite), status)
-    return state._replace(x=last.x, status=status), last.value
+    return _Last(start, state, value, allowed, scale, low, stuck, bad)
+
+
+def _further(problem: Problem, step: Callable[[Iterate], Iterate], last: _Last, look: _Look) -> _Look:
+    """One step, and what is seen there: a root, a way that comes back, how long the steps are."""
+    after, here = step(look.now), last.state.x
+    near_zero = _largest(here) <= _half_digits(here) * last.scale
+    to_zero = (look.count == jnp.where(last.low, 0, 1)) & last.stuck & near_zero
+    probe = jnp.where(to_zero, 0, jnp.where(look.count == 0, last.start, after.x))
+    value = problem.fn(probe)
+    turned = jnp.real(jnp.conj(look.value) * value) < 0
+    turned &= _largest(value) <= _half_digits(here) * look.base  # and is no jump
+    falls = jnp.all((jnp.abs(value) <= last.allowed) | turned)
+    root = jnp.where(last.stuck, to_zero & jnp.all(value == 0), falls & (look.count > 0))
+    close = jnp.all(jnp.abs(after.x - here) <= 1e-6 * (jnp.abs(here) + jnp.finfo(here.dtype).tiny))
+    length, early = _largest(after.x - look.now.x), look.count < LOOKS // 2
+    return look._replace(
+        x=jnp.where(root, probe, look.x),
+        value=jnp.where(root, value, look.value),
+        status=jnp.where(root, code(Status.ok), look.status),
+        now=after,
+        doubt=look.doubt & ~root,
+        count=look.count + 1,
+        left=look.left | ~close,
+        back=look.back | (look.left & close),
+        early=jnp.where(early, jnp.maximum(look.early, length), look.early),
+        late=jnp.where(early, look.late, jnp.maximum(look.late, length)),
+        base=jnp.where(look.count == 0, _largest(value), look.base),
+    )
+
+
+def _verdict(last: _Last, look: _Look) -> Array:
+    """The status: of what is still in doubt, a root that rounding hides, a cycle, or the reason it came with."""
+    eps = float(jnp.finfo(last.scale.dtype).eps)
+    small = _largest(last.value) <= _half_digits(last.value) * look.base
+    noise = (look.count == LOOKS) & (look.late >= 0.5 * look.early) & small
+    noise &= jnp.maximum(look.early, look.late) <= 64 * eps * last.scale
+    kind = jnp.where(noise, code(Status.ok), jnp.where(look.back, code(Status.cycle), code(Status.max_steps)))
+    kind = jnp.where(last.low, last.state.status, kind)
+    status = jnp.where(look.doubt, jnp.where(last.stuck, kind, code(Status.no_progress)), look.status)
+    return jnp.where(look.doubt & last.bad & ~jnp.all(jnp.isfinite(last.value)), code(Status.not_finite), status)
+
+
+def _largest(v: Array) -> Array:
+    return jnp.max(jnp.abs(v))
+
+
+def _half_digits(v: Array) -> float:
+    return float(jnp.finfo(v.dtype).eps) ** 0.5
