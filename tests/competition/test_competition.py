@@ -21,6 +21,16 @@ positive = st.floats(0.1, 10.0)
 
 
 class TestTheory:
+    @pytest.mark.parametrize("on_axis", [0, 1])
+    def test_where_an_invasion_rate_is_zero_there_is_no_coexistence(self, on_axis):
+        """The crossing of the nullclines then lies on an axis."""
+        turn = (lambda v: v) if on_axis == 0 else (lambda v: v[::-1])
+        p = comp.Params(r=turn((1.0, 1.0)), N=turn((2.0, 3.0)), a=turn((0.1, 0.5)))
+        assert float(comp.invasion(p)[1 - on_axis]) == 0
+        points = comp.equilibria(p)
+        assert points.exists.tolist() == [True, True, True, False]
+        assert comp.outcome(p) == comp.Regime.degenerate
+
     def test_the_articles_equilibria(self):
         eq = comp.equilibria(ARTICLE)
         np.testing.assert_allclose(eq.x, [[0, 0], [0, 1000 / 3], [500, 0], [375, 250]], rtol=1e-12)

@@ -109,3 +109,11 @@ def test_unknown_bounds_get_one_sentence():
         channel.measure("club", MATRIX, NOISE, key=jax.random.key(0))
     with pytest.raises(ValueError, match="`corrected_gradient` must go with 'dv'"):
         channel.measure("nwj", MATRIX, NOISE, key=jax.random.key(0), corrected_gradient=True)
+
+
+def test_no_pair_drawn_together_is_taken_for_one_drawn_apart():
+    x = jnp.arange(3.0)
+    for seed in range(8):
+        together, apart = bounds.shuffled(lambda x, z: x - z, x, x, jax.random.key(seed))
+        assert not np.any(together)
+        assert np.all(apart)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import quad
 
 from jaxkit import SolverError, Status, gravity
 
@@ -255,6 +256,21 @@ def test_bending_near_the_photon_sphere():
     assert float(turns.value[0]) == pytest.approx(58.37731561633631, rel=1e-8)
     late = jax.jit(jax.vmap(lambda r0: gravity.shapiro(hole, r0=r0, r1=1000.0)))(jnp.array([10.0, 3.0, 2.5]))
     assert list(np.asarray(late.status)) == [0, 9, 9]
+
+
+def test_delay_of_a_ray_just_outside_the_photon_sphere():
+    """Beside scipy's quadrature; `r = r0 + s^2` takes the root at the turning point away."""
+    r0, r1 = 3.3, 40.0
+    lapse = lambda r: 1 - 2 / r
+
+    def pace(s):
+        r = r0 + s * s
+        gone = (r0**2 / lapse(r0)) * lapse(r) / r**2
+        return 2 * s / (lapse(r) * np.sqrt(1 - gone))
+
+    time = quad(pace, 1e-9, np.sqrt(r1 - r0), epsabs=1e-11, epsrel=1e-11, limit=200)[0]
+    late = gravity.shapiro(gravity.schwarzschild(), r0=r0, r1=r1).checked().value
+    assert float(late) + (r1**2 - r0**2) ** 0.5 == pytest.approx(time, rel=1e-8)
 
 
 def test_refusals():

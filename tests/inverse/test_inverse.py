@@ -124,6 +124,12 @@ def test_the_profile_of_a_line_is_its_parabola(best):
     np.testing.assert_allclose(found.sse, best.sse * (1 + steps**2 / best.degrees_of_freedom), rtol=1e-7)
 
 
+def test_a_profile_spans_as_many_errors_as_asked(best):
+    found = jk.inverse.profile(line, best.params, best.covariance, 1, Y, span=1.5, points=3)
+    ends = best.params["slope"] + 1.5 * best.standard_errors["slope"] * np.array([-1.0, 0.0, 1.0])
+    np.testing.assert_allclose(found.values, ends, rtol=1e-12)
+
+
 def test_a_profile_tells_where_its_fits_failed():
     bad = lambda p, _: jnp.log(p[0]) * jnp.ones(4) + p[1] * X[:4] - 1.0
     found = jk.inverse.profile(bad, jnp.array([1.0, 1.0]), jnp.eye(2), 0, span=2.0, points=3)

@@ -34,6 +34,11 @@ def test_two_species_of_both_subjects_are_one_model():
     np.testing.assert_allclose(recurrent.two_species(0.0, x, recurrent.ARTICLE.truth), expected, rtol=1e-14)
 
 
+def test_rates_and_params_are_one_another():
+    p = competition.Params(r=(0.1, 0.3), N=(500.0, 400.0), a=(1e-4, 2e-4)).arrays()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-14), p.rates.params, p)
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_the_table_of_an_experiment_holds_what_was_counted(experiment):
     counts = models.gause(experiment)
