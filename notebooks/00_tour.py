@@ -45,8 +45,8 @@ cube = lambda a: jk.root(lambda x, a: x**3 - a, 1.0, a).value
 print(f"root     {cube(2.0):.6f} (2^(1/3) = {2 ** (1 / 3):.6f}), derivative {jax.grad(cube)(2.0):.6f} (0.209987)")
 
 # %% [markdown]
-# **fit**: descent of one loss. **play**: two players, each with its own. Without a penalty the flow of the Dirac-GAN
-# below circles for ever; taking turns, as here, its steps creep inwards (ever more slowly). With a penalty it settles.
+# **fit**: descent of one loss. **play**: two players, each with its own. The linear part of the Dirac-GAN below
+# is a centre without a penalty: only terms of higher order draw the players in, ever more slowly. With one they settle.
 
 # %%
 line = jk.fit(lambda w, _: jnp.sum((w - 3.0) ** 2), jnp.zeros(2), optimizer=optax.adam(0.1), steps=300).checked()

@@ -35,7 +35,8 @@ QUICK = os.environ.get("QUICK") == "1"
 # %% [markdown]
 # ## The smallest game
 # Data at 0, a generator at $\theta$, a critic $T(x) = \psi x$, a penalty $\frac\gamma2\psi^2$ on its slope (R1). The
-# eigenvalues at the equilibrium are $-\gamma/2 \pm \sqrt{\gamma^2/4 - 1/4}$: without the penalty the players circle.
+# eigenvalues at the equilibrium are $-\gamma/2 \pm \sqrt{\gamma^2/4 - 1/4}$: without the penalty a centre, which only
+# terms of higher order draw the players into, ever more slowly.
 
 # %%
 for gamma in (0.0, 0.3, 1.5):

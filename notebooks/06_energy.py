@@ -53,8 +53,8 @@ plt.show()
 
 # %% [markdown]
 # The same by eigenvalues, for the smallest game there is (real data at 0, a generator at $\theta$, a slope $\psi$):
-# without a penalty the flow only circles, and steps of both players at once spiral outwards; the penalty damps it; much
-# momentum undoes the damping.
+# without a penalty the linear flow only circles, and steps of both players at once spiral outwards (until terms of
+# higher order hold them, at a distance of .45); the penalty damps it; much momentum undoes the damping.
 
 # %%
 for penalty, momentum in ((0.0, 0.0), (0.3, 0.0), (0.3, 0.9), (1.0, 0.9)):

@@ -109,7 +109,7 @@ def _window(axes: "Axes", box: float, title: str) -> None:
 
 
 def plot_dirac(gamma: float = 0.0, *, loss: str = "rsgan", span: float = 2.0, axes: "Axes | None" = None) -> "Axes":
-    """Both players' flow in the smallest game, with R1 of strength `gamma`: without, they circle."""
+    """Both players' flow in the smallest game, with R1 of strength `gamma`: without, its linear part is a centre."""
     game = dirac_game(loss)
     field = lambda t, x, _: game.field(t, x, gamma)
     with axes_or_new(axes, figsize=(4.2, 3.9)) as axes:

@@ -143,7 +143,8 @@ class Stop(NamedTuple):
     """What ends a ray before its length is reached.
 
     Attributes:
-        inner: It ends below this radius; 1.001 horizon radii by default; 0 watches no radius.
+        inner: It ends below this radius; 1.001 horizon radii by default, but nowhere in Cartesian coordinates, which
+            are regular at the horizon; 0 watches no radius.
         outer: It ends beyond this radius; nowhere by default.
         event: It ends where `event(x, params)` crosses zero.
     """

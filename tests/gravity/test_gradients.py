@@ -188,3 +188,21 @@ def test_reverse_mode_and_first_law():
     reverse, forward = jax.jit(lambda m: (jax.grad(entropy)(m), jax.jvp(entropy, (m,), (1.0,))[1]))(1.1)
     assert float(temperature * reverse) == pytest.approx(1, rel=1e-10)
     assert float(forward) == pytest.approx(float(reverse), rel=1e-13)
+
+
+@pytest.mark.slow
+def test_rays_through_a_horizon_have_derivatives():
+    """In Kerr-Schild coordinates: outside, just outside, inside, and where a ray is stopped."""
+    hole = gravity.kerr(a=0.9, coordinates="kerr-schild")
+    x0 = jnp.tile(jnp.asarray([[0.0, 8.0, 0.0, 1.0]]), (3, 1))
+    p0 = gravity.momentum(hole, x0, jnp.tile(jnp.asarray([[-1.0, 0.05, 0.0]]), (3, 1)))
+
+    def ends(a, inner):
+        stop, lengths = gravity.Stop(inner=inner), jnp.asarray([6.0, 6.6, 7.6])
+        rays = gravity.trace(hole, x0, p0, lengths, {"a": a}, rtol=1e-11, atol=1e-13, stop=stop)
+        return rays.x, rays.end
+
+    for inner in (0.0, 1.6):
+        near, far = (ends(jnp.asarray(0.9 + h), inner) for h in (1e-5, -1e-5))
+        for slope, u, v in zip(jax.jacfwd(ends)(jnp.asarray(0.9), inner), near, far, strict=True):
+            np.testing.assert_allclose(slope, (u - v) / 2e-5, rtol=0, atol=1e-7)
