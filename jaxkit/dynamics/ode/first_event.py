@@ -27,6 +27,7 @@ class Met(NamedTuple):
     """Where the event was met."""
 
     hit: Bool[Array, ""]
+    lost: Bool[Array, ""]  # whether the event function is no number there
     t: Float[Array, ""]  # the end of the time without an event
     x: PyTree
     velocity: PyTree  # of the dense output
@@ -53,7 +54,9 @@ def first_event(
     until = jnp.minimum(until, t1)
     row = lambda v: jnp.asarray(v, t0.dtype)[None]
 
-    def mark(s: Array, t: Array, value: Array, rate: Array) -> Mark:
+    choose_where = lambda here, a, b: jax.tree.map(lambda u, v: jnp.where(here, u, v), a, b)
+
+    def mark(s: Array, value: Array, rate: Array) -> Mark:
         return Mark(row(s), row(value)[None], row(rate)[None])
 
     def body(c: _Carry) -> _Carry:
@@ -65,21 +68,29 @@ def first_event(
         choose = lambda a, b: jax.tree.map(lambda u, v: jnp.where(keep, u, v) if eqx.is_array(u) else u, a, b)
         path = solver.interpolation_cls(t0=t, t1=end, **dense)
 
-        def seen(s: Array) -> Mark:
-            value = lambda time: event(time, path.evaluate(time), args)
-            return mark(s, t, *jax.jvp(value, (t + s,), (jnp.ones_like(t),)))
+        def inside(s: Array) -> PyTree:
+            between = path.evaluate(t + s)
+            if not isinstance(solver, diffrax.AbstractImplicitSolver):
+                return between
+            found = solver.step(terms, t, t + s, c.x, args, memory, jumped)  # a stiff field's dense output is not exact
+            return choose_where(found[4] == diffrax.RESULTS.successful, found[0], between)
 
-        last = seen(end - t)
-        last = last._replace(value=row(event(end, x, args))[None])
+        def seen(s: Array, x: PyTree) -> Mark:
+            rate = jax.jvp(path.evaluate, (t + s,), (jnp.ones_like(t),))[1]
+            value = lambda time, x: event(time, x, args)
+            return mark(s, *jax.jvp(value, (t + s, x), (jnp.ones_like(t), rate)))
+
+        last = seen(end - t, x)
         watch = watching.after(c.watch, row(t), row(keep) > 0, last)
         watch = jax.lax.while_loop(
-            lambda w: w.looking[0], lambda w: watching.after(w, row(t), jnp.zeros(1, bool), seen(w.target[0])), watch
+            lambda w: w.looking[0],
+            lambda w: watching.after(w, row(t), jnp.zeros(1, bool), seen(w.target[0], inside(w.target[0]))),
+            watch,
         )
         hit, at = watch.hit[0], watch.end.s[0]
-        whole = at == end - t
-        place = jax.tree.map(lambda u, v: jnp.where(whole, u, v), x, path.evaluate(t + at))
+        place = jax.lax.cond(hit & (at != end - t), lambda: inside(at), lambda: x)
         velocity = jax.jvp(path.evaluate, (t + at,), (jnp.ones_like(t),))[1]
-        met = jax.tree.map(lambda u, v: jnp.where(hit, u, v), Met(hit, t + at, place, velocity), c.met)
+        met = choose_where(hit, Met(hit, jnp.isnan(watch.end.value[0, 0]), t + at, place, velocity), c.met)
         start, until = jnp.minimum(start, t1), jnp.minimum(until, t1)
         solved = (result == diffrax.RESULTS.successful) | ~jnp.asarray(keep)  # a stage not solved: a shorter step
         fine = solved & (outcome == diffrax.RESULTS.successful)
@@ -90,7 +101,7 @@ def first_event(
         return (c.span[0] < t1) & (c.tried < max_steps) & c.fine & ~c.met.hit
 
     value, rate = _at_the_start(terms, event, t0, x0, args)
-    nowhere = Met(jnp.asarray(False), t1, x0, x0)  # noqa: FBT003
+    nowhere = Met(jnp.asarray(False), jnp.asarray(False), t1, x0, x0)  # noqa: FBT003
     states = (solver.init(terms, t0, until, x0, args), control, jnp.asarray(False))  # noqa: FBT003
     watch = watching.begin(row(value)[None], row(rate)[None], row(t0), row(t1))
     first = _Carry((t0, until), x0, states, jnp.asarray(0, jnp.int32), jnp.asarray(True), watch, nowhere)  # noqa: FBT003

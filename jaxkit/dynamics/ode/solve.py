@@ -170,6 +170,8 @@ def solve(
         late = lambda v: jnp.where(beyond.reshape(-1, *(1,) * (v.ndim - 1)), jnp.inf, v)
         saved = jax.tree.map(late, saved)
     status, steps = _status(found.result, final), found.stats["num_accepted_steps"]
+    if met is not None:
+        status = jnp.where(met.hit & met.lost & (status == int(Status.ok)), int(Status.not_finite), status)
     status = true_reason(status, drift, (times[0], x0, args), (end, final, steps), explicit=not implicit)
     lost = status != int(Status.ok)
     if guarded:

@@ -21,6 +21,7 @@ THROWN = np.array(
         [0.0, 10.0, 50 / G - 1e-6, 1.0, 1e3, 10 / G - np.sqrt(2e-6 / G)],  # twice, near the top
         [0.0, 10.0, 2.0, 1e-200, 10.0, (10 - np.sqrt(100 - 4 * G)) / G],  # products of values are zero
         [-1e-17, 10.0, 0.0, 1.0, 1e3, 20 / G],  # from below by rounding, as after an event
+        [0.0, 10.0, 45 / G, 1.0, 1e5, (10 - np.sqrt(10.0)) / G],  # twice, in a hundred-thousandth of a step
         [0.0, 10.0, 50 / G + 1e-3, 1.0, 1.0, 1.0],  # never
     ]
 )
@@ -32,7 +33,7 @@ def test_the_first_change_of_sign_after_the_start(method):
     spans = jnp.stack([jnp.zeros_like(end), end], -1)
     found = jk.ensemble(fall, (x0, v0), spans, (level, unit), method=method, rtol=1e-9, event=height).checked()
     np.testing.assert_allclose(found.end, met, rtol=1e-9)
-    assert found.event.tolist() == [0] * 5 + [-1]
+    assert found.event.tolist() == [0] * 6 + [-1]
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -62,6 +63,26 @@ def test_states_are_kept_until_the_event_only():
 def test_an_event_function_that_is_not_a_number_is_never_ok():
     found = jk.ensemble(fall, (jnp.zeros(1), 10.0), (0.0, 3.0), event=lambda t, x, a: jnp.sqrt(1.5 - t) + 1)
     assert found.status.tolist() == [jk.Status.not_finite]
+
+
+def test_an_event_function_that_becomes_a_number_within_the_first_step():
+    late = lambda t, x, a: jnp.sqrt(t - a) - 0.3
+    found = jk.ensemble(lambda t, x, a: -x, jnp.ones(2), (0.0, 5.0), jnp.array([0.3, 2.0]), event=late).checked()
+    np.testing.assert_allclose(found.end, [0.39, 2.09], rtol=1e-9)
+
+
+@pytest.mark.parametrize("verb", [jk.solve, jk.ensemble])
+@pytest.mark.parametrize("method", ["taylor", "tsit5"])
+def test_earths_orbit_in_metres_and_seconds(verb, method):
+    """From the perihelion to the aphelion: half a year."""
+    mass, axis, eccentricity = 1.32712440018e20, 1.495978707e11, 0.0167
+    near, fast = axis * (1 - eccentricity), np.sqrt(mass / axis * (1 + eccentricity) / (1 - eccentricity))
+    pull = lambda x, y: -mass / (x * x + y * y) ** 1.5
+    field = lambda t, x, a: (x[2], x[3], x[0] * pull(x[0], x[1]), x[1] * pull(x[0], x[1]))
+    start = jax.tree.map(jnp.asarray, (near, 0.0, 0.0, fast))
+    start = start if verb is jk.solve else jax.tree.map(lambda v: v[None], start)
+    found = verb(field, start, jnp.array([0.0, 1e9]), method=method, event=lambda t, x, a: x[1]).checked()
+    np.testing.assert_allclose(found.end, np.pi * np.sqrt(axis**3 / mass), rtol=2e-6)
 
 
 @pytest.mark.slow
@@ -157,6 +178,7 @@ def test_second_derivatives_at_an_event_in_any_order(order, method):
     np.testing.assert_allclose(found, [2 * U / 2.0**3, 0.0], atol=1e-7)
 
 
+@pytest.mark.slow
 def test_second_derivatives_at_an_event():
     found = jax.jit(jax.jacfwd(jax.jacfwd(lambda p: _met(p, jk.RungeKutta("midpoint", dt=0.01, adjoint="forward")))))(
         2.0
@@ -175,3 +197,18 @@ def test_with_noise_an_event_has_first_derivatives_only():
     first, second = jax.jit(both)(0.5)
     np.testing.assert_allclose(first, -np.log(2) / 0.25, rtol=2e-3)
     assert np.isnan(second)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["tsit5", "kvaerno5"])
+def test_an_event_function_of_solve_that_is_no_number_any_more_is_never_ok(method):
+    ts, event = jnp.array([0.0, 3.0]), lambda t, x, a: jnp.sqrt(x - 0.2) + 1
+    assert jk.solve(lambda t, x, a: -x, 1.0, ts, method=method, event=event).status == jk.Status.not_finite
+
+
+@pytest.mark.slow
+def test_the_event_of_a_stiff_field():
+    """On a slow motion whose dense output, by the velocity at the steps' ends, is wrong by a hundred-thousandth."""
+    field, event = lambda t, x, k: -k * (x - jnp.cos(t)), lambda t, x, k: x + 0.4
+    found = jk.solve(field, 0.9, jnp.array([0.0, 8.0]), 1e6, method="kvaerno5", rtol=1e-8, atol=1e-8, event=event)
+    np.testing.assert_allclose(found.checked().end, np.arccos(-0.4) + 1e-6, atol=1e-7)  # x = cos(t - 1 / k)

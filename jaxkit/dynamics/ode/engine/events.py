@@ -90,7 +90,7 @@ def after(watch: Watch, t: Array, moved: Array, mark: Mark) -> Watch:
     part = (mark.s - low.s) / jnp.where(width == 0, 1, width)
     wrong = jnp.abs(_cubic(_controls(low, high), jnp.full_like(mark.value, part)) - mark.value)
     wrong = jnp.where(watch.sign == 0, jnp.inf, wrong)  # a polynomial that was not asked
-    sign = jnp.where(watch.sign == 0, _sign(mark.value), watch.sign)
+    sign = jnp.where((watch.sign == 0) & ~jnp.isnan(low.value), _sign(mark.value), watch.sign)
     beyond = jnp.where(high.s == watch.end.s, wrong, watch.beyond)
     looked = watch._replace(sign=sign, high=mark, doubt=wrong, beyond=beyond, looks=watch.looks + 1)
     over = jnp.any((sign != 0) & (jnp.sign(mark.value) != sign))
@@ -128,7 +128,8 @@ def _decided(watch: Watch, t: Array) -> Watch:
     watch = watch._replace(looking=jnp.ones_like(watch.looking))
     first = _judged(watch, t)
     onward = ~first.looking & ~first.hit & (watch.high.s != watch.end.s)
-    on = _judged(watch._replace(low=watch.high, high=watch.end, doubt=watch.beyond), t)
+    known = jnp.where(watch.sign == 0, _sign(watch.high.value), watch.sign)
+    on = _judged(watch._replace(sign=known, low=watch.high, high=watch.end, doubt=watch.beyond), t)
     found = _choose(onward, on, first)
     done = ~found.looking
     sign = jnp.where(done & (found.sign == 0), _sign(found.end.value), found.sign)
@@ -152,14 +153,17 @@ def _judged(watch: Watch, t: Array) -> Watch:
     hidden = jnp.where(change, thrice, pair)
     dip = jnp.min(jnp.where(hidden, _lowest(here), 2.0), axis=0)
     middle = jnp.where(dip < 1, dip, 0.5)
-    unknown = jnp.any((sign == 0) & ~jnp.isnan(high.value), axis=0) & (watch.looks == 0)
-    search = jnp.any(hidden, axis=0) & wide
+    depth = _cubic(here, jnp.where(hidden, _lowest(here), 1.0))
+    search = jnp.any(hidden & (wide | (depth < -known)), axis=0)  # what a known polynomial shows is never too narrow
+    begins = jnp.isnan(low.value) & wide  # where it becomes a number is looked for first
+    unsigned = (sign == 0) & ~jnp.isnan(high.value)
+    unknown = jnp.any(unsigned & (begins | (watch.looks == 0)), axis=0)
     guess = jnp.min(jnp.where(change, _first_zero(here), jnp.inf), axis=0)
     closest = eps * jnp.maximum(jnp.abs(t + high.s), jnp.abs(high.s))
     least = jnp.minimum(closest / jnp.where(width == 0, 1, jnp.abs(width)), 0.5)
     guess = jnp.where(watch.looks % 3 == 2, 0.5, jnp.clip(guess, least, 1 - least))
     part = jnp.where(search, jnp.clip(middle, 0.1, 0.9), guess)
-    part = jnp.where(unknown, FINEST / 8, part)
+    part = jnp.where(unknown, jnp.where(jnp.any(unsigned & begins, axis=0), 0.5, FINEST / 8), part)
     target = low.s + part * width
     inside = (target != low.s) & (target != high.s) & (watch.looks < MOST)
     narrow = (jnp.abs(width) <= closest) | ~inside
