@@ -20,7 +20,7 @@ from benchmarks import _harness as harness
 from benchmarks._truth import Tally
 
 DATA, MOST = 16, 4  # observations and parameters, the rest of which hold residuals of their own at 0
-PEERS = 1000  # so many problems are given to peers
+PEERS = 300  # so many problems are given to peers
 X = np.linspace(0.1, 3.0, DATA)
 
 
