@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxkit import models, score
@@ -66,3 +67,17 @@ def test_wrong_shapes_are_named():
         score.exact(MIXTURE).denoise(jnp.zeros(3), 1.0)
     with pytest.raises(ValueError, match="Argument `weights` must be positive"):
         models.mixture([[0.0], [1.0]], [1.0, 1.0], [1.0, -1.0])
+
+
+def test_least_levels_are_those_of_the_papers():
+    """Song et al. (2021): t from 1e-5 (VP) and 1e-3 (sub-VP), beta from 0.1 to 20; Karras et al. (2022): 0.002."""
+    integral = lambda t: 0.1 * t + 0.5 * 19.9 * t**2
+    wanted = {
+        "ve": 0.002,
+        "edm": 0.002,
+        "vp": np.sqrt(np.expm1(integral(1e-5))),
+        "sub_vp": 2 * np.sinh(0.5 * integral(1e-3)),
+    }
+    for name, least in wanted.items():
+        noise = score.NOISES[name]()
+        assert float(noise.sigma(noise.t_min)) == pytest.approx(least, rel=1e-9), name
