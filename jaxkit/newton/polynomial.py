@@ -150,7 +150,11 @@ def _conditioning(c: Array, z: Array) -> tuple[Array, Array]:
     ratio, value, bound = _evaluate(c, z)
     size = jnp.where(z == 0, 1, jnp.abs(z))
     slope = value / jnp.abs(ratio)  # |p'|, in the units of |p|
-    straight = jnp.abs(jnp.polyval(_derived(c), z))
+    # Where p is zero to the last digit: p' itself, outside the unit circle of the reversed polynomial, as p is there.
+    large = jnp.abs(z) > 1
+    w = 1 / jnp.where(large, z, 1)
+    outside = w**2 * jnp.polyval(_derived(c[::-1]), w)
+    straight = jnp.abs(jnp.where(large, outside, jnp.polyval(_derived(c), jnp.where(large, 0, z))))
     slope = jnp.where(jnp.isfinite(slope), slope, straight)
     condition = bound / (size * slope)
     return condition, 4 * c.size * eps * condition * size

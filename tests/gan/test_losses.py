@@ -210,3 +210,11 @@ def test_gradient_is_finite_where_the_critic_is_flat(name):
 def test_unknown_names():
     with pytest.raises(ValueError, match="Argument `penalty` must be one of 'none', 'r1'"):
         gan.penalise("r3", critic, 1.0, *samples())
+
+
+def test_only_the_two_sided_penalty_raises_slopes_below_one():
+    line = lambda p, x: p * x[:, 0]
+    real, fake = jnp.zeros((4, 2)), jnp.ones((4, 2))
+    price = lambda name, p: float(gan.penalise(name, line, p, real, fake, key=jax.random.key(0)))
+    assert (price("lp", 0.5), price("gp", 0.5)) == (0, pytest.approx(0.25, rel=1e-9))
+    assert (price("lp", 3.0), price("gp", 3.0)) == (pytest.approx(4, rel=1e-9), pytest.approx(4, rel=1e-9))

@@ -325,3 +325,12 @@ def test_what_the_user_names_is_a_name(capsys):
     assert "-1 + 2i" in capsys.readouterr().out
     assert cli.main(["root", "z^2 = -2i", "--x0", "-1+1i"]) == 0
     assert "-1 + 1i" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e6])
+def test_the_condition_of_a_root_is_relative(size):
+    """Of `z^2 = c^2`: `2 c^2 / (c * 2 c) = 1`, in any unit; of `(z - c)(z - 1.01 c)` it is large."""
+    found = newton.polynomial_roots([1.0, 0.0, -(size**2)]).checked()
+    np.testing.assert_allclose(found.condition, 1, rtol=1e-9)
+    near = newton.polynomial_roots(np.poly([size, 1.01 * size])).checked()
+    np.testing.assert_allclose(sorted(near.condition), [402, 406], rtol=0.01)

@@ -117,3 +117,8 @@ def test_wide_state_newton():
 def test_bad_input():
     with pytest.raises(ValueError, match=r"Argument `x` must have shape \(..., features\), but is a scalar"):
         recurrent.GRU(3).init(jax.random.key(0), jnp.asarray(1.0))
+
+
+def test_the_forget_gate_opens_as_far_as_asked(key):
+    bias = recurrent.LSTM(3, forget_bias=2.5).init(key, jnp.zeros(2))["bias"]
+    assert bias.tolist() == [0.0] * 3 + [2.5] * 3 + [0.0] * 6

@@ -127,3 +127,20 @@ def test_bits():
     # Bytes spread over [-1, 1]: a uniform density of 1/2 a coordinate costs 8 bits.
     value = jnp.full(3, -4 * jnp.log(2.0))
     assert jnp.allclose(score.bits_per_dimension(value, 4, bin_width=2 / 256), 8.0)
+
+
+def test_the_error_of_two_probes_of_a_normal_law(key):
+    """In the plane each probe is off by `+c` or `-c`, the same `c` everywhere: two agree, and are off, or do not."""
+    own = jnp.array([[1.0, 0.6], [0.6, 1.0]])
+    linear = lambda y, s: own @ jnp.linalg.solve(own + s**2 * jnp.eye(2), y)
+    apply = lambda _, y, s: jax.vmap(linear)(y, jnp.broadcast_to(s, y.shape[:1]))
+    model = score.Denoiser(None, jnp.zeros(2), jnp.ones(2), apply, (2,))
+    x = jnp.tile(jnp.array([[0.3, -0.8]]), (32, 1))
+    found, exact = (
+        model.log_prob(x, flow=score.ProbabilityFlow(trace=trace, rtol=1e-7, error_bars=False), key=key).checked()
+        for trace in (2, "exact")
+    )
+    off = jnp.abs(found.value - exact.value)
+    assert 0 < int(jnp.sum(off > 0.01)) < 32
+    both = off + found.probe_error
+    assert jnp.allclose(both, both[0], rtol=1e-4)

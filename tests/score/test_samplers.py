@@ -98,3 +98,15 @@ def test_a_denoiser_that_breaks_is_a_status(key):
         MODEL.sample(key, 3, sampler="magic")
     with pytest.raises(ValueError, match="Argument `schedule` must be one of 'karras'"):
         score.Heun(schedule="linear")
+
+
+def test_the_corrector_moves_by_its_ratio_of_signal_to_noise(key):
+    """Of a standard normal law one step is linear: its variance by hand, with step `2 r^2 E n^2 / E score^2`."""
+    normal, sigma, after, ratio = score.exact(models.mixture([[0.0]], 1.0)), 3.0, 1.0, 0.4
+    start = jnp.sqrt(1 + sigma**2) * jax.random.normal(jax.random.key(1), (20_000, 1))
+    x, _ = score.PredictorCorrector(snr=ratio).move(normal, start, jnp.array([sigma, after]), key)
+    kept = (after / sigma) ** 2
+    variance = (1 + sigma**2) * (kept + (1 - kept) / (1 + sigma**2)) ** 2 + after**2 * (1 - kept)
+    step = 2 * ratio**2 * (1 + after**2) ** 2 / variance
+    variance = variance * (1 - step / (1 + after**2)) ** 2 + 2 * step
+    assert float(jnp.std(x)) == pytest.approx(variance**0.5 / (1 + after**2), rel=0.02)

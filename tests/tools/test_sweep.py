@@ -28,6 +28,22 @@ def test_shard_of_reads_the_job_array(monkeypatch):
         sweep.shard_of("5/2")
 
 
+def decay(t, x, rate):
+    return -rate * x
+
+
+def test_shards_cover_lanes_that_do_not_divide_evenly(tmp_path):
+    config = {"field": f"{__name__}:decay", "x0": {"low": 1, "high": 2}, "args": 0.7, "ts": [0, 2], "lanes": 7}
+    for count in (1, 3):
+        for i in range(count):
+            assert sweep.run_shard(config, (i, count), tmp_path / str(count))[1]
+    with np.load(sweep.merge(config, tmp_path / "1")) as one, np.load(sweep.merge(config, tmp_path / "3")) as three:
+        assert one["final0"].shape == (7,)
+        np.testing.assert_array_equal(three["final0"], one["final0"])
+        starts = np.random.default_rng(0).uniform(1, 2, 7)
+        np.testing.assert_allclose(one["final0"], starts * np.exp(-1.4), rtol=1e-5)
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(tmp_path):
     (tmp_path / "decay.py").write_text("def field(t, x, rate):\n    return -rate * x\n")
