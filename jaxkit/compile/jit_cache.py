@@ -1,40 +1,93 @@
-"""Programs compiled with options of their own, kept, and used where they may be: outside of larger programs."""
+"""Compiled programs of verbs, kept between calls and found again by what their functions hold: see `contents`.
 
+A verb is called with functions, settings and numbers. `run` compiles it once for the contents of the functions and
+settings and the shapes of the numbers. A second call costs a dispatch, also with a new lambda of the same text; where a
+constant that a function reads has changed, its contents have, and the verb is compiled anew.
+"""
+
+import collections
 import functools
-import types
-from collections.abc import Callable
-from typing import Any
+import os
+import threading
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
+from jaxkit.compile.contents import Contents, contents
 from jaxkit.compile.options import wide_vectors
 from jaxkit.core import checks
-from jaxkit.core.jax_internals import inside_a_trace
+from jaxkit.core.jax_internals import inside_a_trace, is_tracer
 
-KEPT = 128  # programs, of about ten megabytes each
+R = TypeVar("R")
+
+KEPT = 256  # programs
+BYTES = 1 << 30  # of programs, and of the arrays that their functions hold
+USUAL = 8 << 20  # bytes of a program, where the system does not say how much memory it took
+STATM = Path("/proc/self/statm")
 
 
-def run(fn: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...], *, keep: bool = True) -> Any:
-    """`fn(*static, *arrays)`, by a kept program with wide vectors where the processor and the compiler have them.
+def run(fn: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, ...], **options: Any) -> R:
+    """`fn(*static, *arrays)`, by a kept program.
 
-    A second call with arrays of the same shapes costs a dispatch. Where the arrays are traced, or the call is part of a
-    larger program, the function is called as it is: options are for whole programs.
+    As part of a larger program, or where a function holds a value that is being traced, `fn` is called as it is.
 
     Args:
-        fn: The function.
-        static: Its first arguments, hashable: the program is kept for them.
-        arrays: Its other arguments.
-        keep: Whether a program may be kept for the static arguments, see `holds_tracer`.
+        fn: A function of a module.
+        static: Its first arguments: functions, names, settings.
+        arrays: Its other arguments: pytrees. Numbers in them, of Python, too, become arrays; other leaves are static.
+        **options: Of `jax.jit`, where the program is no part of a derivative or a batch.
     """
-    if keep and not checks.is_traced(arrays) and not staged():
-        return _kept(fn, *static)(*arrays)
-    return fn(*static, *arrays)
+    if staged():
+        return fn(*static, *arrays)
+    leaves, treedef = jax.tree.flatten(arrays)
+    moving = tuple(map(_is_number, leaves))
+    fixed = [leaf for leaf, moves in zip(leaves, moving, strict=True) if not moves]
+    numbers = [leaf for leaf, moves in zip(leaves, moving, strict=True) if moves]
+    key = contents(fn, static, fixed, treedef, moving)
+    if key is None:
+        return fn(*static, *arrays)
+    inner = any(map(is_tracer, numbers))
+    options = {} if inner else options
+    whole = (key, tuple(map(_kind, numbers)), contents(options), jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+    return _PROGRAMS.get(whole, key.size, options)(key, *numbers)
 
 
-@functools.lru_cache(maxsize=KEPT)
-def _kept(fn: Callable[..., Any], *static: Any) -> Callable[..., Any]:
-    return jax.jit(functools.partial(fn, *static), compiler_options=wide_vectors())
+def run_wide(fn: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> R:
+    """`run` with wide vectors, where the processor and the compiler have them."""
+    return run(fn, static, arrays, compiler_options=wide_vectors())
+
+
+def _call(key: Contents, *numbers: Any) -> Any:
+    fn, static, fixed, treedef, moving = key.things
+    values, others = iter(numbers), iter(fixed)
+    return fn(*static, *treedef.unflatten([next(values if moves else others) for moves in moving]))
+
+
+def kept(fn: Callable[..., R]) -> Callable[..., R]:
+    """A function of functions and settings whose results are kept, found again by their contents."""
+    results: collections.OrderedDict[Hashable, R] = collections.OrderedDict()
+    lock = threading.Lock()
+
+    @functools.wraps(fn)
+    def found(*static: Any) -> R:
+        key = contents(static)
+        if key is None:
+            return fn(*static)
+        with lock:
+            if key in results:
+                results.move_to_end(key)
+                return results[key]
+        result = fn(*static)
+        with lock:
+            results[key] = result
+            while len(results) > KEPT:
+                results.popitem(last=False)
+        return result
+
+    return found
 
 
 def staged() -> bool:
@@ -46,14 +99,68 @@ def staged() -> bool:
     return inside_a_trace() and checks.is_traced(jax.lax.neg(np.int32(0)))
 
 
-def holds_tracer(fn: Any) -> bool:
-    """Whether a function closes over a value that is being traced (a program must not be kept for it)."""
-    values = [_content(cell) for cell in getattr(fn, "__closure__", None) or ()]
-    return any(holds_tracer(v) if isinstance(v, types.FunctionType) else checks.is_traced(v) for v in values)
+class _Programs:
+    """The last programs that were used, as many as fit."""
+
+    def __init__(self) -> None:
+        self._programs: collections.OrderedDict[Hashable, tuple[Callable[..., Any], int]] = collections.OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, held: int, options: dict[str, Any]) -> Callable[..., Any]:
+        """The program of a key; a new one is measured while it compiles, at its first call."""
+        with self._lock:
+            if key in self._programs:
+                self._programs.move_to_end(key)
+                return self._programs[key][0]
+        # (A function of its own: JAX keeps what it traced for as long as the function lives.)
+        program = jax.jit(lambda *given: _call(*given), static_argnums=0, **options)
+
+        def first(*given: Any) -> Any:
+            before = _resident()
+            result = program(*given)
+            self._keep(key, program, held + max(1 << 20, _resident() - before if before else USUAL))
+            return result
+
+        return first
+
+    def _keep(self, key: Hashable, program: Callable[..., Any], size: int) -> None:
+        with self._lock:
+            self._bytes += size - self._programs.pop(key, (None, 0))[1]
+            self._programs[key] = program, size
+            while len(self._programs) > KEPT or self._bytes > BYTES:
+                self._bytes -= self._programs.popitem(last=False)[1][1]
+
+    def clear(self) -> None:
+        """Forget all programs."""
+        with self._lock:
+            self._programs.clear()
+            self._bytes = 0
 
 
-def _content(cell: Any) -> Any:
+_PROGRAMS = _Programs()
+_NUMBERS = frozenset((int, float, complex))
+
+
+def _resident() -> int:
+    """Bytes of memory in use; 0 where the system does not say."""
     try:
-        return cell.cell_contents
-    except ValueError:  # not set yet
-        return None
+        return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
+
+
+def _is_number(leaf: Any) -> bool:
+    kind = type(leaf)
+    if kind in _NUMBERS:
+        return True
+    if isinstance(leaf, (np.ndarray, np.generic)):
+        return leaf.dtype.kind in "biufcV"
+    return isinstance(leaf, jax.Array)
+
+
+def _kind(value: Any) -> Hashable:
+    """What of a number a program depends on."""
+    if type(value) in _NUMBERS:
+        return type(value)
+    return value.shape, value.dtype, getattr(value, "weak_type", False)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from jaxkit.compile import jit_cache
 from jaxkit.core import checks
 from jaxkit.core.jax_internals import inside_a_trace
 from jaxkit.core.numerics import all_finite
@@ -26,7 +27,7 @@ TERMINATED = 128 + signal.SIGTERM  # what a shell reports for a process that SIG
 
 
 def loop(
-    update: Update, state: TrainState, data: PyTree, steps: int, run: Run | None, about: Mapping[str, Any]
+    update: Update, state: TrainState, data: PyTree, key: Any, steps: int, run: Run | None, about: Mapping[str, Any]
 ) -> tuple[TrainState, Logs]:
     """Move `steps` times; inside a trace as one scan, else in chunks.
 
@@ -34,6 +35,7 @@ def loop(
         update: One step.
         state: Where to start.
         data: Passed to `update`.
+        key: Passed to `update`, too: the key of its noise, or None.
         steps: Number of steps.
         run: What the host does.
         about: What the log says of the run; its `"verb"` is shown.
@@ -47,34 +49,32 @@ def loop(
     if inside_a_trace():
         asked = ", ".join(run.asked())
         checks.require(not asked, "run", "ask nothing of the host inside a trace", f"asks for {asked}")
-        return jax.lax.scan(lambda s, _: update(s, data, careful=True), state, None, steps)
-    return _chunked(update, state, data, steps, run, about)
+        return jax.lax.scan(lambda s, _: update(s, data, key, careful=True), state, None, steps)
+    return _chunked(update, state, data, key, steps, run, about)
 
 
 def _chunked(
-    update: Update, state: TrainState, data: PyTree, steps: int, run: Run, about: Mapping[str, Any]
+    update: Update, state: TrainState, data: PyTree, key: Any, steps: int, run: Run, about: Mapping[str, Any]
 ) -> tuple[TrainState, Logs]:
     """Chunks of one compiled loop; a run whose loss is not finite ends early."""
     layout = scale.layout(run.devices)
-    with layout.spreading():
-        shapes = jax.eval_shape(lambda s, d: update(s, d, careful=False)[1], state, data)
+    shapes = _logged(update, layout, *jax.tree.map(_shape, (state, data, key)))
     history = jax.tree.map(lambda v: _unset((steps, *v.shape), v.dtype), shapes)
     begun = int(state.steps)  # an earlier run's; those of this one are counted from here
-    own = identity.of_run(lambda s, d: update(s, d, careful=False), state, data) if run.checkpoint else {}
+    own = identity.of_run(lambda s, d: update(s, d, key, careful=False), state, data) if run.checkpoint else {}
     state, start = _resumed(state, history, run, steps, own)
     # Batches are cut; a data set from which rows are drawn is whole everywhere, or every draw would be communicated.
     # NumPy arrays go to the device now, not once a chunk.
     data = layout.place(jax.tree.map(jnp.asarray, data), spread=not callable(data))
     state = layout.place(state)
-    program = _program(update, shapes, min(run.chunk, steps), layout)
+    size = min(run.chunk, steps)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(layout.spreading())
         terminated = stack.enter_context(_termination()) if run.checkpoint else list[bool]()
         show = _shown(stack, run, about, steps, start)
         while start < steps:
             stop = min(start + run.chunk, steps)
             clock, cpu = time.perf_counter(), time.process_time()
-            state, rows = program(state, data, start, stop)
+            state, rows = _moved(update, shapes, size, layout, (state, data, key, start, stop))
             scale.pulse()
             alive = bool(state.alive)
             done = stop if alive else min(stop, int(state.steps) - begun + 1)
@@ -99,38 +99,51 @@ def _chunked(
     return state, jax.tree.map(jnp.asarray, history)
 
 
-def _program(update: Update, shapes: Logs, size: int, layout: scale.Layout) -> Any:
-    """The compiled chunk: (state, data, first step, step to stop before) -> (state, logs of the steps on the host).
+def _moved(update: Update, shapes: Logs, size: int, layout: scale.Layout, given: Any) -> tuple[TrainState, Logs]:
+    """The state after a chunk, and the logs of its steps on the host.
 
     A loop whose length is an argument: one program for all chunks, the last one too, hence the same bits however a run
     is cut or resumed. Looking at every gradient costs up to an eighth of a step, so the losses alone are looked at, and
     after the chunk the parameters; if those are not finite, the chunk runs again from where it began, carefully. (The
     state is not donated for that reason: it is copied once a chunk, and two states are held.)
     """
+    again = lambda careful: jit_cache.run(
+        _chunk, (update, shapes, size, layout, careful), given, out_shardings=layout.whole
+    )
+    moved, rows, whole = again(False)  # noqa: FBT003
+    if not whole:
+        moved, rows, _ = again(True)  # noqa: FBT003
+    return moved, jax.device_get(rows)
 
-    def chunk(
-        state: TrainState, data: PyTree, start: Array, stop: Array, *, careful: bool
-    ) -> tuple[TrainState, Logs, Array]:
-        def body(carry: Any) -> Any:
-            i, state, logs = carry
-            state, new = update(state, data, careful=careful)
-            return i + 1, state, jax.tree.map(lambda rows, v: rows.at[i - start].set(v), logs, new)
 
+def _chunk(
+    update: Update, shapes: Logs, size: int, layout: scale.Layout, careful: bool,  # noqa: FBT001
+    state: TrainState, data: PyTree, key: Any, start: Array, stop: Array,
+) -> tuple[TrainState, Logs, Array]:  # fmt: skip
+    """The program of a chunk: steps from `start` to before `stop`."""
+
+    def body(carry: Any) -> Any:
+        i, state, logs = carry
+        state, new = update(state, data, key, careful=careful)
+        return i + 1, state, jax.tree.map(lambda rows, v: rows.at[i - start].set(v), logs, new)
+
+    with layout.spreading():
         rows = jax.tree.map(lambda v: jnp.zeros((size, *v.shape), v.dtype), shapes)
         going = lambda carry: (carry[0] < stop) & carry[1].alive
-        _, state, rows = jax.lax.while_loop(going, body, (start, state, rows))
+        _, state, rows = jax.lax.while_loop(going, body, (jnp.asarray(start, int), state, rows))
         return state, rows, all_finite(state.params)
 
-    compiled = jax.jit(chunk, static_argnames="careful", out_shardings=layout.whole)
 
-    def program(state: TrainState, data: PyTree, start: int, stop: int) -> tuple[TrainState, Logs]:
-        bounds = jnp.asarray(start), jnp.asarray(stop)
-        moved, rows, whole = compiled(state, data, *bounds, careful=False)
-        if not whole:
-            moved, rows, _ = compiled(state, data, *bounds, careful=True)
-        return moved, jax.device_get(rows)
+@jit_cache.kept
+def _logged(update: Update, layout: scale.Layout, state: Any, data: Any, key: Any) -> Logs:
+    """The shapes of what a step logs."""
+    with layout.spreading():
+        return jax.eval_shape(lambda *given: update(*given, careful=False)[1], state, data, key)
 
-    return program
+
+def _shape(value: Any) -> jax.ShapeDtypeStruct:
+    value = jnp.asarray(value)
+    return jax.ShapeDtypeStruct(value.shape, value.dtype, weak_type=value.weak_type)
 
 
 def _resumed(state: TrainState, history: Logs, run: Run, steps: int, own: Mapping[str, str]) -> tuple[TrainState, int]:

@@ -55,7 +55,7 @@ class Update(Protocol):
     `careful` looks at gradients too, not at losses alone.
     """
 
-    def __call__(self, state: TrainState, data: Any, *, careful: bool) -> tuple[TrainState, Logs]:
+    def __call__(self, state: TrainState, data: Any, key: Any, *, careful: bool) -> tuple[TrainState, Logs]:
         """The next state, and what to log."""
         ...
 

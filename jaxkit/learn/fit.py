@@ -107,7 +107,7 @@ def fit(
     given = 4 if carry is not None else 3 if key is not None else 2
     of_four = lambda *arguments: loss(*arguments[:given])
 
-    def update(state: TrainState, data: Any, *, careful: bool) -> tuple[TrainState, descent.Logs]:
+    def update(state: TrainState, data: Any, key: Any, *, careful: bool) -> tuple[TrainState, descent.Logs]:
         i = state.steps  # of all runs that led here; a state that is not alive does not move whatever the batch
         inner = None if key is None else jax.random.fold_in(key, i)
         at = lambda j: batch_of(data, j)
@@ -123,6 +123,6 @@ def fit(
     average = start if before is None or before.ema is None else before.ema
     done = 0 if before is None else before.steps
     first = descent.begin(start, None if ema is None else average, carry, opt_state, done)
-    end, logs = chunks.loop(update, first, data, steps, run, about)
+    end, logs = chunks.loop(update, first, data, key, steps, run, about)
     history = logs.pop("loss")
     return Fit(end.params, end.ema, end.carry, end.opt_state, history, logs, descent.status(end), end.steps)

@@ -117,12 +117,12 @@ def play(
         states = before.opt_states if before is not None else {n: optimizers[n].init(start[n]) for n in names}
     data, batch_of = descent.source(batches, accumulate)
     rules = _Rules(
-        dict(losses), dict(optimizers), repeats, decays, simultaneous, batch_of, accumulate, key, carry is not None
+        dict(losses), dict(optimizers), repeats, decays, simultaneous, batch_of, accumulate, carry is not None
     )
     about = {"verb": "play", "ema": decays, "accumulate": accumulate, "turns": turns, **descent.described(start, key)}
     averages, done = (start, 0) if before is None else (start | before.ema, before.steps)
     first = descent.begin(start, {name: averages[name] for name in decays}, carry, states, done)
-    end, logs = chunks.loop(rules.update, first, data, steps, run, about)
+    end, logs = chunks.loop(rules.update, first, data, key, steps, run, about)
     history = {name: logs[name].pop("loss") for name in names}
     return Play(end.params, end.ema, end.carry, end.opt_state, history, logs, descent.status(end), end.steps)
 
@@ -138,17 +138,16 @@ class _Rules:
     simultaneous: bool
     batch_of: Callable[[Any, Array], Any]
     accumulate: int
-    key: PRNGKeyArray
     carries: bool
 
-    def update(self, state: TrainState, data: Any, *, careful: bool) -> tuple[TrainState, descent.Logs]:
+    def update(self, state: TrainState, data: Any, key: Any, *, careful: bool) -> tuple[TrainState, descent.Logs]:
         """The next step of the game: every player's turn."""
         i = state.steps
         here, opts, logs, first = dict(state.params), dict(state.opt_state), {}, 0
         alive, carry = state.alive, state.carry
         for name, repeats in ((name, self.repeats[name]) for name in self.losses):
             seen = state.params if self.simultaneous else dict(here)
-            again = lambda own, j, name=name, seen=seen: self.move(name, seen, own, i, j, data, careful=careful)
+            again = lambda own, j, name=name, seen=seen: self.move(name, seen, own, i, j, (data, key), careful=careful)
             own = (here[name], opts[name], carry, alive)
             if repeats == 1:
                 own, logs[name] = again(own, first)
@@ -161,13 +160,13 @@ class _Rules:
         return TrainState(here, averages, carry, opts, alive, state.steps + alive.astype(state.steps.dtype)), logs
 
     def move(
-        self, name: str, seen: dict, own: tuple[Any, Any, Any, Array], i: Array, j: Any, data: Any, *, careful: bool
+        self, name: str, seen: dict, own: tuple[Any, Any, Any, Array], i: Array, j: Any, drawn: Any, *, careful: bool
     ) -> tuple[tuple[Any, Any, Any, Array], descent.Logs]:
         """Update j of step i, of one player: ((its parameters, its optimizer's state, carry, alive), what to log)."""
-        params, opt_state, carry, alive = own
+        (params, opt_state, carry, alive), (data, key) = own, drawn
         given = 4 if self.carries else 3
         loss = lambda own, *rest: self.losses[name](*(seen | {name: own}, *rest)[:given])
-        inner = jax.random.fold_in(jax.random.fold_in(self.key, i), j)
+        inner = jax.random.fold_in(jax.random.fold_in(key, i), j)
         batch = i * (1 if self.simultaneous else sum(self.repeats.values())) + j
         batch_of = lambda k: self.batch_of(data, k)
         logs, slope, new = descent.gradient(loss, params, batch_of, inner, carry, batch, self.accumulate)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Complex, Float, Int
 
+from jaxkit.compile.jit_cache import run
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
@@ -92,9 +93,18 @@ def continuation(
     References:
         Keller (1977); Govaerts (2000), Numerical Methods for Bifurcations of Dynamical Equilibria, chapters 2-4.
     """
+    checks.require(step > 0, "step", "be positive", f"is {step}")
+    options = {"step": step, "steps": steps, "backward": backward}
+    return run(_follow, (field, args_of, options), (x0, parameter0, scale, parameter_scale))
+
+
+def _follow(
+    field: Field, args_of: Callable[[Array], Any], options: dict[str, Any], x0: Any, parameter0: Any, scale: Any,
+    parameter_scale: Any,
+) -> Branch:  # fmt: skip
+    step, steps, backward = (options[name] for name in ("step", "steps", "backward"))
     x0 = checks.floating("x0", x0)
     checks.shape("x0", x0, ("n",))
-    checks.require(step > 0, "step", "be positive", f"is {step}")
     units = jnp.append(jnp.broadcast_to(jnp.asarray(scale, x0.dtype), x0.shape), jnp.asarray(parameter_scale, x0.dtype))
     zero = jnp.zeros((), x0.dtype)
     residual = lambda u: field(zero, (u * units)[:-1], args_of((u * units)[-1])) / units[:-1]

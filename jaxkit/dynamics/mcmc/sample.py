@@ -9,6 +9,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from jaxkit.compile.jit_cache import run
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
@@ -135,6 +136,12 @@ def sample(
     _check(energy, method, steps, warmup, thin)
     leaves = jax.tree.leaves(x0)
     checks.require(bool(leaves) and all(jnp.ndim(v) for v in leaves), "x0", "have the chains first", "has no axis")
+    options = {"method": method, "steps": steps, "warmup": warmup, "thin": thin}
+    return run(_chains, (energy, options), (x0, args, key))
+
+
+def _chains(energy: Any, options: dict[str, Any], x0: Any, args: Any, key: Array) -> Chains:
+    method, steps, warmup, thin = (options[name] for name in ("method", "steps", "warmup", "thin"))
     begin: Any = jax.tree.map(lambda v: checks.floating("x0", v), x0)
     unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda v: jnp.zeros(v.shape[1:], v.dtype), begin))[1]
     flat = jax.vmap(lambda v: jax.flatten_util.ravel_pytree(v)[0])(begin)

@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 
 from jaxtyping import Array, ArrayLike, PyTree
 
-from jaxkit.compile.jit_cache import run as run_kept
+from jaxkit.compile.jit_cache import run_wide
 from jaxkit.core.run import Run
-from jaxkit.dynamics.ode.engine.batch import Ensemble, Settings, as_times, keepable, prepare, with_ends
+from jaxkit.dynamics.ode.engine.batch import Ensemble, Settings, as_times, prepare, with_ends
 from jaxkit.dynamics.ode.engine.variational import solve_lanes
 from jaxkit.dynamics.ode.field import Field
 from jaxkit.dynamics.ode.methods import Method
@@ -67,7 +67,7 @@ def ensemble(
     """
     settings = Settings.of(method, rtol=rtol, atol=atol, max_steps=max_steps, event=event, run=run)
     arrays = (x0s, as_times(ts), args)
-    return run_kept(_solve, (field, settings), arrays, keep=keepable(field, settings))  # checked while it is traced
+    return run_wide(_solve, (field, settings), arrays)  # checked while it is traced
 
 
 def _solve(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree) -> Ensemble:

@@ -7,11 +7,11 @@ from typing import Any, Generic, TypeVar
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from jaxkit.compile.jit_cache import run as run_kept
+from jaxkit.compile.jit_cache import run_wide
 from jaxkit.core.run import Run
 from jaxkit.core.status import Status
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.ode.engine.batch import Ensemble, Settings, as_times, keepable, prepare, with_ends
+from jaxkit.dynamics.ode.engine.batch import Ensemble, Settings, as_times, prepare, with_ends
 from jaxkit.dynamics.ode.engine.variational import event_time, velocity_of, with_jacobian
 from jaxkit.dynamics.ode.field import Field
 from jaxkit.dynamics.ode.methods import Method
@@ -87,7 +87,7 @@ def sensitivity(
     """
     settings = Settings.of(method, rtol=rtol, atol=atol, max_steps=max_steps, event=event, run=run)
     arrays = (x0s, as_times(ts), args)
-    return run_kept(_derive, (field, settings), arrays, keep=keepable(field, settings))
+    return run_wide(_derive, (field, settings), arrays)
 
 
 def _derive(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree) -> Sensitivity:

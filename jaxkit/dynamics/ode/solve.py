@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import lineax
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
-from jaxkit.compile.jit_cache import run
+from jaxkit.compile.jit_cache import run_wide
 from jaxkit.core import checks
 from jaxkit.core.numerics import all_finite
 from jaxkit.core.status import Outcome, Status, worst
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.linear.implicit import closed
-from jaxkit.dynamics.ode.engine.batch import Settings, keepable, prepare, with_ends
+from jaxkit.dynamics.ode.engine.batch import Settings, prepare, with_ends
 from jaxkit.dynamics.ode.engine.variational import solve_lanes
 from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_tolerance
 from jaxkit.dynamics.ode.first_event import Met, first_event, moving
@@ -113,7 +113,7 @@ def solve(
     if isinstance(chosen, Taylor):
         checks.require(drift is field, "method", "have a fixed step for an SDE", "is Taylor's")
         settings = Settings.of(replace(chosen, width=1), rtol=rtol, atol=atol, max_steps=max_steps, event=event)
-        return run(_by_taylor, (field, settings), (x0, times, args), keep=keepable(drift, settings))
+        return run_wide(_by_taylor, (field, settings), (x0, times, args))
     settings, solver = chosen
     fixed = settings.dt is not None
     checks.require(fixed or drift is field, "method", "have a fixed step `dt` for an SDE", "has none")

@@ -1,6 +1,5 @@
 """Steps of diffrax that end where the field switches by itself: see `jaxkit.dynamics.ode.engine.switches`."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from jaxkit.compile.jit_cache import holds_tracer
+from jaxkit.compile.jit_cache import kept
 from jaxkit.compile.nodes import SHARED
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.core.jax_internals import inner_jaxpr, is_literal
@@ -104,10 +103,7 @@ def with_stops(controller: diffrax.PIDController, field: Field, ts: Array, x: Py
     shape = lambda tree: jax.tree.map(lambda v: jax.ShapeDtypeStruct(jnp.shape(v), jnp.result_type(v)), tree)
     leaves, treedef = jax.tree.flatten(shape((t, x, (args, values))))
     whole = (lambda t, x, a: fn(t, x, a[0], *a[1])) if values else (lambda t, x, a: field(t, x, a[0]))
-    if values or holds_tracer(field):
-        found = _switches(whole, leaves, treedef)
-    else:
-        found = _kept(field, tuple(leaves), treedef)
+    found = _switches(whole, tuple(leaves), treedef)
     if found is None:
         return controller
     scalar, switches = found
@@ -115,11 +111,7 @@ def with_stops(controller: diffrax.PIDController, field: Field, ts: Array, x: Py
     return Stops(controller, constants, span, field, switches)  # pyright: ignore[reportCallIssue]
 
 
-@functools.lru_cache(maxsize=128)
-def _kept(field: Field, leaves: tuple[Any, ...], treedef: Any) -> tuple[ScalarField, Switches] | None:
-    return _switches(lambda t, x, a: field(t, x, a[0]), leaves, treedef)
-
-
+@kept
 def _switches(field: Field, leaves: Any, treedef: Any) -> tuple[ScalarField, Switches] | None:
     """The part of a field that depends on time alone, and its switches; None if there are none."""
     t, x, args = treedef.unflatten(leaves)

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from jaxkit.compile.jit_cache import run
 from jaxkit.core import checks
 from jaxkit.dynamics.recurrence.associative import Associative, LinearCell
 from jaxkit.dynamics.recurrence.method import Method, Step, Unrolled
@@ -65,6 +66,10 @@ def unroll(
     References:
         Su (2018), RNN and ODE, kexue.fm/archives/5643; Lim et al. (2024), DEER, for `"parallel_newton"`.
     """
+    return run(_unrolled, (step, length, method), (x0, inputs, args))
+
+
+def _unrolled(step: Step, length: int | None, method: Any, x0: Any, inputs: PyTree, args: PyTree) -> Unrolled:
     inputs, length = _inputs(inputs, length)
     x0 = jax.tree.map(jnp.asarray, x0)
     _check_step(step, x0, inputs, args)

@@ -6,11 +6,12 @@ from typing import Any, TypeVar
 import jax
 from jaxtyping import PyTree
 
+from jaxkit.compile.jit_cache import run
 from jaxkit.core.checks import one_of, require
 from jaxkit.dynamics.roots.methods.anderson import PICARD, Anderson
 from jaxkit.dynamics.roots.methods.method import Method, Settings
 from jaxkit.dynamics.roots.methods.registry import METHODS
-from jaxkit.dynamics.roots.root import Root, root
+from jaxkit.dynamics.roots.root import Root, explained, found
 
 X = TypeVar("X")
 
@@ -59,12 +60,18 @@ def fixed_point(
     """
     if isinstance(method, str):
         one_of("method", method, (*ITERATIONS, *(name for name, finder in METHODS.items() if not finder.bracketing)))
-        method = ITERATIONS.get(method, method)
+    options = {"method": method, "rtol": rtol, "atol": atol, "max_steps": max_steps}
+    return run(_fixed_point, (fn, options), (x0, args))
 
-    def residual(x: X, args: Any) -> Any:
+
+def _fixed_point(fn: Any, options: dict[str, Any], x0: Any, args: Any) -> Root:
+    method = options["method"]
+    method = ITERATIONS.get(method, method) if isinstance(method, str) else method
+
+    def residual(x: Any, args: Any) -> Any:
         image = fn(x, args)
         want, have = jax.tree.structure(x), jax.tree.structure(image)
         require(have == want, "fn", f"return the structure of `x0`, {want}", f"returns {have}")
         return jax.tree.map(lambda new, old: new - old, image, x)
 
-    return root(residual, x0, args, method=method, rtol=rtol, atol=atol, max_steps=max_steps)
+    return explained(found(residual, x0, args, **options | {"method": method}))

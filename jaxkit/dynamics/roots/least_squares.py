@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from jaxkit.compile.jit_cache import run
 from jaxkit.core.checks import floating, one_of, require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
@@ -106,8 +107,13 @@ def least_squares(
         Moré (1978), The Levenberg-Marquardt algorithm: implementation and theory. Nielsen (1999), Damping parameter in
         Marquardt's method, IMM-REP-1999-05.
     """
+    options = {"rtol": rtol, "gtol": gtol, "max_steps": max_steps}
+    return run(_fitted, (residuals, method, options), (params0, args))
+
+
+def _fitted(residuals: Residuals, method: Any, options: dict[str, Any], params0: Any, args: Any) -> LeastSquares:
     problem, start = posed(residuals, params0, args, method)
-    return problem.fit(*problem.search(start, rtol=rtol, gtol=gtol, max_steps=max_steps))
+    return problem.fit(*problem.search(start, **options))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from jaxkit.compile.jit_cache import run
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.iterate import iterate
@@ -26,7 +27,7 @@ from jaxkit.dynamics.roots.methods.method import (
     rounding,
     running,
 )
-from jaxkit.dynamics.roots.unknowns import flat_residual, flatten, guess, tolerances
+from jaxkit.dynamics.roots.unknowns import check_ends, flat_residual, flatten, guess, tolerances
 
 X = TypeVar("X")
 
@@ -102,7 +103,13 @@ def root(
         >>> round(float(jk.root(lambda x, _: jnp.cos(x) - x, bracket=(0.0, 1.0)).checked().value), 6)
         0.739085
     """
-    return explained(found(fn, x0, args, method=method, bracket=bracket, rtol=rtol, atol=atol, max_steps=max_steps))
+    check_ends(bracket)
+    options = {"method": method, "rtol": rtol, "atol": atol, "max_steps": max_steps}
+    return run(_root, (fn, options), (x0, args, bracket))
+
+
+def _root(fn: Any, options: dict[str, Any], x0: Any, args: Any, bracket: Any) -> Root:
+    return explained(found(fn, x0, args, bracket=bracket, **options))
 
 
 def explained(root: Root[X]) -> Root[X]:

@@ -36,14 +36,20 @@ def guess(x0: Any, bracket: Any, solver: Method) -> tuple[Any, Any]:
     )
     a, b = (jnp.asarray(end) for end in bracket)
     require(a.ndim == b.ndim == 0, "bracket", "be two scalars", f"has shapes {a.shape} and {b.shape}")
-    if not is_traced((a, b)):
-        require(bool(jnp.isfinite(a) & jnp.isfinite(b)), "bracket", "be finite", f"is ({a}, {b})")
     real = jnp.result_type(float, a, b)
     low, high = jnp.minimum(a.astype(real), b.astype(real)), jnp.maximum(a.astype(real), b.astype(real))
     x0 = low + 0.5 * (high - low) if x0 is None else x0
     require(jnp.shape(x0) == (), "x0", f"be a scalar for method {solver.name!r}", f"has shape {jnp.shape(x0)}")
     require(not jnp.iscomplexobj(x0), "x0", f"be real for method {solver.name!r}", "is complex")
     return x0, (low, high)
+
+
+def check_ends(bracket: Any) -> None:
+    """Check the values of a bracket where they are known."""
+    if isinstance(bracket, tuple | list) and not is_traced(bracket):
+        ends = [np.asarray(end) for end in bracket]
+        known = all(end.dtype.kind in "biufV" for end in ends)
+        require(not known or all(np.all(np.isfinite(end)) for end in ends), "bracket", "be finite", f"is {bracket}")
 
 
 def flatten(x0: Any, *, flat: bool) -> tuple[Array, Callable[[Array], Any]]:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxkit.compile import lanes
-from jaxkit.compile.jit_cache import holds_tracer
+from jaxkit.compile.jit_cache import kept
 from jaxkit.compile.rows import Lanes
 from jaxkit.compile.scalars import SHARED, ScalarField
 from jaxkit.core import checks
@@ -107,11 +107,6 @@ class Given(NamedTuple):
     ts: Float[Array, " m"] | None  # where states are saved on the way
 
 
-def keepable(field: Field, settings: Settings) -> bool:
-    """Whether a program may be kept for these functions: they hold no value that is being traced."""
-    return not any(map(holds_tracer, (field, *settings.events, settings.method.alike)))
-
-
 def as_times(ts: Any) -> Any:
     """Times as one array, their order checked where they are known."""
     known = not checks.is_traced(ts)
@@ -155,7 +150,7 @@ def prepare(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
         settings, args, own = settings._replace(events=events), (args, values), (own, values)
         lanewise += [False] * len(values)
     leaves, treedef = jax.tree.flatten(args)
-    method = _possible(settings.method, field, (t, one, own), tuple(lanewise), keep=not values)
+    method = _possible(settings.method, field, (t, one, own), tuple(lanewise))
     size = lanes.Layout(one).size
     method = dataclasses.replace(method, width=method.width or lanes.default_width(size))
     plan = Plan(field, settings._replace(method=method), tuple(lanewise), treedef, size, closes=bool(values))
@@ -180,7 +175,7 @@ def _one(leaf: Array, lane: bool) -> jax.ShapeDtypeStruct:  # noqa: FBT001
     return jax.ShapeDtypeStruct(leaf.shape[1:] if lane else leaf.shape, leaf.dtype)
 
 
-@functools.lru_cache(maxsize=128)
+@kept
 def _missing(field: Field, shapes: Any, treedef: Any, lanewise: tuple[bool, ...]) -> str:
     """The first operation of the field without a Taylor recurrence; empty if there is none."""
     t, x, args = treedef.unflatten(shapes)
@@ -192,12 +187,12 @@ def _missing(field: Field, shapes: Any, treedef: Any, lanewise: tuple[bool, ...]
     return ""
 
 
-def _possible(method: Method, field: Field, shapes: Any, lanewise: tuple[bool, ...], *, keep: bool) -> Method:
+def _possible(method: Method, field: Field, shapes: Any, lanewise: tuple[bool, ...]) -> Method:
     """The method, or Dopri8 with one sentence where the field has an operation without a Taylor recurrence."""
     if not isinstance(method, Taylor):
         return method
     leaves, treedef = jax.tree.flatten(jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), shapes))
-    missing = (_missing if keep else _missing.__wrapped__)(field, tuple(leaves), treedef, lanewise)
+    missing = _missing(field, tuple(leaves), treedef, lanewise)
     if missing:
         warnings.warn(
             f"method='taylor' has no recurrence for `{missing}`: solving with 'dopri8' instead.", stacklevel=4

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from jaxkit.compile.jit_cache import run
+from jaxkit.compile.jit_cache import run_wide
 from jaxkit.compile.lanes import Layout
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.core.struct import struct
@@ -31,7 +31,7 @@ from jaxkit.dynamics.ode.field import Field
 def solve_lanes(plan: Plan, given: Given) -> Ensemble:
     """The ensemble of a plan, with the derivative of `push`."""
     given = jax.tree.map(jnp.asarray, given)  # a value that a field closes over may be a plain number
-    return run(_solve, (plan,), (given,))
+    return run_wide(_solve, (plan,), (given,))
 
 
 def _solve(plan: Plan, given: Given) -> Ensemble:
@@ -46,7 +46,6 @@ class Jacobian:
     saved: Array | None
 
 
-@functools.lru_cache(maxsize=128)
 def _variational(field: Field) -> Field:
     """The field of `(x, S)` in the direction that a lane carries among its parameters."""
 
@@ -76,7 +75,7 @@ def with_jacobian(plan: Plan, given: Given, *, perturbed: tuple[bool, ...]) -> t
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def solve_tangents(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
     """The ensemble of a plan and its derivatives in the directions `plan.moved`, all in one lane."""
-    return run(_run, (plan,), (given,))
+    return run_wide(_run, (plan,), (given,))
 
 
 @solve_tangents.defjvp
@@ -167,7 +166,6 @@ def _of_switches(plan: Plan, given: Given) -> np.ndarray:
     return np.concatenate(moved)
 
 
-@functools.lru_cache(maxsize=128)
 def _of_first(event: Callable[[Array, Any, Any], Array]) -> Callable[[Array, Any, Any], Array]:
     return lambda t, state, args: event(t, state[0], args[0])
 
