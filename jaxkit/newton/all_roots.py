@@ -1,7 +1,6 @@
 """All real roots in an interval: by a grid and safeguarded Newton, or by interval Newton with a proof."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxkit.compile.jit_cache import run
 from jaxkit.core.checks import require
 from jaxkit.core.status import Status
 from jaxkit.dynamics.roots.root import root
@@ -111,7 +111,7 @@ def all_roots(
     ends = _ends(interval)
     if callable(equation):
         require(not certify, "equation", "be text for a proof", "is a function")
-        return _scanned(_cached(equation), args, ends, points, None)
+        return _scanned(lambda x, _: equation(x), args, ends, points, None)
     equations = Equations.of(equation, args)
     require(equations.single, "equation", "have one unknown", f"has {', '.join(equations.unknowns)}")
     require(not equations.is_complex, "equation", "be real", "contains i")
@@ -125,11 +125,6 @@ def _ends(interval: tuple[float, float]) -> tuple[float, float]:
     a, b = (float(end) for end in interval)
     require(bool(np.isfinite(a) and np.isfinite(b) and a < b), "interval", "be finite with a < b", f"is ({a:g}, {b:g})")
     return a, b
-
-
-@functools.lru_cache(maxsize=64)
-def _cached(function: Callable[[Array], Array]) -> Callable[[Array, Any], Array]:
-    return lambda x, _: function(x)
 
 
 def _proven(equations: Equations, args: Mapping[str, float] | None, ends: tuple[float, float]) -> AllRoots:
@@ -152,7 +147,7 @@ def _scanned(
     require(points >= 3, "points", "be at least 3", f"is {points}")
     known = {name: float(value) for name, value in (args or {}).items()}
     for finer in range(4):
-        x, f = (np.asarray(v) for v in _sampled(fn, ends, known, points=points << 2 * finer))
+        x, f = (np.asarray(v) for v in run(_sampled, (fn, points << 2 * finer), (ends, known)))
         sign = np.sign(f)
         resolved = _changes(sign) == _changes(sign[::2])
         if resolved:
@@ -183,8 +178,8 @@ def _zeros(sign: np.ndarray, x: np.ndarray) -> tuple[list[float], np.ndarray]:
     at = np.flatnonzero(sign == 0)
     runs = np.split(at, np.flatnonzero(np.diff(at) > 1) + 1) if len(at) else []
     single, flat = [], []
-    for run in runs:
-        first, last = int(run[0]), int(run[-1])
+    for stretch in runs:
+        first, last = int(stretch[0]), int(stretch[-1])
         if last > first:
             flat.append((x[first], x[last]))
         elif first in (0, len(x) - 1) or sign[first - 1] * sign[first + 1] < 0:
@@ -208,8 +203,7 @@ def _dips(fn: Callable, x: np.ndarray, f: np.ndarray, sign: np.ndarray, known: A
     return candidates + [(float(v), "simple") for v in value[good]]
 
 
-@functools.partial(jax.jit, static_argnames=("fn", "points"))
-def _sampled(fn: Callable[[Array, Any], Array], ends: tuple, parameters: Any, *, points: int) -> tuple[Array, Array]:
+def _sampled(fn: Callable[[Array, Any], Array], points: int, ends: tuple, parameters: Any) -> tuple[Array, Array]:
     """The function on a grid, and at a place between each two of its points that follows no period."""
     a, b = (jnp.asarray(end, jnp.result_type(float)) for end in ends)
     k = jnp.arange(points - 1, dtype=a.dtype)
@@ -219,7 +213,6 @@ def _sampled(fn: Callable[[Array, Any], Array], ends: tuple, parameters: Any, *,
     return x, jax.vmap(lambda x: fn(x, parameters))(x)
 
 
-@functools.lru_cache(maxsize=64)
 def _slope(fn: Callable[[Array, Any], Array]) -> Callable[[Array, Any], Array]:
     return lambda x, p: jax.jvp(lambda x: fn(x, p), (x,), (jnp.ones_like(x),))[1]
 
@@ -232,11 +225,10 @@ def _refined(
         return np.zeros(0), np.zeros(0, bool), np.zeros(0)
     capacity = max(32, 1 << (len(at) - 1).bit_length())  # few sizes, so few programs
     padded = np.concatenate([at, np.full(capacity - len(at), at[0])])
-    found = _refine(fn, height or fn, low[padded], high[padded], parameters)
+    found = run(_refine, (fn, height or fn), (low[padded], high[padded], parameters))
     return tuple(np.asarray(v)[: len(at)] for v in found)  # pyright: ignore[reportReturnType]
 
 
-@functools.partial(jax.jit, static_argnames=("fn", "height"))
 def _refine(fn: Callable, height: Callable, low: Array, high: Array, parameters: Any) -> tuple[Array, Array, Array]:
     one = lambda lo, hi: root(fn, None, parameters, bracket=(lo, hi), rtol=1e-10)
     found = jax.vmap(one)(low, high)

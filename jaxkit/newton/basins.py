@@ -1,6 +1,5 @@
 """Basins of attraction of Newton's method in the complex plane: which start leads to which root."""
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Int
 
-from jaxkit.compile.options import wide_vectors
+from jaxkit.compile.jit_cache import run_wide
 from jaxkit.core.checks import require
 from jaxkit.core.expression import Expression
 from jaxkit.core.struct import static, struct
@@ -103,16 +102,10 @@ def iterate_basins(
     Small chunks stay in cache and end when their last point has arrived, which is looked at every third step; real and
     imaginary parts are separate arrays, which vectorise where XLA's complex numbers do not.
     """
-    return _compiled()(residual, window, size=size, max_steps=max_steps, atol=atol)
+    return run_wide(_iterate, (residual, window, size, max_steps, atol), ())
 
 
-@functools.cache
-def _compiled() -> Callable[..., tuple[Array, Array]]:
-    names = ("residual", "window", "size", "max_steps", "atol")
-    return jax.jit(_iterate, static_argnames=names, compiler_options=wide_vectors())
-
-
-def _iterate(residual: Expression, window: Window, *, size: int, max_steps: int, atol: float) -> tuple[Array, Array]:
+def _iterate(residual: Expression, window: Window, size: int, max_steps: int, atol: float) -> tuple[Array, Array]:
     z = grid(window, size)
     step = _newton(residual)
     shape, count = z[0].shape, z[0].size

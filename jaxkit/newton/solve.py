@@ -17,11 +17,6 @@ from jaxkit.newton.certify import search
 from jaxkit.newton.equations import Equations, residual_function
 from jaxkit.newton.result import EquationRoot
 
-# Compiled once for each equation: a second start costs no compilation.
-_STATIC = ("fn", "method", "rtol", "atol", "max_steps")
-_root = jax.jit(root, static_argnames=_STATIC)
-_history = jax.jit(history, static_argnames=_STATIC)
-
 SPAN = 1000.0  # where roots are looked for, and excluded, when Newton's method finds none
 
 
@@ -102,14 +97,14 @@ def _attempt(
     fn: Callable, x0: Any, args: Any, method: str | None, settings: dict[str, Any]
 ) -> tuple[Root, History | None, str]:
     """Newton's method with its history; if it fails and none was asked for, one with a falling residual."""
-    found = _root(fn, x0, args, method=method, **settings)
+    found = root(fn, x0, args, method=method, **settings)
     if is_traced(found):
         return found, None, ""
     settings_shown = {**settings, "max_steps": min(settings["max_steps"], 60)}
-    way = _history(fn, x0, args, method=method, **settings_shown)
+    way = history(fn, x0, args, method=method, **settings_shown)
     if bool(found.ok) or method is not None or settings["bracket"] is not None:
         return found, way, ""
-    other = _root(fn, x0, args, method="robust", **settings)
+    other = root(fn, x0, args, method="robust", **settings)
     if not bool(other.ok):
         return found, way, ""
     failed = Status(int(found.status)).name
@@ -260,13 +255,16 @@ def distinct_roots(
         is_complex = system.is_complex or any(jnp.iscomplexobj(v) for v in jax.tree.leaves((x0, args)))
         x0 = _start(system, x0, args, is_complex, None)
     roots: list[Any] = []
+    repelled = lambda x, given: deflated(fn, given["roots"], given["used"])(x, given["args"])
     while len(roots) < most:
         # Repelled from the start itself, a root there could not be left: step aside a little each time.
         start = jax.tree.map(lambda v: v * (1 + 0.01 * len(roots)) + 0.01 * len(roots), x0)
         value = None
+        known = roots + [start] * (most - len(roots))
+        given = {"args": args, "roots": known, "used": np.arange(most) < len(roots)}
         for method in ("damped", "robust"):
-            found = root(deflated(fn, roots), start, args, method=method, max_steps=max_steps)
-            polished = _root(fn, found.value, args)
+            found = root(repelled, start, given, method=method, max_steps=max_steps)
+            polished = root(fn, found.value, args)
             if bool(found.ok) and bool(polished.ok) and not _known(polished.value, roots):
                 value = polished.value
                 break

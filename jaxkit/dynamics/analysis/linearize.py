@@ -1,12 +1,14 @@
 """`linearize` and `classify`: what a motion does near a point, read off the eigenvalues of its Jacobian."""
 
 import enum
+from typing import Any
 
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Complex, Float, Int, PyTree
 
+from jaxkit.compile.jit_cache import run
 from jaxkit.core import checks
 from jaxkit.core.numerics import safe_sqrt
 from jaxkit.core.struct import struct
@@ -78,6 +80,10 @@ def linearize(
         >>> jk.Kind(int(jk.linearize(spring, jnp.zeros(2), 0.5).kind)).label
         'stable focus'
     """
+    return run(_linearized, (field, atol), (x, args, t))
+
+
+def _linearized(field: Field, atol: float | None, x: Any, args: Any, t: Any) -> Linearization:
     flat, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda v: checks.floating("x", v), x))
     velocity = lambda x: jax.flatten_util.ravel_pytree(field(jnp.asarray(t, flat.dtype), unravel(x), args))[0]
     jacobian = jax.jacfwd(velocity)(flat)

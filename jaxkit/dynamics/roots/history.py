@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from jaxkit.compile.jit_cache import run
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.iterate import record
 from jaxkit.dynamics.roots.methods.method import Method, Problem, Settings, running
 from jaxkit.dynamics.roots.methods.registry import choose
-from jaxkit.dynamics.roots.unknowns import flat_residual, flatten, guess, tolerances
+from jaxkit.dynamics.roots.unknowns import check_ends, flat_residual, flatten, guess, tolerances
 
 
 @struct
@@ -50,6 +51,13 @@ def history(
         >>> [round(float(x), 6) for x in h.x[:5]]
         [1.0, 1.5, 1.416667, 1.414216, 1.414214]
     """
+    check_ends(bracket)
+    options = {"method": method, "rtol": rtol, "atol": atol, "max_steps": max_steps}
+    return run(_recorded, (fn, options), (x0, args, bracket))
+
+
+def _recorded(fn: Any, options: dict[str, Any], x0: Any, args: Any, bracket: Any) -> History:
+    method, rtol, atol, max_steps = (options[name] for name in ("method", "rtol", "atol", "max_steps"))
     solver = choose(method, bracket)
     x0, ends = guess(x0, bracket, solver)
     start, unravel = flatten(x0, flat=solver.flat)

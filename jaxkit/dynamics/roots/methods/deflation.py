@@ -7,7 +7,14 @@ import jax
 import jax.numpy as jnp
 
 
-def deflated(fn: Callable[[Any, Any], Any], roots: Sequence[Any], *, power: int = 2, shift: float = 1.0) -> Callable:
+def deflated(
+    fn: Callable[[Any, Any], Any],
+    roots: Sequence[Any],
+    used: Sequence[Any] | None = None,
+    *,
+    power: int = 2,
+    shift: float = 1.0,
+) -> Callable:
     """The residual times `prod(1 / |x - r|^power + shift)` over known roots `r`: zero only at the others.
 
     Farrell, Birkisson, Funke: Deflation techniques for finding distinct solutions, SIAM J. Sci. Comput. 37 (2015).
@@ -15,6 +22,7 @@ def deflated(fn: Callable[[Any, Any], Any], roots: Sequence[Any], *, power: int 
     Args:
         fn: Residual of `(x, args)`.
         roots: Roots of `x`'s structure.
+        used: Which of them repel: booleans, so that one program does for any number of roots. All by default.
         power: How strongly they repel.
         shift: What is left of the factor far away.
 
@@ -29,12 +37,18 @@ def deflated(fn: Callable[[Any, Any], Any], roots: Sequence[Any], *, power: int 
         >>> round(float(jk.root(deflated(fn, [first]), 2.0, method="damped").value), 6)
         -1.0
     """
+    many = jax.tree.map(lambda *v: jnp.stack(v), *roots) if len(roots) else None
+
+    def squared_gap(x: Any, known: Any) -> Any:
+        gaps = jax.tree.map(lambda u, v: jnp.sum(jnp.real(u - v) ** 2 + jnp.imag(u - v) ** 2), x, known)
+        return sum(jax.tree.leaves(gaps))
 
     def repelled(x: Any, args: Any) -> Any:
-        factor: Any = 1.0
-        for known in roots:
-            gaps = jax.tree.map(lambda u, v: jnp.sum(jnp.real(u - v) ** 2 + jnp.imag(u - v) ** 2), x, known)
-            factor = factor * (sum(jax.tree.leaves(gaps)) ** (-power / 2) + shift)
+        if not len(roots):
+            return fn(x, args)
+        repels = jnp.asarray([True] * len(roots) if used is None else used)
+        gap = jnp.where(repels, jax.vmap(lambda known: squared_gap(x, known))(many), 1)
+        factor = jnp.prod(jnp.where(repels, gap ** (-power / 2) + shift, 1))
         return jax.tree.map(lambda v: v * factor, fn(x, args))
 
     return repelled
