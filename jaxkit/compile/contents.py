@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxkit.core.jax_internals import Jaxpr, is_tracer
@@ -145,7 +146,7 @@ class _Reader:
     def _array(self, value: Any) -> Hashable:
         if not isinstance(value, jax.Array):
             return (_bytes(value)) if value.nbytes <= SMALL and not value.dtype.hasobject else self._large(value)
-        if jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended):
+        if jnp.issubdtype(value.dtype, jax.dtypes.extended):
             return value.dtype, self._array(jax.random.key_data(value))
         if value.nbytes > SMALL or not value.is_fully_addressable:
             return self._large(value)

@@ -1,11 +1,12 @@
 """Fits from many starts at once."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from jaxkit.compile.jit_cache import run
 from jaxkit.core import checks
 from jaxkit.dynamics.roots.least_squares import LeastSquares, LevenbergMarquardt, Residuals, flat_params, posed
 
@@ -53,9 +54,16 @@ def multistart(
     same = len({shape[:1] for shape in shapes}) == 1 and () not in shapes
     checks.require(same, "starts", "hold arrays with one leading axis, that of the starts", f"holds shapes {shapes}")
     checks.require(shapes[0][0] > 0, "starts", "hold at least one start", "holds none")
+    options = {"rtol": rtol, "gtol": gtol, "max_steps": max_steps}
+    return run(_best, (residuals, method, options), (starts, args))
+
+
+def _best(
+    residuals: Residuals, method: Any, options: dict[str, Any], starts: PyTree, args: PyTree
+) -> tuple[LeastSquares, LeastSquares]:
     problem, first = posed(residuals, jax.tree.map(lambda v: jnp.asarray(v)[0], starts), args, method)
     flat = jax.vmap(lambda start: flat_params("starts", start)[0].astype(first.dtype))(starts)
-    found = jax.vmap(lambda start: problem.search(start, rtol=rtol, gtol=gtol, max_steps=max_steps))(flat)
+    found = jax.vmap(lambda start: problem.search(start, **options))(flat)
     every = jax.vmap(problem.fit)(*found)
     index = jnp.argmin(jnp.where(jnp.isfinite(every.sse), every.sse, jnp.inf))
     # The derivative is that of the chosen optimum alone: a lane that has failed would make it 0 * NaN.

@@ -60,12 +60,11 @@ def fixed_point(
     """
     if isinstance(method, str):
         one_of("method", method, (*ITERATIONS, *(name for name, finder in METHODS.items() if not finder.bracketing)))
-    options = {"method": method, "rtol": rtol, "atol": atol, "max_steps": max_steps}
-    return run(_fixed_point, (fn, options), (x0, args))
+    options = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
+    return run(_fixed_point, (fn, method, options), (x0, args))
 
 
-def _fixed_point(fn: Any, options: dict[str, Any], x0: Any, args: Any) -> Root:
-    method = options["method"]
+def _fixed_point(fn: Any, method: Any, options: dict[str, Any], x0: Any, args: Any) -> Root:
     method = ITERATIONS.get(method, method) if isinstance(method, str) else method
 
     def residual(x: Any, args: Any) -> Any:
@@ -74,4 +73,4 @@ def _fixed_point(fn: Any, options: dict[str, Any], x0: Any, args: Any) -> Root:
         require(have == want, "fn", f"return the structure of `x0`, {want}", f"returns {have}")
         return jax.tree.map(lambda new, old: new - old, image, x)
 
-    return explained(found(residual, x0, args, **options | {"method": method}))
+    return explained(found(residual, x0, args, method=method, **options))
