@@ -119,7 +119,7 @@ class _Reader:
             if isinstance(value, _BY_VALUE):
                 return value
             if isinstance(value, jax.tree_util.PyTreeDef):
-                return value, self._all(_of_nodes(value))
+                return value if _is_plain(value) else self._tree(value)
         if id(value) in self.met:
             return "again", self.met[id(value)][0]
         self.met[id(value)] = len(self.met), value
@@ -142,6 +142,11 @@ class _Reader:
 
     def _all(self, values: Iterable[Any]) -> tuple[Hashable, ...]:
         return tuple(map(self.read, values))
+
+    def _tree(self, tree: Any) -> Hashable:
+        """The structure of a pytree, whose nodes may hold functions."""
+        kind, held = tree.node_data() or (None, None)
+        return kind, self.read(held), tuple(map(self._tree, tree.children()))
 
     def _array(self, value: Any) -> Hashable:
         if not isinstance(value, jax.Array):
@@ -208,11 +213,10 @@ class _Reader:
 
 
 @functools.lru_cache(maxsize=4096)
-def _of_nodes(tree: Any) -> tuple[Any, ...]:
-    """What the nodes of a tree hold beside their children, as the static fields of a module."""
-    kind, held = tree.node_data() or (None, None)
-    inside = () if kind in (None, type(None), tuple, list, dict) else (held,)
-    return sum(map(_of_nodes, tree.children()), inside)
+def _is_plain(tree: Any) -> bool:
+    """Whether a pytree is of Python's containers alone, which hold nothing but names beside their children."""
+    kind = (tree.node_data() or (None,))[0]
+    return kind in (None, type(None), tuple, list, dict) and all(map(_is_plain, tree.children()))
 
 
 _PLAIN = frozenset((type(None), bool, int, str, bytes, type(Ellipsis), type(NotImplemented)))

@@ -52,6 +52,8 @@ def test_equal_text_and_contents_have_equal_keys():
     assert contents(jax.jit(closing(1.0))) == contents(jax.jit(closing(1.0)))
     assert contents(Field(1.0)) == contents(Field(1.0))
     assert contents(Field(1.0).inner) == contents(Field(1.0).inner)
+    parameter = lambda: jax.tree.structure(jax.tree_util.Partial(closing(1.0), 2.0))
+    assert contents(parameter()) == contents(parameter())
     assert contents({"a": (closing, [1])}) == contents({"a": (closing, [1])})
 
 
@@ -81,6 +83,7 @@ def test_equal_text_and_contents_have_equal_keys():
         (functools.partial(helper, x=1), functools.partial(helper, x=2)),
         (jax.tree.structure({"a": 1}), jax.tree.structure({"b": 1})),
         (lambda: helper(1), lambda: closing(1)),
+        (jax.tree.structure(jax.tree_util.Partial(helper)), jax.tree.structure(jax.tree_util.Partial(closing))),
     ],
 )
 def test_other_contents_have_other_keys(one, other):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, cast
 
 import diffrax
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import lineax
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
-from jaxkit.compile.jit_cache import run_wide
+from jaxkit.compile.jit_cache import run, run_wide
 from jaxkit.core import checks
 from jaxkit.core.numerics import all_finite
 from jaxkit.core.status import Outcome, Status, worst
@@ -21,7 +21,7 @@ from jaxkit.dynamics.ode.engine.variational import solve_lanes
 from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_tolerance
 from jaxkit.dynamics.ode.first_event import Met, first_event, moving
 from jaxkit.dynamics.ode.implicit_steps import detached, opened, restored, substituted, with_tolerances
-from jaxkit.dynamics.ode.methods import ADJOINTS, SDE, Method, Taylor, of_solve
+from jaxkit.dynamics.ode.methods import ADJOINTS, SDE, Method, RungeKutta, Taylor, of_solve
 from jaxkit.dynamics.ode.reasons import nought, of_times, true_reason, without_derivative
 from jaxkit.dynamics.ode.stops import Stops, with_stops
 
@@ -108,17 +108,34 @@ def solve(
     checks.require(times.ndim == 1 and times.size >= 2, "ts", "have shape (n,), n >= 2", f"has shape {times.shape}")
     chosen = of_solve(method)
     checks.increasing("ts", times, or_decreasing=isinstance(chosen, Taylor))
-    drift = field.drift if isinstance(field, SDE) else field
-    check_field(drift, times[0], x0, args)
+    noisy = isinstance(field, SDE)
     if isinstance(chosen, Taylor):
-        checks.require(drift is field, "method", "have a fixed step for an SDE", "is Taylor's")
+        checks.require(not noisy, "method", "have a fixed step for an SDE", "is Taylor's")
         settings = Settings.of(replace(chosen, width=1), rtol=rtol, atol=atol, max_steps=max_steps, event=event)
         return run_wide(_by_taylor, (field, settings), (x0, times, args))
-    settings, solver = chosen
-    fixed = settings.dt is not None
-    checks.require(fixed or drift is field, "method", "have a fixed step `dt` for an SDE", "has none")
+    fixed = chosen[0].dt is not None
+    checks.require(fixed or not noisy, "method", "have a fixed step `dt` for an SDE", "has none")
     if not fixed:
         check_tolerance(rtol, jnp.result_type(*jax.tree.leaves(x0)))
+    return run(_by_diffrax, (_Options(*chosen, rtol, atol, max_steps, event),), (field, x0, times, args))
+
+
+class _Options(NamedTuple):
+    """How diffrax solves."""
+
+    settings: RungeKutta
+    solver: diffrax.AbstractSolver
+    rtol: float
+    atol: ArrayLike
+    max_steps: int
+    event: Callable[[Array, Any, Any], Array] | None
+
+
+def _by_diffrax(options: _Options, field: Field | SDE, x0: Any, times: Array, args: Any) -> Solution:
+    """One trajectory by a Runge-Kutta scheme."""
+    settings, solver, rtol, atol, max_steps, event = options
+    drift, fixed = field.drift if isinstance(field, SDE) else field, settings.dt is not None
+    check_field(drift, times[0], x0, args)
     given, timed = times, of_times(times, backwards=False, still=False)
     if checks.is_traced(times):  # diffrax raises from inside the program where times are out of order
         times = jnp.where(timed == int(Status.ok), times, jnp.arange(times.size, dtype=times.dtype) + nought(times))
@@ -185,6 +202,7 @@ def solve(
 
 def _by_taylor(field: Field, settings: Settings, x0: Any, ts: Array, args: Any) -> Solution:
     """One trajectory by Taylor's method: an ensemble of one lane."""
+    check_field(field, ts[0], x0, args)
     lane = lambda tree: jax.tree.map(lambda v: jnp.asarray(v)[None], tree)
     plan, given = prepare(field, settings, lane(x0), ts, lane(args))
     found = with_ends(solve_lanes(plan, given), given, ts, still=False)
