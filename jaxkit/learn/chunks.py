@@ -142,8 +142,8 @@ def _logged(update: Update, layout: scale.Layout, state: Any, data: Any, key: An
 
 
 def _shape(value: Any) -> jax.ShapeDtypeStruct:
-    value = jnp.asarray(value)
-    return jax.ShapeDtypeStruct(value.shape, value.dtype, weak_type=value.weak_type)
+    value = value if hasattr(value, "dtype") else jnp.asarray(value)
+    return jax.ShapeDtypeStruct(value.shape, value.dtype, weak_type=getattr(value, "weak_type", False))
 
 
 def _resumed(state: TrainState, history: Logs, run: Run, steps: int, own: Mapping[str, str]) -> tuple[TrainState, int]:
