@@ -29,7 +29,9 @@ USUAL = 8 << 20  # bytes of a program, where the system does not say how much me
 STATM = Path("/proc/self/statm")
 
 
-def run(fn: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, ...], **options: Any) -> R:
+def run(
+    fn: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, ...], *, wide: bool = False, **options: Any
+) -> R:
     """`fn(*static, *arrays)`, by a kept program.
 
     As part of a larger program, or where a function holds a value that is being traced, `fn` is called as it is.
@@ -38,7 +40,8 @@ def run(fn: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, ...], 
         fn: A function of a module.
         static: Its first arguments: functions, names, settings.
         arrays: Its other arguments: pytrees. Numbers in them, of Python, too, become arrays; other leaves are static.
-        **options: Of `jax.jit`, where the program is no part of a derivative or a batch.
+        wide: Whether it has wide vectors, where the processor and the compiler have them.
+        **options: Of `jax.jit`; they and wide vectors are for programs that are no part of a derivative or a batch.
     """
     if staged():
         return fn(*static, *arrays)
@@ -50,14 +53,9 @@ def run(fn: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, ...], 
     if key is None:
         return fn(*static, *arrays)
     inner = any(map(is_tracer, numbers))
-    options = {} if inner else options
+    options = {} if inner else options | ({"compiler_options": wide_vectors()} if wide else {})
     whole = (key, tuple(map(_kind, numbers)), contents(options), jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
     return _PROGRAMS.get(whole, key.size, options)(key, *numbers)
-
-
-def run_wide(fn: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, ...]) -> R:
-    """`run` with wide vectors, where the processor and the compiler have them."""
-    return run(fn, static, arrays, compiler_options=wide_vectors())
 
 
 def _call(key: Contents, *numbers: Any) -> Any:

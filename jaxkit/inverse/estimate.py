@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from jaxkit.compile.jit_cache import run
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core import checks
 from jaxkit.dynamics.roots.least_squares import LeastSquares, LevenbergMarquardt, Residuals, flat_params, posed
 
@@ -55,7 +55,7 @@ def multistart(
     checks.require(same, "starts", "hold arrays with one leading axis, that of the starts", f"holds shapes {shapes}")
     checks.require(shapes[0][0] > 0, "starts", "hold at least one start", "holds none")
     options = {"rtol": rtol, "gtol": gtol, "max_steps": max_steps}
-    return run(_best, (residuals, method, options), (starts, args))
+    return run_kept(_best, (residuals, method, options), (starts, args))
 
 
 def _best(

@@ -107,7 +107,7 @@ def _moved(update: Update, shapes: Logs, size: int, layout: scale.Layout, given:
     after the chunk the parameters; if those are not finite, the chunk runs again from where it began, carefully. (The
     state is not donated for that reason: it is copied once a chunk, and two states are held.)
     """
-    again = lambda careful: jit_cache.run(
+    again = lambda careful: jit_cache.run_kept(
         _chunk, (update, shapes, size, layout, careful), given, out_shardings=layout.whole
     )
     moved, rows, whole = again(False)  # noqa: FBT003

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxkit.compile.jit_cache import run
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.checks import require
 from jaxkit.core.status import Status
 from jaxkit.dynamics.roots.root import root
@@ -147,7 +147,7 @@ def _scanned(
     require(points >= 3, "points", "be at least 3", f"is {points}")
     known = {name: float(value) for name, value in (args or {}).items()}
     for finer in range(4):
-        x, f = (np.asarray(v) for v in run(_sampled, (fn, points << 2 * finer), (ends, known)))
+        x, f = (np.asarray(v) for v in run_kept(_sampled, (fn, points << 2 * finer), (ends, known)))
         sign = np.sign(f)
         resolved = _changes(sign) == _changes(sign[::2])
         if resolved:
@@ -225,7 +225,7 @@ def _refined(
         return np.zeros(0), np.zeros(0, bool), np.zeros(0)
     capacity = max(32, 1 << (len(at) - 1).bit_length())  # few sizes, so few programs
     padded = np.concatenate([at, np.full(capacity - len(at), at[0])])
-    found = run(_refine, (fn, height or fn), (low[padded], high[padded], parameters))
+    found = run_kept(_refine, (fn, height or fn), (low[padded], high[padded], parameters))
     return tuple(np.asarray(v)[: len(at)] for v in found)  # pyright: ignore[reportReturnType]
 
 

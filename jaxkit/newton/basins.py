@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Int
 
-from jaxkit.compile.jit_cache import run_wide
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.checks import require
 from jaxkit.core.expression import Expression
 from jaxkit.core.struct import static, struct
@@ -102,7 +102,7 @@ def iterate_basins(
     Small chunks stay in cache and end when their last point has arrived, which is looked at every third step; real and
     imaginary parts are separate arrays, which vectorise where XLA's complex numbers do not.
     """
-    return run_wide(_iterate, (residual, window, size, max_steps, atol), ())
+    return run_kept(_iterate, (residual, window, size, max_steps, atol), (), wide=True)
 
 
 def _iterate(residual: Expression, window: Window, size: int, max_steps: int, atol: float) -> tuple[Array, Array]:

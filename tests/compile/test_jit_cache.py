@@ -29,7 +29,7 @@ def multiplied(fn, power, x, args):
 
 
 def call(c, x, k, power=2):
-    return jit_cache.run(multiplied, (lambda x: x + c, power), (x, {"k": k, "name": "k"}))
+    return jit_cache.run_kept(multiplied, (lambda x: x + c, power), (x, {"k": k, "name": "k"}))
 
 
 def test_a_fresh_lambda_finds_the_program(programs):
@@ -76,7 +76,7 @@ def test_an_edited_object_is_seen_when_an_old_program_meets_new_shapes(programs)
             return self.by * x
 
     one, other = Scale(), Scale()
-    run = lambda fn, x: float(jnp.sum(jit_cache.run(multiplied, (fn, 1), (x, {"k": 1.0}))))
+    run = lambda fn, x: float(jnp.sum(jit_cache.run_kept(multiplied, (fn, 1), (x, {"k": 1.0}))))
     assert run(one, 1.0) == 2
     one.by = 3.0
     assert run(other, jnp.ones(2)) == 4  # the contents that `one` had before

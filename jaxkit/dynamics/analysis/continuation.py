@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Complex, Float, Int
 
-from jaxkit.compile.jit_cache import run
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
@@ -95,7 +95,7 @@ def continuation(
     """
     checks.require(step > 0, "step", "be positive", f"is {step}")
     options = {"step": step, "steps": steps, "backward": backward}
-    return run(_follow, (field, args_of, options), (x0, parameter0, scale, parameter_scale))
+    return run_kept(_follow, (field, args_of, options), (x0, parameter0, scale, parameter_scale))
 
 
 def _follow(

@@ -7,7 +7,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree
 
-from jaxkit.compile.jit_cache import run
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.analysis.linearize import Kind, Linearization, linearize
@@ -56,7 +56,7 @@ def equilibria(
         >>> [round(float(x), 6) for x in eq.x[eq.found]]
         [-2.0, 0.0, 2.0]
     """
-    return run(_equilibria, (field, rtol, atol, apart), (starts, args))
+    return run_kept(_equilibria, (field, rtol, atol, apart), (starts, args))
 
 
 def _equilibria(field: Field, rtol: float, atol: float, apart: float, starts: PyTree, args: PyTree) -> Equilibria:

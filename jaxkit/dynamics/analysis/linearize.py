@@ -8,7 +8,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Complex, Float, Int, PyTree
 
-from jaxkit.compile.jit_cache import run
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core import checks
 from jaxkit.core.numerics import safe_sqrt
 from jaxkit.core.struct import struct
@@ -80,7 +80,7 @@ def linearize(
         >>> jk.Kind(int(jk.linearize(spring, jnp.zeros(2), 0.5).kind)).label
         'stable focus'
     """
-    return run(_linearized, (field, atol), (x, args, t))
+    return run_kept(_linearized, (field, atol), (x, args, t))
 
 
 def _linearized(field: Field, atol: float | None, x: Any, args: Any, t: Any) -> Linearization:

@@ -9,7 +9,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxkit.compile.jit_cache import run
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
@@ -137,7 +137,7 @@ def sample(
     leaves = jax.tree.leaves(x0)
     checks.require(bool(leaves) and all(jnp.ndim(v) for v in leaves), "x0", "have the chains first", "has no axis")
     options = {"method": method, "steps": steps, "warmup": warmup, "thin": thin}
-    return run(_chains, (energy, options), (x0, args, key))
+    return run_kept(_chains, (energy, options), (x0, args, key))
 
 
 def _chains(energy: Any, options: dict[str, Any], x0: Any, args: Any, key: Array) -> Chains:

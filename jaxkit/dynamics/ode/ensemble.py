@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from jaxtyping import Array, ArrayLike, PyTree
 
-from jaxkit.compile.jit_cache import run_wide
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.run import Run
 from jaxkit.dynamics.ode.engine.batch import Ensemble, Settings, as_times, prepare, with_ends
 from jaxkit.dynamics.ode.engine.variational import solve_lanes
@@ -67,7 +67,7 @@ def ensemble(
     """
     settings = Settings.of(method, rtol=rtol, atol=atol, max_steps=max_steps, event=event, run=run)
     arrays = (x0s, as_times(ts), args)
-    return run_wide(_solve, (field, settings), arrays)  # checked while it is traced
+    return run_kept(_solve, (field, settings), arrays, wide=True)  # checked while it is traced
 
 
 def _solve(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree) -> Ensemble:

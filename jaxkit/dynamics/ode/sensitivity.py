@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from jaxkit.compile.jit_cache import run_wide
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.run import Run
 from jaxkit.core.status import Status
 from jaxkit.core.struct import struct
@@ -87,7 +87,7 @@ def sensitivity(
     """
     settings = Settings.of(method, rtol=rtol, atol=atol, max_steps=max_steps, event=event, run=run)
     arrays = (x0s, as_times(ts), args)
-    return run_wide(_derive, (field, settings), arrays)
+    return run_kept(_derive, (field, settings), arrays, wide=True)
 
 
 def _derive(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree) -> Sensitivity:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import lineax
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
-from jaxkit.compile.jit_cache import run, run_wide
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core import checks
 from jaxkit.core.numerics import all_finite
 from jaxkit.core.status import Outcome, Status, worst
@@ -112,12 +112,12 @@ def solve(
     if isinstance(chosen, Taylor):
         checks.require(not noisy, "method", "have a fixed step for an SDE", "is Taylor's")
         settings = Settings.of(replace(chosen, width=1), rtol=rtol, atol=atol, max_steps=max_steps, event=event)
-        return run_wide(_by_taylor, (field, settings), (x0, times, args))
+        return run_kept(_by_taylor, (field, settings), (x0, times, args), wide=True)
     fixed = chosen[0].dt is not None
     checks.require(fixed or not noisy, "method", "have a fixed step `dt` for an SDE", "has none")
     if not fixed:
         check_tolerance(rtol, jnp.result_type(*jax.tree.leaves(x0)))
-    return run(_by_diffrax, (_Options(*chosen, rtol, atol, max_steps, event),), (field, x0, times, args))
+    return run_kept(_by_diffrax, (_Options(*chosen, rtol, atol, max_steps, event),), (field, x0, times, args))
 
 
 class _Options(NamedTuple):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from jaxkit.compile.jit_cache import run
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core import checks
 from jaxkit.dynamics.recurrence.associative import Associative, LinearCell
 from jaxkit.dynamics.recurrence.method import Method, Step, Unrolled
@@ -66,7 +66,7 @@ def unroll(
     References:
         Su (2018), RNN and ODE, kexue.fm/archives/5643; Lim et al. (2024), DEER, for `"parallel_newton"`.
     """
-    return run(_unrolled, (step, length, method), (x0, inputs, args))
+    return run_kept(_unrolled, (step, length, method), (x0, inputs, args))
 
 
 def _unrolled(step: Step, length: int | None, method: Any, x0: Any, inputs: PyTree, args: PyTree) -> Unrolled:

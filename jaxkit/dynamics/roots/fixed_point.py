@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import jax
 from jaxtyping import PyTree
 
-from jaxkit.compile.jit_cache import run
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.checks import one_of, require
 from jaxkit.dynamics.roots.methods.anderson import PICARD, Anderson
 from jaxkit.dynamics.roots.methods.method import Method, Settings
@@ -61,7 +61,7 @@ def fixed_point(
     if isinstance(method, str):
         one_of("method", method, (*ITERATIONS, *(name for name, finder in METHODS.items() if not finder.bracketing)))
     options = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
-    return run(_fixed_point, (fn, method, options), (x0, args))
+    return run_kept(_fixed_point, (fn, method, options), (x0, args))
 
 
 def _fixed_point(fn: Any, method: Any, options: dict[str, Any], x0: Any, args: Any) -> Root:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from jaxkit.compile.jit_cache import run
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.iterate import record
 from jaxkit.dynamics.roots.methods.method import Method, Problem, Settings, running
@@ -53,7 +53,7 @@ def history(
     """
     check_ends(bracket)
     options = {"method": method, "rtol": rtol, "atol": atol, "max_steps": max_steps}
-    return run(_recorded, (fn, options), (x0, args, bracket))
+    return run_kept(_recorded, (fn, options), (x0, args, bracket))
 
 
 def _recorded(fn: Any, options: dict[str, Any], x0: Any, args: Any, bracket: Any) -> History:

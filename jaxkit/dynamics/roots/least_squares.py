@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from jaxkit.compile.jit_cache import run
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.checks import floating, one_of, require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
@@ -108,7 +108,7 @@ def least_squares(
         Marquardt's method, IMM-REP-1999-05.
     """
     options = {"rtol": rtol, "gtol": gtol, "max_steps": max_steps}
-    return run(_fitted, (residuals, method, options), (params0, args))
+    return run_kept(_fitted, (residuals, method, options), (params0, args))
 
 
 def _fitted(residuals: Residuals, method: Any, options: dict[str, Any], params0: Any, args: Any) -> LeastSquares:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxkit.compile.jit_cache import run
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.iterate import iterate
@@ -105,7 +105,7 @@ def root(
     """
     check_ends(bracket)
     options = {"method": method, "rtol": rtol, "atol": atol, "max_steps": max_steps}
-    return run(_root, (fn, options), (x0, args, bracket))
+    return run_kept(_root, (fn, options), (x0, args, bracket))
 
 
 def _root(fn: Any, options: dict[str, Any], x0: Any, args: Any, bracket: Any) -> Root:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from jaxkit.compile.jit_cache import run_wide
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.compile.lanes import Layout
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.core.struct import struct
@@ -31,7 +31,7 @@ from jaxkit.dynamics.ode.field import Field
 def solve_lanes(plan: Plan, given: Given) -> Ensemble:
     """The ensemble of a plan, with the derivative of `push`."""
     given = jax.tree.map(jnp.asarray, given)  # a value that a field closes over may be a plain number
-    return run_wide(_solve, (plan,), (given,))
+    return run_kept(_solve, (plan,), (given,), wide=True)
 
 
 def _solve(plan: Plan, given: Given) -> Ensemble:
@@ -75,7 +75,7 @@ def with_jacobian(plan: Plan, given: Given, *, perturbed: tuple[bool, ...]) -> t
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def solve_tangents(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
     """The ensemble of a plan and its derivatives in the directions `plan.moved`, all in one lane."""
-    return run_wide(_run, (plan,), (given,))
+    return run_kept(_run, (plan,), (given,), wide=True)
 
 
 @solve_tangents.defjvp
