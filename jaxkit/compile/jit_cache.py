@@ -1,6 +1,6 @@
 """Compiled programs of verbs, kept between calls and found again by what their functions hold: see `contents`.
 
-A verb is called with functions, settings and numbers. `run` compiles it once for the contents of the functions and
+A verb is called with functions, settings and numbers. `run_kept` compiles it once for the contents of the functions and
 settings and the shapes of the numbers. A second call costs a dispatch, also with a new lambda of the same text; where a
 constant that a function reads has changed, its contents have, and the verb is compiled anew.
 """
@@ -29,7 +29,7 @@ USUAL = 8 << 20  # bytes of a program, where the system does not say how much me
 STATM = Path("/proc/self/statm")
 
 
-def run(
+def run_kept(
     fn: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, ...], *, wide: bool = False, **options: Any
 ) -> R:
     """`fn(*static, *arrays)`, by a kept program.
