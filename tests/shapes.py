@@ -13,7 +13,7 @@ def arrays_only(function):
     """Decorator for jaxtyping's import hook: checks the arguments and the result that are annotated as arrays."""
     try:
         hints = {name: kind for name, kind in function.__annotations__.items() if _checkable(kind)}
-        signature = inspect.signature(function)
+        names = tuple(inspect.signature(function).parameters)
     except (TypeError, ValueError, AttributeError):
         return function
     if not hints or function.__name__ == "__init__":  # results are also made of rows, in scans
@@ -21,8 +21,7 @@ def arrays_only(function):
 
     @functools.wraps(function)
     def checked(*args, **kwargs):
-        bound = signature.bind(*args, **kwargs)
-        for name, value in bound.arguments.items():
+        for name, value in (*zip(names, args, strict=False), *kwargs.items()):
             _look(hints, name, value, function)
         result = function(*args, **kwargs)
         _look(hints, "return", result, function)
