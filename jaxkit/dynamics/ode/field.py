@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 
 from jaxkit.core import checks
@@ -20,9 +21,15 @@ def as_state(name: str, x0: PyTree, *, finite: bool = True) -> PyTree:
     checks.require(bool(leaves), name, "hold at least one number", "is empty")
     dtype = jnp.result_type(*leaves)
     if finite:
-        for leaf in leaves:
-            checks.finite(name, leaf)
+        check_state(name, x0)
     return jax.tree.map(lambda v: v.astype(dtype), x0)
+
+
+def check_state(name: str, x0: PyTree) -> None:
+    """Check that the numbers of a state are finite where they are known."""
+    for leaf in jax.tree.leaves(x0):
+        if isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float):
+            checks.finite(name, leaf)
 
 
 def check_tolerance(rtol: float, dtype: Any) -> None:

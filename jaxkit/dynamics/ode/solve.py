@@ -18,7 +18,7 @@ from jaxkit.core.struct import struct
 from jaxkit.dynamics.linear.implicit import closed
 from jaxkit.dynamics.ode.engine.batch import Settings, prepare, with_ends
 from jaxkit.dynamics.ode.engine.variational import solve_lanes
-from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_tolerance
+from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_state, check_tolerance
 from jaxkit.dynamics.ode.first_event import Met, first_event, moving
 from jaxkit.dynamics.ode.implicit_steps import detached, opened, restored, substituted, with_tolerances
 from jaxkit.dynamics.ode.methods import ADJOINTS, SDE, Method, RungeKutta, Taylor, of_solve
@@ -104,27 +104,24 @@ def solve(
     References:
         Kidger (2021), On Neural Differential Equations, for the solvers and their adjoints (diffrax).
     """
-    x0, times = as_state("x0", x0), checks.floating("ts", ts)
-    checks.require(times.ndim == 1 and times.size >= 2, "ts", "have shape (n,), n >= 2", f"has shape {times.shape}")
-    chosen = of_solve(method)
-    checks.increasing("ts", times, or_decreasing=isinstance(chosen, Taylor))
-    noisy = isinstance(field, SDE)
-    if isinstance(chosen, Taylor):
+    ts = ts if isinstance(ts, jax.Array) else checks.floating("ts", ts)
+    shape, noisy = ts.shape, isinstance(field, SDE)
+    checks.require(len(shape) == 1 and shape[0] >= 2, "ts", "have shape (n,), n >= 2", f"has shape {shape}")
+    by_taylor = method == "taylor" or isinstance(method, Taylor)
+    checks.increasing("ts", ts, or_decreasing=by_taylor)
+    check_state("x0", x0)
+    if by_taylor:
         checks.require(not noisy, "method", "have a fixed step for an SDE", "is Taylor's")
-        settings = Settings.of(replace(chosen, width=1), rtol=rtol, atol=atol, max_steps=max_steps, event=event)
-        return run_kept(_by_taylor, (field, settings), (x0, times, args), wide=True)
-    fixed = chosen[0].dt is not None
-    checks.require(fixed or not noisy, "method", "have a fixed step `dt` for an SDE", "has none")
-    if not fixed:
-        check_tolerance(rtol, jnp.result_type(*jax.tree.leaves(x0)))
-    return run_kept(_by_diffrax, (_Options(*chosen, rtol, atol, max_steps, event),), (field, x0, times, args))
+        taylor = replace(method, width=1) if isinstance(method, Taylor) else Taylor(width=1)
+        settings = Settings.of(taylor, rtol=rtol, atol=atol, max_steps=max_steps, event=event)
+        return run_kept(_by_taylor, (field, settings), (x0, ts, args), wide=True)
+    return run_kept(_by_diffrax, (_Options(method, rtol, atol, max_steps, event),), (field, x0, ts, args))
 
 
 class _Options(NamedTuple):
     """How diffrax solves."""
 
-    settings: RungeKutta
-    solver: diffrax.AbstractSolver
+    method: str | Method | diffrax.AbstractSolver
     rtol: float
     atol: ArrayLike
     max_steps: int
@@ -133,8 +130,13 @@ class _Options(NamedTuple):
 
 def _by_diffrax(options: _Options, field: Field | SDE, x0: Any, times: Array, args: Any) -> Solution:
     """One trajectory by a Runge-Kutta scheme."""
-    settings, solver, rtol, atol, max_steps, event = options
+    method, rtol, atol, max_steps, event = options
+    settings, solver = cast(tuple[RungeKutta, diffrax.AbstractSolver], of_solve(method))
+    x0, times = as_state("x0", x0, finite=False), checks.floating("ts", times)
     drift, fixed = field.drift if isinstance(field, SDE) else field, settings.dt is not None
+    checks.require(fixed or drift is field, "method", "have a fixed step `dt` for an SDE", "has none")
+    if not fixed:
+        check_tolerance(rtol, jax.tree.leaves(x0)[0].dtype)
     check_field(drift, times[0], x0, args)
     given, timed = times, of_times(times, backwards=False, still=False)
     if checks.is_traced(times):  # diffrax raises from inside the program where times are out of order
@@ -202,6 +204,7 @@ def _by_diffrax(options: _Options, field: Field | SDE, x0: Any, times: Array, ar
 
 def _by_taylor(field: Field, settings: Settings, x0: Any, ts: Array, args: Any) -> Solution:
     """One trajectory by Taylor's method: an ensemble of one lane."""
+    x0, ts = as_state("x0", x0, finite=False), checks.floating("ts", ts)
     check_field(field, ts[0], x0, args)
     lane = lambda tree: jax.tree.map(lambda v: jnp.asarray(v)[None], tree)
     plan, given = prepare(field, settings, lane(x0), ts, lane(args))
