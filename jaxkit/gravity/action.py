@@ -4,6 +4,7 @@
 nodes; `jax.grad` of that sum is the field equations; Newton's method solves them.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -13,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.checks import double_precision, floating, require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import static as static_field
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.roots.root import root
 from jaxkit.gravity.curvature import Curvature, assemble, slopes
-from jaxkit.gravity.metrics import Metric, Params, as_metric, static
+from jaxkit.gravity.metrics import Metric, Params, as_metric, bare, static
 
 Lagrangian = Callable[..., Array]
 SMOOTH = 1e-4  # tail of a Legendre series above which a solution is not resolved
@@ -80,46 +82,52 @@ def field_equations(
         moving: Indices of the coordinates on which the metric depends; all by default. Fewer compile faster.
 
     Returns:
-        A function of `(x, params)` that returns `E^ab`, shape `(4, 4)`: zero for a solution. `jit` it: compiling takes
-            some seconds, running it line by line half a minute.
+        A function of `(x, params)` that returns `E^ab`, shape `(4, 4)`: zero for a solution. The first call compiles,
+            for some seconds.
 
     Example:
-        >>> import jax
         >>> import jax.numpy as jnp
         >>> from jaxkit import gravity
         >>> anti = gravity.from_text(
         ...     {"t t": "-z^-2", "x x": "z^-2", "y y": "z^-2", "z z": "z^-2"}, coordinates=("t", "x", "y", "z"),
         ... )
         >>> square = lambda k, p: k.scalar**2  # anti-de Sitter space solves it
-        >>> e = jax.jit(gravity.field_equations(square, anti, moving=[3]))(jnp.array([0.0, 0.0, 0.0, 1.3]))
+        >>> e = gravity.field_equations(square, anti, moving=[3])(jnp.array([0.0, 0.0, 0.0, 1.3]))
         >>> bool(abs(e).max() < 1e-10)
         True
     """
     metric = as_metric(metric)
     axes = np.asarray(range(len(metric.coordinates)) if moving is None else moving)
 
+    def at(x: Float[Array, "4"], params: Params = None) -> Array:
+        return run_kept(
+            _equations_at, (bare(metric), lagrangian, axes), (metric.resolve(params), params, jnp.asarray(x))
+        )
+
+    return at
+
+
+def _equations_at(
+    metric: Metric, lagrangian: Callable[..., Array], axes: np.ndarray, own: Params, params: Params, x: Array
+) -> Array:
     def density(g: Array, dg: Array, ddg: Array, params: Params) -> Array:
         return jnp.sqrt(jnp.abs(jnp.linalg.det(g))) * lagrangian(assemble(g, dg, ddg), params)
 
-    def at(x: Float[Array, "4"], params: Params = None) -> Array:
-        own = metric.resolve(params)
-        point = lambda y: jnp.asarray(x).at[axes].set(y)
+    point = lambda y: x.at[axes].set(y)
 
-        def momenta(y: Array) -> tuple[Array, Array, Array]:
-            pieces = slopes(lambda z: metric(point(z), own))(y)
-            size = pieces[0].shape[-1]
-            dg = jnp.zeros((size,) * 3).at[..., axes].set(pieces[1])
-            ddg = jnp.zeros((size,) * 4).at[..., axes[:, None], axes].set(pieces[2])
-            p0, p1, p2 = jax.grad(density, argnums=(0, 1, 2))(pieces[0], dg, ddg, params)
-            return p0, p1[..., axes], p2[..., axes[:, None], axes]
+    def momenta(y: Array) -> tuple[Array, Array, Array]:
+        pieces = slopes(lambda z: metric(point(z), own))(y)
+        size = pieces[0].shape[-1]
+        dg = jnp.zeros((size,) * 3).at[..., axes].set(pieces[1])
+        ddg = jnp.zeros((size,) * 4).at[..., axes[:, None], axes].set(pieces[2])
+        p0, p1, p2 = jax.grad(density, argnums=(0, 1, 2))(pieces[0], dg, ddg, params)
+        return p0, p1[..., axes], p2[..., axes[:, None], axes]
 
-        y = jnp.asarray(x)[axes]
-        once = jnp.einsum("abcc->ab", jax.jacfwd(lambda y: momenta(y)[1])(y))
-        twice = jnp.einsum("abcdcd->ab", jax.jacfwd(jax.jacfwd(lambda y: momenta(y)[2]))(y))
-        total = momenta(y)[0] - once + twice
-        return 0.5 * (total + total.T) / jnp.sqrt(jnp.abs(jnp.linalg.det(metric(x, own))))
-
-    return at
+    y = x[axes]
+    once = jnp.einsum("abcc->ab", jax.jacfwd(lambda y: momenta(y)[1])(y))
+    twice = jnp.einsum("abcdcd->ab", jax.jacfwd(jax.jacfwd(lambda y: momenta(y)[2]))(y))
+    total = momenta(y)[0] - once + twice
+    return 0.5 * (total + total.T) / jnp.sqrt(jnp.abs(jnp.linalg.det(metric(x, own))))
 
 
 def field_residual(metric: Metric, lagrangian: Lagrangian, couplings: Params, r: Float[Array, " k"]) -> Array:
@@ -137,7 +145,11 @@ def field_residual(metric: Metric, lagrangian: Lagrangian, couplings: Params, r:
         The scaled residuals of the equations of `f` and of `n`, shape `(k, 2)`.
     """
     require(metric.is_static, "metric", "be static and spherical", f"is {metric.name}")
-    space, time, params = metric.space, metric.time, metric.params
+    return run_kept(_residual, (bare(metric), lagrangian), (metric.params, couplings, jnp.asarray(r, float)))
+
+
+def _residual(metric: Metric, lagrangian: Lagrangian, params: Params, couplings: Params, r: Array) -> Array:
+    space, time = metric.space, metric.time
     f = lambda r: 1 - space(r, params)  # pyright: ignore[reportOptionalCall]
     n = lambda r: jnp.sqrt((1 - time(r, params)) / f(r))  # pyright: ignore[reportOptionalCall]
 
@@ -175,6 +187,12 @@ def lobatto(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x, 2 / (n * (n - 1) * p**2), d
 
 
+@functools.cache
+def _to_series(n: int) -> np.ndarray:
+    """From values at the nodes to Legendre coefficients."""
+    return np.linalg.inv(np.polynomial.legendre.legvander(lobatto(n)[0], n - 1))
+
+
 @struct
 class StaticSolution(Outcome):
     """A static spherical solution of an action.
@@ -203,7 +221,7 @@ class StaticSolution(Outcome):
     def metric(self, name: str = "solution") -> Metric:
         """The solution as a metric between the ends (not a number outside), differentiable in all it came from."""
         count, (a, b) = self.r.shape[-1], self.ends
-        to_series = np.linalg.inv(np.polynomial.legendre.legvander(lobatto(count)[0], count - 1))
+        to_series = _to_series(count)
 
         def series(values: Array, r: Array) -> Array:
             z = (2 * r - (a + b)) / (b - a)
@@ -276,6 +294,16 @@ def solve_static(
     shape = jnp.shape(jax.eval_shape(lagrangian, scalar, scalar, scalar, scalar, params))
     require(shape == (), "lagrangian", "return a scalar", f"returns shape {shape}")
 
+    options = {"at_inner": at_inner, "nodes": nodes, "guess": guess, "max_steps": max_steps}
+    found = run_kept(_solve_static, (lagrangian, options), (jnp.asarray([a, b]), value, params))
+    return dataclasses.replace(found, ends=(a, b))
+
+
+def _solve_static(
+    lagrangian: Lagrangian, options: dict[str, Any], ends: Array, value: Array, params: Params
+) -> StaticSolution:
+    at_inner, nodes, guess = options["at_inner"], options["nodes"], options["guess"]
+    a, b = ends
     x, weights, derivative = lobatto(nodes)
     r = jnp.asarray((a + b) / 2 + (b - a) / 2 * x)
     w, d = jnp.asarray(weights * (b - a) / 2), jnp.asarray(derivative * 2 / (b - a))
@@ -295,11 +323,13 @@ def solve_static(
 
     end = a if at_inner else b
     first = jax.vmap(guess)(r) if guess else 1 + jax.lax.stop_gradient(value - 1) * end / r
-    found = root(equations, {"f": first, "n": jnp.ones(nodes)}, (value, params), atol=1e-11, max_steps=max_steps)
+    found = root(
+        equations, {"f": first, "n": jnp.ones(nodes)}, (value, params), atol=1e-11, max_steps=options["max_steps"]
+    )
     f, n = found.value["f"], found.value["n"]
-    series = np.linalg.inv(np.polynomial.legendre.legvander(x, nodes - 1))
+    series = _to_series(nodes)
     share = lambda v: jnp.max(jnp.abs(series[-3:] @ v)) / jnp.max(jnp.abs(series @ v))
     tail = jax.lax.stop_gradient(jnp.maximum(share(f), share(n)))
     rough = (found.status == int(Status.ok)) & ~(tail < SMOOTH)
     status = jnp.where(rough, int(Status.unresolved), found.status)
-    return StaticSolution(r, f, n, found.residual, tail, status, found.steps, ends=(a, b))
+    return StaticSolution(r, f, n, found.residual, tail, status, found.steps, ends=(0.0, 0.0))  # (no numbers yet)

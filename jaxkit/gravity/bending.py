@@ -7,15 +7,17 @@ the nearest point: the nodes gather there on the scale of `sqrt(margin)`.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.checks import floating, require
 from jaxkit.core.status import Status, worst
-from jaxkit.gravity.metrics import Metric, Params, as_metric
+from jaxkit.gravity.metrics import Metric, Params, as_metric, bare
 from jaxkit.gravity.places import Observable, Profile, minus_g_tt, outermost, profile_of, radii, refine, scan, spherical
 
 _INNER = 20  # nodes of a divided difference
@@ -102,18 +104,22 @@ def deflection(
         Weinberg, Gravitation and Cosmology, 8.5.
     """
     metric = as_metric(metric)
-    profile = profile_of(metric, params)
+    profile_of(metric, params)  # raises where it is none
     require((r0 is None) != (b is None), "r0", "be given, or `b`, not both", "that is not so")
-    if r0 is None:
-        impact = floating("b", b)  # pyright: ignore[reportArgumentType]
+    nearest, impact = (None if v is None else floating(name, v) for name, v in (("r0", r0), ("b", b)))
+    return run_kept(_deflection, (bare(metric),), (metric.resolve(params), nearest, impact))
+
+
+def _deflection(metric: Metric, params: Params, nearest: Array | None, impact: Any) -> Observable:
+    profile = profile_of(metric, params)
+    if nearest is None:
         lapse2 = minus_g_tt(spherical(metric))
         condition = lambda r, p: r**2 / p[1] ** 2 - lapse2(r, p[0])
-        given = (metric.resolve(params), impact)
-        seen = scan(condition, given, radii(metric, given[0], (1e-3 * impact, 3 * impact)))
+        given = (params, impact)
+        seen = scan(condition, given, radii(metric, params, (1e-3 * impact, 3 * impact)))
         place = refine(condition, given, outermost(seen, seen.rising()))
         nearest, exists = place.value, place.ok
     else:
-        nearest = floating("r0", r0)
         place, exists = None, (nearest > 0) & (profile.lapse2(nearest) > 0)
 
     u0 = 1 / nearest
@@ -150,8 +156,12 @@ def precession(metric: Metric, params: Params = None, *, p: ArrayLike, e: ArrayL
         1.229246428756
     """
     metric = as_metric(metric)
+    profile_of(metric, params)  # raises where it is none
+    return run_kept(_precession, (bare(metric),), (metric.resolve(params), floating("p", p), floating("e", e)))
+
+
+def _precession(metric: Metric, params: Params, p: Array, e: Array) -> Observable:
     profile = profile_of(metric, params)
-    p, e = floating("p", p), floating("e", e)
     u1, u2 = (1 - e) / p, (1 + e) / p
     time, _ = _in_u(profile)
     # E² = N² (1 + L² u²) at both ends gives L²; with N² = 1 - a it is a[u1,u2] / ((u² - a u²)[u1,u2]).
@@ -191,8 +201,12 @@ def shapiro(metric: Metric, params: Params = None, *, r0: ArrayLike, r1: ArrayLi
         1012.7443251125
     """
     metric = as_metric(metric)
+    profile_of(metric, params)  # raises where it is none
+    return run_kept(_shapiro, (bare(metric),), (metric.resolve(params), floating("r0", r0), floating("r1", r1)))
+
+
+def _shapiro(metric: Metric, params: Params, r0: Array, r1: Array) -> Observable:
     profile = profile_of(metric, params)
-    r0, r1 = floating("r0", r0), floating("r1", r1)
     u0 = 1 / r0
     time, _ = _in_u(profile)
     lowered = lambda u: time(u) * u**2

@@ -148,7 +148,7 @@ def kerr(M: float = 1.0, a: float = 0.9, *, coordinates: str = "boyer-lindquist"
     )
     if coordinates == "kerr-schild":
         return _kerr_schild(M, a)
-    charged = kerr_newman(M, a, 0.0)
+    charged = kerr_newman()  # (its formulas: the parameters are given)
     entries = lambda x, p: charged.entries(x, {**p, "Q": 0.0})
     inverse = lambda x, p: charged.inverse(x, {**p, "Q": 0.0})  # pyright: ignore[reportOptionalCall]
     energy = lambda x, p, params: charged.energy(x, p, {**params, "Q": 0.0})  # pyright: ignore[reportOptionalCall]

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.compile.nodes import SHARED
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.core.checks import require
 from jaxkit.core.struct import struct
-from jaxkit.gravity.metrics import Metric, Params, as_metric, inverse_of, lorentzian, matrix
+from jaxkit.gravity.metrics import Metric, Params, as_metric, bare, inverse_of, lorentzian, matrix
 
 Field = Callable[[Array], Array]
 
@@ -87,12 +88,16 @@ def curvature(metric: Metric | Callable[..., Array]) -> Callable[..., Curvature]
         size = len(metric.coordinates)
         require(jnp.shape(x) == (size,), "x", f"have shape ({size},)", f"has shape {jnp.shape(x)}")
         lorentzian(metric, x, params)
-        g, dg, ddg = slopes(lambda x: metric(x, params))(x)
-        if size != 4:
-            return assemble(g, dg, ddg)
-        return assemble(g, dg, ddg, matrix(inverse_of(metric)(tuple(x), metric.resolve(params))))
+        return run_kept(_curvature, (bare(metric),), (metric.resolve(params), jnp.asarray(x)))
 
     return at
+
+
+def _curvature(metric: Metric, params: Params, x: Array) -> Curvature:
+    g, dg, ddg = slopes(lambda x: metric(x, params))(x)
+    if len(metric.coordinates) != 4:
+        return assemble(g, dg, ddg)
+    return assemble(g, dg, ddg, matrix(inverse_of(metric)(tuple(x), params)))
 
 
 def curvatures(
@@ -121,8 +126,13 @@ def curvatures(
         ((2,), -0.058737503932)
     """
     metric = as_metric(metric)
-    at = curvature(metric)
+    return lambda points, params=None: run_kept(
+        _curvatures, (bare(metric), of, width), (jax.tree.map(jnp.asarray, metric.resolve(params)), points)
+    )
 
+
+def _curvatures(metric: Metric, of: Callable[[Curvature], Any], width: int, params: Params, points: Array) -> Any:
+    at = curvature(metric)
     plain = lambda points, own: jax.lax.map(lambda x: of(at(x, own)), points, batch_size=width)
 
     @jax.custom_jvp
@@ -138,7 +148,7 @@ def curvatures(
         return structure.unflatten([v.reshape(-1, *part.shape) for v, part in zip(rows, parts, strict=True)])
 
     apart.defjvp(lambda primals, tangents: jax.jvp(plain, primals, tangents))
-    return jax.jit(lambda points, params=None: apart(points, jax.tree.map(jnp.asarray, metric.resolve(params))))
+    return apart(points, params)
 
 
 def from_field(g: Field) -> Callable[[Array], Curvature]:

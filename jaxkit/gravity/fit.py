@@ -1,5 +1,6 @@
 """Couplings from data: what measurements say of `omega`, one by one and together, and a fit of any metric to rays."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.checks import double_precision, require
 from jaxkit.dynamics.mcmc.sample import Chains
 from jaxkit.dynamics.roots.least_squares import LeastSquares, least_squares
@@ -26,7 +28,7 @@ from jaxkit.gravity.data import (
     s2_semilatus_rectum,
 )
 from jaxkit.gravity.horava import kehagias_sfetsos
-from jaxkit.gravity.metrics import Metric
+from jaxkit.gravity.metrics import Metric, Params, as_metric, bare
 from jaxkit.gravity.observables import shadow_radius
 from jaxkit.inverse.posterior import sample_posterior
 
@@ -170,12 +172,16 @@ def posterior(*, points: int = 240) -> Posterior:
     double_precision("gravity.posterior")
     omega = jnp.logspace(-13, -21, points)  # 1/omega increases
     x = 1 / omega
-    logs = jax.lax.map(joint_log_likelihood, omega)
+    logs = run_kept(_logs, (), (omega,))
     weight = jnp.exp(logs - jnp.max(logs))
     steps = 0.5 * (weight[1:] + weight[:-1]) * jnp.diff(x)
     mass = weight[0] * x[0] + jnp.concatenate([jnp.zeros(1), jnp.cumsum(steps)])
     below = lambda share: float(1 / jnp.interp(share * mass[-1], mass, x))
     return Posterior(omega, weight / mass[-1], below(0.68), below(0.95))
+
+
+def _logs(omega: Float[Array, " n"]) -> Float[Array, " n"]:
+    return jax.lax.map(joint_log_likelihood, omega)
 
 
 def balance_left(omega: ArrayLike) -> Array:
@@ -267,8 +273,8 @@ def fit_metric(
     Raises:
         ValueError: Shapes differ.
     """
-    residuals = _residuals(metric, observable, at, values, errors)
-    return least_squares(residuals, params0, rtol=1e-8, gtol=1e-8)
+    residuals, data = _residuals(metric, observable, at, values, errors)
+    return least_squares(residuals, params0, data, rtol=1e-8, gtol=1e-8)
 
 
 def posterior_metric(
@@ -308,14 +314,22 @@ def posterior_metric(
         ValueError: Shapes differ.
     """
     best = fit_metric(metric, observable, at, values, errors, params0)
-    residuals = _residuals(metric, observable, at, values, errors)
-    return sample_posterior(residuals, best, key=key, chains=chains, steps=steps, warmup=warmup)
+    residuals, data = _residuals(metric, observable, at, values, errors)
+    return sample_posterior(residuals, best, data, key=key, chains=chains, steps=steps, warmup=warmup)
 
 
 def _residuals(
     metric: Metric, observable: Callable[[Metric, Any, Array], Array], at: Array, values: Array, errors: Array
-) -> Callable[[Any, Any], Array]:
-    """Prediction less measurement in units of the errors, as a function of the parameters."""
+) -> tuple[Callable[[Any, Any], Array], tuple[Params, Array, Array, Array]]:
+    """Prediction less measurement in units of the errors, as a function of parameters and data, and these data."""
     double_precision("gravity.fit_metric")
     require(jnp.shape(values) == jnp.shape(at), "values", f"have shape {jnp.shape(at)}", f"has {jnp.shape(values)}")
-    return lambda p, _: (jax.vmap(lambda x: observable(metric, p, x))(at) - values) / errors
+    metric = as_metric(metric)
+    shape = bare(metric)
+
+    def residuals(p: Any, data: tuple[Params, Array, Array, Array]) -> Array:
+        own, at, values, errors = data
+        full = dataclasses.replace(shape, params=own)
+        return (jax.vmap(lambda x: observable(full, p, x))(at) - values) / errors
+
+    return residuals, (metric.params, jnp.asarray(at), jnp.asarray(values), jnp.asarray(errors))

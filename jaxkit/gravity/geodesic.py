@@ -5,7 +5,6 @@ hand, so none can be wrong; how well `H` was kept is returned for each ray.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.checks import floating, is_traced, require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
@@ -23,7 +23,7 @@ from jaxkit.dynamics.ode.methods import Method, of_ensemble
 from jaxkit.dynamics.ode.symplectic import HamiltonianMotion
 from jaxkit.dynamics.ode.symplectic import hamiltonian as symplectic
 from jaxkit.gravity.horizons import horizon
-from jaxkit.gravity.metrics import CARTESIAN, Entries, Metric, Params, Point, as_metric, inverse_of, lorentzian
+from jaxkit.gravity.metrics import CARTESIAN, Entries, Metric, Params, Point, as_metric, bare, inverse_of, lorentzian
 
 ENDS = ("length", "horizon", "escape", "event")  # what `Rays.ended` counts
 
@@ -55,7 +55,6 @@ class Rays(Outcome):
     path: Float[Array, "n m 4"] | None = None
 
 
-@functools.cache
 def hamiltonian(metric: Metric) -> Callable[..., Array]:
     """`H(x, p, params) = g^ab p_a p_b / 2` of a metric; 0 for light, `-1/2` for a unit mass."""
     if metric.energy is not None:
@@ -111,12 +110,11 @@ def momentum(
     return jnp.vectorize(one, signature="(k),(s)->(k)")(x, direction)
 
 
-def radius(metric: Metric, x: Point) -> Array:
+def _radius(x: Point, *, cartesian: bool) -> Array:
     """The radial coordinate, or the distance from the origin in Cartesian coordinates."""
-    return jnp.sqrt(x[1] ** 2 + x[2] ** 2 + x[3] ** 2) if metric.coordinates == CARTESIAN else x[1]
+    return jnp.sqrt(x[1] ** 2 + x[2] ** 2 + x[3] ** 2) if cartesian else x[1]
 
 
-@functools.cache
 def equations(metric: Metric) -> Callable[[Array, Any, Any], Any]:
     """Hamilton's equations, `field(t, (t, r, theta, phi, p_t, ...), args)`, as eight numbers."""
     energy = hamiltonian(metric)
@@ -128,13 +126,12 @@ def equations(metric: Metric) -> Callable[[Array, Any, Any], Any]:
     return field
 
 
-@functools.cache
-def _stops(metric: Metric, event: Callable[..., Array] | None) -> dict[str, Callable[..., Array]]:
+def _stops(event: Callable[..., Array] | None, *, cartesian: bool) -> dict[str, Callable[..., Array]]:
     """What ends a ray, by its name in `ENDS`."""
     own = {} if event is None else {"event": lambda t, state, args: event(state[:4], args["params"])}
     return {
-        "horizon": lambda t, state, args: radius(metric, state) - args["inner"],
-        "escape": lambda t, state, args: args["outer"] - radius(metric, state),
+        "horizon": lambda t, state, args: _radius(state, cartesian=cartesian) - args["inner"],
+        "escape": lambda t, state, args: args["outer"] - _radius(state, cartesian=cartesian),
         **own,
     }
 
@@ -174,7 +171,7 @@ def trace(
     """Follow geodesics.
 
     Args:
-        metric: A `Metric` or a function `(x, params) -> (4, 4)`. Pass the same object to reuse compiled code.
+        metric: A `Metric` or a function `(x, params) -> (4, 4)`.
         x0: Points, shape `(n, 4)`.
         p0: Covariant momenta, shape `(n, 4)`; see `momentum`.
         length: Affine parameter to go, one for all or shape `(n,)`; negative goes back in time.
@@ -210,7 +207,7 @@ def trace(
     params = jax.tree.map(jnp.asarray, metric.resolve(params))
     args = {"params": params}
     inner, outer = stop.inner, stop.outer
-    stops = dict(_stops(metric, stop.event))
+    stops = _stops(stop.event, cartesian=metric.coordinates == CARTESIAN)
     if isinstance(inner, int | float) and inner == 0:
         del stops["horizon"]
     else:
@@ -238,16 +235,19 @@ def trace(
         event=tuple(stops.values()),
     )
     places = tuple(ENDS.index(name) for name in stops)
-    return _rays(metric, places, ts is not None, found, x0, p0, params)
+    return run_kept(_rays, (bare(metric), places, ts is not None), (found, x0, p0, params))
 
 
 def _with_neighbours(metric: Metric, method: str | Method) -> Method:
     """The method, with rays of like angular momentum side by side: for Kerr this halves the steps taken in vain."""
     chosen = of_ensemble(method)
-    return chosen if chosen.alike is not None else dataclasses.replace(chosen, alike=_moments(metric))
+    return (
+        chosen
+        if chosen.alike is not None
+        else dataclasses.replace(chosen, alike=_moments(cartesian=metric.coordinates == CARTESIAN))
+    )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _rays(
     metric: Metric,
     places: tuple[int, ...],
@@ -261,18 +261,17 @@ def _rays(
     table = lambda rows: jnp.stack(rows[:4], -1)
     x, p = table(found.final[:4]), table(found.final[4:])
     ended = jnp.asarray([0, *places], found.event.dtype)[found.event + 1]
-    (now, scale), (before, _) = (_energies(metric)(*phase, params) for phase in ((x, p), (x0, p0)))
+    (now, scale), (before, _) = (_energies(metric, *phase, params) for phase in ((x, p), (x0, p0)))
     path = table(found.xs) if saved else None
     return Rays(x, p, found.end, ended, jnp.abs(now - before) / scale, found.status, found.steps, path)
 
 
-@functools.cache
-def _moments(metric: Metric) -> Callable[[tuple[Array, ...], Any], tuple[Array, Array]]:
+def _moments(*, cartesian: bool) -> Callable[[tuple[Array, ...], Any], tuple[Array, Array]]:
     """A ray's angular momentum about the axis, and the whole, per unit of energy: they decide how near it comes."""
 
     def alike(state: tuple[Array, ...], _: Any) -> tuple[Array, Array]:
         x, p = state[:4], state[4:]
-        if metric.coordinates == CARTESIAN:
+        if cartesian:
             moment = jnp.cross(jnp.stack(x[1:]), jnp.stack(p[1:]))
             axial, total = moment[2], jnp.linalg.norm(moment)
         else:
@@ -333,29 +332,24 @@ def _stop_radius(metric: Metric, params: Params) -> Array:
     """Just outside the horizon, or minus infinity where there is none."""
     if metric.coordinates == CARTESIAN:
         return jnp.asarray(-jnp.inf)
-    return _just_outside(metric)(params)
+    return run_kept(_just_outside, (bare(metric),), (params,))
 
 
-@functools.cache
-def _just_outside(metric: Metric) -> Callable[[Params], Array]:
-    def find(params: Params) -> Array:
-        place = horizon(metric, params)
-        return jnp.where(place.status == int(Status.ok), 1.001 * place.value, -jnp.inf)
-
-    return jax.jit(find)
+def _just_outside(metric: Metric, params: Params) -> Array:
+    place = horizon(metric, params)
+    return jnp.where(place.status == int(Status.ok), 1.001 * place.value, -jnp.inf)
 
 
-@functools.cache
-def _energies(metric: Metric) -> Callable[[Array, Array, Params], tuple[Array, Array]]:
+def _energies(metric: Metric, x: Array, p: Array, params: Params) -> tuple[Array, Array]:
     """`H` of many rays, and the sum of the magnitudes of its terms."""
     energy, inverse = hamiltonian(metric), inverse_of(metric)
 
-    def one(x: Array, p: Array, params: Params) -> tuple[Array, Array]:
+    def one(x: Array, p: Array) -> tuple[Array, Array]:
         x, p = tuple(x), tuple(p)  # pyright: ignore[reportAssignmentType]
         size = 0.5 * sum((jnp.abs(v) for v in _terms(inverse(x, params), p)), jnp.zeros(()))
         return energy(x, p, params), size
 
-    return jax.jit(jax.vmap(one, (0, 0, None)))
+    return jax.vmap(one)(x, p)
 
 
 def carter_constant(x: Float[Array, "... 4"], p: Float[Array, "... 4"], a: ArrayLike, mass: float = 0.0) -> Array:

@@ -1,15 +1,13 @@
 """Horizons and their temperature, with derivatives in every parameter."""
 
-import functools
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.checks import require
 from jaxkit.dynamics.roots.methods.bracket import bisected
-from jaxkit.gravity.metrics import Metric, Params, Radial, as_metric
+from jaxkit.gravity.metrics import Metric, Params, Radial, as_metric, bare
 from jaxkit.gravity.places import Observable, Search, after, and_then, equator_of, outermost, radii, refine, scan
 
 
@@ -29,18 +27,6 @@ def _radial(metric: Metric) -> Radial:
         return jnp.where(lost, jnp.nan, up[1, 1])
 
     return inverse
-
-
-@functools.lru_cache(maxsize=256)
-def event_horizon(metric: Metric) -> Callable[[Params, Search], Observable]:
-    """The search for a metric's event horizon, compiled once for all who ask for it."""
-    fn = _radial(metric)
-
-    def search(params: Params, between: Search) -> Observable:
-        seen = scan(fn, params, radii(metric, params, between))
-        return refine(fn, params, outermost(seen, seen.rising()))
-
-    return jax.jit(search)
 
 
 def horizon_edge(metric: Metric, params: Params) -> Array:
@@ -73,7 +59,13 @@ def horizon(metric: Metric, params: Params = None, *, search: Search = None) -> 
         -0.75
     """
     metric = as_metric(metric)
-    return event_horizon(metric)(metric.resolve(params), search)
+    return run_kept(_horizon, (bare(metric),), (metric.resolve(params), search))
+
+
+def _horizon(metric: Metric, params: Params, search: Search) -> Observable:
+    fn = _radial(metric)
+    seen = scan(fn, params, radii(metric, params, search))
+    return refine(fn, params, outermost(seen, seen.rising()))
 
 
 def horizons(metric: Metric, params: Params = None, *, most: int = 3, search: Search = None) -> Observable:
@@ -97,20 +89,15 @@ def horizons(metric: Metric, params: Params = None, *, most: int = 3, search: Se
         [8.788851, 2.091488]
     """
     metric = as_metric(metric)
-    return _all_horizons(metric, most)(metric.resolve(params), search)
+    return run_kept(_horizons, (bare(metric), most), (metric.resolve(params), search))
 
 
-@functools.lru_cache(maxsize=256)
-def _all_horizons(metric: Metric, most: int) -> Callable[[Params, Search], Observable]:
+def _horizons(metric: Metric, most: int, params: Params, search: Search) -> Observable:
     fn = _radial(metric)
-
-    def search(params: Params, between: Search) -> Observable:
-        seen = scan(fn, params, radii(metric, params, between))
-        here = seen.rising() | (seen.falling() & ~seen.double[1:])
-        index = jax.lax.top_k(jnp.where(here, jnp.arange(here.size), -1), most)[0]
-        return jax.vmap(lambda i: refine(fn, params, after(seen, i, i >= 0)))(index)
-
-    return jax.jit(search)
+    seen = scan(fn, params, radii(metric, params, search))
+    here = seen.rising() | (seen.falling() & ~seen.double[1:])
+    index = jax.lax.top_k(jnp.where(here, jnp.arange(here.size), -1), most)[0]
+    return jax.vmap(lambda i: refine(fn, params, after(seen, i, i >= 0)))(index)
 
 
 def hawking_temperature(metric: Metric, params: Params = None, *, search: Search = None) -> Observable:
@@ -131,8 +118,12 @@ def hawking_temperature(metric: Metric, params: Params = None, *, search: Search
         0.0353677651
     """
     metric = as_metric(metric)
-    p, place = metric.resolve(params), horizon(metric, params, search=search)
-    product = jax.grad(_lapse_squared(metric))(place.value, p) * jax.grad(_radial(metric))(place.value, p)
+    return run_kept(_temperature, (bare(metric),), (metric.resolve(params), search))
+
+
+def _temperature(metric: Metric, params: Params, search: Search) -> Observable:
+    place = _horizon(metric, params, search)
+    product = jax.grad(_lapse_squared(metric))(place.value, params) * jax.grad(_radial(metric))(place.value, params)
     extremal = jnp.abs(product * place.value**2) <= 1e-30
     cold = place.value - jax.lax.stop_gradient(place.value)  # 0, without a derivative, as a double root
     return and_then(place, jnp.where(extremal, cold, jnp.sqrt(jnp.where(extremal, 1.0, product)) / (4 * jnp.pi)))

@@ -5,7 +5,6 @@ differentiated in it; the catalogue uses dictionaries, whose entries can be over
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from jaxkit.compile.jit_cache import kept
 from jaxkit.compile.nodes import Literal
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.core.checks import double_precision, is_traced, require
@@ -88,6 +88,13 @@ def as_metric(metric: "Metric | Callable[..., Array]") -> Metric:
     """A `Metric` from itself or from a plain function `(x, params) -> (4, 4)`."""
     double_precision("jaxkit.gravity")
     return metric if isinstance(metric, Metric) else from_function(metric)
+
+
+def bare(metric: Metric) -> Metric:
+    """The metric with the shapes of its parameters in their place: what the kept programs are found by."""
+    number = lambda v: isinstance(v, int | float | complex | np.ndarray | np.generic | jax.Array)
+    shape = lambda v: jax.ShapeDtypeStruct(jnp.shape(v), jnp.result_type(v)) if number(v) else v
+    return dataclasses.replace(metric, params=jax.tree.map(shape, metric.params))
 
 
 def lorentzian(metric: Metric, x: Float[Array, "4"], params: Params = None) -> None:
@@ -214,10 +221,11 @@ def inverse_of(metric: Metric) -> Callable[[Point, Params], Entries]:
     """Entries of `g^ab`: the metric's own, or by minors from its structure (diagonal, one block, full)."""
     if metric.inverse is not None:
         return metric.inverse
-    present = present_entries(metric)
+    entries = metric.entries
+    present = _present_entries(entries, len(metric.coordinates), bare(metric).params)
 
     def inverse(x: Point, params: Params) -> Entries:
-        g = {key: jnp.asarray(value) for key, value in metric.entries(x, params).items() if key in present}
+        g = {key: jnp.asarray(value) for key, value in entries(x, params).items() if key in present}
         mixed = [key for key in g if key[0] != key[1]]
         result: Entries = {(i, i): 1 / g[i, i] for i in range(4) if not any(i in key for key in mixed)}
         if not mixed:
@@ -263,16 +271,16 @@ def _cofactors(g: list[list[Array]]) -> Entries:
     return {key: value / det for key, value in adjugate.items()}
 
 
-@functools.cache
-def present_entries(metric: Metric) -> frozenset[tuple[int, int]]:
+@kept
+def _present_entries(
+    entries: Callable[[Point, Params], Entries], size: int, params: Params
+) -> frozenset[tuple[int, int]]:
     """The entries of `g_ab` that are not zero by construction: a user's matrix is taken apart into its numbers."""
-    shape = lambda v: jax.ShapeDtypeStruct(jnp.shape(v), jnp.result_type(v))
-    point = jax.ShapeDtypeStruct((len(metric.coordinates),), jnp.zeros(()).dtype)
-    params = jax.tree.map(shape, metric.params)
+    point = jax.ShapeDtypeStruct((size,), jnp.zeros(()).dtype)
     keys: list[tuple[int, int]] = []
 
     def listed(_: Array, x: Array, params: Params) -> list[Array]:
-        found = metric.entries(x, params)
+        found = entries(x, params)
         keys[:] = list(found)
         return [jnp.asarray(value, x.dtype) for value in found.values()]
 

@@ -3,7 +3,6 @@
 Places are roots with implicit derivatives, so every observable is differentiable in every parameter of the metric.
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,10 +10,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.checks import floating
 from jaxkit.core.status import Status
 from jaxkit.gravity.horizons import horizon_edge
-from jaxkit.gravity.metrics import Metric, Params, Radial, as_metric
+from jaxkit.gravity.metrics import Metric, Params, Radial, as_metric, bare
 from jaxkit.gravity.places import (
     Observable,
     Scan,
@@ -120,29 +120,6 @@ def _light_rings(metric: Metric, params: Params, search: Search, *, retrograde: 
     return circular.light, seen, _rings(seen, allowed, size)
 
 
-@functools.lru_cache(maxsize=256)
-def _photon_sphere(metric: Metric, retrograde: bool) -> Callable[[Params, Search], Observable]:  # noqa: FBT001
-    def search(params: Params, between: Search) -> Observable:
-        light, seen, rings = _light_rings(metric, params, between, retrograde=retrograde)
-        return refine(light, params, outermost(seen, rings))
-
-    return jax.jit(search)
-
-
-@functools.lru_cache(maxsize=256)
-def _shadow_edge(metric: Metric) -> Callable[[Params, Search], Observable]:
-    """The light ring with the least impact parameter: a ray falls in only past the highest barrier."""
-
-    def search(params: Params, between: Search) -> Observable:
-        light, seen, rings = _light_rings(metric, params, between, retrograde=False)
-        profile = profile_of(metric, jax.lax.stop_gradient(params))
-        outer = 0.5 * (seen.r[1:] + seen.r[:-1])
-        impact2 = jnp.where(rings, outer**2 / jax.vmap(profile.lapse2)(outer), jnp.inf)
-        return refine(light, params, after(seen, jnp.argmin(impact2), jnp.any(rings)))
-
-    return jax.jit(search)
-
-
 def photon_sphere(
     metric: Metric, params: Params = None, *, retrograde: bool = False, search: Search = None
 ) -> Observable:
@@ -158,11 +135,15 @@ def photon_sphere(
         Its radius; status `not_applicable` where there is none.
     """
     metric = as_metric(metric)
-    p = metric.resolve(params)
-    place = _photon_sphere(metric, bool(retrograde))(p, search)
+    return run_kept(_photon_sphere, (bare(metric), bool(retrograde)), (metric.resolve(params), search))
+
+
+def _photon_sphere(metric: Metric, retrograde: bool, params: Params, search: Search) -> Observable:  # noqa: FBT001
+    fn, seen, rings = _light_rings(metric, params, search, retrograde=retrograde)
+    place = refine(fn, params, outermost(seen, rings))
     if metric.orbits is None or search is not None:
         return place
-    needed, light, *_ = metric.orbits(p, retrograde)
+    needed, light, *_ = metric.orbits(params, retrograde)
     return Observable(jnp.where(needed, light, place.value), jnp.where(needed, int(Status.ok), place.status))
 
 
@@ -184,13 +165,22 @@ def shadow_radius(
         Impact parameter, or the angle.
     """
     metric = as_metric(metric)
+    profile_of(metric, params)  # raises where it is none
+    r = None if observer is None else floating("observer", observer)
+    return run_kept(_shadow_radius, (bare(metric),), (metric.resolve(params), r, search))
+
+
+def _shadow_radius(metric: Metric, params: Params, observer: Array | None, search: Search) -> Observable:
+    """Of the light ring with the least impact parameter: a ray falls in only past the highest barrier."""
+    light, seen, rings = _light_rings(spherical(metric), params, search, retrograde=False)
     profile = profile_of(metric, params)
-    place = _shadow_edge(spherical(metric))(metric.resolve(params), search)
+    outer = 0.5 * (seen.r[1:] + seen.r[:-1])
+    impact2 = jnp.where(rings, outer**2 / jax.lax.stop_gradient(jax.vmap(profile.lapse2)(outer)), jnp.inf)
+    place = refine(light, params, after(seen, jnp.argmin(impact2), jnp.any(rings)))
     impact = place.value / jnp.sqrt(profile.lapse2(place.value))
     if observer is None:
         return and_then(place, impact)
-    r = floating("observer", observer)
-    return and_then(place, jnp.arcsin(impact * jnp.sqrt(profile.lapse2(r)) / r))
+    return and_then(place, jnp.arcsin(impact * jnp.sqrt(profile.lapse2(observer)) / observer))
 
 
 class StrongField(NamedTuple):
@@ -216,6 +206,11 @@ def strong_field(metric: Metric, params: Params = None, *, search: Search = None
         Cardoso et al., PRD 79, 064016 (2009); Bozza, PRD 66, 103001 (2002).
     """
     metric = as_metric(metric)
+    profile_of(metric, params)  # raises where it is none
+    return run_kept(_strong_field, (bare(metric),), (metric.resolve(params), search))
+
+
+def _strong_field(metric: Metric, params: Params, search: Search) -> StrongField:
     place, profile = photon_sphere(spherical(metric), params, search=search), profile_of(metric, params)
     r = place.value
     h, f, bend = profile.lapse2(r), profile.f(r), jax.grad(jax.grad(profile.lapse2))(r)
@@ -240,22 +235,17 @@ class CircularOrbit(NamedTuple):
     status: Array
 
 
-@functools.lru_cache(maxsize=256)
-def _innermost_stable(metric: Metric, retrograde: bool) -> Callable[[Params, Search], Observable]:  # noqa: FBT001
+def _innermost_stable(metric: Metric, params: Params, search: Search, *, retrograde: bool) -> Observable:
     light, stable, *within, sizes = _circular(metric, retrograde=retrograde)
-
-    def search(params: Params, between: Search) -> Observable:
-        held, r = jax.lax.stop_gradient(params), _outside(metric, params, between)
-        allowed, pulls = (jax.vmap(lambda r, fn=fn: fn(r, held))(r) for fn in within)
-        of_light, of_stable = jax.vmap(lambda r: sizes(r, held))(r)
-        seen, circles = sample(stable, params, r), sample(light, params, r)
-        rings = _rings(circles, allowed, of_light)
-        there = (circles.value > 0) & (allowed > 0) & (pulls > 0)
-        edges = seen.rising() & seen.clear(of_stable) & there[:-1] & there[1:] & (jnp.arange(rings.size) > last(rings))
-        known = jnp.any(jnp.isfinite(circles.value))
-        return refine(stable, params, innermost(seen, edges)._replace(known=known))
-
-    return jax.jit(search)
+    held, r = jax.lax.stop_gradient(params), _outside(metric, params, search)
+    allowed, pulls = (jax.vmap(lambda r, fn=fn: fn(r, held))(r) for fn in within)
+    of_light, of_stable = jax.vmap(lambda r: sizes(r, held))(r)
+    seen, circles = sample(stable, params, r), sample(light, params, r)
+    rings = _rings(circles, allowed, of_light)
+    there = (circles.value > 0) & (allowed > 0) & (pulls > 0)
+    edges = seen.rising() & seen.clear(of_stable) & there[:-1] & there[1:] & (jnp.arange(rings.size) > last(rings))
+    known = jnp.any(jnp.isfinite(circles.value))
+    return refine(stable, params, innermost(seen, edges)._replace(known=known))
 
 
 def isco_orbit(
@@ -275,13 +265,16 @@ def isco_orbit(
         A `CircularOrbit`; `1 - energy` is the efficiency of a thin disk.
     """
     metric = as_metric(metric)
-    p, equator = metric.resolve(params), equator_of(metric, retrograde=retrograde)
-    place = _innermost_stable(metric, bool(retrograde))(p, search)
-    norm, top, momentum = equator.orbit(place.value, p)
+    return run_kept(_isco_orbit, (bare(metric), bool(retrograde)), (metric.resolve(params), search))
+
+
+def _isco_orbit(metric: Metric, retrograde: bool, params: Params, search: Search) -> CircularOrbit:  # noqa: FBT001
+    place = _innermost_stable(metric, params, search, retrograde=retrograde)
+    norm, top, momentum = equator_of(metric, retrograde=retrograde).orbit(place.value, params)
     found = CircularOrbit(place.value, top / jnp.sqrt(norm), momentum / jnp.sqrt(norm), place.status)
     if metric.orbits is None or search is not None:
         return found
-    needed, _, *closed = metric.orbits(p, retrograde)
+    needed, _, *closed = metric.orbits(params, retrograde)
     return CircularOrbit(*(jnp.where(needed, u, v) for u, v in zip((*closed, int(Status.ok)), found, strict=True)))
 
 

@@ -9,7 +9,6 @@ Static metrics are used through their *deficits* `1 - N²` and `1 - f`, which ke
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
@@ -18,13 +17,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.checks import is_traced, require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.ode.reasons import without_derivative
 from jaxkit.dynamics.roots.methods.bracket import bisected
 from jaxkit.dynamics.roots.root import root
-from jaxkit.gravity.metrics import Metric, Params, Radial
+from jaxkit.gravity.metrics import Metric, Params, Radial, bare
 
 Search = tuple[ArrayLike, ArrayLike] | None  # radii between which to look; None: wherever the metric has structure
 
@@ -69,12 +69,12 @@ class Profile(NamedTuple):
         return 1 - self.space(r)
 
 
-@functools.lru_cache(maxsize=256)
 def spherical(metric: Metric) -> Metric:
     """The metric with its profile: read off the equator of its matrix where it was not made by one."""
     if metric.is_static:
         return metric
-    entry = lambda i, r, p: jnp.asarray(metric.entries(_place(r, 0.0), p).get((i, i), 0.0), r.dtype)
+    entries = metric.entries
+    entry = lambda i, r, p: jnp.asarray(entries(_place(r, 0.0), p).get((i, i), 0.0), r.dtype)
     return dataclasses.replace(metric, time=lambda r, p: 1 + entry(0, r, p), space=lambda r, p: 1 - 1 / entry(1, r, p))
 
 
@@ -91,7 +91,7 @@ def profile_of(metric: Metric, params: Params) -> Profile:
         return Profile(time, space)
     must = "be static and spherical, `diag(g_tt(r), g_rr(r), r², r² sin²(theta))` in (t, r, theta, phi)"
     require(metric.coordinates == ("t", "r", "theta", "phi"), "metric", must, f"has coordinates {metric.coordinates}")
-    fits = _is_spherical(metric, p)
+    fits = run_kept(_is_spherical, (bare(metric),), (p,))
     if not is_traced(fits):
         require(bool(fits), "metric", must, f"is not ({metric.name})")
     known = lambda value: jnp.where(fits, value, jnp.nan)
@@ -104,7 +104,6 @@ def _place(r: Array, shift: float) -> Array:
     return jnp.stack([zero + shift, r, zero + jnp.pi / 2 + 0.6 * shift, zero + 2 * shift])
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _is_spherical(metric: Metric, params: Params) -> Bool[Array, ""]:
     """Whether the matrix is, at some radii and places, that of a static spherical metric."""
     held = jax.lax.stop_gradient(params)

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.checks import require
 from jaxkit.core.status import Outcome, Status, worst
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.roots.root import root
 from jaxkit.gravity.geodesic import Rays, Stop, camera, trace
 from jaxkit.gravity.horizons import horizon
-from jaxkit.gravity.metrics import Metric, Params, as_metric
+from jaxkit.gravity.metrics import Metric, Params, as_metric, bare
 from jaxkit.gravity.observables import isco, photon_sphere
 from jaxkit.gravity.places import own_length
 
@@ -56,7 +57,11 @@ def critical_curve_kerr(a: ArrayLike, inclination: ArrayLike = 90.0, *, points: 
     References:
         Bardeen, Black Holes (Les Houches 1972); Teo, Gen. Rel. Grav. 35, 1909 (2003).
     """
-    a, theta = jnp.asarray(a, float), jnp.deg2rad(jnp.asarray(inclination, float))
+    return run_kept(_critical_curve, (points,), (jnp.asarray(a, float), jnp.asarray(inclination, float)))
+
+
+def _critical_curve(points: int, a: Array, inclination: Array) -> CriticalCurve:
+    theta = jnp.deg2rad(inclination)
     inside = jnp.abs(a) < 1
     spin, sin, cos2 = jnp.where(inside, jnp.abs(a), 0.5), jnp.sin(theta), jnp.cos(theta) ** 2
     shell = (spin, sin, cos2)
@@ -81,10 +86,10 @@ def critical_curve_kerr(a: ArrayLike, inclination: ArrayLike = 90.0, *, points: 
     # Judged by the residual, of some 10 per unit of s: rounding may point a last tiny step out of the bracket.
     found = [jnp.where(end.residual <= 1e-10, int(Status.ok), int(Status.no_progress)) for end in (low, high)]
     status = worst(jnp.where(inside, int(Status.ok), int(Status.not_applicable)), *found)
-    kept = lambda v: jnp.where(status == int(Status.ok), v, jnp.nan)
+    known = lambda v: jnp.where(status == int(Status.ok), v, jnp.nan)
     left, right = across(near), across(far)
-    ends = (kept(jnp.minimum(left, right)), kept(jnp.maximum(left, right)))
-    return CriticalCurve(kept(across(s)), kept(beta), kept(area), ends, status)
+    ends = (known(jnp.minimum(left, right)), known(jnp.maximum(left, right)))
+    return CriticalCurve(known(across(s)), known(beta), known(area), ends, status)
 
 
 def _polar_orbit(a: Array) -> Array:
@@ -240,8 +245,10 @@ def _stop(metric: Metric, params: Params) -> ArrayLike:
 
 def redshift(metric: Metric, x: Float[Array, "n 4"], p: Float[Array, "n 4"], params: Params = None) -> Array:
     """`E_observed / E_emitted` of light from matter on circular orbits in the equatorial plane."""
-    params = metric.resolve(params)
+    return run_kept(_redshift, (bare(metric),), (metric.resolve(params), x, p))
 
+
+def _redshift(metric: Metric, params: Params, x: Array, p: Array) -> Array:
     def entries(r: Array) -> Array:
         g = metric.entries(jnp.stack([jnp.zeros_like(r), r, jnp.full_like(r, jnp.pi / 2), jnp.zeros_like(r)]), params)
         return jnp.stack([jnp.asarray(g.get(key, 0.0), r.dtype) for key in ((0, 0), (0, 3), (3, 3))])

@@ -53,14 +53,16 @@ def sample_posterior(
     mode, unravel = jax.flatten_util.ravel_pytree(best.params)
     # The errors are known, so the spread of the residuals plays no part.
     spread = jnp.linalg.cholesky(best.covariance * best.degrees_of_freedom / best.sse)
-    expand = lambda z: unravel(mode + spread @ z)
+    expand = lambda z, mode, spread: unravel(mode + spread @ z)
 
-    def energy(z: Array, args: Any) -> Array:
-        gap = jax.flatten_util.ravel_pytree(residuals(expand(z), args))[0]
+    def energy(z: Array, given: Any) -> Array:
+        *shape, args = given
+        gap = jax.flatten_util.ravel_pytree(residuals(expand(z, *shape), args))[0]
         return 0.5 * jnp.sum(jnp.where(jnp.isfinite(gap), gap, 1e3) ** 2)
 
     first, walk = jax.random.split(key)
     z0 = jax.random.normal(first, (chains, mode.size), mode.dtype)
-    found: Any = sample(energy, z0, args, key=walk, steps=steps, method=MALA(0.8, target_accept=0.57), warmup=warmup)
-    every = jax.vmap(expand)
+    given = (mode, spread, args)
+    found: Any = sample(energy, z0, given, key=walk, steps=steps, method=MALA(0.8, target_accept=0.57), warmup=warmup)
+    every = jax.vmap(lambda z: expand(z, mode, spread))
     return dataclasses.replace(found, xs=jax.vmap(every)(found.xs), final=every(found.final))

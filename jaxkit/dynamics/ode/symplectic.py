@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.checks import floating, one_of, positive, require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
@@ -88,6 +89,12 @@ def hamiltonian(
     q0, p0 = floating("q0", q0), floating("p0", p0)
     require(q0.ndim == 1 and q0.shape == p0.shape, "p0", f"have q0's shape, {q0.shape}", f"has shape {p0.shape}")
     require(keep > 0 and steps % keep == 0, "keep", "divide `steps`", f"is {keep}, with steps={steps}")
+    return run_kept(_motion, (fn, steps, keep, method), (q0, p0, args, dt, binding))
+
+
+def _motion(
+    fn: Hamiltonian, steps: int, keep: int, method: str, q0: Array, p0: Array, args: Any, dt: Array, binding: Array
+) -> HamiltonianMotion:
     step = _midpoint(fn, args, dt) if method == "midpoint" else _tao4(fn, args, dt, binding)
     start = (q0, p0) if method == "midpoint" else (q0, p0, q0, p0)
 
@@ -106,7 +113,7 @@ def _gradients(fn: Hamiltonian, args: Any) -> Callable[[Array, Array], Phase]:
     return lambda q, p: jax.grad(fn, argnums=(0, 1))(q, p, args)
 
 
-def _midpoint(fn: Hamiltonian, args: Any, dt: float, iterations: int = 12) -> Callable[[Phase], Phase]:
+def _midpoint(fn: Hamiltonian, args: Any, dt: Array | float, iterations: int = 12) -> Callable[[Phase], Phase]:
     """The implicit midpoint rule by fixed-point iteration from an explicit guess."""
     slopes = _gradients(fn, args)
 
@@ -122,28 +129,28 @@ def _midpoint(fn: Hamiltonian, args: Any, dt: float, iterations: int = 12) -> Ca
     return step
 
 
-def _tao4(fn: Hamiltonian, args: Any, dt: float, binding: float) -> Callable[[Any], Any]:
+def _tao4(fn: Hamiltonian, args: Any, dt: Array | float, binding: Array | float) -> Callable[[Any], Any]:
     """Tao's extended phase space: two copies, each moved by the other, tied by a rotation; composed to order 4."""
     slopes = _gradients(fn, args)
 
-    def first(s: Any, h: float) -> Any:  # moves p and y by H(q, y)
+    def first(s: Any, h: Array | float) -> Any:  # moves p and y by H(q, y)
         q, p, x, y = s
         in_q, in_y = slopes(q, y)
         return q, p - h * in_q, x + h * in_y, y
 
-    def second(s: Any, h: float) -> Any:  # moves q and y by H(x, p)
+    def second(s: Any, h: Array | float) -> Any:  # moves q and y by H(x, p)
         q, p, x, y = s
         in_x, in_p = slopes(x, p)
         return q + h * in_p, p, x, y - h * in_x
 
-    def rotate(s: Any, h: float) -> Any:
+    def rotate(s: Any, h: Array | float) -> Any:
         q, p, x, y = s
         c, sn = jnp.cos(2 * binding * h), jnp.sin(2 * binding * h)
         dq, dp = q - x, p - y
         turned_q, turned_p = c * dq + sn * dp, c * dp - sn * dq
         return 0.5 * (q + x + turned_q), 0.5 * (p + y + turned_p), 0.5 * (q + x - turned_q), 0.5 * (p + y - turned_p)
 
-    def second_order(s: Any, h: float) -> Any:
+    def second_order(s: Any, h: Array | float) -> Any:
         return first(second(rotate(second(first(s, h / 2), h / 2), h), h / 2), h / 2)
 
     outer = 1 / (2 - 2 ** (1 / 3))
