@@ -4,16 +4,23 @@ A compiled program may be used again only where everything it was made from is a
 defaults, the contents of its closure, and the globals that it names; those are followed into functions and classes of
 the user, and into the attributes of his modules that the code names. Functions of installed packages are taken not to
 change. Arrays of up to `SMALL` bytes count by their values, larger ones by identity: one that is written into in place
-is not seen to have changed. Nor is what a function looks up by a name made at run time (`getattr`, `globals()[...]`).
+is not seen to have changed. Nor is what a function looks up by a name made at run time (`getattr`, `globals()[...]`),
+nor what it asks of the world outside (a clock, a file). What cannot be looked at (a generator, an object that raises)
+has no key, and nor does what holds it.
 """
 
-import dataclasses
+import collections
+import contextvars
 import dis
 import functools
+import io
+import logging
+import random
 import sys
 import sysconfig
 import types
-from collections.abc import Hashable, Iterable
+import weakref
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +32,7 @@ from jaxkit.core.jax_internals import Jaxpr, is_tracer
 
 SMALL = 4096  # bytes of an array that is compared by its values
 MOST = 20_000  # things that a key may hold
-METADATA = ("dict", "weakref", "doc", "module", "annotations", "name", "qualname", "firstlineno", "wrapped")
+METADATA = ("dict", "weakref", "doc", "module", "annotations", "name", "qualname", "firstlineno", "dataclass_fields")
 IGNORED = frozenset(f"__{name}__" for name in METADATA)
 INSTALLED = tuple(
     f"{Path(folder).resolve()}/"
@@ -61,12 +68,13 @@ def contents(*things: Any) -> Contents | None:
     """The key of functions, settings and other values.
 
     Returns:
-        The key; None where there is none: something holds a value that is being traced, or more than can be compared.
+        The key; None where there is none: something holds a value that is being traced, what cannot be looked at, or
+        more than can be compared.
     """
     reader = _Reader()
     try:
-        return Contents(things, tuple(map(reader.read, things)), reader.size)
-    except _NoKeyError:
+        return Contents(things, (tuple(map(reader.read, things)), reader.modules()), reader.size)
+    except Exception:  # objects of the user may raise anything where they are looked at, or be too deep
         return None
 
 
@@ -95,6 +103,8 @@ class _Reader:
     def __init__(self) -> None:
         self.met: dict[int, tuple[int, Any]] = {}  # (the things are held, so that no other gets their number)
         self.count = self.size = 0
+        self.users: list[types.ModuleType] = []  # his modules, and the attributes that his functions name
+        self.names: dict[str, None] = {}
 
     def read(self, value: Any) -> Hashable:
         """The key of one value."""
@@ -111,6 +121,8 @@ class _Reader:
                 return self._array(value)
             if isinstance(value, type):
                 return self._class(value)
+            if isinstance(value, types.ModuleType):
+                return self._module(value)
             if isinstance(value, _UNCHANGED):
                 return _Same(value)
             if isinstance(value, Jaxpr):
@@ -123,22 +135,28 @@ class _Reader:
         if id(value) in self.met:
             return "again", self.met[id(value)][0]
         self.met[id(value)] = len(self.met), value
-        return kind, self._inside(value)
+        return kind, self._inside(value, kind)
 
-    def _inside(self, value: Any) -> Hashable:
-        if isinstance(value, types.FunctionType):
+    def _inside(self, value: Any, kind: type) -> Hashable:
+        if kind is types.FunctionType:
             return self._function(value)
-        if isinstance(value, (tuple, list)):
+        if kind is tuple or kind is list:
             return self._all(value)
-        if isinstance(value, (dict, types.MappingProxyType)):
+        if kind is dict:
             return tuple((self.read(k), self.read(v)) for k, v in value.items())
-        if isinstance(value, types.MethodType):
-            return self.read(value.__func__), self.read(value.__self__)
-        if isinstance(value, functools.partial):
-            return self._all((value.func, value.args, value.keywords))
-        if isinstance(value, (set, frozenset)):
+        if kind is set or kind is frozenset:
             return frozenset(map(self.read, value))
-        return self.read(type(value)), self._attributes(value)
+        if kind is types.MethodType:
+            return self.read(value.__func__), self.read(value.__self__)
+        if kind is types.BuiltinFunctionType:  # a method of an object, or a function of a module
+            owner = value.__self__
+            return _Same(value) if isinstance(owner, types.ModuleType) else (value.__name__, self.read(owner))
+        if kind is _JITTED:
+            return self.read(value.__wrapped__)
+        if kind in weakref.ProxyTypes:
+            return self.read(value.__init__.__self__)
+        seen = [self.read(look(value)) for base, look in _LOOKS.items() if base in kind.__mro__]
+        return self.read(kind), tuple(seen), self._attributes(value, kind, opaque=not seen)
 
     def _all(self, values: Iterable[Any]) -> tuple[Hashable, ...]:
         return tuple(map(self.read, values))
@@ -150,7 +168,10 @@ class _Reader:
 
     def _array(self, value: Any) -> Hashable:
         if not isinstance(value, jax.Array):
-            return (_bytes(value)) if value.nbytes <= SMALL and not value.dtype.hasobject else self._large(value)
+            held = None if type(value).__module__ == "numpy" else self.read(_dictionary(value))
+            if value.dtype.hasobject:
+                return type(value), value.shape, self.read(value.tolist()), held
+            return type(value), _bytes(value) if value.nbytes <= SMALL else self._large(value), held
         if jnp.issubdtype(value.dtype, jax.dtypes.extended):
             return value.dtype, self._array(jax.random.key_data(value))
         if value.nbytes > SMALL or not value.is_fully_addressable:
@@ -165,10 +186,22 @@ class _Reader:
         code = fn.__code__
         if _installed(code.co_filename):
             return _Same(code), self._held(fn)
-        text, globals_, attributes = _text(code)
-        named = [(name, fn.__globals__[name]) for name in globals_ if name in fn.__globals__]
-        parts = [(name, self.read(value), self._within(value, attributes)) for name, value in named]
+        text, globals_, attributes, imports = _text(code)
+        self.names.update(dict.fromkeys(attributes))
+        for name in imports:
+            self._all(_imported(name, fn.__globals__.get("__package__") or ""))
+        parts = [(chain, self._named(fn.__globals__, chain)) for chain in globals_ if chain[0] in fn.__globals__]
         return text, self._held(fn), tuple(parts)
+
+    def _named(self, names: dict[str, Any], chain: tuple[str, ...]) -> Hashable:
+        """A global, or an attribute of an installed module: its functions do not change, its constants may be set."""
+        value = names[chain[0]]
+        for name in chain[1:]:
+            if not isinstance(value, types.ModuleType) or not _installed_module(value) or name not in vars(value):
+                return None
+            value = vars(value)[name]
+        whole = len(chain) == 1 or not callable(value) or isinstance(value, _BOUND)
+        return self.read(value) if whole else _Same(value)
 
     def _held(self, fn: types.FunctionType) -> Hashable:
         """Closure, defaults and attributes of a function."""
@@ -181,38 +214,74 @@ class _Reader:
         except ValueError:  # not set yet
             return "empty"
 
-    def _within(self, value: Any, attributes: tuple[str, ...]) -> Hashable:
-        """The attributes of a user's module that a code may name."""
-        if not isinstance(value, types.ModuleType) or _installed(getattr(value, "__file__", None) or "<built in>/"):
-            return ()
-        if id(value) in self.met:
-            return "again", self.met[id(value)][0]
-        self.met[id(value)] = len(self.met), value
-        return tuple((name, self.read(vars(value)[name])) for name in attributes if name in vars(value))
+    def _module(self, value: types.ModuleType) -> Hashable:
+        if id(value) not in self.met and not _installed_module(value):
+            self.met[id(value)] = len(self.met), value
+            self.users.append(value)
+        return _Same(value)
+
+    def modules(self) -> Hashable:
+        """The attributes of the user's modules that his functions name; those may lead to more of both."""
+        seen: dict[tuple[int, str], Hashable] = {}
+        while True:
+            new = [(i, n) for i, m in enumerate(self.users) for n in self.names if (i, n) not in seen and n in vars(m)]
+            if not new:
+                return tuple(seen.items())
+            for i, name in new:
+                seen[i, name] = self.read(vars(self.users[i])[name])
 
     def _class(self, kind: type) -> Hashable:
         """A class; one of the user's with its functions and values, which may have been assigned to."""
-        if _library(kind.__module__) or id(kind) in self.met:
+        heap = kind.__flags__ & HEAP_TYPE
+        if id(kind) in self.met or not heap or _library(kind.__module__, kind.__qualname__.partition(".")[0]):
             return _Same(kind)
         self.met[id(kind)] = len(self.met), kind
         own = [(n, v) for n, v in vars(kind).items() if n not in IGNORED and not isinstance(v, _DESCRIPTORS)]
-        return _Same(kind), self._all(kind.__bases__), tuple((n, self.read(_plain_function(v))) for n, v in own)
+        values = tuple((n, self.read(_plain_function(v))) for n, v in own)
+        return _Same(kind), self.read(type(kind)), self._all(kind.__bases__), values
 
-    def _attributes(self, value: Any) -> Hashable:
+    def _attributes(self, value: Any, kind: type, *, opaque: bool) -> Hashable:
         """What an object holds; the object itself where that cannot be seen."""
-        if isinstance(value, _JITTED):
-            return self.read(value.__wrapped__)
-        if dataclasses.is_dataclass(value):
-            names = [field.name for field in dataclasses.fields(value)]
-            return tuple(self.read(getattr(value, name, None)) for name in names)
-        slots = [n for base in type(value).__mro__ for n in _slots(base) if hasattr(value, n)]
-        if not slots and not hasattr(value, "__dict__"):
+        slots = [(d.__name__, self._slot(d, value)) for d in _members(_Same(kind))]
+        held = _dictionary(value)
+        if held is not None:
+            ignored = IGNORED | {"_id"} if "_parent_ref" in held else IGNORED  # (the number of a Linen module)
+            return tuple(slots), tuple((n, self.read(v)) for n, v in held.items() if n not in ignored)
+        return tuple(slots) if slots or not opaque else self._reduced(value, kind)
+
+    def _slot(self, member: Any, value: Any) -> Hashable:
+        try:
+            return self.read(member.__get__(value))
+        except AttributeError:  # not set
+            return None
+
+    def _reduced(self, value: Any, kind: type) -> Hashable:
+        """What `pickle` would keep of an object that has no attributes."""
+        try:
+            kept = value.__reduce_ex__(4)
+        except TypeError:
+            if hasattr(kind, "__next__"):  # the next item of which only it knows
+                raise _NoKeyError from None
             return _Same(value)
-        held = [(n, v) for n, v in getattr(value, "__dict__", {}).items() if n not in IGNORED]
-        return tuple((n, self.read(v)) for n, v in [*((n, getattr(value, n)) for n in slots), *held])
+        if isinstance(kept, str):
+            return _Same(value)
+        return self._all([*kept[:3], *(list(items or ()) for items in kept[3:5])])
 
 
-@functools.lru_cache(maxsize=4096)
+def _dictionary(value: Any) -> dict[str, Any] | None:
+    try:
+        return object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return getattr(value, "__dict__", None)
+
+
+@functools.lru_cache(maxsize=1024)
+def _members(kind: _Same) -> list[Any]:
+    """The slots of a class."""
+    held = [d for base in kind.value.__mro__ if "__slots__" in vars(base) for d in vars(base).values()]
+    return [d for d in held if isinstance(d, types.MemberDescriptorType) and d.__name__ not in IGNORED]
+
+
 def _is_plain(tree: Any) -> bool:
     """Whether a pytree is of Python's containers alone, which hold nothing but names beside their children."""
     kind = (tree.node_data() or (None,))[0]
@@ -222,10 +291,27 @@ def _is_plain(tree: Any) -> bool:
 _PLAIN = frozenset((type(None), bool, int, str, bytes, type(Ellipsis), type(NotImplemented)))
 _OFTEN = frozenset((tuple, list, dict, types.FunctionType))
 _ARRAYS = (np.generic, np.ndarray, jax.Array)
-_UNCHANGED = (types.ModuleType, types.BuiltinFunctionType, np.ufunc)
+_UNCHANGED = (np.ufunc, io.IOBase, logging.Logger)
+_BOUND = (types.MethodType, types.BuiltinFunctionType)
 _BY_VALUE = (np.dtype, jax.ShapeDtypeStruct, jax.sharding.Sharding, jax.sharding.Mesh)
 _JITTED: Any = type(jax.jit(lambda: None))
 _DESCRIPTORS = (types.GetSetDescriptorType, types.MemberDescriptorType, types.WrapperDescriptorType)
+# What objects of Python's own kinds, and of classes derived from them, hold beside their attributes.
+_LOOKS: dict[type, Callable[[Any], Any]] = {
+    **{kind: kind.__repr__ for kind in (int, float, complex, str, bytes)},
+    **{kind: lambda v, items=kind.__iter__: tuple(items(v)) for kind in (tuple, list, collections.OrderedDict)},
+    **{kind: lambda v, items=kind.__iter__: frozenset(items(v)) for kind in (set, frozenset)},
+    dict: lambda v: tuple(dict.items(v)),
+    **{type(view): tuple for view in ({}.keys(), {}.values(), {}.items())},
+    types.MappingProxyType: dict,
+    functools.partial: lambda v: (v.func, v.args, v.keywords),
+    types.CellType: lambda v: v.cell_contents,
+    weakref.ref: lambda v: v(),
+    memoryview: bytes,
+    random.Random: lambda v: v.getstate(),
+    contextvars.ContextVar: lambda v: v.get(None),
+}
+HEAP_TYPE = 1 << 9  # the flag of classes that Python code makes
 
 
 def _plain_function(value: Any) -> Any:
@@ -239,51 +325,70 @@ def _bytes(value: Any) -> Hashable:
     return value.dtype, value.shape, value.tobytes()
 
 
-def _slots(kind: type) -> tuple[str, ...]:
-    slots = vars(kind).get("__slots__", ())
-    return (slots,) if isinstance(slots, str) else tuple(s for s in slots if s not in ("__weakref__", "__dict__"))
-
-
 @functools.lru_cache(maxsize=4096)
 def _installed(filename: str) -> bool:
     """Whether a file belongs to an installed package (or to none: `<frozen ...>`), and so does not change."""
     if filename.startswith("<"):
         return filename.startswith(("<frozen", "<built", "<__array_function__"))
-    return str(Path(filename).resolve()).startswith(INSTALLED)
+    path = str(Path(filename).resolve())
+    return path.startswith(INSTALLED) or "/site-packages/" in path or "/dist-packages/" in path
+
+
+def _installed_module(module: types.ModuleType) -> bool:
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return getattr(module.__spec__, "origin", None) in ("built-in", "frozen")
+    return _installed(file)
 
 
 @functools.lru_cache(maxsize=4096)
-def _library(module: str) -> bool:
+def _library(module: str, name: str) -> bool:
+    """Whether a class is of an installed module, which has it, or what it was made in, under its name."""
     found = sys.modules.get(module)
-    return module != "__main__" and (found is None or _installed(getattr(found, "__file__", None) or "<built in>"))
+    return found is not None and name in vars(found) and _installed_module(found)
+
+
+def _imported(name: str, package: str) -> list[types.ModuleType]:
+    """The modules that `import` within a function may mean."""
+    parts = package.split(".") if package else []
+    names = [name, *(".".join([*parts[:i], name]).rstrip(".") for i in range(1, len(parts) + 1))]
+    return [sys.modules[n] for n in names if n in sys.modules]
 
 
 _TEXTS: dict[int, tuple[types.CodeType, Any]] = {}
 
 
-def _text(code: types.CodeType) -> tuple[Hashable, tuple[str, ...], tuple[str, ...]]:
-    """The text of a code, wherever it stands; the globals that it names; the attributes."""
+def _text(code: types.CodeType) -> tuple[Hashable, tuple[tuple[str, ...], ...], tuple[str, ...], tuple[str, ...]]:
+    """The text of a code, wherever it stands; the globals that it names, also with attributes; attributes; imports."""
     known = _TEXTS.get(id(code))
     if known is not None:
         return known[1]
-    globals_, attributes, consts = {}, {}, []
+    named: tuple[dict[Any, None], ...] = ({}, {}, {})
+    globals_, attributes, imports = named
+    chain, consts = (), []
     for step in dis.get_instructions(code):
+        attribute = step.opname in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM")
+        chain = (*chain, step.argval) if attribute and chain else ()
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            globals_[step.argval] = None
-        elif isinstance(step.argval, str) and step.opname in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM"):
+            chain = (step.argval,)
+        elif attribute:
             attributes[step.argval] = None
+        elif step.opname == "IMPORT_NAME":
+            imports[step.argval] = None
+        if chain:
+            globals_[chain] = None
     for const in code.co_consts:
         if isinstance(const, types.CodeType):
-            text, more, others = _text(const)
+            text, *inner = _text(const)
             consts.append(text)
-            globals_.update(dict.fromkeys(more))
-            attributes.update(dict.fromkeys(others))
+            for own, more in zip(named, inner, strict=True):
+                own.update(dict.fromkeys(more))
         else:
             consts.append((type(const), repr(const)))
     numbers = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
     names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
     text = (code.co_code, getattr(code, "co_exceptiontable", b""), tuple(consts), numbers, names)
-    found = (text, tuple(globals_), tuple(attributes))
+    found = (text, tuple(globals_), tuple(attributes), tuple(imports))
     if len(_TEXTS) >= 4096:
         _TEXTS.clear()
     _TEXTS[id(code)] = code, found

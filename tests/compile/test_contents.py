@@ -1,7 +1,14 @@
 """Keys of functions: equal for equal text and contents, other ones for anything that a result may depend on."""
 
+import array
+import collections
+import dataclasses
 import functools
+import operator
+import random
+import sys
 import types
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -156,3 +163,145 @@ def test_what_is_traced_has_no_key():
     assert seen == [None, None]
     assert contents(list(range(3))) is not None
     assert contents([[i] for i in range(30_000)]) is None  # more than is compared
+
+
+@dataclasses.dataclass
+class Record:
+    k: float = 1.0
+
+
+class Slotted:
+    __slots__ = ("__hidden",)
+
+    def edit(self):
+        self.__hidden = 2.0
+
+
+class Number(float):
+    pass
+
+
+class Table(dict):
+    scale = 1.0
+
+
+class Meta(type):
+    by = 1.0
+
+
+class Made(metaclass=Meta):
+    pass
+
+
+class Raises:
+    def __getattribute__(self, name):
+        raise RuntimeError(name)
+
+
+def _module(name, **values):
+    module = types.ModuleType(name)
+    vars(module).update(values)
+    return module
+
+
+def _edits():
+    """Things, and how each is edited."""
+    record, slotted, table, owner = Record(), Slotted(), Table(), Field(1.0)
+    queue, numbers, objects = collections.deque([1]), array.array("d", [1.0]), np.array([1, None], object)
+    reference, weak, generator = weakref.ref(owner), weakref.proxy(owner), np.random.default_rng(0)
+    python = random.Random(0)  # noqa: S311
+    masked = np.ma.array([1.0, 2.0], mask=[0, 0], fill_value=0.0)
+    names: dict = {}
+    exec("class A:\n    k = 1\n    def __call__(self, x): return self.k * x", names)  # noqa: S102
+    return {
+        "a dataclass's other attribute": (record, lambda: setattr(record, "other", 2)),
+        "a slot with a private name": (slotted, slotted.edit),
+        "an attribute of a dictionary": (table, lambda: setattr(table, "scale", 2.0)),
+        "a metaclass": (Made(), lambda: setattr(Meta, "by", Meta.by + 1)),
+        "a deque": (queue, lambda: queue.append(2)),
+        "a method of a deque": (queue.count, lambda: queue.append(2)),
+        "an array of Python's": (numbers, lambda: numbers.append(2.0)),
+        "an array of objects": (objects, lambda: objects.__setitem__(0, 2)),
+        "a mask": (masked, lambda: masked.__setitem__(0, np.ma.masked)),
+        "a weak reference": (reference, lambda: setattr(owner, "k", 2.0)),
+        "a weak proxy": (weak, lambda: setattr(owner, "k", 3.0)),
+        "random numbers of NumPy": (generator, generator.normal),
+        "random numbers of Python": (python, python.random),
+        "the global random numbers": (lambda x: x * np.random.normal(), np.random.normal),  # noqa: NPY002
+        "a class made by `exec`": (names["A"](), lambda: setattr(names["A"], "k", 2)),
+    }
+
+
+@pytest.mark.parametrize("name", _edits())
+def test_edits_of_objects_are_seen(name):
+    thing, edit = _edits()[name]
+    before = contents(closing(thing))
+    assert before == contents(closing(thing)) is not None
+    edit()
+    assert contents(closing(thing)) != before
+
+
+def test_modules_are_seen_through_attributes_closures_and_imports(monkeypatch):
+    inner = _module("inner_constants", rate=1.0, other=1.0)
+    monkeypatch.setitem(globals(), "outer", _module("outer_constants", inner=inner))
+    monkeypatch.setitem(sys.modules, "inner_constants", inner)
+    monkeypatch.setitem(globals(), "users", inner)
+
+    class Holds:
+        constants = inner
+
+        def __call__(self, x):
+            return self.constants.rate * x
+
+    def imports(x):
+        import inner_constants
+
+        return inner_constants.rate * x
+
+    def imports_from(x):
+        from inner_constants import rate
+
+        return rate * x
+
+    first = lambda x: users.other * x
+    second = lambda x: users.rate * first(x)
+    in_closure = (lambda module: lambda x: module.rate * x)(inner)
+    for thing in (
+        lambda x: outer.inner.rate * x,
+        Holds(),
+        imports,
+        imports_from,
+        lambda x: second(first(x)),
+        in_closure,
+    ):
+        before = contents(thing)
+        assert before == contents(thing)
+        monkeypatch.setattr(inner, "rate", inner.rate + 1)
+        assert contents(thing) != before
+    before = contents(constant := lambda x: np.euler_gamma * x)
+    monkeypatch.setattr(np, "euler_gamma", 2.0)
+    assert contents(constant) != before
+
+
+def test_objects_that_differ_have_other_keys_and_equal_ones_the_same():
+    cached = lambda c: functools.lru_cache(closing(c))
+    pairs = [
+        (Number(1.0), Number(2.0)),
+        (cached(1.0), cached(2.0)),
+        (operator.itemgetter(0), operator.itemgetter(1)),
+        (range(2), range(3)),
+        (np.ones(2).view(np.recarray), np.ones(2)),
+    ]
+    for one, other in pairs:
+        assert contents(one) != contents(other)
+    assert contents(cached(1.0)) == contents(cached(1.0))
+    assert contents(operator.itemgetter(0)) == contents(operator.itemgetter(0))
+
+
+def test_what_cannot_be_looked_at_has_no_key():
+    deep = []
+    for _ in range(5000):
+        deep = [deep]
+    for thing in (Raises(), deep, (i for i in range(3))):
+        assert contents(closing(thing)) is None
+    assert contents(closing(sys.stdout)) is not None
