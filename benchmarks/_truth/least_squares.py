@@ -120,7 +120,7 @@ def _slopes(problem: _Problem, p: np.ndarray) -> np.ndarray:
     for j in range(len(FAMILIES[problem.kind].typical)):
         h = np.longdouble(1e-200) * problem.unit[j]
         moved = [np.clongdouble(v) + (1j * h if i == j else 0) for i, v in enumerate(p)]
-        columns.append(np.imag(_exact(problem, moved)) / h)
+        columns.append(np.imag(_exact(problem, np.array(moved))) / h)
     return np.stack(columns, axis=1)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
+import equinox.internal as eqxi
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
@@ -22,6 +23,9 @@ from jaxkit.dynamics.roots.trust_region import MARQUARDT, Region, advance, begin
 
 P = TypeVar("P")
 Residuals = Callable[[P, Any], PyTree]
+Split = tuple[Array, Array, Array, Array]  # the norms of a Jacobian's columns, and u, s, v' of the columns over them
+
+_PART = 0.1  # of a parameter, or of the residuals: how far it is looked for a lower sum of squares
 
 
 @struct
@@ -138,8 +142,9 @@ class Regression:
         """Descend from `start`: (parameters, residuals, Jacobian) and (status, evaluations)."""
 
         def solve(start: Array, *inputs: Any) -> Any:
-            at, damping = (lambda p: self._both(p, *inputs)), self.settings.damping
-            return _descend(at, start, self.count, damping=damping, rtol=rtol, gtol=gtol, max_steps=max_steps)
+            value, both = (lambda p: self.residuals(p, *inputs)), (lambda p: self._both(p, *inputs))
+            first = begin(start, self.count, self.settings.damping)
+            return _descend(value, both, first, rtol=rtol, gtol=gtol, max_steps=max_steps)
 
         return implicit(solve, self._rule)(start, *self.inputs)
 
@@ -212,7 +217,7 @@ def _covariance(jac: Float[Array, "m n"], sse: Float[Array, ""]) -> Float[Array,
     return inverse / jnp.outer(scale, scale) * sse / (m - n)
 
 
-def _scaled_svd(jac: Float[Array, "m n"]) -> tuple[Array, Array, Array, Array]:
+def _scaled_svd(jac: Float[Array, "m n"]) -> Split:
     """The norms of the columns, and the singular value decomposition of the columns over their norms."""
     scale = column_norms(jac)
     u, s, vt = jnp.linalg.svd(jac / scale[None, :], full_matrices=False)
@@ -220,17 +225,16 @@ def _scaled_svd(jac: Float[Array, "m n"]) -> tuple[Array, Array, Array, Array]:
 
 
 def _descend(
+    value: Callable[[Array], Array],
     both: Callable[[Array], tuple[Array, Array]],
-    start: Float[Array, " n"],
-    count: int,
+    first: Region,
     *,
-    damping: float,
     rtol: float,
     gtol: float,
     max_steps: int,
 ) -> tuple[tuple[Array, Array, Array], tuple[Int[Array, ""], Int[Array, ""]]]:
     """The iteration on flat vectors: (parameters, residuals, Jacobian) and (status, evaluations)."""
-    eps, ok = float(jnp.finfo(start.dtype).eps), jnp.asarray(int(Status.ok))
+    eps, ok = float(jnp.finfo(first.x.dtype).eps), jnp.asarray(int(Status.ok))
     rtol, gtol = max(rtol, 4 * eps), max(gtol, 4 * eps)
 
     def step(state: tuple[Region, Array, Array]) -> tuple[Region, Array, Array]:
@@ -251,20 +255,23 @@ def _descend(
         (region, _, _), status, count = iterate(
             step, start, status=lambda s: s[2], done=lambda s: s[1], max_steps=max_steps - taken
         )
-        converged, blind = _examine(region, rtol, gtol)
+        split = _scaled_svd(region.slope)
+        converged, blind = _examine(region, split, rtol, gtol)
+        region, lower = _beside(value, region, split, converged, first.size)
+        converged &= ~lower
         lost = jnp.where(~converged & (region.size > 1 / eps), int(Status.no_progress), ok)
         lost = jnp.where(blind, int(Status.singular), lost)
         status = jnp.where(status == ok, lost, status)
         return region, converged & (status == ok), status, taken + count
 
-    first = (begin(start, count, damping), jnp.zeros((), bool), ok, jnp.asarray(0))
+    state = (first, jnp.zeros((), bool), ok, jnp.asarray(0))
     (last, _, _, taken), status, _ = iterate(
-        descend, first, status=lambda s: s[2], done=lambda s: s[1], max_steps=max_steps
+        descend, state, status=lambda s: s[2], done=lambda s: s[1], max_steps=max_steps
     )
     return (last.x, last.value, last.slope), (status, taken)
 
 
-def _examine(region: Region, rtol: float, gtol: float) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
+def _examine(region: Region, split: Split, rtol: float, gtol: float) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
     """Whether the point is an optimum, and whether it looks so because the residuals do not show all parameters.
 
     Judged without damping, which makes any step short: by the angle between the residuals and the space of the columns,
@@ -273,7 +280,7 @@ def _examine(region: Region, rtol: float, gtol: float) -> tuple[Bool[Array, ""],
     """
     (m, n), eps = region.slope.shape, jnp.finfo(region.x.dtype).eps
     size, norms = jnp.linalg.norm(region.value), jnp.linalg.norm(region.slope, axis=0)
-    scale, u, s, vt = _scaled_svd(region.slope)
+    scale, u, s, vt = split
     part = u.T @ region.value
     seen = s > m * eps * s[0]
     cosine = lambda which: jnp.linalg.norm(jnp.where(which, part, 0)) / jnp.where(size > 0, size, 1)
@@ -286,6 +293,44 @@ def _examine(region: Region, rtol: float, gtol: float) -> tuple[Bool[Array, ""],
     hidden = jnp.any(lost | (norms == 0)) | (small(cosine(seen)) & ~small(cosine(~seen)))
     blind = hidden & ~exact & (size > 0)
     return ~blind & (small(cosine(seen)) | short | exact), blind
+
+
+def _beside(
+    value: Callable[[Array], Array],
+    region: Region,
+    split: Split,
+    converged: Bool[Array, ""],
+    damping: Float[Array, ""],
+) -> tuple[Region, Bool[Array, ""]]:
+    """Whether the sum of squares is lower beside what looks like an optimum, and the region with the step to there.
+
+    Where parameters hardly show (a peak without height, beside the data), first derivatives do not tell a saddle from
+    an optimum. The residuals alone are looked at on both sides: of each parameter by its own size, and along each
+    singular vector by a part of the residuals. Where every parameter's own size moves the residuals by more than they
+    are, the curvature is that of the first derivatives, and nobody looks.
+    """
+    size, norms = jnp.linalg.norm(region.value), jnp.linalg.norm(region.slope, axis=0)
+    doubtful = converged & jnp.any(norms * jnp.abs(region.x) <= size) & (size > 0)
+
+    def look() -> tuple[Array, Array]:
+        scale, u, s, vt = split
+        own = jnp.diag(region.x)
+        along = vt / scale[None, :] * (_PART * size / s)[:, None]
+        moves = jnp.stack([own, -0.5 * own, _PART * own, -_PART * own, along, -along])
+        found = jax.lax.map(jax.vmap(lambda d: jnp.linalg.norm(value(region.x + d))), moves).ravel()
+        moves = moves.reshape(-1, region.x.size)
+        best = jnp.argmin(jnp.where(jnp.isfinite(found), found, jnp.inf))
+        gain = (size - found[best]) * (size + found[best])
+        left = jnp.linalg.norm(u.T @ region.value) ** 2  # what a step by the first derivatives would bring
+        noise = region.value.size * jnp.finfo(size.dtype).eps * size * (size + jnp.sum(norms * jnp.abs(region.x)))
+        return moves[best], jnp.where(gain > 2 * left + 4 * noise, gain, 0)
+
+    nothing = lambda: (jnp.zeros_like(region.x), jnp.zeros_like(size))
+    move, gain = jax.lax.cond(eqxi.unvmap_any(doubtful), look, nothing)
+    lower = doubtful & (gain > 0)
+    length = jnp.linalg.norm(region.scale * move)
+    there = region._replace(size=damping, factor=jnp.full_like(size, 2), move=move, length=length, predicted=gain)
+    return jax.tree.map(lambda new, old: jnp.where(lower, new, old), there, region), lower
 
 
 def _cosine(region: Region) -> Float[Array, ""]:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy import optimize
 
 import jaxkit as jk
 
@@ -114,6 +115,30 @@ def test_a_combination_that_the_residuals_do_not_show_is_no_optimum():
     assert int(jk.least_squares(curve, jnp.array([1.9, -132.0, -44.0])).status) == jk.Status.singular
     line = lambda p, _: (p[0] + p[1]) * X - Y
     assert int(jk.least_squares(line, jnp.ones(2)).status) == jk.Status.singular
+
+
+def test_a_saddle_is_no_optimum():
+    # A peak that has come to lie beside the data, where its height is all but 0: every column is at right angles to
+    # the residuals, and the sum of squares falls where the peak is moved (of 40 starts 7 ended there, ok).
+    x = jnp.linspace(0.1, 3.0, 16)
+    peak = lambda p: p[0] * jnp.exp(-(((x - p[1]) / p[2]) ** 2))
+    y = peak(jnp.array([1.75, 1.48, 0.25]))
+    starts = jax.random.uniform(jax.random.key(1), (40, 3), maxval=jnp.array([[2.0, 3.0, 0.6]]))
+    found = jax.jit(jax.vmap(lambda p: jk.least_squares(lambda p, _: peak(p) - y, p)))(starts)
+    assert int(found.ok.sum()) >= 25
+    np.testing.assert_array_less(found.sse[found.ok], 1e-16)
+
+
+def test_between_two_equal_peaks_is_no_optimum():
+    x = jnp.linspace(-1.5, 1.5, 31)
+    y = jnp.exp(-(((x - 0.5) / 0.3) ** 2)) + jnp.exp(-(((x + 0.5) / 0.3) ** 2))
+    one = lambda p, _: p[0] * jnp.exp(-(((x - p[1]) / 0.3) ** 2)) - y
+    found = jk.least_squares(one, jnp.array([1.0, 0.0])).checked()
+    by_scipy = optimize.least_squares(lambda p: np.asarray(one(p, None)), [1.0, 0.4], xtol=1e-12, gtol=1e-12)
+    np.testing.assert_allclose(jnp.abs(found.params), by_scipy.x, rtol=1e-6)
+    # A parameter that is 0 at the optimum is held there by the others' columns: a line through symmetric data.
+    line = jk.least_squares(lambda p, _: p[0] * x + p[1] - y, jnp.ones(2)).checked()
+    np.testing.assert_allclose(line.params, [0.0, float(y.mean())], atol=1e-5)
 
 
 def test_a_large_parameter_does_not_hide_the_others():
