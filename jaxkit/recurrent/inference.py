@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
@@ -122,13 +123,14 @@ def infer(
     seen = observations
     if not isinstance(seen, Observations):
         seen = Observations(*(checks.floating(name, v) for name, v in zip(("times", "values"), seen, strict=True)))
-    problem = Problem(from_field(field, scheme=scheme, dt=dt), params0, seen, start, observe, positive=positive)
-    return _collect(problem, method.fit(problem))
+    problem = Problem.of(from_field(field, scheme=scheme, dt=dt), params0, seen, start, observe, positive=positive)
+    return run_kept(_collected, (), (method.fit(problem),))
 
 
-def _collect(problem: Problem, found: Found) -> Inference:
+def _collected(found: Found) -> Inference:
     """The result in the unknowns' own units."""
-    unknowns, best, every = found.unknowns, found.best, found.every
+    problem, best, every = found.problem, found.best, found.every
+    unknowns = problem.unknowns
     natural, covariance = unknowns.natural(best.params), unknowns.covariance(best.params, best.covariance)
     errors = unknowns.unravel(jnp.sqrt(jnp.diagonal(covariance)))
     params, start = problem.unpack(natural)
@@ -143,7 +145,7 @@ def _collect(problem: Problem, found: Found) -> Inference:
         residuals=best.residuals,
         covariance=covariance,
         xs=problem.run(params, start),
-        times=jnp.asarray(problem.cell.t0 + problem.cell.dt * steps.astype(problem.base.dtype)),
+        times=jnp.asarray(problem.cell.t0 + problem.cell.dt * steps.astype(unknowns.base.dtype)),
         status=best.status,
         starts=lanes(found.starts),
         all_params=lanes(every.params),

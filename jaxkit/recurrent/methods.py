@@ -12,11 +12,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core import checks
 from jaxkit.dynamics.recurrence.unroll import unroll
 from jaxkit.dynamics.roots.least_squares import LeastSquares, least_squares
 from jaxkit.inverse.estimate import multistart
-from jaxkit.inverse.problem import Unknowns
 from jaxkit.learn.fit import fit
 from jaxkit.recurrent.problem import Problem
 
@@ -25,24 +25,28 @@ class Found(NamedTuple):
     """What a method found.
 
     Attributes:
-        unknowns: The coordinates in which it fitted.
+        problem: What it fitted, with the coordinates in which it did.
         best: The fit that is chosen.
         every: All fits, a leading axis over starts.
         starts: Where they started, shape `(k, n)`.
         history: Losses of a gradient method; empty for the others.
     """
 
-    unknowns: Unknowns
+    problem: Problem
     best: LeastSquares
     every: LeastSquares
     starts: Float[Array, "k n"]
     history: Float[Array, " steps"]
 
 
-def _single(unknowns: Unknowns, best: LeastSquares, start: Array, history: Array | None = None) -> Found:
+def _single(problem: Problem, best: LeastSquares, start: Array, history: Array | None = None) -> Found:
     """What a method found that has one start."""
     every = jax.tree.map(lambda v: v[None], best)
-    return Found(unknowns, best, every, start[None], jnp.zeros(0) if history is None else history)
+    return Found(problem, best, every, start[None], jnp.zeros(0) if history is None else history)
+
+
+def _residuals(z: Array, problem: Problem) -> Array:
+    return problem.residuals(z)
 
 
 @runtime_checkable
@@ -77,10 +81,10 @@ class Multistart:
         key = jax.random.key(0) if self.key is None else self.key
         starts = problem.unknowns.scatter(self.starts, key, spread=self.spread)
         if self.starts == 1:
-            fit = jax.jit(lambda z: least_squares(problem.residuals, z, max_steps=self.max_steps))
-            return _single(problem.unknowns, fit(starts[0]), starts[0])
-        best, every = jax.jit(lambda z: multistart(problem.residuals, z, max_steps=self.max_steps))(starts)
-        return Found(problem.unknowns, best, every, starts, jnp.zeros(0))
+            best = least_squares(_residuals, starts[0], problem, max_steps=self.max_steps)
+            return _single(problem, best, starts[0])
+        best, every = multistart(_residuals, starts, problem, max_steps=self.max_steps)
+        return Found(problem, best, every, starts, jnp.zeros(0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,13 +101,17 @@ class Adam:
 
     def fit(self, problem: Problem) -> Found:
         """Descend."""
-        loss = lambda p, _: jnp.sum(problem.misfit(p) ** 2)
-        adam = optax.adam(self.learning_rate, eps=1e-7)  # Keras's epsilon, as in the article
-        done = jax.jit(lambda p: fit(loss, p, optimizer=adam, steps=self.steps))(problem.base)
-        here = jax.jit(lambda p: least_squares(lambda q, _: problem.misfit(q), p, max_steps=1))(done.params)
-        best = dataclasses.replace(here, status=done.status, steps=done.steps)
-        own = Unknowns(problem.unknowns.first, positive=False)
-        return _single(own, best, problem.base, done.history)
+        own = dataclasses.replace(problem, positive=False)
+        return run_kept(_descended, (self.steps,), (own, self.learning_rate))
+
+
+def _descended(steps: int, problem: Problem, learning_rate: Array) -> Found:
+    loss = lambda p, _: jnp.sum(problem.residuals(p) ** 2)
+    adam = optax.adam(learning_rate, eps=1e-7)  # Keras's epsilon, as in the article
+    first = problem.unknowns.guess
+    done = fit(loss, first, optimizer=adam, steps=steps)
+    here = least_squares(_residuals, done.params, problem, max_steps=1)
+    return _single(problem, dataclasses.replace(here, status=done.status, steps=done.steps), first, done.history)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,40 +133,40 @@ class Shooting:
     def fit(self, problem: Problem) -> Found:
         """Shoot, then fit."""
         first = self._shoot(problem)
-        best = jax.jit(lambda z: least_squares(problem.residuals, z, max_steps=self.max_steps))(first)
-        return _single(problem.unknowns, best, first)
+        best = least_squares(_residuals, first, problem, max_steps=self.max_steps)
+        return _single(problem, best, first)
 
     def _shoot(self, problem: Problem) -> Float[Array, " n"]:
         """The unknowns that multiple shooting leads to."""
-        checks.require(problem.direct, "observe", "be None for method 'shooting'", "is a function")
+        checks.require(problem.observe is None, "observe", "be None for method 'shooting'", "is a function")
         nodes = np.unique(problem.index[problem.index > 0])[:-1]
-        start, unravel = jax.flatten_util.ravel_pytree(problem.start)
-        firsts = jnp.asarray(_interpolated(problem, nodes), start.dtype)
+        firsts = jnp.asarray(_interpolated(problem, nodes), problem.values.dtype)
         fresh = np.zeros(problem.length, bool)
         fresh[nodes] = True  # the step number n begins with the state after n steps
         inputs = (jnp.arange(problem.length), jnp.asarray(fresh), jnp.asarray(np.maximum(np.cumsum(fresh) - 1, 0)))
-        size = problem.base.size
-
-        def residuals(unknowns: Array, weight: Array) -> tuple[Array, Array]:
-            z, states = unknowns[:size], unknowns[size:].reshape(firsts.shape)
-            params, first = problem.unpack(problem.unknowns.natural(z))
-            first = jax.flatten_util.ravel_pytree(first)[0]
-
-            def step(state: Array, at: Any, given: tuple[Any, Array]) -> tuple[Array, Array]:
-                number, fresh, node = at
-                begin = jnp.where(fresh, given[1][node], state)
-                moved = jax.flatten_util.ravel_pytree(problem.cell(unravel(begin), number, given[0])[0])[0]
-                return moved, moved
-
-            padded = jnp.concatenate([states, first[None]])  # so that there is something to point at without any node
-            arrived = jnp.concatenate([first[None], unroll(step, first, inputs, (params, padded)).ys])
-            return problem.against(arrived.at[nodes].set(states)[problem.index]), weight * (arrived[nodes] - states)
-
-        unknowns = jnp.concatenate([problem.unknowns.guess, firsts.ravel()])
-        relax = jax.jit(lambda u, weight: least_squares(residuals, u, weight, max_steps=self.max_steps).params)
+        z = problem.unknowns.guess
+        unknowns = (z, firsts)
         for weight in (1.0, 10.0):
-            unknowns = relax(unknowns, jnp.asarray(weight, start.dtype))
-        return unknowns[:size]
+            given = (problem, nodes, inputs, jnp.asarray(weight, z.dtype))
+            unknowns = least_squares(_jumps, unknowns, given, max_steps=self.max_steps).params
+        return unknowns[0]
+
+
+def _jumps(unknowns: tuple[Array, Array], given: tuple[Problem, Any, Any, Array]) -> tuple[Array, Array]:
+    """The residuals of runs that start afresh at the nodes, and the jumps there."""
+    (z, states), (problem, nodes, inputs, weight) = unknowns, given
+    params, first = problem.unpack(problem.unknowns.natural(z))
+    first, unravel = jax.flatten_util.ravel_pytree(first)
+
+    def step(state: Array, at: Any, given: tuple[Any, Array]) -> tuple[Array, Array]:
+        number, fresh, node = at
+        begin = jnp.where(fresh, given[1][node], state)
+        moved = jax.flatten_util.ravel_pytree(problem.cell(unravel(begin), number, given[0])[0])[0]
+        return moved, moved
+
+    padded = jnp.concatenate([states, first[None]])  # so that there is something to point at without any node
+    arrived = jnp.concatenate([first[None], unroll(step, first, inputs, (params, padded)).ys])
+    return problem.against(arrived.at[nodes].set(states)[problem.index]), weight * (arrived[nodes] - states)
 
 
 def _interpolated(problem: Problem, nodes: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxkit.core import checks
-from jaxkit.core.struct import struct
+from jaxkit.core.struct import static, struct
 from jaxkit.dynamics.recurrence.unroll import unroll
 from jaxkit.inverse.problem import Unknowns
 from jaxkit.recurrent.fields import FieldCell
@@ -41,11 +41,40 @@ class FreeStart:
     guess: Any = None
 
 
+@struct
 class Problem:
-    """The residuals of the cell's run as a function of the unknowns."""
+    """The residuals of the cell's run as a function of the unknowns.
 
-    def __init__(
-        self,
+    Attributes:
+        first: First guesses, `{"params": ...}`, and `"start"` where it is not known.
+        start: State at the first time.
+        values: What was observed, shape `(m, d)`.
+        index: Number of the step at which each row was.
+        rows, columns: Which entries of `values` count.
+        time: Step and first time of the cell.
+        field: Its field.
+        scheme: Its scheme.
+        observe: What is seen of a state; None sees all of it.
+        length: Steps of the run.
+        positive: Whether numbers keep the sign of their first guess.
+    """
+
+    first: dict[str, Any]
+    start: Any
+    values: Array
+    index: Any
+    rows: Any
+    columns: Any
+    time: tuple[Any, Any]
+    field: Any = static()
+    scheme: Any = static()
+    observe: Callable | None = static()
+    length: int = static()
+    positive: bool = static()
+
+    @classmethod
+    def of(
+        cls,
         cell: FieldCell,
         params0: Any,
         seen: Observations,
@@ -53,7 +82,8 @@ class Problem:
         observe: Callable | None,
         *,
         positive: bool,
-    ):
+    ) -> "Problem":
+        """The problem, checked."""
         times, values = np.asarray(seen.times, float), checks.floating("values", seen.values)
         checks.shape("times", times, ("m",))
         checks.shape("values", values, (len(times), "d"))
@@ -67,19 +97,28 @@ class Problem:
             start = values[0]
         start = jax.tree.map(lambda v: checks.floating("start", v), start)
         t0 = float(times[0]) if len(times) else 0.0
-        self.cell = dataclasses.replace(cell, t0=t0)
-        self.index = _whole_steps(times, t0, float(np.asarray(cell.dt)))
-        self.length = int(self.index.max(initial=0))
-        checks.require(self.length > 0, "times", "span at least one step", f"ends at {t0}")
-        self.observe = observe or (lambda state: jax.flatten_util.ravel_pytree(state)[0])
-        self.direct, self.values, self.start = observe is None, values, start
+        index = _whole_steps(times, t0, float(np.asarray(cell.dt)))
+        length = int(index.max(initial=0))
+        checks.require(length > 0, "times", "span at least one step", f"ends at {t0}")
         mask = np.ones(values.shape, bool) if checks.is_traced(values) else np.isfinite(np.asarray(values))
-        mask &= estimate | (self.index > 0)[:, None]
-        self.rows, self.columns = np.nonzero(mask)
-        self.unknowns = Unknowns({"params": params0} | ({"start": start} if estimate else {}), positive=positive)
-        self.base = self.unknowns.base
-        count, unknowns = len(self.rows), self.base.size
+        mask &= estimate | (index > 0)[:, None]
+        rows, columns = np.nonzero(mask)
+        first = {"params": params0} | ({"start": start} if estimate else {})
+        count, unknowns = len(rows), Unknowns(first, positive=positive).base.size
         checks.require(count >= unknowns, "observations", f"hold at least {unknowns} values to fit", f"holds {count}")
+        of_cell = {"time": (cell.dt, t0), "field": cell.field, "scheme": cell.scheme}
+        whole = {"observe": observe, "length": length, "positive": positive}
+        return cls(first, start, values, index, rows, columns, **of_cell, **whole)
+
+    @property
+    def cell(self) -> FieldCell:
+        """The cell."""
+        return FieldCell(self.field, self.scheme, *self.time)
+
+    @property
+    def unknowns(self) -> Unknowns:
+        """The coordinates of the fit."""
+        return Unknowns(self.first, positive=self.positive)
 
     def unpack(self, natural: Float[Array, " n"]) -> tuple[Any, Any]:
         """Parameters and start."""
@@ -98,11 +137,11 @@ class Problem:
     def misfit(self, unknowns: Float[Array, " n"]) -> Float[Array, " k"]:
         """Residuals of one run of the cell."""
         states = self.run(*self.unpack(unknowns))
-        return self.against(jax.vmap(self.observe)(jax.tree.map(lambda v: v[self.index], states)))
+        observe = self.observe or (lambda state: jax.flatten_util.ravel_pytree(state)[0])
+        return self.against(jax.vmap(observe)(jax.tree.map(lambda v: v[self.index], states)))
 
-    def residuals(self, z: Float[Array, " n"], args: Any = None) -> Float[Array, " k"]:
+    def residuals(self, z: Float[Array, " n"]) -> Float[Array, " k"]:
         """The same in the coordinates of the fit."""
-        del args
         return self.misfit(self.unknowns.natural(z))
 
 
