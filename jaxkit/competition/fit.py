@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.flatten_util
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from jaxkit.competition.model import simulate
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
@@ -258,12 +259,14 @@ def profile(
     mark[name] = mark[name].at[index].set(1)
     place = int(jnp.argmax(jax.flatten_util.ravel_pytree(mark)[0]))
 
-    def least(u: Unknowns, covariance: Array, sampling: _Sampling) -> Profile:
-        misfit = lambda u, sampling: _misfit(u, sampling, 1e-8)
-        options = {"span": span, "points": points, "rtol": 1e-9, "max_steps": 60}
-        return profile_of(misfit, u, covariance, place, sampling, **options)
+    given = (found.unknowns, found.covariance, _sampling(found.data), span)
+    return run_kept(_profile, (place, points), given)
 
-    return jax.jit(least)(found.unknowns, found.covariance, _sampling(found.data))
+
+def _profile(place: int, points: int, u: Unknowns, covariance: Array, sampling: "_Sampling", span: Array) -> Profile:
+    misfit = lambda u, sampling: _misfit(u, sampling, 1e-8)
+    options: Any = {"span": span, "points": points, "rtol": 1e-9, "max_steps": 60}
+    return profile_of(misfit, u, covariance, place, sampling, **options)
 
 
 def band(found: CompetitionFit, ts: ArrayLike) -> tuple[Float[Array, "m n"], Float[Array, "m n"]]:

@@ -1,14 +1,13 @@
 """Competing species over time, with and without the noise of single births and deaths."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core import checks
 from jaxkit.core.numerics import safe_sqrt
 from jaxkit.dynamics.ode.methods import SDE, Method, RungeKutta
@@ -62,12 +61,12 @@ def simulate(
     checks.shape("x0", x0, (rates.r.size,))
     checks.positive("x0", x0, strict=False)
     checks.increasing("ts", ts)
-    return _simulate(rates, x0, ts, method=method, rtol=rtol, atol=atol, max_steps=max_steps, event=event)
+    options = {"method": method, "rtol": rtol, "max_steps": max_steps, "event": event}
+    return run_kept(_simulate, (options,), (rates, x0, ts, atol))
 
 
-@functools.partial(jax.jit, static_argnames=("method", "rtol", "max_steps", "event"))
-def _simulate(rates: Rates, x0: Array, ts: ArrayLike, **options: Any) -> Solution:
-    sol = solve(lotka_volterra, tuple(x0[i] for i in range(x0.size)), ts, rates, **options)
+def _simulate(options: dict[str, Any], rates: Rates, x0: Array, ts: ArrayLike, atol: ArrayLike) -> Solution:
+    sol = solve(lotka_volterra, tuple(x0[i] for i in range(x0.size)), ts, rates, atol=atol, **options)
     stacked = lambda xs: jnp.stack(xs, axis=-1)
     return Solution(sol.ts, stacked(sol.xs), sol.status, sol.steps, sol.rejected, sol.end, stacked(sol.final))
 
@@ -98,11 +97,12 @@ def simulate_noisy(
     checks.shape("x0", x0, (rates.r.size,))
     checks.positive("x0", x0, strict=False)
     checks.positive("individuals", individuals)
-    drift = lambda t, x, q: lotka_volterra(t, jnp.maximum(x, 0), q)
-    noise = lambda t, x, q: safe_sqrt(jnp.maximum(x, 0) * (q.r + q.A @ jnp.maximum(x, 0)) / individuals)
-    # The step is fixed, so the number of steps is known wherever the times are (NumPy: no trace looks at them).
+    drift = lambda t, x, q: lotka_volterra(t, jnp.maximum(x, 0), q[0])
+    noise = lambda t, x, q: safe_sqrt(jnp.maximum(x, 0) * (q[0].r + q[0].A @ jnp.maximum(x, 0)) / q[1])
+    # The step is fixed, so the number of steps is known wherever the times are (NumPy: no trace looks at them). It is
+    # rounded up to a power of two: spans that are nearly as long share a program.
     steps = 4096 if checks.is_traced(ts) else int(np.ceil(np.ptp(np.asarray(ts)) / dt)) + np.size(ts) + 16
-    euler = RungeKutta("euler", dt=dt)
-    sol = solve(SDE(drift, noise, key), x0, ts, rates, method=euler, max_steps=steps)
+    euler, most = RungeKutta("euler", dt=dt), 1 << (steps - 1).bit_length()
+    sol = solve(SDE(drift, noise, key), x0, ts, (rates, individuals), method=euler, max_steps=most)
     floor = lambda v: jnp.maximum(v, 0)
     return Solution(sol.ts, floor(sol.xs), sol.status, sol.steps, sol.rejected, sol.end, floor(sol.final))

@@ -1,14 +1,17 @@
 """The report of a fit: what the data say, what the theory proves, as LaTeX with its figures."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from jaxkit.competition import plots
 from jaxkit.competition.fit import CompetitionFit
 from jaxkit.competition.theory import NAMES, Regime, dulac, equilibria, explain, invasion, lyapunov, outcome
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core import checks
 from jaxkit.dynamics.analysis.continuation import Branch, continuation
 from jaxkit.dynamics.analysis.linearize import Kind
@@ -66,20 +69,14 @@ def branches(p: Params, *, steps: int = 120) -> dict[str, Branch]:
     border = p.r[0] / p.N[1]
     first = Params(p.r, p.N, p.a.at[0].set(0.02 * border))
     eq = equilibria(first)
-    args = lambda a1: Rates(first.rates.r, first.rates.A.at[0, 1].set(a1))
-    follow = jax.jit(
-        lambda x: continuation(
-            lotka_volterra,
-            x,
-            first.a[0],
-            args,
-            step=1.6 / steps,
-            steps=steps,
-            scale=p.N,
-            parameter_scale=3 * float(border),
-        )
-    )
+    follow = lambda x: run_kept(_branch, (steps,), (first, x, 3 * border))
     return {NAMES[i]: follow(eq.x[i]) for i in (3, 2, 1) if bool(eq.exists[i])}
+
+
+def _branch(steps: int, first: Params, x: Array, parameter_scale: Array) -> Branch:
+    args = lambda a1: Rates(first.rates.r, first.rates.A.at[0, 1].set(a1))
+    options: Any = {"scale": first.N, "parameter_scale": parameter_scale}
+    return continuation(lotka_volterra, x, first.a[0], args, step=1.6 / steps, steps=steps, **options)
 
 
 def _figures(found: CompetitionFit, p: Params, folder: Path) -> list[Path]:
