@@ -47,7 +47,7 @@ CALLS = {
     "band": lambda c: comp.band(fitted(c), TS + 5),
     "profile": lambda c: comp.profile(fitted(c), "r", 0, points=2, span=1 + c),
 }
-SLOW = ("event", "noisy", "branches", "fit", "band", "profile", "separatrix", "basin")
+SLOW = ("simulate", "event", "noisy", "branches", "fit", "band", "profile", "separatrix", "basin")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in CALLS])

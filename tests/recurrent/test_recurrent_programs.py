@@ -29,9 +29,8 @@ def inferred(method, rate, **options):
     return recurrent.infer(decay, {"rate": 0.1 + rate / 10}, seen, dt=0.25 * (1 + rate / 10), method=method, **options)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n == "levenberg_marquardt" else [pytest.mark.slow]) for n in METHODS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
 def test_other_data_compile_nothing(name):
     inferred(METHODS[name], 0.5), inferred(METHODS[name], 0.6)
     before = len(LOWERED)
