@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.core
 import jax.extend.core as jex
+import jax.numpy as jnp
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
@@ -134,3 +135,70 @@ def varying(value: Any) -> frozenset[str]:
     """The axes of `shard_map` along which a value differs between devices."""
     kind: Any = jax.typeof(value)
     return frozenset(getattr(kind, "vma", None) or getattr(getattr(kind, "mat", None), "varying", ()))
+
+
+def linear_map(at: Any, point: list[Array], tangents: list[Array]) -> list[Array]:
+    """A linear map at a point, applied to tangents; it is transposed, batched and differentiated as `at` says.
+
+    Args:
+        at: See `jaxkit.dynamics.linear.both_modes.Derivative`.
+        point: Where.
+        tangents: What it is applied to.
+    """
+    return _LINEAR_MAP.bind(*point, *tangents, at=at, count=len(point))
+
+
+_LINEAR_MAP = jex.Primitive("linear_map")
+_LINEAR_MAP.multiple_results = True
+
+
+def _applied(*args: Array, at: Any, count: int) -> list[Array]:
+    return list(at.apply(list(args[:count]), list(args[count:])))
+
+
+def _shapes_of_map(*args: Any, at: Any, count: int) -> list[Any]:
+    return [jax.core.ShapedArray(v.shape, v.dtype) for v in at.outputs]
+
+
+def _jvp_of_map(primals: Any, tangents: Any, *, at: Any, count: int) -> tuple[list[Array], list[Array]]:
+    zero = lambda t: isinstance(t, ad.Zero)
+    written = [ad.instantiate_zeros(t) for t in tangents]
+    point, moved = list(primals[:count]), list(primals[count:])
+    out = linear_map(at, point, moved)
+    if all(map(zero, tangents[:count])):
+        return out, linear_map(at, point, written[count:])
+    real = [i for i, v in enumerate(point) if jnp.issubdtype(jnp.result_type(v), jnp.inexact)]
+
+    def smooth(here: list[Array], moved: list[Array]) -> list[Array]:
+        whole = list(point)
+        for i, v in zip(real, here, strict=True):
+            whole[i] = v
+        return at.smooth_apply(whole, moved)
+
+    here = [point[i] for i in real]
+    _, bent = jax.jvp(smooth, (here, moved), ([written[i] for i in real], written[count:]))
+    return out, bent
+
+
+def _transpose_of_map(cotangents: Any, *args: Any, at: Any, count: int) -> list[Any]:
+    point = list(args[:count])
+    written = [ad.instantiate_zeros(ct) for ct in cotangents]
+    return [*[None] * count, *linear_map(at.transposed, point, written)]
+
+
+def _batch_of_map(args: Any, dims: Any, *, at: Any, count: int) -> tuple[list[Array], list[int]]:
+    size = next(v.shape[d] for v, d in zip(args, dims, strict=True) if d is not None)
+    front = [v if d is None else jnp.moveaxis(v, d, 0) for v, d in zip(args, dims, strict=True)]
+    axes, point = tuple(None if d is None else 0 for d in dims[:count]), front[:count]
+    many = lambda v: jnp.broadcast_to(v, (size, *jnp.shape(v)))
+    moved = [many(v) if d is None else v for v, d in zip(front[count:], dims[count:], strict=True)]
+    out = linear_map(at.batched(size, axes), point, moved)
+    return out, [0] * len(out)
+
+
+_LINEAR_MAP.def_impl(_applied)
+_LINEAR_MAP.def_abstract_eval(_shapes_of_map)
+mlir.register_lowering(_LINEAR_MAP, mlir.lower_fun(_applied, multiple_results=True))
+ad.primitive_jvps[_LINEAR_MAP] = _jvp_of_map
+ad.primitive_transposes[_LINEAR_MAP] = _transpose_of_map
+batching.primitive_batchers[_LINEAR_MAP] = _batch_of_map

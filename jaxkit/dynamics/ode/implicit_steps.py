@@ -34,8 +34,16 @@ def opened(field: Field, event: Any, t: Array, x: Any, args: Any) -> tuple[Field
     return lambda t, x, a: fn(t, x, a[0], *a[1]), seen, (args, values)
 
 
-def substituted(field: Field, x0: Any, args: Any, usable: Bool[Array, ""]) -> tuple[Field, Any, Any]:
-    """Field, start and parameters that are finite whatever was given; the velocity 0 where nothing is `usable`."""
+def substituted(field: Field, x0: Any, args: Any, usable: Bool[Array, ""], *, again: bool) -> tuple[Field, Any, Any]:
+    """Field, start and parameters that are finite whatever was given; the velocity 0 where nothing is `usable`.
+
+    Args:
+        field: The field.
+        x0: The start.
+        args: Parameters.
+        usable: Whether what is given is finite.
+        again: Whether second derivatives are asked for.
+    """
     pick = lambda v: jnp.where(usable, v, jnp.zeros_like(v))
 
     def velocity(t: Any, x: Any, args: Any) -> Any:
@@ -51,8 +59,14 @@ def substituted(field: Field, x0: Any, args: Any, usable: Bool[Array, ""]) -> tu
             return jax.tree.map(lambda new, old: hold(new - old, jnp.zeros_like(old)), moved, value)
 
         steep = _infinite_slopes(field, *given)
-        changes = [change(i, part, steep[i]) for i, part in enumerate((t, x, args))]
-        found = jax.tree.map(lambda *terms: sum(terms[1:], terms[0]), value, *changes)
+
+        def apart() -> Any:
+            changes = [change(i, part, steep[i]) for i, part in enumerate((t, x, args))]
+            return jax.tree.map(lambda *terms: sum(terms[1:], terms[0]), value, *changes)
+
+        # One part at a time has no mixed second derivatives.
+        smooth = again and (good & ~steep[0] & ~steep[1] & ~steep[2])
+        found = jax.lax.cond(smooth, lambda: field(t, x, args), apart) if again else apart()
         other = lambda v: pick(jnp.asarray(_large(v.dtype), v.dtype))
         return jax.tree.map(lambda v: jnp.where(good, v, other(v)), found)
 

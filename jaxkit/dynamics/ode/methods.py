@@ -80,8 +80,9 @@ class RungeKutta:
             `"dopri8"`, `"implicit_euler"`, `"kvaerno3"`, `"kvaerno5"`) or any diffrax solver. For `ensemble` an
             explicit scheme with an error estimate: a name, a diffrax solver or a `Tableau`.
         dt: Fixed step in units of the time, for `solve`; None adapts the step to the tolerances.
-        adjoint: Which derivatives `solve` offers: `"checkpointed"` (reverse mode, least memory), `"forward"` (forward
-            mode, few parameters) or `"direct"` (both modes, to any order). `ensemble` has both modes anyway.
+        adjoint: Whose derivative `solve` has. `"auto"` has both modes, to any order: tangents by `"forward"`,
+            cotangents by `"checkpointed"`, second derivatives by `"direct"`. These by themselves have forward mode
+            alone, reverse mode alone with least memory, and both at the memory of all steps. `ensemble` has both.
         width: Lanes that `ensemble` moves together; None chooses for the machine.
         alike: As in `Taylor`.
 
@@ -95,13 +96,13 @@ class RungeKutta:
 
     scheme: str | Tableau | diffrax.AbstractSolver = "tsit5"
     dt: float | None = None
-    adjoint: str = "checkpointed"
+    adjoint: str = "auto"
     width: int | None = None
     alike: Alike | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
-        checks.one_of("adjoint", self.adjoint, ADJOINTS)
+        checks.one_of("adjoint", self.adjoint, ("auto", *ADJOINTS))
         _check_width(self.width)
 
 
@@ -148,7 +149,7 @@ def of_ensemble(method: Any) -> Method:
     method = _as_object(method, ("taylor", *EMBEDDED))
     if isinstance(method, Taylor):
         return method
-    for name, usual in (("dt", None), ("adjoint", "checkpointed")):
+    for name, usual in (("dt", None), ("adjoint", "auto")):
         value = getattr(method, name)
         checks.require(value == usual, name, "be left out in ensembles, whose steps adapt", f"is {value!r}")
     scheme = from_diffrax(method.scheme) if isinstance(method.scheme, diffrax.AbstractSolver) else method.scheme

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, cast
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax
@@ -15,6 +16,7 @@ from jaxkit.core import checks
 from jaxkit.core.numerics import all_finite
 from jaxkit.core.status import Outcome, Status, worst
 from jaxkit.core.struct import struct
+from jaxkit.dynamics.linear.both_modes import both_modes
 from jaxkit.dynamics.linear.implicit import closed
 from jaxkit.dynamics.ode.engine.batch import Settings, prepare, with_ends
 from jaxkit.dynamics.ode.engine.variational import solve_lanes
@@ -143,41 +145,26 @@ def _by_diffrax(options: _Options, field: Field | SDE, x0: Any, times: Array, ar
         times = jnp.where(timed == int(Status.ok), times, jnp.arange(times.size, dtype=times.dtype) + nought(times))
     implicit = isinstance(solver, diffrax.AbstractImplicitSolver)
     guarded = implicit and drift is field
-    if guarded:
-        field, event, args = opened(drift, event, times[0], x0, args)
-        drift = field
+    field, event, args = _opened(field, event, times[0], x0, args)
+    drift = field.drift if isinstance(field, SDE) else field
     controller: Any = diffrax.ConstantStepSize() if fixed else diffrax.PIDController(rtol, atol)  # pyright: ignore[reportArgumentType]
     controller = controller if fixed else with_stops(controller, drift, times, x0, args)
     if isinstance(controller, Stops):
         times = controller.times(times)
-    adjoint = ADJOINTS["forward" if implicit and settings.adjoint == "forward" else settings.adjoint]()
-    equation, start, given_args, usable = field, x0, args, jnp.ones((), bool)
-    if guarded:
-        usable = all_finite((x0, args, given, drift(given[0], x0, args)))
-        equation, start, given_args = substituted(drift, x0, args, usable)
+    usable = all_finite((x0, args, given, drift(given[0], x0, args))) if guarded else jnp.ones((), bool)
     if implicit and (fixed or event is not None):
         solver = with_tolerances(solver, rtol, atol)
-    terms, whole, met = _terms(equation, times, x0, settings.dt), times, None
+    whole, met = times, None
     if event is not None:
+        equation, start, given_args = field, x0, args
+        if guarded:
+            equation, start, given_args = substituted(drift, x0, args, usable, again=False)
+        terms = _terms(equation, times, x0, settings.dt)
         met = _met(drift, terms, solver, controller, event, start, times, given_args, settings.dt, max_steps)
         times = jnp.where(met.hit, jnp.minimum(times, met.t), times)
-    found = diffrax.diffeqsolve(
-        terms,
-        solver,
-        t0=times[0],
-        t1=times[-1],
-        dt0=settings.dt,
-        y0=start,
-        args=given_args,
-        saveat=diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=times), diffrax.SubSaveAt(t1=True)]),
-        stepsize_controller=controller,
-        adjoint=adjoint,
-        max_steps=max_steps,
-        throw=False,
+    (saved, end, final), (result, steps, rejected) = _travel(
+        field, (x0, times, args), usable if guarded else None, whole, solver, controller, settings, max_steps
     )
-    assert found.ts is not None  # noqa: S101 (`saveat` asks for both; this tells the type checker)
-    assert found.ys is not None  # noqa: S101
-    saved, end, final = found.ys[0], found.ts[1][-1], jax.tree.map(lambda v: v[-1], found.ys[1])
     if guarded:
         saved, final = restored((saved, final), usable, settings.dt)
     if met is None:
@@ -188,7 +175,7 @@ def _by_diffrax(options: _Options, field: Field | SDE, x0: Any, times: Array, ar
         beyond = met.hit & (whole > met.t)
         late = lambda v: jnp.where(beyond.reshape(-1, *(1,) * (v.ndim - 1)), jnp.inf, v)
         saved = jax.tree.map(late, saved)
-    status, steps = _status(found.result, final), found.stats["num_accepted_steps"]
+    status = _status(result, final)
     if met is not None:
         status = jnp.where(met.hit & met.lost & (status == int(Status.ok)), int(Status.not_finite), status)
     status = true_reason(status, drift, (times[0], x0, args), (end, final, steps), explicit=not implicit)
@@ -199,7 +186,7 @@ def _by_diffrax(options: _Options, field: Field | SDE, x0: Any, times: Array, ar
         end, final = without_derivative(lost, (end, final))
     lost = timed != int(Status.ok)
     saved, end, final = without_derivative(lost, (saved, end, final), value_too=True)
-    return Solution(given, saved, worst(timed, status), steps, found.stats["num_rejected_steps"], end, final)
+    return Solution(given, saved, worst(timed, status), steps, rejected, end, final)
 
 
 def _by_taylor(field: Field, settings: Settings, x0: Any, ts: Array, args: Any) -> Solution:
@@ -211,6 +198,67 @@ def _by_taylor(field: Field, settings: Settings, x0: Any, ts: Array, args: Any) 
     found = with_ends(solve_lanes(plan, given), given, ts, still=False)
     xs, final, end = jax.tree.map(lambda v: v[0], (found.xs, found.final, found.end))
     return Solution(ts, xs, found.status[0], found.steps[0], found.rejected[0], end, final)
+
+
+def _opened(field: Field | SDE, event: Any, t: Array, x0: Any, args: Any) -> tuple[Any, Any, Any]:
+    """Field (or equation), event and parameters, where the parameters hold the tracers that the field closes over."""
+    if not isinstance(field, SDE):
+        return opened(field, event, t, x0, args)
+    both, seen, args = opened(lambda t, x, a: (field.drift(t, x, a), field.diffusion(t, x, a)), event, t, x0, args)
+    return SDE(lambda t, x, a: both(t, x, a)[0], lambda t, x, a: both(t, x, a)[1], field.key), seen, args
+
+
+def _travel(
+    equation: Any, given: tuple[Any, Array, Any], usable: Any, whole: Array, solver: Any, controller: Any,
+    settings: RungeKutta, max_steps: int,
+) -> tuple[Any, Any]:  # fmt: skip
+    """The states at all times, the end and the state there; and diffrax's result, the steps taken and rejected.
+
+    Args:
+        equation: The field, or an equation with noise.
+        given: Start, times and parameters.
+        usable: Whether these are finite, for implicit methods (see `substituted`); else None.
+        whole: Times without an event, over which noise is drawn.
+        solver: Diffrax's solver.
+        controller: Its step control.
+        settings: Its fixed step, and whose derivative it has.
+        max_steps: Most steps.
+    """
+    numbers, rest = eqx.partition(controller, eqx.is_array)
+    field: Any = equation
+    inputs = (equation if isinstance(equation, SDE) else None, given, usable, whole, numbers)
+
+    def program(adjoint: str) -> Callable[..., tuple[Any, Any]]:
+        def travelled(noise: Any, given: Any, usable: Any, whole: Array, numbers: Any) -> tuple[Any, Any]:
+            own, (start, times, args) = equation if noise is None else noise, given
+            if usable is not None:
+                own, start, args = substituted(field, start, args, usable, again=adjoint == "direct")
+            if noise is not None:  # its path has no derivative by times
+                whole, times = jax.lax.stop_gradient((whole, times))
+            found = diffrax.diffeqsolve(
+                _terms(own, whole, start, settings.dt),
+                solver,
+                t0=times[0],
+                t1=times[-1],
+                dt0=settings.dt,
+                y0=start,
+                args=args,
+                saveat=diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=times), diffrax.SubSaveAt(t1=True)]),
+                stepsize_controller=eqx.combine(numbers, rest),
+                adjoint=ADJOINTS[adjoint](),
+                max_steps=max_steps,
+                throw=False,
+            )
+            saved, end = cast(Any, found.ys)[0], cast(Any, found.ts)[1][-1]
+            final = jax.tree.map(lambda v: v[-1], cast(Any, found.ys)[1])
+            stats = found.stats
+            return (saved, end, final), (found.result, stats["num_accepted_steps"], stats["num_rejected_steps"])
+
+        return travelled
+
+    if settings.adjoint != "auto":
+        return program(settings.adjoint)(*inputs)
+    return both_modes(*map(program, ("forward", "checkpointed", "direct")), *inputs)
 
 
 def _terms(field: Any, ts: Array, x0: Any, dt: float | None) -> Any:

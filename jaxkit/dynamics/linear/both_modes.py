@@ -1,0 +1,129 @@
+"""One function whose derivative has a program for each mode: tangents by one, cotangents by another.
+
+A loop that keeps checkpoints for the reverse mode has no forward mode, and one that has forward mode alone has no
+reverse mode. Here the tangent of a function is a linear map of its own (a primitive), which is evaluated by pushing
+tangents through the one program, and transposed into pulling cotangents through the other. How this map changes with
+the point, that is all higher derivatives, comes from a third program, which has both modes to any order.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from jaxkit.core.jax_internals import linear_map
+from jaxkit.dynamics.linear.implicit import no_tangent
+
+Flat = Callable[..., Sequence[Array]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Derivative:
+    """The derivative of a function at a point, as a linear map.
+
+    Attributes:
+        apply: `(point, tangents) -> tangents of the outputs`, lists of arrays.
+        transpose: `(point, cotangents of the outputs) -> cotangents`.
+        smooth_apply: As `apply`, differentiable to any order in either mode.
+        smooth_transpose: As `transpose`, differentiable likewise.
+        inputs: Shapes of the tangents.
+        outputs: Shapes of the tangents of the outputs.
+    """
+
+    apply: Callable[[list[Array], list[Array]], list[Array]]
+    transpose: Callable[[list[Array], list[Array]], list[Array]]
+    smooth_apply: Callable[[list[Array], list[Array]], list[Array]]
+    smooth_transpose: Callable[[list[Array], list[Array]], list[Array]]
+    inputs: tuple[jax.ShapeDtypeStruct, ...]
+    outputs: tuple[jax.ShapeDtypeStruct, ...]
+
+    @property
+    def transposed(self) -> "Derivative":
+        """The map of cotangents."""
+        return Derivative(
+            self.transpose, self.apply, self.smooth_transpose, self.smooth_apply, self.outputs, self.inputs
+        )
+
+    def batched(self, size: int, axes: tuple[int | None, ...]) -> "Derivative":
+        """The maps at many points (those entries of the point that have an axis), of one tangent each."""
+        many = lambda fn: jax.vmap(fn, (list(axes), 0), 0, axis_size=size)
+        wide = lambda shapes: tuple(jax.ShapeDtypeStruct((size, *s.shape), s.dtype) for s in shapes)
+        return Derivative(
+            many(self.apply),
+            many(self.transpose),
+            many(self.smooth_apply),
+            many(self.smooth_transpose),
+            wide(self.inputs),
+            wide(self.outputs),
+        )
+
+
+def both_modes(forward: Callable, reverse: Callable, smooth: Callable, *inputs: PyTree) -> tuple[PyTree, PyTree]:
+    """`forward(*inputs)`, with a derivative in both modes and to any order.
+
+    Args:
+        forward: A function of pytrees that has forward mode: `(moving, still)`, of which `still` has no derivative. It
+            closes over no tracers.
+        reverse: The same function with reverse mode.
+        smooth: The same function with both modes, to any order.
+        *inputs: Its arguments.
+    """
+    leaves, treedef = jax.tree.flatten(inputs)
+    leaves = [jnp.asarray(v) for v in leaves]
+    real = [jnp.issubdtype(v.dtype, jnp.inexact) for v in leaves]
+    structure: list[Any] = []
+
+    def flat(program: Callable) -> Callable[..., tuple[list[Array], list[Array]]]:
+        def flattened(*leaves: Array) -> tuple[list[Array], list[Array]]:
+            moving, still = program(*treedef.unflatten(leaves))
+            (a, first), (b, second) = jax.tree.flatten(moving), jax.tree.flatten(still)
+            structure[:] = [first, second]
+            return a, b
+
+        return flattened
+
+    @jax.custom_jvp
+    def value(*leaves: Array) -> tuple[list[Array], list[Array]]:
+        return flat(forward)(*leaves)
+
+    @value.defjvp
+    def _(point: Any, tangents: Any) -> Any:
+        moving, still = value(*point)
+        moved = [t for t, is_real in zip(tangents, real, strict=True) if is_real]
+        at = _derivative(tuple(map(flat, (forward, reverse, smooth))), real, point, moving)
+        return (moving, still), (linear_map(at, list(point), moved), list(map(no_tangent, still)))
+
+    moving, still = value(*leaves)
+    return structure[0].unflatten(moving), structure[1].unflatten(still)
+
+
+def _derivative(programs: tuple[Callable, ...], real: list[bool], point: Any, moving: list[Array]) -> Derivative:
+    shape = lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype)
+    inputs = tuple(shape(v) for v, is_real in zip(point, real, strict=True) if is_real)
+
+    def at(program: Callable, point: list[Array]) -> tuple[Callable, list[Array]]:
+        def of(*moved: Array) -> list[Array]:
+            own = iter(moved)
+            return program(*(next(own) if is_real else v for v, is_real in zip(point, real, strict=True)))[0]
+
+        return of, [v for v, is_real in zip(point, real, strict=True) if is_real]
+
+    def push(program: Callable) -> Callable[[list[Array], list[Array]], list[Array]]:
+        def pushed(point: list[Array], tangents: list[Array]) -> list[Array]:
+            of, here = at(program, point)
+            return jax.jvp(of, tuple(here), tuple(tangents))[1]
+
+        return pushed
+
+    def pull(program: Callable) -> Callable[[list[Array], list[Array]], list[Array]]:
+        def pulled(point: list[Array], cotangents: list[Array]) -> list[Array]:
+            of, here = at(program, point)
+            return list(jax.vjp(of, *here)[1](list(cotangents)))
+
+        return pulled
+
+    forward, reverse, smooth = programs
+    return Derivative(push(forward), pull(reverse), push(smooth), pull(smooth), inputs, tuple(map(shape, moving)))
