@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, PyTree
 
 from jaxkit.core.jax_internals import linear_map
@@ -73,7 +74,6 @@ def both_modes(forward: Callable, reverse: Callable, smooth: Callable, *inputs: 
     """
     leaves, treedef = jax.tree.flatten(inputs)
     leaves = [jnp.asarray(v) for v in leaves]
-    real = [jnp.issubdtype(v.dtype, jnp.inexact) for v in leaves]
     structure: list[Any] = []
 
     def flat(program: Callable) -> Callable[..., tuple[list[Array], list[Array]]]:
@@ -89,27 +89,30 @@ def both_modes(forward: Callable, reverse: Callable, smooth: Callable, *inputs: 
     def value(*leaves: Array) -> tuple[list[Array], list[Array]]:
         return flat(forward)(*leaves)
 
-    @value.defjvp
-    def _(point: Any, tangents: Any) -> Any:
+    def rule(point: Any, tangents: Any) -> Any:
+        point = list(map(jnp.asarray, point))
         moving, still = value(*point)
-        moved = [t for t, is_real in zip(tangents, real, strict=True) if is_real]
-        at = _derivative(tuple(map(flat, (forward, reverse, smooth))), real, point, moving)
-        return (moving, still), (linear_map(at, list(point), moved), list(map(no_tangent, still)))
+        real = [jnp.issubdtype(v.dtype, jnp.inexact) for v in point]
+        moves = [not isinstance(t, SymbolicZero) and r for t, r in zip(tangents, real, strict=True)]
+        moved = [jnp.asarray(t) for t, is_moving in zip(tangents, moves, strict=True) if is_moving]
+        at = _derivative(tuple(map(flat, (forward, reverse, smooth))), moves, point, moving)
+        return (moving, still), (linear_map(at, point, moved), list(map(no_tangent, still)))
 
+    value.defjvp(rule, symbolic_zeros=True)
     moving, still = value(*leaves)
     return structure[0].unflatten(moving), structure[1].unflatten(still)
 
 
-def _derivative(programs: tuple[Callable, ...], real: list[bool], point: Any, moving: list[Array]) -> Derivative:
+def _derivative(programs: tuple[Callable, ...], moves: list[bool], point: Any, moving: list[Array]) -> Derivative:
     shape = lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype)
-    inputs = tuple(shape(v) for v, is_real in zip(point, real, strict=True) if is_real)
+    inputs = tuple(shape(v) for v, is_moving in zip(point, moves, strict=True) if is_moving)
 
     def at(program: Callable, point: list[Array]) -> tuple[Callable, list[Array]]:
         def of(*moved: Array) -> list[Array]:
             own = iter(moved)
-            return program(*(next(own) if is_real else v for v, is_real in zip(point, real, strict=True)))[0]
+            return program(*(next(own) if is_moving else v for v, is_moving in zip(point, moves, strict=True)))[0]
 
-        return of, [v for v, is_real in zip(point, real, strict=True) if is_real]
+        return of, [v for v, is_moving in zip(point, moves, strict=True) if is_moving]
 
     def push(program: Callable) -> Callable[[list[Array], list[Array]], list[Array]]:
         def pushed(point: list[Array], tangents: list[Array]) -> list[Array]:
