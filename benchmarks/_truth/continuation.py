@@ -73,6 +73,15 @@ def _expected(table: np.ndarray, kind: str, x: np.ndarray, p: np.ndarray) -> lis
     return [(FOLD, float(r.real), curve(r.real)) for r in roots if abs(r.imag) < 1e-9 and low < r.real < high]
 
 
+def _lone(found: list[tuple[int, float, float]]) -> list[tuple[int, float, float]]:
+    """Without pairs at one place: rounding of the coefficients splits a touching root into two crossings, or none."""
+    kept: list[tuple[int, float, float]] = []
+    for point in found:
+        pair = bool(kept) and kept[-1][0] == point[0] == BRANCH_POINT and abs(kept[-1][2] - point[2]) < 1e-5
+        kept = kept[:-1] if pair else [*kept, point]
+    return kept
+
+
 def _right(table: np.ndarray, kind: str, branch: dict[str, np.ndarray]) -> bool:
     """Whether all points lie on the branch, and its special points are those expected."""
     x, p = branch["x"], branch["parameter"]
@@ -83,7 +92,7 @@ def _right(table: np.ndarray, kind: str, branch: dict[str, np.ndarray]) -> bool:
     at = np.flatnonzero(branch["special"])
     order = lambda v: (v[0], round(v[1], 4), v[2])  # on the trivial branch x is zero but for rounding
     places = zip(branch["special"][at], branch["special_x"][at], branch["special_parameter"][at], strict=True)
-    found, expected = sorted(places, key=order), sorted(_expected(table, kind, x, p), key=order)
+    found, expected = _lone(sorted(places, key=order)), sorted(_expected(table, kind, x, p), key=order)
     same = [kind for kind, _, _ in found] == [kind for kind, _, _ in expected]
     close = same and np.allclose([v[1:] for v in found], [v[1:] for v in expected], rtol=0, atol=1e-5)
     return bool(rests) and bool(close) and kind != "nothing there"

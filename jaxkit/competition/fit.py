@@ -16,7 +16,6 @@ from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core import checks
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.ode.methods import RungeKutta
 from jaxkit.dynamics.roots.least_squares import LeastSquares
 from jaxkit.inverse.estimate import multistart
 from jaxkit.inverse.predict import predict
@@ -26,7 +25,6 @@ from jaxkit.inverse.profile import profile as profile_of
 from jaxkit.models.gause import Counts
 from jaxkit.models.lotka_volterra import Params, Rates
 
-FORWARD = RungeKutta("tsit5", adjoint="forward")  # few unknowns
 Unknowns = dict[str, Array]  # "A" (n, n), "r" (n,), "x0" (n,): flattened in this order
 
 
@@ -295,7 +293,7 @@ def band(found: CompetitionFit, ts: ArrayLike) -> tuple[Float[Array, "m n"], Flo
 
 @jax.jit
 def _band(found: CompetitionFit, ts: Array) -> tuple[Array, Array]:
-    path = lambda u: simulate(Rates(u["r"], u["A"]), u["x0"], ts, method=FORWARD).xs
+    path = lambda u: simulate(Rates(u["r"], u["A"]), u["x0"], ts).xs
     return predict(path, found.unknowns, found.covariance)
 
 
@@ -337,7 +335,7 @@ def _sampling(data: Counts, multiple: int = 8) -> _Sampling:
 def _misfit(unknowns: Unknowns, sampling: _Sampling, rtol: float) -> Float[Array, " m"]:
     """Model less observation. A search may pass through anything, so nothing is checked here."""
     rates, x0 = Rates(unknowns["r"], unknowns["A"]), jnp.abs(unknowns["x0"])
-    xs = simulate(rates, x0, sampling.times, method=FORWARD, rtol=rtol, atol=1e-3 * rtol, max_steps=1024).xs
+    xs = simulate(rates, x0, sampling.times, rtol=rtol, atol=1e-3 * rtol, max_steps=1024).xs
     return sampling.weight * (xs[sampling.row, sampling.species] - sampling.volume)
 
 

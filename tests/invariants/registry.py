@@ -96,11 +96,11 @@ def _hyperbola(x0, ts, args):
 
 def _solve(method: Any) -> Callable:
     def one(given: Inputs, form: Any, mode: str) -> tuple[Any, Any]:
+        del mode
         chosen, field, single = method, _field(form), given["x0"].dtype == jnp.float32
         if method != "taylor":
             name = "euler" if method == "noise" else method
-            adjoint = "forward" if mode == "fwd" else "checkpointed"
-            chosen = jk.RungeKutta(name, dt=0.0217 if method == "noise" else FIXED.get(name), adjoint=adjoint)
+            chosen = jk.RungeKutta(name, dt=0.0217 if method == "noise" else FIXED.get(name))
         if method == "noise":
             small = lambda t, x, a: form.pack(0.01 * jnp.ones_like(form.unpack(x)))
             field = jk.SDE(field, small, jax.random.key(3))

@@ -70,8 +70,9 @@ def solve(
 ) -> Solution[X]:
     """Integrate `dx/dt = field(t, x, args)` from `x(ts[0]) = x0` and return the states at `ts`.
 
-    The derivative is that of the discrete computation (never a backward re-integration), with respect to `x0`, `ts`
-    and `args`.
+    Differentiable in both modes, to any order, with respect to `x0`, `ts` (not with noise), `args` and whatever the
+    field closes over: tangents are pushed through a forward solve, cotangents pulled through one with checkpoints. The
+    derivative is that of the discrete computation, never a backward re-integration.
 
     Args:
         field: Velocity of the state: `field(t, x, args)`, of `x`'s structure and shapes; or an `SDE`, which needs a

@@ -145,7 +145,7 @@ def test_bad_input_is_one_sentence(change, sentence):
 
 
 def test_an_unknown_adjoint_is_one_sentence():
-    with pytest.raises(ValueError, match="`adjoint` must be one of 'direct'"):
+    with pytest.raises(ValueError, match="`adjoint` must be one of 'auto', 'direct'"):
         jk.RungeKutta(adjoint="backsolve")
 
 
