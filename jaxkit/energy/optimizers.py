@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.learn.fit import fit
 
 
@@ -37,5 +38,8 @@ def crossings(
         0.18
     """
     x0 = jnp.linspace(0.05, 2.0, starts)
-    one = lambda x: fit(double_pit, x, optimizer=optimizer, steps=steps).params
-    return x0, jax.jit(jax.vmap(one))(x0)
+    return x0, run_kept(_ends, (optimizer, steps), (x0,))
+
+
+def _ends(optimizer: optax.GradientTransformation, steps: int, x0: Array) -> Array:
+    return jax.vmap(lambda x: fit(double_pit, x, optimizer=optimizer, steps=steps).params)(x0)

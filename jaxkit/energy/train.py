@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core import checks
 from jaxkit.core.run import Run
 from jaxkit.core.status import Outcome
@@ -48,13 +49,17 @@ class EnergyModel:
 
     def sample(self, key: Array, n: int) -> Float[Array, "n size"]:
         """Draw points: from the generator, or by Langevin steps from states of the replay buffer."""
-        if isinstance(self.config, Config):
-            generator = networks(self.config, self.size)[1]
-            z = batches.latent_noise(self.config.prior, key, n, self.config.latent, FLOAT)
-            return self.units.outside(generator.apply(self.source, z))
-        pick, move = jax.random.split(key)
-        start = self.source[jax.random.choice(pick, len(self.source), (n,))]
-        return self.units.outside(chain_moves(_energy(self.config, self.size), self.params, start, self.config, move))
+        return run_kept(_drawn, (n,), (self, key))
+
+
+def _drawn(n: int, model: EnergyModel, key: Array) -> Float[Array, "n size"]:
+    config, size = model.config, model.size
+    if isinstance(config, Config):
+        z = batches.latent_noise(config.prior, key, n, config.latent, FLOAT)
+        return model.units.outside(networks(config, size)[1].apply(model.source, z))
+    pick, move = jax.random.split(key)
+    start = model.source[jax.random.choice(pick, len(model.source), (n,))]
+    return model.units.outside(chain_moves(_energy(config, size), model.params, start, config, move))
 
 
 @struct

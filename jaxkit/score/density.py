@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core import checks
 from jaxkit.core.run import Run
 from jaxkit.core.status import Outcome
@@ -177,6 +178,12 @@ def log_normalizer(
         chains: Chains of the annealed importance sampling (above three dimensions).
         levels: Its temperatures.
     """
+    return run_kept(_log_normalizer, (log_density, chains, levels), (params, reach, scale, key))
+
+
+def _log_normalizer(
+    log_density: LogDensity, chains: int, levels: int, params: PyTree, reach: Array, scale: Any, key: Array
+) -> tuple[Array, Array]:
     d = reach.size
     if d > max(CELLS):
         energy = lambda y, params: -log_density(params, y[None])[0]

@@ -98,7 +98,7 @@ class ProbabilityFlow:
         return found.final, found.status, found.steps
 
 
-def log_prob(model: "Denoiser", x: Float[Array, "n ..."], flow: ProbabilityFlow, key: Array | None) -> LogProb:
+def log_prob(flow: ProbabilityFlow, model: "Denoiser", x: Float[Array, "n ..."], key: Array | None) -> LogProb:
     """What `Denoiser.log_prob` returns."""
     x = checks.floating("x", x)
     checks.shape("x", x, ("n", *model.shape))
@@ -168,7 +168,7 @@ class Carried(Outcome):
     status: Int[Array, " n"]
 
 
-def encode(model: "Denoiser", x: Float[Array, "n ..."], flow: ProbabilityFlow) -> Carried:
+def encode(flow: ProbabilityFlow, model: "Denoiser", x: Float[Array, "n ..."]) -> Carried:
     """What `Denoiser.encode` returns."""
     x, process = checks.floating("x", x), flow.noise
     checks.shape("x", x, ("n", *model.shape))
@@ -178,7 +178,7 @@ def encode(model: "Denoiser", x: Float[Array, "n ..."], flow: ProbabilityFlow) -
     return Carried(jax.vmap(lambda end: _standardise(inner, end, process))(final), status)
 
 
-def decode(model: "Denoiser", codes: Float[Array, "n ..."], flow: ProbabilityFlow) -> Carried:
+def decode(flow: ProbabilityFlow, model: "Denoiser", codes: Float[Array, "n ..."]) -> Carried:
     """What `Denoiser.decode` returns."""
     codes, process = checks.floating("codes", codes), flow.noise
     checks.shape("codes", codes, ("n", *model.shape))

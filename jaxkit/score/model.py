@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
+from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core import checks
 from jaxkit.core.struct import static, struct
 from jaxkit.learn import saving
@@ -115,7 +116,7 @@ class Denoiser:
         Raises:
             ValueError: The sampler is unknown, or `start` has a wrong shape.
         """
-        return samplers.draw(self, key, n, sampler, start)
+        return run_kept(samplers.draw, (n, samplers.chosen(sampler)), (self, key, start))
 
     def log_prob(
         self, x: Float[Array, "n ..."], *, flow: ProbabilityFlow | None = None, key: Array | None = None
@@ -148,7 +149,7 @@ class Denoiser:
         References:
             Song et al. (2021), section 4.3 and D.2; Chen et al. (2018); Grathwohl et al. (2019), for the probes.
         """
-        return likelihood.log_prob(self, x, ProbabilityFlow() if flow is None else flow, key)
+        return run_kept(likelihood.log_prob, (flow or ProbabilityFlow(),), (self, x, key))
 
     def encode(self, x: Float[Array, "n ..."], *, flow: ProbabilityFlow | None = None) -> Carried:
         """Carry data along the probability-flow ODE to standard normal codes; `decode` carries them back.
@@ -164,11 +165,11 @@ class Denoiser:
             >>> bool(jnp.max(jnp.abs(back.values - x)) < 1e-3)
             True
         """
-        return likelihood.encode(self, x, ProbabilityFlow() if flow is None else flow)
+        return run_kept(likelihood.encode, (flow or ProbabilityFlow(),), (self, x))
 
     def decode(self, codes: Float[Array, "n ..."], *, flow: ProbabilityFlow | None = None) -> Carried:
         """Carry standard normal codes along the probability-flow ODE back to data; arguments as for `encode`."""
-        return likelihood.decode(self, codes, ProbabilityFlow() if flow is None else flow)
+        return run_kept(likelihood.decode, (flow or ProbabilityFlow(),), (self, codes))
 
 
 @dataclasses.dataclass(frozen=True)

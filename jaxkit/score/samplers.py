@@ -310,14 +310,17 @@ SAMPLERS: Mapping[str, type[Sampler]] = MappingProxyType(
 """Name -> class of sampler."""
 
 
-def draw(
-    model: "Denoiser", key: Array, n: int, sampler: str | Sampler, start: Float[Array, "n ..."] | None = None
-) -> Drawn:
-    """What `Denoiser.sample` returns."""
+def chosen(sampler: str | Sampler) -> Sampler:
+    """The sampler of that name, or itself."""
     if isinstance(sampler, str):
         checks.one_of("sampler", sampler, SAMPLERS)
         sampler = SAMPLERS[sampler]()
     checks.require(isinstance(sampler, Sampler), "sampler", "be a name or a `Sampler`", f"is {sampler!r}")
+    return sampler
+
+
+def draw(n: int, sampler: Sampler, model: "Denoiser", key: Array, start: Float[Array, "n ..."] | None = None) -> Drawn:
+    """What `Denoiser.sample` returns."""
     first, path = jax.random.split(key)
     dtype = jnp.result_type(model.mean) if start is None else start.dtype
     sigmas = SCHEDULES[sampler.schedule](sampler.steps, sampler.sigma_min, sampler.sigma_max).astype(dtype)
