@@ -26,6 +26,7 @@ R = TypeVar("R")
 KEPT = 256  # programs
 BYTES = 1 << 30  # of programs, and of the arrays that their functions hold
 USUAL = 8 << 20  # bytes of a program, where the system does not say how much memory it took
+MOST = 64 << 20  # bytes that a program may count for
 STATM = Path("/proc/self/statm")
 
 
@@ -117,7 +118,8 @@ class _Programs:
         def first(*given: Any) -> Any:
             before = _resident()
             result = program(*given)
-            self._keep(key, program, held + max(1 << 20, _resident() - before if before else USUAL))
+            grown = min(_resident() - before, MOST) if before else USUAL  # (its results may be large, and are not kept)
+            self._keep(key, program, held + max(1 << 20, grown))
             return result
 
         return first

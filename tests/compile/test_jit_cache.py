@@ -94,6 +94,13 @@ def test_what_is_kept_is_bounded(programs, monkeypatch):
     assert programs._bytes == 0
 
 
+def test_a_program_with_a_large_result_is_kept(programs, monkeypatch):
+    memory = iter((1 << 30, 8 << 30))
+    monkeypatch.setattr(jit_cache, "_resident", lambda: next(memory))
+    assert float(call(1.0, 2.0, 3.0)) == 27
+    assert len(programs._programs) == 1
+
+
 def test_threads_share_programs(programs):
     found = []
     work = lambda c: found.append([float(call(float(c % 2), float(i), 1.0)) for i in range(20)])
