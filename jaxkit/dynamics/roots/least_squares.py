@@ -26,6 +26,7 @@ Residuals = Callable[[P, Any], PyTree]
 Split = tuple[Array, Array, Array, Array]  # the norms of a Jacobian's columns, and u, s, v' of the columns over them
 
 _PART = 0.1  # of a parameter, or of the residuals: how far it is looked for a lower sum of squares
+_WIDE = 0.1  # cosine of an angle that rounding does not explain
 
 
 @struct
@@ -286,9 +287,11 @@ def _examine(region: Region, split: Split, rtol: float, gtol: float) -> tuple[Bo
     cosine = lambda which: jnp.linalg.norm(jnp.where(which, part, 0)) / jnp.where(size > 0, size, 1)
     small = lambda angle: (angle <= gtol) | (angle**2 <= rtol)
     newton = vt.T @ jnp.where(seen, part / jnp.where(seen, s, 1), 0)
-    refused = region.factor > 2
-    short = jnp.all(seen) & refused & (jnp.linalg.norm(newton) <= rtol * jnp.linalg.norm(scale * region.x))
-    exact = size <= n * eps * jnp.sum(norms * jnp.abs(region.x))
+    rounding = n * eps * jnp.sum(norms * jnp.abs(region.x))
+    exact = size <= rounding
+    # Beside a pole, too, the step is short and refused; there the angle is wide, and rounding does not explain it.
+    limited = (region.factor > 16) & ((cosine(seen) <= _WIDE) | (jnp.linalg.norm(part) <= 2 * rounding))
+    short = jnp.all(seen) & limited & (jnp.linalg.norm(newton) <= rtol * jnp.linalg.norm(scale * region.x))
     lost = (norms <= jnp.sqrt(eps) * region.scale) & (norms * jnp.abs(region.x) <= eps * size)
     hidden = jnp.any(lost | (norms == 0)) | (small(cosine(seen)) & ~small(cosine(~seen)))
     blind = hidden & ~exact & (size > 0)

@@ -129,6 +129,15 @@ def test_a_saddle_is_no_optimum():
     np.testing.assert_array_less(found.sse[found.ok], 1e-16)
 
 
+def test_beside_a_pole_is_no_optimum():
+    # Towards b = -x[0] the logarithm outgrows any step; both points can be met (12 of these 200 ended at the pole, ok).
+    x, y = jnp.array([0.1, 0.68]), jnp.array([-0.697, 0.395])
+    starts = jax.random.uniform(jax.random.key(0), (200, 2), maxval=2.0)
+    found = jax.jit(jax.vmap(lambda p: jk.least_squares(lambda p, _: p[0] * jnp.log(p[1] + x) - y, p)))(starts)
+    assert int(found.ok.sum()) >= 180
+    np.testing.assert_array_less(found.sse[found.ok], 1e-16)
+
+
 def test_between_two_equal_peaks_is_no_optimum():
     x = jnp.linspace(-1.5, 1.5, 31)
     y = jnp.exp(-(((x - 0.5) / 0.3) ** 2)) + jnp.exp(-(((x + 0.5) / 0.3) ** 2))
