@@ -151,8 +151,8 @@ class _Reader:
         if kind is types.BuiltinFunctionType:  # a method of an object, or a function of a module
             owner = value.__self__
             return _Same(value) if isinstance(owner, types.ModuleType) else (value.__name__, self.read(owner))
-        if kind is _JITTED:
-            return self.read(value.__wrapped__)
+        if kind in _WITH_MEMORY:
+            return _Same(value), self.read(value.__wrapped__)
         if kind in weakref.ProxyTypes:
             return self.read(value.__init__.__self__)
         seen = [self.read(look(value)) for base, look in _LOOKS.items() if base in kind.__mro__]
@@ -294,7 +294,8 @@ _ARRAYS = (np.generic, np.ndarray, jax.Array)
 _UNCHANGED = (np.ufunc, io.IOBase, logging.Logger)
 _BOUND = (types.MethodType, types.BuiltinFunctionType)
 _BY_VALUE = (np.dtype, jax.ShapeDtypeStruct, jax.sharding.Sharding, jax.sharding.Mesh)
-_JITTED: Any = type(jax.jit(lambda: None))
+# They answer with what they have seen before, whatever was edited since: each has a key of its own.
+_WITH_MEMORY: Any = (type(jax.jit(lambda: None)), type(functools.lru_cache(lambda: None)))
 _DESCRIPTORS = (types.GetSetDescriptorType, types.MemberDescriptorType, types.WrapperDescriptorType)
 # What objects of Python's own kinds, and of classes derived from them, hold beside their attributes.
 _LOOKS: dict[type, Callable[[Any], Any]] = {

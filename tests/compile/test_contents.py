@@ -56,7 +56,8 @@ def test_equal_text_and_contents_have_equal_keys():
     assert hash(contents(closing(1.0))) == hash(contents(closing(1.0)))
     assert contents(closing(jnp.ones(3))) == contents(closing(jnp.ones(3)))
     assert contents(functools.partial(closing(1.0), x=2)) == contents(functools.partial(closing(1.0), x=2))
-    assert contents(jax.jit(closing(1.0))) == contents(jax.jit(closing(1.0)))
+    jitted = jax.jit(closing(1.0))
+    assert contents(jitted) == contents(jitted) != contents(jax.jit(closing(1.0)))  # (it remembers what it has traced)
     assert contents(Field(1.0)) == contents(Field(1.0))
     assert contents(Field(1.0).inner) == contents(Field(1.0).inner)
     parameter = lambda: jax.tree.structure(jax.tree_util.Partial(closing(1.0), 2.0))
@@ -284,10 +285,10 @@ def test_modules_are_seen_through_attributes_closures_and_imports(monkeypatch):
 
 
 def test_objects_that_differ_have_other_keys_and_equal_ones_the_same():
-    cached = lambda c: functools.lru_cache(closing(c))
+    cached = functools.lru_cache(closing(1.0))
+    assert contents(cached) == contents(cached) != contents(functools.lru_cache(closing(1.0)))
     pairs = [
         (Number(1.0), Number(2.0)),
-        (cached(1.0), cached(2.0)),
         (operator.itemgetter(0), operator.itemgetter(1)),
         (range(2), range(3)),
         (np.ones(2).view(np.recarray), np.ones(2)),

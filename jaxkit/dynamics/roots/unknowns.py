@@ -45,8 +45,12 @@ def guess(x0: Any, bracket: Any, solver: Method) -> tuple[Any, Any]:
 
 
 def check_ends(bracket: Any) -> None:
-    """Check the values of a bracket where they are known."""
-    if isinstance(bracket, tuple | list) and not is_traced(bracket):
+    """Check a bracket's form, and its values where they are known."""
+    if bracket is None:
+        return
+    two = isinstance(bracket, tuple | list) and len(bracket) == 2
+    require(two, "bracket", "be two numbers (a, b)", f"is {bracket!r}")
+    if not is_traced(bracket):
         ends = [np.asarray(end) for end in bracket]
         known = all(end.dtype.kind in "biufV" for end in ends)
         require(not known or all(np.all(np.isfinite(end)) for end in ends), "bracket", "be finite", f"is {bracket}")
