@@ -98,8 +98,8 @@ def plain(text: object) -> str:
 
     Example:
         >>> from jaxkit.report.figures import plain
-        >>> plain("$A_1$")
-        '\$A_1\$'
+        >>> print(plain("$A_1$"))
+        \$A_1\$
     """
     shown = "".join(c if ord(c) in _drawable() or c == "\n" else "\u25a1" for c in str(text))
     if shown != str(text):
