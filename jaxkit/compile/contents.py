@@ -1,12 +1,12 @@
 """What functions and settings hold, as a key: two with equal text and equal contents have the same key.
 
-A compiled program may be used again only where everything it was made from is as it was. A function is its code, its
-defaults, the contents of its closure, and the globals that it names; those are followed into functions and classes of
-the user, and into the attributes of his modules that the code names. Functions of installed packages are taken not to
-change. Arrays of up to `SMALL` bytes count by their values, larger ones by identity: one that is written into in place
-is not seen to have changed. Nor is what a function looks up by a name made at run time (`getattr`, `globals()[...]`),
-nor what it asks of the world outside (a clock, a file). What cannot be looked at (a generator, an object that raises)
-has no key, and nor does what holds it.
+A compiled program may be used again only where everything it was made from is unchanged. A function is its code, its
+defaults, the contents of its closure, and the globals that it names; those are followed into the user's functions and
+classes, and into the attributes of the user's modules that the code names. Functions of installed packages are assumed
+not to change. Arrays of up to `SMALL` bytes count by their values, larger ones by identity: a change made in place to
+a large array is not seen. Nor is what a function looks up by a name made at run time (`getattr`, `globals()[...]`), or
+what it asks of the outside world (a clock, a file). What cannot be inspected (a generator, an object that raises) has
+no key, and neither has anything that holds it.
 """
 
 import collections
@@ -30,8 +30,8 @@ import numpy as np
 
 from jaxkit.core.jax_internals import Jaxpr, is_tracer
 
-SMALL = 4096  # bytes of an array that is compared by its values
-MOST = 20_000  # things that a key may hold
+SMALL = 4096  # bytes of the largest array that is compared by its values
+MOST = 20_000  # most things that a key may hold
 METADATA = ("dict", "weakref", "doc", "module", "annotations", "name", "qualname", "firstlineno", "dataclass_fields")
 IGNORED = frozenset(f"__{name}__" for name in METADATA)
 INSTALLED = tuple(
@@ -42,11 +42,11 @@ INSTALLED = tuple(
 
 
 class Contents:
-    """A key: equal where the contents are, with its hash kept and what it names by identity kept alive.
+    """A key: equal where the contents are. It keeps its hash, and keeps alive what it names by identity.
 
     Attributes:
-        things: What it is the key of.
-        size: Bytes of the arrays that are kept alive.
+        things: The values of which this is the key.
+        size: Number of bytes of the arrays that are kept alive.
     """
 
     __slots__ = ("_hash", "_parts", "size", "things")
@@ -68,13 +68,13 @@ def contents(*things: Any) -> Contents | None:
     """The key of functions, settings and other values.
 
     Returns:
-        The key; None where there is none: something holds a value that is being traced, what cannot be looked at, or
+        The key; None where there is none: something holds a value that is being traced, cannot be inspected, or is
         more than can be compared.
     """
     reader = _Reader()
     try:
         return Contents(things, (tuple(map(reader.read, things)), reader.modules()), reader.size)
-    except Exception:  # objects of the user may raise anything where they are looked at, or be too deep
+    except Exception:  # the user's objects may raise anything when inspected, or be nested too deeply
         return None
 
 
@@ -98,12 +98,12 @@ class _Same:
 
 
 class _Reader:
-    """One walk through contents. What is met again is named by the place where it was met first."""
+    """One walk through contents. What is met again is named by the place of its first meeting."""
 
     def __init__(self) -> None:
-        self.met: dict[int, tuple[int, Any]] = {}  # (the things are held, so that no other gets their number)
+        self.met: dict[int, tuple[int, Any]] = {}  # (the values are held, so that no other gets their number)
         self.count = self.size = 0
-        self.users: list[types.ModuleType] = []  # his modules, and the attributes that his functions name
+        self.users: list[types.ModuleType] = []  # the user's modules, and the attributes that the user's functions name
         self.names: dict[str, None] = {}
 
     def read(self, value: Any) -> Hashable:
@@ -194,7 +194,7 @@ class _Reader:
         return text, self._held(fn), tuple(parts)
 
     def _named(self, names: dict[str, Any], chain: tuple[str, ...]) -> Hashable:
-        """A global, or an attribute of an installed module: its functions do not change, its constants may be set."""
+        """A global, or an attribute of an installed module; functions there do not change, but constants may be set."""
         value = names[chain[0]]
         for name in chain[1:]:
             if not isinstance(value, types.ModuleType) or not _installed_module(value) or name not in vars(value):
@@ -221,7 +221,7 @@ class _Reader:
         return _Same(value)
 
     def modules(self) -> Hashable:
-        """The attributes of the user's modules that his functions name; those may lead to more of both."""
+        """The attributes of the user's modules that the user's functions name; they may lead to more of both."""
         seen: dict[tuple[int, str], Hashable] = {}
         while True:
             new = [(i, n) for i, m in enumerate(self.users) for n in self.names if (i, n) not in seen and n in vars(m)]
@@ -231,7 +231,7 @@ class _Reader:
                 seen[i, name] = self.read(vars(self.users[i])[name])
 
     def _class(self, kind: type) -> Hashable:
-        """A class; one of the user's with its functions and values, which may have been assigned to."""
+        """A class; a class of the user's with its functions and values, which may have been reassigned."""
         heap = kind.__flags__ & HEAP_TYPE
         if id(kind) in self.met or not heap or _library(kind.__module__, kind.__qualname__.partition(".")[0]):
             return _Same(kind)
@@ -260,7 +260,7 @@ class _Reader:
         try:
             kept = value.__reduce_ex__(4)
         except TypeError:
-            if hasattr(kind, "__next__"):  # the next item of which only it knows
+            if hasattr(kind, "__next__"):  # an iterator: only it knows its next item
                 raise _NoKeyError from None
             return _Same(value)
         if isinstance(kept, str):
@@ -283,7 +283,7 @@ def _members(kind: _Same) -> list[Any]:
 
 
 def _is_plain(tree: Any) -> bool:
-    """Whether a pytree is of Python's containers alone, which hold nothing but names beside their children."""
+    """Whether a pytree consists of Python's containers alone, which hold only names besides their children."""
     kind = (tree.node_data() or (None,))[0]
     return kind in (None, type(None), tuple, list, dict) and all(map(_is_plain, tree.children()))
 
@@ -294,10 +294,10 @@ _ARRAYS = (np.generic, np.ndarray, jax.Array)
 _UNCHANGED = (np.ufunc, io.IOBase, logging.Logger)
 _BOUND = (types.MethodType, types.BuiltinFunctionType)
 _BY_VALUE = (np.dtype, jax.ShapeDtypeStruct, jax.sharding.Sharding, jax.sharding.Mesh)
-# They answer with what they have seen before, whatever was edited since: each has a key of its own.
+# They answer with what they saw before, whatever was edited since, so each has a key of its own.
 _WITH_MEMORY: Any = (type(jax.jit(lambda: None)), type(functools.lru_cache(lambda: None)))
 _DESCRIPTORS = (types.GetSetDescriptorType, types.MemberDescriptorType, types.WrapperDescriptorType)
-# What objects of Python's own kinds, and of classes derived from them, hold beside their attributes.
+# What objects of Python's own kinds, and of classes derived from them, hold besides their attributes.
 _LOOKS: dict[type, Callable[[Any], Any]] = {
     **{kind: kind.__repr__ for kind in (int, float, complex, str, bytes)},
     **{kind: lambda v, items=kind.__iter__: tuple(items(v)) for kind in (tuple, list, collections.OrderedDict)},
@@ -328,7 +328,7 @@ def _bytes(value: Any) -> Hashable:
 
 @functools.lru_cache(maxsize=4096)
 def _installed(filename: str) -> bool:
-    """Whether a file belongs to an installed package (or to none: `<frozen ...>`), and so does not change."""
+    """Whether a file belongs to an installed package (or is no file: `<frozen ...>`), and so does not change."""
     if filename.startswith("<"):
         return filename.startswith(("<frozen", "<built", "<__array_function__"))
     path = str(Path(filename).resolve())
@@ -344,13 +344,13 @@ def _installed_module(module: types.ModuleType) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _library(module: str, name: str) -> bool:
-    """Whether a class is of an installed module, which has it, or what it was made in, under its name."""
+    """Whether an installed module holds a class, or what it was defined in, under its name."""
     found = sys.modules.get(module)
     return found is not None and name in vars(found) and _installed_module(found)
 
 
 def _imported(name: str, package: str) -> list[types.ModuleType]:
-    """The modules that `import` within a function may mean."""
+    """The modules that an `import` within a function may mean."""
     parts = package.split(".") if package else []
     names = [name, *(".".join([*parts[:i], name]).rstrip(".") for i in range(1, len(parts) + 1))]
     return [sys.modules[n] for n in names if n in sys.modules]
@@ -360,7 +360,7 @@ _TEXTS: dict[int, tuple[types.CodeType, Any]] = {}
 
 
 def _text(code: types.CodeType) -> tuple[Hashable, tuple[tuple[str, ...], ...], tuple[str, ...], tuple[str, ...]]:
-    """The text of a code, wherever it stands; the globals that it names, also with attributes; attributes; imports."""
+    """The text of a code object without its place; the globals it names, also with attributes; attributes; imports."""
     known = _TEXTS.get(id(code))
     if known is not None:
         return known[1]

@@ -6,13 +6,13 @@ gradients are
     conv(x, w) -> y,    conv_transpose(y, w) -> x,    correlation(x, y) -> w,
 
 and the derivative of each of these, in either argument, is again one of the three. JAX's own rules leave the family:
-they differentiate the transposed convolution as a convolution of a picture with holes, whose kernel gradient XLA
-computes ten times too slowly on the CPU (https://github.com/jax-ml/jax/issues/31662). That makes training with
-transposed convolutions, and every gradient penalty through a strided convolution, slow. Here the three are primitives
-of JAX with each other as derivatives: forward mode, reverse mode and any mixture, to any order, at the cost of the
-three kernels.
+they differentiate the transposed convolution as a convolution of a picture with holes, and XLA's CPU compiler is slow
+at the kernel gradient of that (https://github.com/jax-ml/jax/issues/31662). Training with transposed convolutions, and
+every gradient penalty through a strided convolution, would suffer. Here the three are primitives of JAX, each with the
+other two as its derivatives: forward mode, reverse mode and any mixture, to any order, at the cost of the three
+kernels.
 
-Pictures are `(n, *space, channels)` and kernels `(*window, in / groups, out)`, with any number of axes of space.
+Pictures are `(n, *space, channels)` and kernels `(*window, in / groups, out)`, with any number of spatial axes.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from jaxkit.core.jax_internals import Primitive, batched, bilinear, primitive, v
 
 Padding = str | int | Sequence[tuple[int, int]]
 Spread = int | Sequence[int]
-BLOCK = 8  # pictures of which a CPU takes the kernel's derivative at once
+BLOCK = 8  # pictures for which a CPU computes the kernel's derivative at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Geometry:
     """What the three convolutions have in common.
 
     Attributes:
-        size: Lengths of the picture's axes of space.
-        window: Lengths of the kernel's.
-        stride: Steps.
-        padding: Zeros before and after, a pair an axis.
-        dilation: Distances between the kernel's entries.
+        size: Lengths of the picture's spatial axes.
+        window: Lengths of the kernel's spatial axes.
+        stride: Steps of the kernel, one for each spatial axis.
+        padding: Zeros before and after, a pair for each spatial axis.
+        dilation: Distances between neighbouring entries of the kernel.
         groups: Number of groups of channels that do not mix.
     """
 
@@ -60,7 +60,7 @@ class Geometry:
 
     @property
     def output(self) -> tuple[int, ...]:
-        """Lengths of the output's axes of space."""
+        """Lengths of the output's spatial axes."""
         each = zip(self.size, self.reach, self.stride, self.padding, strict=True)
         return tuple((n + low + high - reach) // step + 1 for n, reach, step, (low, high) in each)
 
@@ -77,19 +77,19 @@ def conv(
     """Convolution (in the sense of networks: the kernel is not flipped).
 
     Args:
-        x: Pictures.
-        w: Kernel, of the type of `x`.
-        stride: Step, one for all axes of space or one each.
+        x: Pictures, shape `(n, *space, channels)`.
+        w: Kernel, shape `(*window, channels / groups, out)`, of the dtype of `x`.
+        stride: Step of the kernel: one for all spatial axes, or one for each.
         padding: `"same"` (output `ceil(size / stride)`, the odd zero at the end), `"valid"` (none), a number of zeros
             on every side, or a pair an axis.
-        dilation: Distance between the kernel's entries.
-        groups: Groups of channels that do not mix; it must divide both numbers of channels.
+        dilation: Distance between neighbouring entries of the kernel.
+        groups: Number of groups of channels that do not mix; it must divide both numbers of channels.
 
     Returns:
-        Pictures of `out` channels.
+        Pictures with `out` channels.
 
     Raises:
-        ValueError: Shapes, types or options do not fit.
+        ValueError: The shapes, dtypes or options do not fit together.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -131,14 +131,14 @@ def conv_transpose(
         y: Pictures with the channels of the *output* of `conv`.
         w: Kernel of that `conv`, shape `(*window, c / groups, out)`: `c` is the number of channels of the result.
         stride: As for `conv`, like the next three.
-        padding: Of the `conv`.
-        dilation: Of the `conv`.
-        groups: Of the `conv`.
-        size: Axes of space of the result: several are possible where `stride > 1`. By default the smallest one,
-            and `stride` times that of `y` where the padding is `"same"`.
+        padding: As for `conv`.
+        dilation: As for `conv`.
+        groups: As for `conv`.
+        size: Lengths of the spatial axes of the result: several are possible where `stride > 1`. The default is the
+            smallest, or `stride` times the size of `y` where the padding is `"same"`.
 
     Returns:
-        Pictures of `c` channels.
+        Pictures with `c` channels.
 
     Example:
         >>> import jax.numpy as jnp
@@ -181,14 +181,14 @@ def correlation(
     Args:
         x: Pictures.
         y: Outputs of `conv` with these options.
-        window: Axes of space of the kernel.
+        window: Lengths of the kernel's spatial axes.
         stride: As for `conv`, like the next three.
-        padding: Of the `conv`.
-        dilation: Of the `conv`.
-        groups: Of the `conv`.
+        padding: As for `conv`.
+        dilation: As for `conv`.
+        groups: As for `conv`.
 
     Returns:
-        A kernel.
+        A kernel, shape `(*window, channels / groups, out)`.
     """
     kernel = jax.ShapeDtypeStruct((*_each("window", window, x.ndim - 2), x.shape[-1] // groups, y.shape[-1]), y.dtype)
     geometry = _geometry(x, kernel, stride, padding, dilation, groups)
@@ -223,7 +223,7 @@ def _conv(x: Array, w: Array, *, geometry: Geometry) -> Array:
 
 
 def _conv_transpose(y: Array, w: Array, *, geometry: Geometry) -> Array:
-    """A convolution of `y` with holes and the flipped kernel, whose channels are exchanged group by group."""
+    """A convolution of `y`, with holes, with the flipped kernel, whose channels are exchanged group by group."""
     g, space = geometry, len(geometry.size)
     flipped = jnp.flip(w, tuple(range(space)))
     per, out = w.shape[-2:]
@@ -246,9 +246,9 @@ def _conv_transpose(y: Array, w: Array, *, geometry: Geometry) -> Array:
 
 
 def _correlation(x: Array, y: Array, *, geometry: Geometry) -> Array:
-    """A sum over a few pictures at a time: they stay in a CPU's cache while all windows are taken, up to twice as fast.
+    """A sum over a few pictures at a time, which stay in a CPU's cache while all windows are taken.
 
-    Each time one picture of each eighth of the batch: a batch that is shared out over devices stays where it is.
+    Each turn takes one picture from each eighth of the batch: a batch that is shared out over devices stays in place.
     """
     n = x.shape[0]
     if jax.default_backend() != "cpu" or n % BLOCK or n < 4 * BLOCK or x.ndim < 4:
@@ -264,8 +264,8 @@ def _correlation(x: Array, y: Array, *, geometry: Geometry) -> Array:
 def _correlate(x: Array, y: Array, geometry: Geometry) -> Array:
     """A convolution in which batch and channels change places: `y` is the kernel, with holes where `stride > 1`.
 
-    The places are changed by transposing, not by naming axes: inside a loop (`lax.scan`, `lax.while_loop`) XLA does
-    not bring a convolution with unusual axes into the order its fast kernel needs, and runs one fifty times slower.
+    They change places by a transposition, not by naming axes: inside a loop (`lax.scan`, `lax.while_loop`) XLA does not
+    bring a convolution with unusual axes into the order that its fast kernel needs.
     """
     g, space = geometry, len(geometry.size)
     pairs = []
@@ -293,7 +293,7 @@ def _primitive(name: str, program: Callable[..., Array]) -> Primitive:
             "conv_transpose": (a.shape[0], *geometry.size, b.shape[-2] * geometry.groups),
             "correlation": (*geometry.window, a.shape[-1] // geometry.groups, b.shape[-1]),
         }
-        # `update` keeps what else belongs to the type: the axes of `shard_map` along which values differ.
+        # `update` keeps the rest of the type: the axes of `shard_map` along which values differ.
         return a.update(shape=sizes[name], weak_type=False)
 
     return primitive(name, program, shape, static="geometry")
@@ -303,7 +303,7 @@ conv_p = _primitive("conv", _conv)
 conv_transpose_p = _primitive("conv_transpose", _conv_transpose)
 correlation_p = _primitive("correlation", _correlation)
 
-# <conv(x, w), y> differentiated: in the first argument, in the second.
+# <conv(x, w), y> differentiated with respect to the first argument, then to the second.
 bilinear(
     conv_p,
     lambda ct, x, w, *, geometry: conv_transpose_p.bind(ct, w, geometry=geometry),
@@ -345,14 +345,14 @@ for _each_one in (conv_p, conv_transpose_p, correlation_p):
 
 
 def _bind(primitive: Any, a: Array, b: Array, geometry: Geometry) -> Array:
-    """Call a primitive; inside `shard_map`, values that are equal on all devices are first said to differ."""
+    """Call a primitive; inside `shard_map`, values that are equal on all devices are first declared to differ."""
     along = varying(a) | varying(b)
     a, b = _vary(a, along), _vary(b, along)
     return primitive.bind(a, b, geometry=geometry)
 
 
 def _vary(value: Array, along: frozenset) -> Array:
-    """A value that is said to differ along axes of `shard_map`."""
+    """A value that is declared to differ along axes of `shard_map`."""
     missing = tuple(along - varying(value))
     return jax.lax.pcast(value, missing, to="varying") if missing else value
 
@@ -402,5 +402,5 @@ def _geometry(x: Any, w: Any, stride: Spread, padding: Padding, dilation: Spread
 
 
 def _is_product(g: Geometry) -> bool:
-    """Whether the convolution is one matrix product a pixel."""
+    """Whether the convolution is one matrix product for each pixel."""
     return set(g.window) == {1} and g.groups == 1 and all(pair == (0, 0) for pair in g.padding)

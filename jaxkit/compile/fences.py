@@ -1,13 +1,13 @@
-"""Fences: results kept in memory, where XLA would compute them again in every loop that reads them.
+"""Fences: results kept in memory, because XLA would recompute them in every loop that reads them.
 
 XLA's CPU compiler fuses a chain of element-wise operations into each loop that reads its end. Barriers
 (`lax.optimization_barrier`) do not stop it: they are removed before fusion on the CPU. Nothing is fused across a
-condition. To see it: compile two functions of `x = f(g(y))` and look at `jax.jit(...).lower(...).compile().as_text()`;
+conditional. To see it: compile two functions of `x = f(g(y))` and read `jax.jit(...).lower(...).compile().as_text()`;
 both fusions hold `f` and `g`.
 
 References:
     https://github.com/jax-ml/jax/issues/2777 (compile time grows exponentially as unrolled steps fuse into each other).
-    https://github.com/openxla/xla/issues/20440 (a barrier that the CPU compiler does not keep to).
+    https://github.com/openxla/xla/issues/20440 (a barrier that the CPU compiler ignores).
 """
 
 from collections.abc import Callable
@@ -21,11 +21,11 @@ from jaxkit.core.jax_internals import evaluate
 
 
 def fence(fn: Callable[[], Any], holds: Bool[Array, ""]) -> Any:
-    """`fn()`, its results kept in memory.
+    """`fn()` with its results kept in memory.
 
     Args:
         fn: The function.
-        holds: Always true, which the compiler cannot know.
+        holds: A condition that is always true, without the compiler knowing it.
     """
     if jax.default_backend() != "cpu":
         return fn()

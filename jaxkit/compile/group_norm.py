@@ -1,8 +1,8 @@
-"""Group norm whose loops all run along memory: sums over groups and their spreading are products with constants.
+"""Group norm whose loops all run along memory: sums over groups and their broadcasts are products with constants.
 
-Why: XLA's CPU compiler does not vectorise a sum over all axes of space, nor its derivative (twice the time, jax 0.10).
-Here only the first axis of space is summed by a sum; the rest, with the means of groups, by a product, whose transpose
-spreads numbers again. Sums leave a few numbers a picture, and the rest happens on those: one pass reads, one writes.
+Why: XLA's CPU compiler does not vectorise a sum over all spatial axes, nor its derivative. Here only the first spatial
+axis is reduced by a sum; the rest, with the means over groups, is reduced by a product, whose transpose broadcasts the
+numbers again. The sums leave a few numbers for each picture; one pass reads the pictures, and one writes them.
 """
 
 import math
@@ -24,9 +24,9 @@ def group_norm(
     scale: Array | None = None,
     shift: Array | None = None,
 ) -> Float[Array, "... c"]:
-    """`x` normalised over `space` axes and each group of channels, times `weight`, plus `bias`.
+    """`x` normalised over its `space` axes and each group of channels, times `weight`, plus `bias`.
 
-    Then, if given, times `1 + scale` plus `shift`: one number a channel of each picture.
+    Where given, `1 + scale` multiplies the result and `shift` is added: one number for each channel of each picture.
     """
     channels = x.shape[-1]
     lead, first = x.shape[: -1 - space], len(x.shape) - 1 - space

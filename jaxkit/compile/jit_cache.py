@@ -1,8 +1,8 @@
 """Compiled programs of verbs, kept between calls and found again by what their functions hold: see `contents`.
 
 A verb is called with functions, settings and numbers. `run_kept` compiles it once for the contents of the functions and
-settings and the shapes of the numbers. A second call costs a dispatch, also with a new lambda of the same text; where a
-constant that a function reads has changed, its contents have, and the verb is compiled anew.
+settings and the shapes of the numbers. A second call costs one dispatch, even with a new lambda of the same text; where
+a constant that a function reads has changed, so have its contents, and the verb is compiled anew.
 """
 
 import collections
@@ -23,26 +23,26 @@ from jaxkit.core.jax_internals import inside_a_trace, is_tracer
 
 R = TypeVar("R")
 
-KEPT = 256  # programs
-BYTES = 1 << 30  # of programs, and of the arrays that their functions hold
-USUAL = 8 << 20  # bytes of a program, where the system does not say how much memory it took
-MOST = 64 << 20  # bytes that a program may count for
+KEPT = 256  # most programs kept
+BYTES = 1 << 30  # most bytes of the programs and of the arrays that their functions hold
+USUAL = 8 << 20  # bytes assumed for a program where the system does not say how much memory it took
+MOST = 64 << 20  # most bytes that a program is counted for
 STATM = Path("/proc/self/statm")
 
 
 def run_kept(
     fn: Callable[..., R], static: tuple[Any, ...], arrays: tuple[Any, ...], *, wide: bool = False, **options: Any
 ) -> R:
-    """`fn(*static, *arrays)`, by a kept program.
+    """`fn(*static, *arrays)`, run by a kept program.
 
     As part of a larger program, or where a function holds a value that is being traced, `fn` is called as it is.
 
     Args:
         fn: A function of a module.
         static: Its first arguments: functions, names, settings.
-        arrays: Its other arguments: pytrees. Numbers in them, of Python, too, become arrays; other leaves are static.
-        wide: Whether it has wide vectors, where the processor and the compiler have them.
-        **options: Of `jax.jit`; they and wide vectors are for programs that are no part of a derivative or a batch.
+        arrays: Its other arguments: pytrees. Their numbers, Python's included, become arrays; other leaves are static.
+        wide: Whether to use wide vectors, where the processor and the compiler have them.
+        **options: Options of `jax.jit`; they and wide vectors serve programs outside a derivative or a batch.
     """
     if staged():
         return fn(*static, *arrays)
@@ -92,14 +92,14 @@ def kept(fn: Callable[..., R]) -> Callable[..., R]:
 def staged() -> bool:
     """Whether what is computed here becomes part of a larger program (`jit`, `scan`, ...) instead of a value.
 
-    `grad` and `vmap` compute at once what does not depend on their arguments, so that JAX is tracing does not tell: one
-    operation does.
+    `grad` and `vmap` compute at once what does not depend on their arguments, so the fact that JAX is tracing does not
+    tell; the result of one operation does.
     """
     return inside_a_trace() and checks.is_traced(jax.lax.neg(np.int32(0)))
 
 
 class _Programs:
-    """The last programs that were used, as many as fit."""
+    """The programs used last, as many as fit."""
 
     def __init__(self) -> None:
         self._programs: collections.OrderedDict[Hashable, tuple[Callable[..., Any], int]] = collections.OrderedDict()
@@ -118,7 +118,7 @@ class _Programs:
         def first(*given: Any) -> Any:
             before = _resident()
             result = program(*given)
-            grown = min(_resident() - before, MOST) if before else USUAL  # (its results may be large, and are not kept)
+            grown = min(_resident() - before, MOST) if before else USUAL  # (the results may be large, and are not kept)
             self._keep(key, program, held + max(1 << 20, grown))
             return result
 
@@ -160,7 +160,7 @@ def _is_number(leaf: Any) -> bool:
 
 
 def _kind(value: Any) -> Hashable:
-    """What of a number a program depends on."""
+    """The properties of a number on which a program depends."""
     if type(value) in _NUMBERS:
         return type(value)
     return value.shape, value.dtype, getattr(value, "weak_type", False)

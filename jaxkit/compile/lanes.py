@@ -1,4 +1,4 @@
-"""Lanes: one place for every batch. Take pytrees apart into rows of numbers, sort by work, cut in chunks, share out.
+"""Lanes: one place for every batch. Take pytrees apart into rows of numbers, sort by work, cut into chunks, share out.
 
 A *lane* is one member of a batch: its own state, parameters and time span. Small chunks stay in the processor's cache,
 and lanes that need equally many steps wait for nobody when they share a chunk.
@@ -19,7 +19,7 @@ WIDTH = 64  # lanes of a chunk on a CPU: a few vectors for each number of the st
 
 
 def default_width(size: int) -> int:
-    """Lanes of a chunk for states of `size` numbers: what stays in a CPU's cache, or fills a GPU."""
+    """Lanes of a chunk for states of `size` numbers: as many as stay in a CPU's cache, or fill a GPU."""
     if jax.default_backend() != "cpu":
         return 1 << 14
     return WIDTH if size <= 16 else WIDTH // 2
@@ -54,19 +54,19 @@ class Layout:
         )
 
     def flat(self, batch: PyTree, lead: int = 1) -> Array:
-        """A batch as one array, its numbers along the last axis, behind `lead` leading ones."""
+        """A batch as one array with its numbers along the last axis, behind `lead` leading axes."""
         leaves = self.treedef.flatten_up_to(batch)
         return jnp.concatenate([v.reshape(*v.shape[:lead], math.prod(v.shape[lead:])) for v in leaves], axis=-1)
 
     def tree(self, flat: Array) -> PyTree:
-        """The batch of pytrees again from one array."""
+        """The batch of pytrees, made again from one array."""
         ends = list(itertools.accumulate(map(math.prod, self.shapes)))
         parts = jnp.split(flat, ends[:-1], axis=-1)
         leaves = [v.reshape(*flat.shape[:-1], *shape) for v, shape in zip(parts, self.shapes, strict=True)]
         return self.treedef.unflatten(leaves)
 
     def join(self, rows: Sequence[Array]) -> PyTree:
-        """The batch of pytrees again from its rows, which may have further axes behind the first."""
+        """The batch of pytrees, made again from its rows, which may have further axes behind the first."""
         rows, leaves = list(rows), []
         for shape in self.shapes:
             own, rows = rows[: math.prod(shape)], rows[math.prod(shape) :]
@@ -76,12 +76,12 @@ class Layout:
 
 
 def in_chunks(fn: Callable[[Any], Any], rows: Any, width: int) -> Any:
-    """`fn` of chunks of `width` lanes, one after the other.
+    """`fn` applied to chunks of `width` lanes, one after another.
 
     Args:
         fn: Maps a pytree of `(width, ...)` arrays to one of `(..., width)` or `(width, ...)` arrays.
         rows: Pytree of arrays with a leading axis of lanes; the last lane is repeated to fill the last chunk.
-        width: Lanes of a chunk.
+        width: Number of lanes in a chunk.
 
     Returns:
         What `fn` returns, each leaf with the chunks as its leading axis, shape `(chunks, ...)`.
@@ -99,7 +99,7 @@ def in_chunks(fn: Callable[[Any], Any], rows: Any, width: int) -> Any:
 
 
 def glue(chunked: Array, lanes: int, axis: int = -1) -> Array:
-    """Chunks `(chunks, ..., width)` as one row of lanes, `(..., lanes)`; the filling is dropped."""
+    """Chunks `(chunks, ..., width)` as one row of lanes, `(..., lanes)`, without the filling."""
     merged = jnp.moveaxis(chunked, 0, -2)
     merged = merged.reshape(*merged.shape[:-2], -1)
     return jax.lax.slice_in_dim(merged, 0, lanes, axis=axis)
@@ -116,8 +116,8 @@ def by_work(
     Args:
         work: About how many steps each lane needs.
         rows: Pytree of arrays with a leading axis of lanes.
-        order: The order in which the lanes are already, to be undone as well.
-        spread: See above.
+        order: The present order of the lanes, which is to be undone as well.
+        spread: The least standard deviation of the logarithm of the work for which lanes are sorted.
     """
     logs = jnp.log(jnp.clip(jnp.nan_to_num(work, posinf=1e30), 1e-6, 1e30))
     same = jnp.arange(len(work), dtype=jnp.int32)
@@ -147,7 +147,7 @@ def by_likeness(
 
 
 def over_devices(fn: Callable[..., Any], devices: Sequence[Any], rows: Any, shared: Any) -> Any:
-    """`fn(rows, shared)` with the lanes of `rows` shared out over devices: no device waits for another.
+    """`fn(rows, shared)` with the lanes of `rows` shared out over devices, so that no device waits for another.
 
     Every leaf of the result must have the lanes as its leading axis.
     """

@@ -1,10 +1,10 @@
-"""Loops of small bodies: two turns in one.
+"""Loops of small bodies: two steps in one turn.
 
-XLA's `while` copies what the body has written back to where it reads. With the body twice in a turn the second half
-writes where the first has read, and the condition is looked at half as often. To see it: the `copy` operations in a
+XLA's `while` copies what the body has written back to where it reads. With the body twice in a turn, the second half
+writes where the first has read, and the condition is evaluated half as often. To see it: the `copy` operations in a
 compiled loop's body (`.compile().as_text()`).
 
-What it gave is in docs/devdocs/lanes.md.
+The gain is recorded in docs/devdocs/lanes.md.
 """
 
 from collections.abc import Callable
@@ -24,10 +24,10 @@ def repeat_while(
 
     Args:
         running: Whether to go on.
-        body: One step; it must leave a state alone that is not running.
-        state: Where to begin.
-        limit: Most steps.
-        small: Whether the body is so small that two steps a turn pay; only where `limit` is even, so that it is kept.
+        body: One step; it must leave unchanged a state for which `running` is false.
+        state: The state to begin with.
+        limit: Largest number of steps.
+        small: Whether the body is so small that two steps a turn pay; only where `limit` is even, so that it holds.
     """
     twice = small and limit % 2 == 0
     turn = (lambda s: body(body(s))) if twice else body

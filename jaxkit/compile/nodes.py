@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-LARGEST = 64  # arrays of more entries that every lane shares are not taken apart
-PRODUCTS = 64  # largest power that is written out as products: those have a Taylor series at zero, too
+LARGEST = 64  # arrays with more entries that all lanes share are not taken apart
+PRODUCTS = 64  # largest power written out as products, which have a Taylor series at zero, too
 SHARED, LANE, MOVING = 0, 1, 2  # what a node depends on: nothing of the lane, the lane's parameters, time or state
 
 
@@ -36,7 +36,7 @@ class Literal:
         return hash((self.dtype, self.value.tobytes()))
 
 
-# How many of an operation's operands show in its result that they are not finite; the others can be NaN or infinite.
+# The number of an operation's operands that make its result not finite if they are; the others may go unnoticed.
 _SHOWN = {
     **dict.fromkeys("lt le gt ge eq ne lt_to le_to is_finite clamp atan tanh logistic erf erfc sign".split(), 0),
     **dict.fromkeys("exp exp2 expm1 rsqrt pow integer_pow atan2 max min".split(), 0),
@@ -47,7 +47,7 @@ Atom: TypeAlias = int | Literal  # a node's number, or a constant
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """One scalar operation, an input (`name="input"`), or an opaque operation on arrays (`name="opaque"`)."""
+    """One scalar operation, one input (`name="input"`), or one opaque operation on arrays (`name="opaque"`)."""
 
     name: str
     inputs: tuple[Atom, ...]
@@ -76,7 +76,7 @@ class Whole:
         return len(self.shape)
 
     def ravel(self) -> list[Atom]:
-        """Its atoms."""
+        """The atoms of the array."""
         return [self.node]
 
 
@@ -89,7 +89,7 @@ class Builder:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.known: dict[Any, int] = {}
-        self.zeroed: list[int] = []  # nodes of which a product with zero was left out
+        self.zeroed: list[int] = []  # nodes whose product with zero was left out
 
     def input(self, dtype: Any, level: int) -> int:
         """A new input."""
@@ -141,7 +141,7 @@ class Builder:
         return self.known[key]
 
     def with_zeros(self, atom: Atom, roots: Sequence[Atom]) -> Atom:
-        """`atom` plus zero times what was left out, where no root shows that it is not finite: 0 * NaN is NaN."""
+        """`atom` plus zero times what was left out, where no root shows that this is not finite: 0 * NaN is NaN."""
         shown, stack = set(), [a for a in roots if not isinstance(a, Literal)]
         while stack:
             number = stack.pop()
@@ -151,7 +151,7 @@ class Builder:
                 inputs = node.inputs[: _SHOWN.get(node.name)]
                 stack.extend(a for a in inputs if not isinstance(a, Literal))
         for number in dict.fromkeys(self.zeroed):
-            known = self.nodes[number].name == "input" and self.nodes[number].level == MOVING  # looked at anyway
+            known = self.nodes[number].name == "input" and self.nodes[number].level == MOVING  # checked anyway
             if number not in shown and not known and self.dtype(number) == self.dtype(atom):
                 zero = Literal(np.zeros((), self.dtype(atom))[()])
                 term = self._shared(jax.lax.mul_p, (zero, number), {})

@@ -1,27 +1,26 @@
-"""Options of the compiler: compile fast, wide vectors, programs kept between processes."""
+"""Options of the compiler: fast compilation, wide vectors, programs kept between processes."""
 
 import functools
 import os
 
 import jax
 
-# Compile time of competition's fit 3.5 -> 1.7 CPU seconds, run time 0.5 -> 1.1. Never add the flag
-# `--xla_cpu_use_fusion_emitters=false` to it: faster still, but with both jaxlib 0.10.1 computes wrong numbers (the
-# Hessian of an eighth-order solve was off by 0.14; each flag alone is right).
+# Never add the flag `--xla_cpu_use_fusion_emitters=false` to it: with both, jaxlib 0.10.1 computes wrong numbers (the
+# Hessian of an eighth-order solve was off by 0.14), although each flag alone is right.
 FAST_COMPILE = "--xla_backend_optimization_level=0"
 
 
 def compile_fast() -> None:
     """Trade run time for compile time in this process: for scripts of many small programs.
 
-    Call it before the first computation. Does nothing where XLA_FLAGS is already set.
+    Call it before the first computation. It does nothing where XLA_FLAGS is already set.
     """
     os.environ.setdefault("XLA_FLAGS", FAST_COMPILE)
 
 
 @functools.cache
 def wide_vectors() -> dict[str, int]:
-    """Compiler options that let element-wise loops on the CPU use 512-bit vectors, where there are any.
+    """Compiler options that let element-wise loops use 512-bit vectors, where the CPU has them.
 
     Pass them as `jax.jit(..., compiler_options=wide_vectors())` to programs that are only called outside a trace.
     """
@@ -30,13 +29,13 @@ def wide_vectors() -> dict[str, int]:
         return {}
     try:
         jax.jit(lambda x: x, compiler_options=options)(0)
-    except jax.errors.JaxRuntimeError:  # a compiler without the option
+    except jax.errors.JaxRuntimeError:  # the compiler lacks the option
         return {}
     return options
 
 
 def use_compile_cache() -> None:
-    """Keep compiled programs between processes in `$JAXKIT_CACHE`, where that is set (call before the first jit)."""
+    """Keep compiled programs between processes in `$JAXKIT_CACHE`, where that is set (call it before the first jit)."""
     folder = os.environ.get("JAXKIT_CACHE")
     if folder:
         jax.config.update("jax_compilation_cache_dir", folder)

@@ -1,11 +1,11 @@
-"""Packing: two numbers in one, because XLA's CPU compiler computes a fused loop once for each array that comes out.
+"""Packing: two numbers in one, because XLA's CPU compiler runs a fused loop once for each of its output arrays.
 
 There is no fusion with several outputs on the CPU, so a step that returns a state of four numbers is computed four
 times. As two complex arrays it is computed twice. To see it: the compiled text (`.compile().as_text()`) of a function
 that returns `(f(x), g(f(x)))` has two fusions, and `f` in both. A status and a count of steps are small whole numbers,
 which share one floating number (`failed`, `status_of`, `count_of`).
 
-What it gave is in docs/devdocs/lanes.md.
+The gain is recorded in docs/devdocs/lanes.md.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from jaxtyping import Array, Int
 
 from jaxkit.core.status import Status
 
-CODES = 64  # more than there are statuses
+CODES = 64  # more than the number of statuses
 
 
 def pack(values: Sequence[Array]) -> tuple[Array, ...]:
-    """Numbers two by two as complex ones; one that has no neighbour of its shape stays as it is."""
+    """Pairs of numbers as complex ones; a number without a neighbour of its shape stays as it is."""
     packed, rest = [], list(values)
     while rest:
         pair = len(rest) > 1 and rest[0].shape == rest[1].shape
@@ -40,30 +40,30 @@ def unpack(packed: Sequence[Array]) -> tuple[Array, ...]:
 
 @jax.tree_util.register_pytree_node_class
 class Named:
-    """Numbers by name, as a pytree: names need no order."""
+    """Numbers by name, as a pytree: the names need no order."""
 
     def __init__(self, named: dict[Any, Array]) -> None:
         self.named = named
 
     def tree_flatten(self) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
-        """The numbers, and their names."""
+        """The numbers and their names."""
         return tuple(self.named.values()), tuple(self.named)
 
     @classmethod
     def tree_unflatten(cls, names: tuple[Any, ...], numbers: Sequence[Array]) -> "Named":
-        """The same again."""
+        """Rebuild it from its names and numbers."""
         return cls(dict(zip(names, numbers, strict=True)))
 
 
 def pack_named(named: dict[Any, Array], names: Sequence[Any]) -> dict[Any, Array]:
-    """The numbers of `names` two by two, under the pairs of their names; the others as they are."""
+    """The numbers of `names` in pairs, under the pairs of their names; the others as they are."""
     packed = dict(zip(zip(names[::2], names[1::2], strict=False), pack([named[name] for name in names]), strict=False))
     pairs = {name for pair in packed for name in pair}
     return {**{name: v for name, v in named.items() if name not in pairs}, **packed}
 
 
 def unpack_named(named: dict[Any, Array]) -> dict[Any, Array]:
-    """The numbers one by one again."""
+    """The numbers, one by one again."""
     found = {}
     for name, value in named.items():
         found.update(zip(name, unpack([value]), strict=True) if jnp.iscomplexobj(value) else [(name, value)])
@@ -71,7 +71,7 @@ def unpack_named(named: dict[Any, Array]) -> dict[Any, Array]:
 
 
 def failed(count: Array, status: Array) -> Array:
-    """A count of steps with the status of a failure; a count alone has the status ok.
+    """A count of steps together with the status of a failure; a count alone means the status ok.
 
     Example:
         >>> import jax.numpy as jnp
@@ -95,12 +95,12 @@ def count_of(count: Array) -> Int[Array, "..."]:
 
 
 def refused_again(count: Array, times: Array | int = 1) -> Array:
-    """A count of refused steps with how many of the last ones were refused in a row, `times` more of each."""
+    """`times` more refused steps, added to the count of all and to the count of those refused in a row at the end."""
     return count + times * (1 + 1 / CODES)
 
 
 def accepted_again(count: Array) -> Array:
-    """The same after a step that was accepted: the row gets shorter by one."""
+    """The same count after an accepted step: the number refused in a row shrinks by one."""
     return count - jnp.where(in_a_row(count) > 0, 1 / CODES, 0).astype(count.dtype)
 
 

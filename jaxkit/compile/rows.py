@@ -1,4 +1,4 @@
-"""Rows of lanes: the numbers of a chunk, a field on them, and its derivatives along directions beside it.
+"""Rows of lanes: the numbers of a chunk, a field on them, and the field's derivatives along directions.
 
 A lane may carry tangents `S_i = dx/dp_i` in `m` directions. Those of one state entry are one array `(m, w)`, so that a
 step's recurrences are computed once for the state, and one linear recurrence serves all directions.
@@ -16,14 +16,14 @@ from jaxkit.compile.fences import fence
 from jaxkit.compile.nodes import Atom
 from jaxkit.compile.scalars import LANE, ScalarField
 
-State = tuple[Array, ...]  # the state's numbers, each a row of lanes
+State = tuple[Array, ...]  # the numbers of the state, each a row of lanes
 Constants = dict[int, Any]
 
 
 class Lanes(NamedTuple):
-    """A row of lanes: states, ends of the time span, and the parameters that differ."""
+    """A row of lanes: states, ends of the time span, and the parameters in which lanes differ."""
 
-    x: State  # each (w,); behind them the tangents, each (m, w)
+    x: State  # each (w,), followed by the tangents, each (m, w)
     t0: Float[Array, " w"]
     t1: Float[Array, " w"]
     args: tuple[Array, ...]
@@ -35,9 +35,9 @@ class Row:
 
     Args:
         field: The field.
-        roots: Its nodes that will be asked for.
-        lanes: The row.
-        shared: Constants that all lanes share.
+        roots: The nodes of the field that will be asked for.
+        lanes: The lanes of the row.
+        shared: The constants that all lanes share.
         directions: For each parameter of `lanes.args` the `m` directions in it, `(m, *shape)`, or None.
     """
 
@@ -62,22 +62,22 @@ class Row:
             return jax.jvp(real, (leaves,), (dots,))[1]
 
         self.dots = jax.vmap(along)([directions[i][:, None] for i in moved]) if moved else {}
-        self.seen: Callable[[Array], Array] = lambda t: t  # at which time the field is looked at
+        self.seen: Callable[[Array], Array] = lambda t: t  # at which time the field is evaluated
 
     def varied(self, own: Constants) -> "Row":
-        """The row with other constants, to be differentiated: its series are kept in memory, and without tangents."""
+        """The row with other constants, to be differentiated: its series are kept in memory, without tangents."""
         other = copy.copy(self)
         other.own, other.dots, other.kept = {**self.own, **own}, {}, True
         return other
 
     def seeing(self, seen: Callable[[Array], Array]) -> "Row":
-        """The row whose field is looked at at other times: those of one side of a switch."""
+        """The row whose field is evaluated at other times: those on one side of a switch."""
         other = copy.copy(self)
         other.seen = seen
         return other
 
     def each(self, fn: Callable[..., Any], *rows: Any) -> Any:
-        """`fn(constants, *numbers)` of each lane."""
+        """`fn(constants, *numbers)` for each lane."""
         return self._each(fn, self.own, rows)
 
     def _each(self, fn: Callable[..., Any], own: Constants, rows: Sequence[Any]) -> Any:
@@ -87,10 +87,10 @@ class Row:
     def push(
         self, fn: Callable[..., list[Array]], numbers: Sequence[Array], dots: Sequence[Any]
     ) -> tuple[list[Array], list[Any]]:
-        """`fn(constants, *numbers)` of each lane, a list of numbers, and their derivatives in all directions.
+        """`fn(constants, *numbers)` for each lane, a list of numbers, and their derivatives along all directions.
 
         Args:
-            fn: The function of one lane.
+            fn: The function for one lane.
             numbers: Its arguments, each `(w,)`.
             dots: Their derivatives, each `(m, w)`, or None.
 
@@ -120,7 +120,7 @@ class Row:
         return values, [next(rest) if jnp.issubdtype(v.dtype, jnp.floating) else None for v in values]
 
     def __call__(self, t: Array, x: State, atoms: Sequence[Atom]) -> State:
-        """The values of some of the field's nodes; and their derivatives, if `x` holds tangents."""
+        """The values of some of the field's nodes, and their derivatives if `x` holds tangents."""
         k = len(self.field.x)
         of, t = lambda constants, t, *x: self.field(t, x, constants, atoms), self.seen(t)
         if len(x) == k:
@@ -129,7 +129,7 @@ class Row:
         return (*values, *changes)
 
     def apart(self, fn: Callable[[], Any]) -> Any:
-        """`fn()`, its results kept in memory: see `jaxkit.compile.fences`."""
+        """`fn()` with its results kept in memory: see `jaxkit.compile.fences`."""
         return fence(fn, self.holds)
 
 
@@ -139,7 +139,7 @@ def like(row: Array, number: Array) -> Array:
 
 
 def where(condition: Array, a: State, b: State) -> State:
-    """Choose lanes of states."""
+    """Choose, lane by lane, between two states."""
     return tuple(jnp.where(like(condition, u), u, v) for u, v in zip(a, b, strict=True))
 
 

@@ -2,7 +2,7 @@
 
 `ScalarField(field, t, x, args)` reads the jaxpr of a field and takes its arrays apart at trace time: slices, stacks,
 transposes, matrix products and sums of small arrays become plain scalar arithmetic, so that a lane's state is a handful
-of registers whatever the user wrote. Equal operations are shared, constants folded; nodes that depend neither on `t`
+of registers whatever the user wrote. Equal operations are shared and constants folded; nodes that depend neither on `t`
 nor on `x` are marked, so that a loop computes them once. What has no scalar form (a solve, a sort, a table look-up)
 stays one opaque node on the rebuilt arrays.
 """
@@ -122,7 +122,7 @@ class Interpreter:
         return Whole(len(self.builder.nodes) - 1, np.shape(value), value.dtype)
 
     def elementwise(self, primitive: Any, params: dict[str, Any], operands: list[np.ndarray]) -> np.ndarray:
-        """One node an entry."""
+        """One node for each entry."""
         params = {**params, "sharding": None} if "sharding" in params else params
         alike = [cast(Any, v) for v in (np.broadcast_arrays(*operands) if len(operands) > 1 else operands)]
         out = np.empty(alike[0].shape, object)
@@ -181,7 +181,7 @@ class Interpreter:
         out = out[::-1] if params["reverse"] else out
         for i in range(1, len(out)):
             pair = [np.asarray(out[i - 1], object), np.asarray(out[i], object)]
-            out[i] = self.elementwise(primitive, {}, pair)[()]  # of a vector: the atom, not an array of none
+            out[i] = self.elementwise(primitive, {}, pair)[()]  # for a vector, the atom and not a 0-d array
         out = out[::-1] if params["reverse"] else out
         return np.moveaxis(out, 0, params["axis"])
 
@@ -222,7 +222,7 @@ class Interpreter:
 
     def cond(self, params: dict[str, Any], operands: list[np.ndarray]) -> list[np.ndarray]:
         """Both branches, and a choice: what `vmap` makes of it anyway."""
-        which: Any = operands[0][()]  # one atom
+        which: Any = operands[0][()]  # a single atom
         operands = operands[1:]
         branches = params["branches"]
         if isinstance(which, Literal):
@@ -297,7 +297,7 @@ class ScalarField:
         return sorted({node.primitive.name for node in self.nodes if node.name == "opaque" and node.level == MOVING})
 
     def needed(self, roots: Sequence[Atom]) -> list[int]:
-        """The nodes on which the roots depend, in order."""
+        """The nodes on which the roots depend, in the order of computation."""
         found, stack = set(), [a for a in roots if not isinstance(a, Literal)]
         while stack:
             number = stack.pop()
@@ -315,12 +315,12 @@ class ScalarField:
             level: `SHARED` or `LANE`.
             leaves: Leaves of `args` of that level.
             known: Values of lower levels.
-            roots: What is to be computed in the end.
+            roots: The atoms to be computed in the end.
         """
         values, rest = dict(known), iter(leaves)
         for value, own in zip(self.args, self.lanewise, strict=True):
             if own == (level == LANE):
-                leaf, entries = next(rest), cast(Any, value)  # an array of node numbers, unless it is whole
+                leaf, entries = next(rest), cast(Any, value)  # an array of node numbers, unless it was not taken apart
                 if isinstance(value, Whole):
                     values[value.node] = leaf
                 else:
@@ -364,7 +364,7 @@ def apply(node: Node, values: dict[int, Any]) -> Any:
     if node.name == "opaque":
         arrays, start = [], 0
         for shape in extra["shapes"]:
-            if shape is None:  # handed over whole
+            if shape is None:  # passed as a whole array
                 arrays.append(operands[start])
                 start += 1
                 continue
@@ -373,6 +373,6 @@ def apply(node: Node, values: dict[int, Any]) -> Any:
             start += size
         result = node.primitive.bind(*arrays, **extra["params"])
         return result if node.primitive.multiple_results else [result]
-    if node.primitive is jax.lax.mul_p and not extra:  # its parameters differ from release to release
+    if node.primitive is jax.lax.mul_p and not extra:  # its parameters differ between releases of JAX
         return jax.lax.mul(*operands)
     return node.primitive.bind(*operands, **extra)

@@ -22,12 +22,12 @@ def require(condition: bool, name: str, must: str, but: str) -> None:  # noqa: F
 
 
 def is_traced(value: Any) -> bool:
-    """Whether any leaf of `value` is inside a trace, so that its value is not known."""
+    """Whether any leaf of `value` is being traced, so that its value is not known."""
     return any(map(is_tracer, jax.tree.leaves(value)))
 
 
 def floating(name: str, value: ArrayLike | Iterable) -> Array:
-    """`value` as a real floating array of the precision in force; float arrays keep their dtype."""
+    """`value` as a real floating-point array in the precision in force; float arrays keep their dtype."""
     try:
         array = jnp.asarray(value)
     except (TypeError, ValueError):
@@ -74,7 +74,7 @@ def positive(name: str, value: Any, *, strict: bool = True) -> None:
 
 
 def increasing(name: str, value: Any, *, or_decreasing: bool = False) -> None:
-    """Check that a vector of times is finite and strictly increasing, or decreasing where it may."""
+    """Check that a vector of times is finite and strictly increasing, or strictly decreasing where that is allowed."""
     finite(name, value)
     if not is_traced(value):
         times = np.asarray(value, float)

@@ -1,4 +1,4 @@
-"""What to cite: the articles and papers behind a subject or a method, as BibTeX (the entries lie in references.bib)."""
+"""What to cite: the articles and papers behind a subject or a method, as BibTeX (the entries are in references.bib)."""
 
 import functools
 import re
@@ -41,7 +41,7 @@ def cite(*topics: str) -> str:
         topics: Names such as `"competition"`, `"gan"`, `"ensemble"`, `"dopri8"`; none asks for everything.
 
     Returns:
-        The entries, each once, one a line.
+        The entries, each once, one on each line.
 
     Raises:
         ValueError: There is no such topic.

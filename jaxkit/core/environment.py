@@ -1,4 +1,4 @@
-"""The machine under us: precision, data folder, versions."""
+"""The environment: precision, data folder, versions."""
 
 import importlib.metadata
 import os
@@ -15,7 +15,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "diffrax", "numpy", "matplotlib", 
 def set_precision(precision: str) -> None:
     """Choose `"single"` (float32) or `"double"` (float64) for every array made from now on.
 
-    jaxkit never does this on import: it is the script's, the command line's or the test-suite's decision.
+    jaxkit never does this on import: that is for the script, the command line or the test suite to decide.
 
     Args:
         precision: `"single"` or `"double"`.
@@ -39,7 +39,7 @@ def data_root() -> Path:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of every package jaxkit stands on."""
+    """Versions of Python and of every package that jaxkit depends on."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

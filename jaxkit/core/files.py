@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written whole or not at all."""
 
 import contextlib
 import os
@@ -8,13 +8,13 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: str | Path, *, synced: bool = False) -> Iterator[Path]:
-    """A temporary name beside `path`, with its suffix, that becomes `path` when the block has ended well.
+    """A temporary file name beside `path`, with its suffix, that becomes `path` when the block ends without an error.
 
     Whatever happens, `path` holds the old content or the new one, and a block that fails leaves nothing behind.
 
     Args:
-        path: The file; its folder is made.
-        synced: Whether the content and the folder are on the disk before this returns.
+        path: The file; its folder is created.
+        synced: Whether the content and the folder are on the disk before the block is left.
 
     Example:
         >>> import pathlib, tempfile

@@ -32,21 +32,21 @@ Primitive = jex.Primitive
 
 
 def is_tracer(value: Any) -> bool:
-    """Whether a value stands for one that is not known yet (`jit`, `vmap`, `grad`, ... is tracing)."""
+    """Whether a value stands for one not known yet, because `jit`, `vmap`, `grad`, ... is tracing."""
     return isinstance(value, jax.core.Tracer)
 
 
 def is_literal(variable: Any) -> bool:
-    """Whether an input of an equation is a number written into the jaxpr, with its value in `.val`."""
+    """Whether an input of an equation is a number written into the jaxpr, whose value is in `.val`."""
     return isinstance(variable, jex.Literal)
 
 
 def inside_a_trace() -> bool:
     """Whether jit, vmap, grad, scan, ... is tracing the caller, even where no value at hand is traced.
 
-    The state of tracing is compared with that of a new thread, in which nothing is traced. (Up to jax 0.11.0 two nested
-    `take_current_trace()` told; from 0.11.2 the inner one is always None. `jax.ensure_compile_time_eval()` does not
-    leave the trace.)
+    The tracing state is compared with that of a new thread, in which nothing is traced. (Up to jax 0.11.0 two nested
+    `take_current_trace()` showed it; from 0.11.2 the inner one is always None. `jax.ensure_compile_time_eval()` does
+    not leave the trace.)
     """
     return jex.get_opaque_trace_state() != _untraced()
 
@@ -61,7 +61,7 @@ def _untraced() -> Any:
 
 
 def evaluate(jaxpr: Any, consts: Sequence[Any], leaves: Sequence[Any]) -> list[Any]:
-    """The outputs of a closed jaxpr, with other constants: `jax.make_jaxpr` puts what a function closes over there.
+    """The outputs of a closed jaxpr with other constants, where `jax.make_jaxpr` puts what a function closes over.
 
     Args:
         jaxpr: A closed jaxpr, from `jax.make_jaxpr`.
@@ -72,7 +72,7 @@ def evaluate(jaxpr: Any, consts: Sequence[Any], leaves: Sequence[Any]) -> list[A
 
 
 def inner_jaxpr(equation: Any) -> tuple[Any, Sequence[Any]] | None:
-    """The jaxpr inside a call and its constants; None if the equation is no call."""
+    """The jaxpr inside a call and its constants; None if the equation is not a call."""
     held = CALLS.get(equation.primitive.name)
     if held is None or held not in equation.params:
         return None
@@ -92,9 +92,9 @@ def constants(jaxpr: Any) -> list[Any]:
 
 
 def scan_parts(equation: Any, operands: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
-    """The operands of a `scan` as constants, first carry and rows.
+    """The operands of a `scan` as constants, first carry and scanned inputs.
 
-    Up to jax 0.10 the equation holds numbers of operands, from jax 0.11 three trees of them.
+    Up to jax 0.10 the equation holds the three numbers of operands, from jax 0.11 three trees of them.
     """
     params = equation.params
     if "num_consts" in params:
@@ -110,9 +110,9 @@ def primitive(name: str, program: Callable[..., Array], shape: Callable[..., Any
     Args:
         name: Its name in a jaxpr.
         program: What it computes, in JAX.
-        shape: From the types of its arguments to that of its result. Make the result by `type.update(shape=...)` of one
-            of the arguments: this keeps what else belongs to a type, such as the axes of `shard_map`.
-        static: Name of its parameter, a hashable value.
+        shape: From the types of its arguments to the type of its result. Make the result by `type.update(shape=...)` on
+            one of the arguments, which keeps the rest of the type, such as the axes of `shard_map`.
+        static: Name of its one parameter, whose value is hashable.
     """
     made = jex.Primitive(name)
     made.def_impl(jax.jit(program, static_argnames=static))
@@ -127,7 +127,7 @@ def bilinear(made: Primitive, left: Callable[..., Any], right: Callable[..., Any
 
 
 def batched(made: Primitive, rule: Callable[..., Any]) -> None:
-    """Give a primitive its rule under `vmap`: `rule(args, dims, **params)`, with an axis or None for each argument."""
+    """Give a primitive its rule under `vmap`: `rule(args, dims, **params)`; `dims` has an axis or None for each."""
     batching.primitive_batchers[made] = rule
 
 
@@ -142,8 +142,8 @@ def linear_map(at: Any, point: list[Array], tangents: list[Array]) -> list[Array
 
     Args:
         at: See `jaxkit.dynamics.linear.both_modes.Derivative`.
-        point: Where.
-        tangents: What it is applied to.
+        point: The point, as a list of arrays.
+        tangents: The tangents to which the map is applied.
     """
     return _LINEAR_MAP.bind(*point, *tangents, at=at, count=len(point))
 

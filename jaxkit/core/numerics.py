@@ -6,7 +6,7 @@ from jaxtyping import Array, ArrayLike, Bool, PyTree
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
-    """Whether all floating numbers of a tree are finite; so it is where it has none."""
+    """Whether all floating-point numbers of a tree are finite; true for a tree without any."""
     leaves = [jnp.asarray(v) for v in jax.tree.leaves(tree)]
     each = [jnp.all(jnp.isfinite(v)) for v in leaves if jnp.issubdtype(v.dtype, jnp.inexact)]
     return jnp.all(jnp.stack(each)) if each else jnp.ones((), bool)
@@ -39,7 +39,7 @@ def safe_norm(x: Array, axis: int | tuple[int, ...] | None = None, *, keepdims: 
 
 
 def safe_log(x: ArrayLike, tiny: float | None = None) -> Array:
-    """Logarithm of `max(x, tiny)`; zero derivative below `tiny` (the smallest normal number by default)."""
+    """Logarithm of `max(x, tiny)`, with derivative zero below `tiny` (the smallest normal number by default)."""
     x = jnp.asarray(x)
     floor = float(jnp.finfo(x.dtype).tiny) if tiny is None else tiny
     good = x > floor

@@ -14,23 +14,23 @@ Callback = Callable[[int, Any], Any]
 class Run:
     """What the host does between the compiled chunks of a run.
 
-    A verb uses what makes sense for it and says so; what it cannot do, it refuses.
+    A verb uses the fields that make sense for it, says which, and refuses those it cannot honour.
 
     Attributes:
         chunk: Steps in one dispatch of the compiled program.
-        progress: Show a bar, where the output is a terminal.
+        progress: Whether to show a progress bar, where the output is a terminal.
         log: Folder for `run.json` and `metrics.jsonl`, or an object with `start`, `row` and `close`
             (`jk.learn.RunLog`).
-        checkpoint: Folder for checkpoints, one after each chunk; a new run needs one without checkpoints.
+        checkpoint: Folder for checkpoints, one after each chunk; a new run needs a folder without checkpoints.
         keep: Number of checkpoints that are kept.
-        resume: Go on from the newest whole checkpoint of that folder, if there is one. It must be this run's: of the
-            same loss, configuration and data; more steps are welcome.
-        devices: Cut every batch over these devices; None leaves everything where JAX puts it.
+        resume: Whether to go on from the newest whole checkpoint of that folder, if there is one. It must be of the
+            same loss, configuration and data; a larger number of steps is allowed.
+        devices: Devices over which every batch is divided; None leaves everything where JAX puts it.
         callback: `callback(step, state)`, or several, called after each chunk with the number of steps done and the
             state. The run ends when one returns something true. See `jk.learn.KeepBest` and `jk.learn.TimeBudget`.
 
     Raises:
-        ValueError: A value is unusable.
+        ValueError: A value is of the wrong kind or not positive, or `resume` is set without `checkpoint`.
 
     Example:
         >>> import jaxkit as jk
@@ -68,6 +68,6 @@ class Run:
         return tuple(self.callback) if isinstance(self.callback, Sequence) else (self.callback,)
 
     def asked(self) -> list[str]:
-        """Names of what is asked of the host, `chunk` and `keep` apart: none of it is possible inside a trace."""
+        """Names of what is asked of the host, except `chunk` and `keep`; none of it is possible inside a trace."""
         names = ("progress", "log", "checkpoint", "resume", "devices", "callback")
         return [name for name in names if getattr(self, name) not in (None, False)]

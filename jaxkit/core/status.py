@@ -1,4 +1,4 @@
-"""Outcomes: an integer a lane inside a jitted program, one clear sentence outside it."""
+"""Outcomes: one integer per lane inside a jitted program, one clear sentence outside it."""
 
 import enum
 from typing import Any, ClassVar, Self
@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Int
 
 
 class Status(enum.IntEnum):
-    """Outcome of a solve. An integer, so that it can be traced and vmapped; it carries the sentence a user reads.
+    """Outcome of a solve: an integer, so that it can be traced and vmapped, with the sentence that a user reads.
 
     Example:
         >>> from jaxkit import Status
@@ -89,7 +89,7 @@ class Status(enum.IntEnum):
 
 
 class SolverError(RuntimeError):
-    """A solve failed; `solution` holds what it had reached, so that nothing is lost."""
+    """A solve failed; `solution` holds what the solve had reached, so that nothing is lost."""
 
     def __init__(self, message: str, solution: Any):
         super().__init__(message)
@@ -97,7 +97,7 @@ class SolverError(RuntimeError):
 
 
 class Outcome:
-    """What every result with a `status` can do. Subclasses are `struct`s with a field `status` (any batch shape)."""
+    """The methods of every result with a `status`. Subclasses are `struct`s with a field `status` (any batch shape)."""
 
     verb: ClassVar[str] = "solve"
     status: Int[Array, "..."]
@@ -108,7 +108,7 @@ class Outcome:
         return self.status == int(Status.ok)
 
     def checked(self) -> Self:
-        """Return `self`, or raise `SolverError` with one sentence that counts and locates the failures. Host only."""
+        """Return `self`, or raise `SolverError` with one sentence that counts and locates the failures; host only."""
         status = np.asarray(self.status)
         bad = np.flatnonzero(np.atleast_1d(status) != Status.ok)
         if bad.size:

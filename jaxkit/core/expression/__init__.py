@@ -1,4 +1,4 @@
-"""Expressions as a user types them: parsed by our own parser, never by Python's or a computer algebra system's.
+"""Expressions as a user types them, parsed by our own parser, never by Python's or a computer algebra system's.
 
 Text -> tree -> JAX function, derivative, text, LaTeX, interval enclosure. Only `ParseError` escapes the parser.
 """

@@ -66,7 +66,7 @@ def _whole(value: int) -> Node:
 
 
 def outer(op: str, argument: Node) -> Node:
-    """The derivative of a function of the table, at `argument`."""
+    """The derivative of a function from the table, at `argument`."""
     return substitute(_table(op), {"u": argument})
 
 
@@ -78,5 +78,5 @@ def _table(op: str) -> Node:
 
 @functools.cache
 def definition(op: str) -> Node:
-    """A function defined by others, as a tree in `u`."""
+    """A function defined in terms of others, as a tree in `u`."""
     return Parser(FUNCTIONS[op].definition, ("u",)).equations()[0][0]

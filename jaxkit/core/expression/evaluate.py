@@ -1,4 +1,4 @@
-"""Trees to numbers: in numpy on the host, in JAX inside a program."""
+"""From trees to numbers: in numpy on the host, in JAX inside a program."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ def evaluate(node: Node, values: Mapping[str, Any], *, complex_: bool = False, h
 
     Args:
         node: The tree.
-        values: Name -> array; they broadcast.
+        values: Name -> array; the arrays broadcast.
         complex_: Whether to compute with complex numbers.
         host: Whether to use numpy instead of JAX.
     """
@@ -53,7 +53,7 @@ def _dtype(module: Any, values: Mapping[str, Any], complex_: bool) -> Any:  # no
 
 
 def call(module: Any, op: str, *args: Any) -> Any:
-    """An operation or a function of the table, but not a power."""
+    """An operation or a function from the table, but not a power."""
     if op == "+":
         return args[0] + args[1]
     if op == "-":

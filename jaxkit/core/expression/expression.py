@@ -43,7 +43,7 @@ class Expression:
         return printing.text(self.tree)
 
     def __call__(self, **values: ArrayLike) -> Array:
-        """Its value in JAX; arrays broadcast, complex values give complex results."""
+        """Its value in JAX; arrays broadcast, complex values or an `i` in the formula give complex results."""
         missing = [name for name in self.names if name not in values]
         require(not missing, "values", f"have {', '.join(map(repr, self.names))}", f"lack {', '.join(missing)}")
         return evaluate(self.tree, values, complex_=self.is_complex)
@@ -82,7 +82,7 @@ class Expression:
         return printing.latex(self.tree)
 
     def derivative(self, name: str) -> "Expression":
-        """The derivative by one name, as a formula."""
+        """The derivative with respect to one name, as a formula."""
         return Expression(derivative(self.tree, name))
 
     def on_host(self, **values: Any) -> Any:
@@ -107,7 +107,7 @@ class Expression:
         return enclose(self.tree, values)
 
     def enclose_slope(self, values: Mapping[str, Interval], name: str) -> tuple[Interval, Interval]:
-        """Bounds on its values and on its derivative by one name."""
+        """Bounds on its values and on its derivative with respect to one name."""
         return enclose_slope(self.tree, values, name)
 
 
@@ -126,7 +126,7 @@ def parse(text: str, names: Collection[str] | None = None) -> Expression:
         The expression.
 
     Raises:
-        ParseError: The text is not one; the message points at the place.
+        ParseError: The text is not an expression; the message points at the place.
 
     Example:
         >>> from jaxkit.core.expression import parse
@@ -151,12 +151,12 @@ def parse_equations(
     """Read equations separated by `;` or line ends.
 
     Args:
-        text: What the user typed; without `=`, the expression is to be zero.
+        text: What the user typed; an expression without `=` is to be zero.
         names: See `parse`.
-        own: Names that stand for themselves, also where a constant or a function has them.
+        own: Names that stand for themselves, even where a constant or a function has the same name.
 
     Returns:
-        For each equation its text, tidied, and the expression `left - right` that is to be zero.
+        For each equation, its tidied text and the expression `left - right` that is to be zero.
 
     Raises:
         ParseError: The text is not a set of equations.

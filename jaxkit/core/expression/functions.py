@@ -11,10 +11,10 @@ class Function:
     """A function of one argument `u`.
 
     Attributes:
-        name: As typed.
+        name: The name as it is typed.
         derivative: Its derivative, as text in `u`; empty where `definition` is given.
-        latex: Command, or a pattern with `{}` for the argument.
-        array: Name in numpy and `jax.numpy`.
+        latex: The LaTeX command, or a pattern with `{}` for the argument.
+        array: The function's name in numpy and `jax.numpy`.
         definition: The function in terms of others, as text in `u`.
         holomorphic: Whether it has a complex derivative.
     """

@@ -20,12 +20,12 @@ SLACK = 8
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """Many intervals at once.
+    """An array of intervals.
 
     Attributes:
-        lo, hi: Bounds of the same shape, infinite where there are none; NaN where empty and nowhere else.
-        defined: Whether the expression is defined and continuous for every number the names stand for. Where it is
-            not, the bounds hold for those numbers for which it is.
+        lo, hi: Bounds of the same shape, infinite where there are none; NaN where the interval is empty, nowhere else.
+        defined: Whether the expression is defined and continuous for all numbers in its arguments' intervals. Where it
+            is not, the bounds hold for those numbers for which it is.
         empty: Whether it is certain that the expression is defined for none of those numbers.
     """
 
@@ -62,7 +62,7 @@ def interval(lo: Any, hi: Any = None) -> Interval:
 
 
 def _interval(lo: Any, hi: Any, defined: Any, empty: Any) -> Interval:
-    """Bounds as they are. One that came out NaN is no bound, and not a sign of emptiness."""
+    """Bounds as they are. A bound that came out as NaN is no bound, and no sign of emptiness."""
     lo, hi, empty = np.asarray(lo, np.float64), np.asarray(hi, np.float64), np.asarray(empty)
     lo = np.where(empty, np.nan, np.where(np.isnan(lo), -np.inf, lo))
     hi = np.where(empty, np.nan, np.where(np.isnan(hi), np.inf, hi))
@@ -107,13 +107,13 @@ def mul(a: Interval, b: Interval) -> Interval:
 
 
 def div(a: Interval, b: Interval) -> Interval:
-    """Quotient; the whole line where the divisor has zero inside, undefined there.
+    """Quotient; where the divisor has zero inside, it is the whole line and undefined there.
 
-    Also where the divisor is nothing but zero, which is not called empty: floats go on from there, as in `1/(1/x)`.
+    The same holds where the divisor is just zero, which is not called empty: floats go on from there, as in `1/(1/x)`.
     """
     inside = (b.lo < 0) & (b.hi > 0)
     nothing = (b.lo == 0) & (b.hi == 0)
-    b_lo = np.where(b.lo == 0, 0.0, b.lo)  # from above +0, from below -0, so that quotients get their right infinity
+    b_lo = np.where(b.lo == 0, 0.0, b.lo)  # +0 from above, -0 from below, so that quotients get the right infinity
     b_hi = np.where(b.hi == 0, -0.0, b.hi)
     lo, hi = _products(a, Interval(b_lo, b_hi, b.defined, b.empty), np.divide)
     straddles = ((b.lo == 0) | (b.hi == 0)) & (a.lo <= 0) & (a.hi >= 0)
@@ -143,7 +143,7 @@ def _within(result: Interval, low: float, high: float = np.inf) -> Interval:
 
 
 def _passes(a: Interval, first: float, period: float) -> np.ndarray:
-    """Whether a point `first + k period` may lie inside (certainly says so if one does)."""
+    """Whether a point `first + k period` may lie inside (always true if one does)."""
     slack = 1e-12 * (1 + np.maximum(np.abs(a.lo), np.abs(a.hi)))
     low, high = (a.lo - slack - first) / period, (a.hi + slack - first) / period
     return (np.ceil(low) <= np.floor(high)) | ~np.isfinite(low) | ~np.isfinite(high) | (slack > 1e-3)
@@ -178,7 +178,7 @@ def _sign(a: Interval) -> Interval:
 
 
 def _slope_of_abs(a: Interval) -> Interval:
-    """Generalised derivative of `|x|`: [-1, 1] where the corner is inside; enough for uniqueness."""
+    """Generalised derivative of `|x|`: [-1, 1] where the corner is inside, which suffices for uniqueness."""
     return _interval(np.where(a.lo >= 0, 1.0, -1.0), np.where(a.hi <= 0, -1.0, 1.0), a.defined, a.empty)
 
 
@@ -227,7 +227,7 @@ FUNCTION: Mapping[str, Callable[[Interval], Interval]] = {
 
 
 def constant(number: Number) -> Interval:
-    """A literal: a point if the float is what was typed, else its neighbourhood."""
+    """A literal: a point if the float is exactly what was typed, else the float's neighbourhood."""
     if number.exact:
         return interval(number.value)
     return _outward(number.value, number.value, np.asarray(True), np.asarray(False))  # noqa: FBT003
@@ -257,7 +257,7 @@ def _apply(op: str, args: tuple[Interval, ...], nodes: tuple[Node, ...]) -> Inte
 
 
 def function(op: str, a: Interval) -> Interval:
-    """A function of the table."""
+    """A function from the table."""
     if FUNCTIONS[op].definition:
         return fold(definition(op), constant, {"u": a}, _apply)
     return FUNCTION[op](a)
@@ -271,10 +271,10 @@ def _any_power(args: tuple[Interval, ...], node: Node) -> Interval:
 
 
 def real_power(base: Interval, exponent: Interval) -> Interval:
-    """Any power, as floats have it: of a negative number only the whole powers are defined."""
-    size = function("exp", mul(exponent, function("log", base)))  # of what is positive in `base`
+    """Any power, as floats have it: negative numbers have whole powers only."""
+    size = function("exp", mul(exponent, function("log", base)))  # for the positive part of `base`
     whole = (exponent.lo == exponent.hi) & (exponent.lo == np.round(exponent.lo)) & (np.abs(exponent.lo) <= LARGEST)
-    some = np.floor(exponent.hi) >= np.ceil(exponent.lo)  # whole numbers lie within
+    some = np.floor(exponent.hi) >= np.ceil(exponent.lo)  # whether a whole number lies within
     other = function("exp", mul(exponent, function("log", neg(base))))
     negative = (base.lo < 0) & some & ~other.empty
     lo = np.where(negative, np.fmin(size.lo, -other.hi), size.lo)
@@ -292,7 +292,7 @@ _BINARY = {"+": add, "-": sub, "*": mul, "/": div}
 
 
 def enclose_slope(node: Node, values: Mapping[str, Interval], name: str) -> tuple[Interval, Interval]:
-    """Bounds on the values of an expression and on its derivative by `name`, by forward differentiation."""
+    """Bounds on the values of an expression and its derivative with respect to `name`, by forward differentiation."""
     zero, one = interval(0.0), interval(1.0)
     pairs = {key: (value, one if key == name else zero) for key, value in values.items()}
     with np.errstate(all="ignore"):
@@ -329,7 +329,7 @@ def _power_slope(value: Interval, args: tuple[Pair, ...], nodes: tuple[Node, ...
     if whole is not None:
         factor = mul(interval(float(whole)), power(u, whole - 1)) if whole else interval(0.0)
         return mul(factor, du)
-    if np.all((dv.lo == 0) & (dv.hi == 0)):  # holds for negative numbers too
+    if np.all((dv.lo == 0) & (dv.hi == 0)):  # this holds for negative numbers, too
         one_less = (
             interval(v.lo - 1) if np.all(v.lo == v.hi) and np.all(np.abs(v.lo) < 2**52) else sub(v, interval(1.0))
         )

@@ -1,4 +1,4 @@
-"""Tokens to trees, by precedence climbing.
+"""From tokens to trees, by precedence climbing.
 
 equations  = equation {";" equation}
 equation   = sum ["=" sum]
@@ -28,8 +28,8 @@ class Parser:
 
     Args:
         text: What was typed.
-        names: The names it may contain; None for any single letter (with an index, as `x1`) and Greek names.
-        own: Names besides these, which win over constants and functions.
+        names: The names it may contain; None allows single letters (with an index, as in `x1`) and Greek letters.
+        own: Further names, which take precedence over constants and functions.
     """
 
     def __init__(self, text: str, names: Collection[str] | None = None, own: Collection[str] = ()):

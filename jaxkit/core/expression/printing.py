@@ -1,4 +1,4 @@
-"""Trees to text that parses back, and to LaTeX."""
+"""From trees to text that parses back, and to LaTeX."""
 
 from jaxkit.core.expression.functions import FUNCTIONS, GREEK
 from jaxkit.core.expression.tree import Apply, Name, Node, Number

@@ -1,9 +1,9 @@
-"""Characters to tokens, and the one error a parser may raise."""
+"""From characters to tokens, and the one error that the parser may raise."""
 
 import dataclasses
 import unicodedata
 
-LONGEST = 1000  # characters
+LONGEST = 1000  # most characters of a text
 SUPERSCRIPTS = {c: str(k) for k, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")} | {"⁻": "-", "⁺": "+"}
 SAME = {"−": "-", "–": "-", "×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "/", "∕": "/", "⁄": "/", "∣": "|", "，": ","}  # noqa: RUF100
 ROOTS = "√∛∜"
@@ -28,7 +28,7 @@ class ParseError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Token:
-    """A number, a name, a symbol, or the end, and where it begins in the text."""
+    """A number, a name, a symbol or the end, and its place in the text."""
 
     kind: str  # "number", "name", "end", or the symbol itself
     text: str
@@ -36,7 +36,7 @@ class Token:
 
 
 def _characters(text: str) -> list[tuple[str, int]]:
-    """NFKC-normalised characters with their places in `text`; superscripts become `^(...)`."""
+    """NFKC-normalised characters with their positions in `text`; superscripts become `^(...)`."""
     found: list[tuple[str, int]] = []
     raised = False
     indices = _root_indices(text)
@@ -60,7 +60,7 @@ def _characters(text: str) -> list[tuple[str, int]]:
 
 
 def _superscript(c: str) -> str:
-    """The character that is written above the line, or an empty text: `²`, and letters such as `ˣ` too."""
+    """The character that a superscript stands for, letters such as `ˣ` included, or an empty string."""
     if c in SUPERSCRIPTS:
         return SUPERSCRIPTS[c]
     form = unicodedata.decomposition(c)
@@ -68,7 +68,7 @@ def _superscript(c: str) -> str:
 
 
 def _root_indices(text: str) -> dict[int, str]:
-    """Where a root is written with its index in front, `2 ³√x`: place -> the sign of that root, or nothing."""
+    """Where a root is written with its index in front, as in `2 ³√x`: position -> that root's sign, or nothing."""
     found: dict[int, str] = {}
     for at, c in enumerate(text):
         start = at
@@ -85,7 +85,7 @@ def _root_indices(text: str) -> dict[int, str]:
 
 
 def tokenize(text: str) -> list[Token]:
-    """Cut `text` into tokens; the last one is the end."""
+    """Cut `text` into tokens; the last one marks the end."""
     if not isinstance(text, str):
         raise ParseError(f"An expression must be text, but is {type(text).__name__}.", "", 0)
     if len(text) > LONGEST:
@@ -117,7 +117,7 @@ def tokenize(text: str) -> list[Token]:
 
 
 def _number(characters: list[tuple[str, int]], k: int, tokens: list[Token], text: str) -> int:
-    """Read digits, one point, and an exponent if digits follow it; the index behind."""
+    """Read digits, one point, and an exponent if digits follow it; return the index behind them."""
     start = k
     digit = lambda j: j < len(characters) and characters[j][0].isascii() and characters[j][0].isdecimal()
     while digit(k):

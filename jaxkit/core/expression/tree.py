@@ -86,14 +86,14 @@ _AT_ZERO = {
     ),
     **dict.fromkeys(("exp", "cos", "cosh"), Fraction(1)),
 }
-LARGEST = 1024  # whole powers up to it are taken as such
-_BITS = 4000  # of numerators and denominators
+LARGEST = 1024  # the largest exponent that is treated as a whole power
+_BITS = 4000  # most bits of numerators and denominators
 
 
 def rational(node: Any, values: Mapping[str, Fraction] | None = None) -> Fraction | None:
     """The exact value of a formula of numbers (`4/2`, `-(1/3)`, `x^2 - 2` where `values` has `x`).
 
-    None where it is not rational, not known to be, or undefined.
+    None where the value is undefined, not rational, or not known to be rational.
     """
     known = {name: None for name in free(node)} | dict(values or {})
     number = lambda n: Fraction(n.value) if n.exact and math.isfinite(n.value) else None
@@ -130,7 +130,7 @@ def _exactly(op: str, args: tuple[Fraction | None, ...], nodes: tuple[Node, ...]
 
 
 def integer(node: Any) -> int | None:
-    """The value of a formula that is a whole number of moderate size, as `3`, `-(1)` and `4/2` are, else None."""
+    """The value of a formula that is a whole number of moderate size, such as `3`, `-(1)` or `4/2`; else None."""
     value = rational(node)
     return int(value) if value is not None and value.denominator == 1 and abs(value) <= LARGEST else None
 
@@ -139,7 +139,7 @@ def integer(node: Any) -> int | None:
 
 
 def _number(value: float, *parts: Number) -> Number | None:
-    """A folded number, where nothing is lost by folding."""
+    """A folded number, where folding loses nothing."""
     exact = all(p.exact for p in parts) and math.isfinite(value) and value.is_integer() and abs(value) < 2**53
     return Number(value) if exact else None
 
@@ -176,7 +176,7 @@ def sub(a: Node, b: Node) -> Node:
 
 
 def mul(a: Node, b: Node) -> Node:
-    """`a * b`, a number in front."""
+    """`a * b`, with a number in front."""
     if ZERO in (a, b):
         return ZERO
     if a == ONE:
