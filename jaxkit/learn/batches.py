@@ -16,7 +16,7 @@ PRIORS = ("normal", "uniform")
 
 
 def latent_noise(prior: str, key: PRNGKeyArray, n: int, size: int, dtype: Any) -> Float[Array, "n size"]:
-    """What a generator starts from: `"normal"`, N(0, 1), or `"uniform"` on [-1, 1].
+    """Draw the input of a generator: `"normal"`, N(0, 1), or `"uniform"` on [-1, 1].
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -36,7 +36,7 @@ class Minibatches(Generic[D]):
     Attributes:
         data: Pytree of arrays with a leading axis N.
         key: Key of the permutations.
-        size: Rows a batch.
+        size: Rows per batch.
     """
 
     data: D
@@ -45,7 +45,7 @@ class Minibatches(Generic[D]):
 
     @property
     def per_epoch(self) -> int:
-        """Batches an epoch; what is left over after the last whole one waits for another epoch's permutation."""
+        """Whole batches per epoch; the rows left over are skipped until another epoch's permutation picks them."""
         return jax.tree.leaves(self.data)[0].shape[0] // self.size
 
     def indices(self, i: Int[Array, ""] | int) -> Int[Array, " size"]:
@@ -64,12 +64,12 @@ class Minibatches(Generic[D]):
 def minibatches(data: D, size: int, key: PRNGKeyArray) -> Minibatches[D]:
     """Batches of `size` rows: a callable `i -> batch` for `fit` and `play`.
 
-    Nothing is stored between batches, so that a run can be resumed at any step. In an epoch of `N // size` batches no
+    Nothing is stored between batches, so a run can be resumed at any step. Within an epoch of `N // size` batches, no
     row comes twice. Arrays keep their dtype (uint8 images stay uint8 on the device: convert them in the loss).
 
     Args:
         data: Pytree of arrays with a leading axis N.
-        size: Rows a batch, at most N.
+        size: Rows per batch, at most N.
         key: Key of the permutations.
 
     Returns:
@@ -94,12 +94,12 @@ def minibatches(data: D, size: int, key: PRNGKeyArray) -> Minibatches[D]:
 
 @struct
 class Draws:
-    """Batches that are drawn anew: the i-th is `sampler(fold_in(key, i), size)`.
+    """Batches that are freshly drawn: the i-th is `sampler(fold_in(key, i), size)`.
 
     Attributes:
         key: Random key.
         sampler: `sampler(key, n) -> samples`.
-        size: Samples a batch.
+        size: Samples per batch.
     """
 
     key: PRNGKeyArray
@@ -112,7 +112,7 @@ class Draws:
 
 
 def stream(data: Any, size: int, key: PRNGKeyArray) -> Draws | Minibatches[Array]:
-    """Batches of an array's rows, or of a function `(key, n) -> samples`: what the `train` of a generator takes."""
+    """Batches of an array's rows, or of samples that a function `(key, n) -> samples` draws."""
     return Draws(key, cast(Any, data), size) if callable(data) else minibatches(jnp.asarray(data), size, key)
 
 

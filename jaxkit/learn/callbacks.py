@@ -38,9 +38,9 @@ class KeepBest:
 
     Args:
         score: `score(params) -> float`, higher is better; it is given the averaged parameters where `fit` keeps an
-            average (`ema`), for `play` a dictionary of players. A score that is not a number is never the best.
-        every: Look after every so many chunks.
-        patience: End the run after so many looks in a row without a better score; None never ends it.
+            average (`ema`), and a dictionary of players for `play`. A NaN score is never the best.
+        every: Number of chunks between two looks.
+        patience: End the run after this many looks in a row without a better score; None never ends it.
 
     Attributes:
         params: The best parameters so far; None before the first look.
@@ -66,7 +66,7 @@ class KeepBest:
         self._chunks = self._without = 0
 
     def __call__(self, step: int, state: TrainState) -> bool:
-        """Look, if a look is due; true once patience is at its end."""
+        """Look, if a look is due; true once the patience is exhausted."""
         self._chunks += 1
         if self._chunks % self.every == 0:
             self.look(step, state.averaged)
@@ -103,8 +103,8 @@ class TimeBudget:
         minutes: Length of the run. The run ends after the first chunk that leaves too little time for another.
 
     Attributes:
-        spent: Seconds used, those before a resumption among them.
-        seconds_per_step: Time of a step, without the first chunk, which compiles; not a number before the second.
+        spent: Seconds used, including those before a resumption.
+        seconds_per_step: Time of a step, without the first chunk, which compiles; NaN before the second.
     """
 
     def __init__(self, minutes: float):

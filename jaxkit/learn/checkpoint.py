@@ -1,7 +1,7 @@
-"""Checkpoints: a pytree of arrays in one safetensors file that knows whether it is whole.
+"""Checkpoints: a pytree of arrays in one safetensors file that can tell whether it is intact.
 
-The file holds the SHA-256 of itself (taken with zeros in the digest's place), is written under a temporary name, synced
-and renamed: whatever happens, a name holds the old content or the new. Nothing in it is ever executed.
+The file holds its own SHA-256 (taken with zeros in the digest's place). It is written under a temporary name, synced
+and renamed: whatever happens, a name holds the old content or the new. Nothing in the file is ever executed.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _STEP = re.compile(r"step-(\d{9,})\.safetensors")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is damaged, or does not fit the template; one sentence."""
+    """A checkpoint is damaged, or does not fit the template; the message is one sentence."""
 
 
 class DamagedError(CheckpointError):
@@ -41,7 +41,7 @@ def write(path: str | Path, tree: Any, *, meta: Mapping[str, Any] | None = None)
     """Write a pytree of arrays.
 
     Args:
-        path: The file; its folder is made.
+        path: The file; its folder is created if missing.
         tree: Any pytree of arrays (also bfloat16, integers, random keys, empty arrays).
         meta: A few JSON values to keep with it.
 
@@ -74,7 +74,7 @@ def write(path: str | Path, tree: Any, *, meta: Mapping[str, Any] | None = None)
 
 
 def read(path: str | Path, like: T) -> T:
-    """Read a pytree of the structure of `like`.
+    """Read a pytree with the structure of `like`.
 
     Args:
         path: A file that `write` wrote.
@@ -84,17 +84,17 @@ def read(path: str | Path, like: T) -> T:
         The pytree, of JAX arrays.
 
     Raises:
-        CheckpointError: The file is damaged, or does not fit. One sentence says which and where.
+        CheckpointError: The file is damaged, or does not fit; one sentence says which, and where.
         FileNotFoundError: There is no such file.
     """
     return _restore(Path(path), _read(Path(path)), like)
 
 
 def arrays(path: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Whatever arrays a checkpoint holds, by name, and the JSON values kept with it.
+    """All arrays that a checkpoint holds, by name, and the JSON values kept with it.
 
     Raises:
-        CheckpointError: The file is damaged, or holds double precision where that is not in force.
+        CheckpointError: The file is damaged, or holds double precision where that is not enabled.
         FileNotFoundError: There is no such file.
     """
     path = Path(path)
@@ -122,17 +122,17 @@ def store(folder: str | Path, step: int, tree: Any, *, keep: int = 2, meta: Mapp
 
 
 def newest(folder: str | Path, like: Callable[[dict[str, Any]], T]) -> tuple[T | None, dict[str, Any], list[str]]:
-    """The newest checkpoint of a folder that is whole.
+    """The newest intact checkpoint of a folder.
 
     Args:
         folder: Where `store` wrote. Temporary files of writers that have died are removed.
         like: Template, as a function of what is kept with the checkpoint (which holds `step`).
 
     Returns:
-        The pytree (None where there is no good one), what was kept with it, and a sentence for each damaged file.
+        The pytree (None if there is no intact one), what was kept with it, and a sentence for each damaged file.
 
     Raises:
-        CheckpointError: A whole checkpoint does not fit the template.
+        CheckpointError: An intact checkpoint does not fit the template.
     """
     _sweep(Path(folder))
     refused = []
@@ -163,7 +163,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _kind(leaf: Any, stored: str | None) -> str | None:
-    """The generator of a random key; a template of shapes alone takes any."""
+    """The generator of a random key; a template that holds only shapes accepts any."""
     if not _is_key(leaf):
         return None
     return stored if isinstance(leaf, jax.ShapeDtypeStruct) else str(jax.random.key_impl(leaf))
@@ -174,9 +174,9 @@ def _plain(leaf: Any) -> Any:
 
 
 def _form(leaf: Any) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype of what is kept of a leaf.
+    """Shape and dtype with which a leaf is kept.
 
-    A number or a NumPy array is what JAX makes of it: single in single precision, as its template will be then.
+    A number or a NumPy array counts as the JAX array made from it: float32 in single precision, like its template then.
     """
     if _is_key(leaf):
         bits = jax.eval_shape(jax.random.key_data, leaf)
@@ -213,7 +213,7 @@ _DTYPES = {code: name for name, code in _CODES.items()}
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, dict[str, Any]]]:
-    """Meta, kinds of random keys, tensors; nothing is decoded before the digest agrees."""
+    """The metadata, the kinds of the random keys, and the tensors; nothing is decoded before the digest agrees."""
     data = memoryview(path.read_bytes())
     header = int.from_bytes(data[:8], "little")
     # A slice of the header alone: the data may hold anything.
@@ -229,7 +229,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, dict[st
     try:
         fields = json.loads(bytes(data[8 : 8 + header]))["__metadata__"]
         return json.loads(fields["meta"]), json.loads(fields["keys"]), dict(safetensors.deserialize(bytes(data)))
-    except (KeyError, ValueError, safetensors.SafetensorError) as error:  # made with care, but not by us
+    except (KeyError, ValueError, safetensors.SafetensorError) as error:  # its digest agrees, but it is not one of ours
         raise DamagedError(f"Checkpoint {path} is damaged: {error}.") from None
 
 
@@ -254,7 +254,7 @@ def _restore(path: Path, content: tuple[dict, dict[str, str], dict[str, dict[str
 
 
 def _write(path: Path, data: bytes | bytearray) -> None:
-    """Whole or not at all: a temporary file, synced, renamed, and the folder synced."""
+    """Write all or nothing: a temporary file is synced and renamed, and the folder synced."""
     with replacing(path, synced=True) as temporary:
         temporary.write_bytes(data)
 
@@ -269,7 +269,7 @@ def _sweep(folder: Path) -> None:
 
 def _runs(pid: int) -> bool:
     if pid == os.getpid():
-        return False  # we are not writing now: a leftover of a process that had our number
+        return False  # we are not writing now: a leftover of a process that had our process id
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

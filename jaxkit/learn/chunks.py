@@ -29,16 +29,16 @@ TERMINATED = 128 + signal.SIGTERM  # what a shell reports for a process that SIG
 def loop(
     update: Update, state: TrainState, data: PyTree, key: Any, steps: int, run: Run | None, about: Mapping[str, Any]
 ) -> tuple[TrainState, Logs]:
-    """Move `steps` times; inside a trace as one scan, else in chunks.
+    """Take `steps` steps: inside a trace as one scan, otherwise in chunks.
 
     Args:
         update: One step.
         state: Where to start.
         data: Passed to `update`.
-        key: Passed to `update`, too: the key of its noise, or None.
+        key: Also passed to `update`: the key of its noise, or None.
         steps: Number of steps.
         run: What the host does.
-        about: What the log says of the run; its `"verb"` is shown.
+        about: What the log says about the run; its `"verb"` is shown.
 
     Returns:
         The last state, and what was logged with a leading axis `steps`.
@@ -60,11 +60,11 @@ def _chunked(
     layout = scale.layout(run.devices)
     shapes = _logged(update, layout, *jax.tree.map(_shape, (state, data, key)))
     history = jax.tree.map(lambda v: _unset((steps, *v.shape), v.dtype), shapes)
-    begun = int(state.steps)  # an earlier run's; those of this one are counted from here
+    begun = int(state.steps)  # steps of an earlier run; those of this one are counted from here
     own = identity.of_run(lambda s, d: update(s, d, key, careful=False), state, data) if run.checkpoint else {}
     state, start = _resumed(state, history, run, steps, own)
-    # Batches are cut; a data set from which rows are drawn is whole everywhere, or every draw would be communicated.
-    # NumPy arrays go to the device now, not once a chunk.
+    # Batches are sharded; a data set from which rows are drawn is replicated, or every draw would be communicated.
+    # NumPy arrays go to the device now, not once per chunk.
     data = layout.place(jax.tree.map(jnp.asarray, data), spread=not callable(data))
     state = layout.place(state)
     size = min(run.chunk, steps)
@@ -102,10 +102,10 @@ def _chunked(
 def _moved(update: Update, shapes: Logs, size: int, layout: scale.Layout, given: Any) -> tuple[TrainState, Logs]:
     """The state after a chunk, and the logs of its steps on the host.
 
-    A loop whose length is an argument: one program for all chunks, the last one too, hence the same bits however a run
-    is cut or resumed. Looking at every gradient costs up to an eighth of a step, so the losses alone are looked at, and
-    after the chunk the parameters; if those are not finite, the chunk runs again from where it began, carefully. (The
-    state is not donated for that reason: it is copied once a chunk, and two states are held.)
+    The length of the loop is an argument: one program serves all chunks, including the last, so a run gives the same
+    bits however it is cut or resumed. Checking every gradient would slow each step, so only the losses are checked,
+    and after the chunk the parameters; if these are not finite, the chunk runs again, carefully, from where it began.
+    (That is why the state is not donated: it is copied once per chunk, and two states are held.)
     """
     again = lambda careful: jit_cache.run_kept(
         _chunk, (update, shapes, size, layout, careful), given, out_shardings=layout.whole
@@ -147,10 +147,10 @@ def _shape(value: Any) -> jax.ShapeDtypeStruct:
 
 
 def _resumed(state: TrainState, history: Logs, run: Run, steps: int, own: Mapping[str, str]) -> tuple[TrainState, int]:
-    """The state to start from and its step; what was logged before is put into `history`.
+    """The state to start from, and its step; what was logged before is put into `history`.
 
-    A new run takes no folder of another's, whose later checkpoints would be taken for its own; and a run goes on from
-    its own checkpoints alone (`own` says which they are, see `identity`).
+    A new run refuses the folder of another run, whose later checkpoints would be taken for its own; and a run continues
+    only from its own checkpoints (`own` identifies them, see `identity`).
     """
     if run.checkpoint is None:
         return state, 0
@@ -180,12 +180,12 @@ def _resumed(state: TrainState, history: Logs, run: Run, steps: int, own: Mappin
 
 
 def _states(run: Run, state: TrainState) -> dict[str, PyTree]:
-    """What the callbacks remember, of those that do (see `callbacks.Stateful`)."""
+    """What the stateful callbacks remember (see `callbacks.Stateful`)."""
     return {str(i): each.state(state) for i, each in enumerate(run.callbacks) if isinstance(each, Stateful)}
 
 
 def _shown(stack: contextlib.ExitStack, run: Run, about: Mapping[str, Any], steps: int, start: int) -> list[Any]:
-    """Functions of (steps done, logs of the chunk, steps a second, CPU-seconds) that show and log, in process 0."""
+    """Functions of (steps done, logs of the chunk, steps per second, CPU seconds) that show and log, in process 0."""
     show = []
     if jax.process_index() > 0:
         return show
@@ -225,7 +225,7 @@ def _anywhere(flag: bool) -> bool:  # noqa: FBT001
 
 
 def _unset(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Rows not reached: not a number where the dtype has one."""
+    """Rows that were not reached: NaN where the dtype has it."""
     floats = jnp.issubdtype(dtype, jnp.floating)
     return np.full(shape, np.nan if floats else 0, dtype)
 

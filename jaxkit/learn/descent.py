@@ -16,20 +16,20 @@ from jaxkit.core.struct import struct
 from jaxkit.learn import scale
 
 Logs = dict[str, Any]
-# Of an average: a number, or a function of the step's index.
+# Decay of an average: a number, or a function of the step's index.
 Decay = float | Callable[[Array], Any]
 
 
 @struct
 class TrainState:
-    """What a training run takes from step to step, and what callbacks see.
+    """What a training run carries from step to step, and what callbacks see.
 
     Attributes:
         params: What moves: the parameters of `fit`, the players of `play`.
-        ema: Averaged copies, in single precision at least: None, or a pytree for `fit`, a dictionary of the players
-            that have one for `play`.
-        carry: State that is no parameter.
-        opt_state: The optimizer's (or optimizers') state.
+        ema: Averaged copies, in at least single precision: None; or a pytree for `fit`; or, for `play`, a dictionary of
+            the players that have one.
+        carry: State that is not a parameter.
+        opt_state: The state of the optimizer (or optimizers).
         alive: False once a loss or a gradient was not finite: nothing moves any more.
         steps: Steps that moved the parameters.
     """
@@ -50,9 +50,9 @@ class TrainState:
 
 
 class Update(Protocol):
-    """Step number `state.steps`; a state that is not alive stays as it is.
+    """A training step, number `state.steps`; a state that is not alive stays as it is.
 
-    `careful` looks at gradients too, not at losses alone.
+    With `careful`, the gradients are checked too, not only the losses.
     """
 
     def __call__(self, state: TrainState, data: Any, key: Any, *, careful: bool) -> tuple[TrainState, Logs]:
@@ -61,13 +61,13 @@ class Update(Protocol):
 
 
 def begin(params: PyTree, ema: PyTree, carry: PyTree, opt_state: PyTree, steps: Any = 0) -> TrainState:
-    """The state before the first step, or after `steps` of an earlier run; every array of a definite dtype."""
+    """The state before the first step, or after `steps` of an earlier run; every array has a definite dtype."""
     params, ema, carry, opt_state = jax.tree.map(_definite, (params, ema, carry, opt_state))
     return TrainState(params, jax.tree.map(wide, ema), carry, opt_state, jnp.ones((), bool), jnp.asarray(steps, int))
 
 
 def wide(value: Array) -> Array:
-    """In single precision at least: the steps of an average are too small for less, and it would stand still."""
+    """In at least single precision: in less, the steps of an average round to nothing, and it would stand still."""
     return value.astype(jnp.float32) if jnp.finfo(value.dtype).bits < 32 else value
 
 
@@ -77,10 +77,10 @@ def status(state: TrainState) -> Int[Array, ""]:
 
 
 def source(batches: Any, parts: int = 1) -> tuple[PyTree, Callable[[PyTree, Array], PyTree]]:
-    """Split `batches` into data, passed to the compiled program as arguments, and a rule: (data, j) -> j-th batch.
+    """Split `batches` into data, which the compiled program takes as arguments, and a rule (data, j) -> j-th batch.
 
     Data that a function closes over would be compiled into the program as constants; a callable that is itself a
-    pytree of arrays (as `minibatches` returns) is passed as one. Fixed arrays are cut along their first axis where
+    pytree of arrays (such as `minibatches` returns) is passed as data. Fixed arrays are cut along their first axis if
     gradients are accumulated over `parts`.
     """
     arrays = all(
@@ -108,7 +108,7 @@ def gradient(
     index: Int[Array, ""],
     accumulate: int,
 ) -> tuple[Logs, PyTree, PyTree]:
-    """One gradient, averaged over `accumulate` batches, each with a key of its own; the carry goes through them all.
+    """One gradient, averaged over `accumulate` batches, each with its own key; the carry goes through them all.
 
     Returns:
         What to log (the value as `loss`, and the metrics), the gradient, and the new carry.
@@ -167,7 +167,7 @@ def _drawn(batch_of: Callable[[Array], PyTree], key: Any, index: Array, accumula
 
 
 def _told(value: Any, carry: PyTree) -> tuple[Array, Logs, PyTree]:
-    """What a loss returned as value, metrics and carry; a carry that is not returned stays as it is."""
+    """What a loss returned, as value, metrics and carry; a carry that it does not return stays as it is."""
     value, metrics, *rest = value if isinstance(value, tuple) else (value, {})
     checks.require(jnp.shape(value) == (), "loss", "return a scalar", f"returns shape {jnp.shape(value)}")
     checks.require(len(rest) < 2, "loss", "return a value, metrics and a carry", f"returns {2 + len(rest)} things")
@@ -183,7 +183,7 @@ def _told(value: Any, carry: PyTree) -> tuple[Array, Logs, PyTree]:
 
 
 def finite(loss: Array, slope: PyTree, *, careful: bool) -> Bool[Array, ""]:
-    """Whether the loss, and with `careful` its gradient too, are finite."""
+    """Whether the loss is finite and, with `careful`, its gradient too."""
     return all_finite((loss, slope if careful else None))
 
 
@@ -198,10 +198,10 @@ def descend(
 ) -> tuple[PyTree, PyTree]:
     """New parameters and optimizer state; the old ones unless `alive`.
 
-    Optimizers that ask for it get the loss as `value`, its gradient as `grad` and the loss of this step as a function
-    of the parameters as `value_fn`. An infinite gradient makes the parameters NaN, whatever the optimizer makes of it
-    (one that takes signs or clips would hide it): so the parameters alone show whether all gradients of a chunk were
-    finite.
+    Optimizers that ask for them get the loss as `value`, its gradient as `grad`, and the loss of this step as a
+    function of the parameters as `value_fn`. An infinite gradient makes the parameters NaN, whatever the optimizer
+    makes of it (one that takes signs or clips would hide it), so the parameters alone show whether all gradients of a
+    chunk were finite.
     """
     rule = optax.with_extra_args_support(method)
 
@@ -214,7 +214,7 @@ def descend(
         same = lambda new, old: new if _is_key(new) else jnp.asarray(new, old.dtype)
         return jax.tree.map(same, (new, moved), (params, opt_state))
 
-    # A branch: selecting old or new values entry by entry (which it is under vmap) costs up to a fifth of a step.
+    # A branch is cheaper than selecting old or new values entry by entry (which it becomes under vmap).
     return jax.lax.cond(alive, move, lambda _, opt_state, params: (params, opt_state), slope, opt_state, params)
 
 
@@ -248,9 +248,9 @@ def trainable(name: str, params: PyTree) -> PyTree:
 
 
 def described(params: PyTree, key: Any) -> dict[str, Any]:
-    """What a run log says of the parameters and the key."""
+    """What a run log says about the parameters and the key."""
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
-    bits = None if key is None else _bits(key)  # of a known key, too, not known inside a trace
+    bits = None if key is None else _bits(key)  # inside a trace, the bits of a known key are unknown too
     seed = None if bits is None or checks.is_traced(bits) else np.asarray(bits).ravel().tolist()
     return {"parameters": size, "key": seed}
 

@@ -24,12 +24,12 @@ class Fit(Outcome, Generic[P]):
     Attributes:
         params: Parameters after the last step (the last finite ones, if the loss stopped being finite).
         ema: Their exponential moving average, or None; in single precision where the parameters have less.
-        carry: What the loss handed on last (of the last step that did not fail), or None.
+        carry: What the loss returned as its carry in the last step that did not fail, or None.
         opt_state: State of the optimizer.
-        history: Loss before each step, shape `(steps,)`; not a number after a step that failed.
-        metrics: What else the loss returned, each with a leading axis `steps`.
-        status: `Status` code; `not_finite` when a loss or gradient was not finite.
-        steps: Steps that moved the parameters, those of the fit that this one went on from among them.
+        history: Loss before each step, shape `(steps,)`; NaN after a step that failed.
+        metrics: The scalars that the loss returned for recording, each with a leading axis `steps`.
+        status: `Status` code; `not_finite` if a loss or gradient was not finite.
+        steps: Number of steps that moved the parameters, including those of the fit that this one continued.
     """
 
     verb: ClassVar[str] = "fit"
@@ -60,31 +60,31 @@ def fit(
     """Minimise a loss by a gradient method.
 
     The steps run in chunks of one compiled program; between chunks the host shows, logs and saves. Inside a trace
-    (`vmap` over seeds, `jit`) all steps are one pure program, and `run` may ask nothing of the host.
+    (`vmap` over seeds, `jit`) all steps are one pure program, and `run` may not ask anything of the host.
 
     Args:
-        loss: `loss(params, batch)`, with a `key` `loss(params, batch, key)`, with a `carry`
+        loss: `loss(params, batch)`; with a `key`, `loss(params, batch, key)`; with a `carry`,
             `loss(params, batch, key, carry)` (where the key is None if none is given). It returns a scalar; or a scalar
             and a dictionary of scalars to record; or these two and the next carry.
-        params: Where to start: a pytree of arrays; or an earlier `Fit`, to go on from it: with its parameters, average,
-            carry and optimizer's state, and with the batches, noise and schedules that come after its steps.
+        params: Where to start: a pytree of arrays; or an earlier `Fit`, which is continued with its parameters,
+            average, carry and optimizer state, and with the batches, noise and schedules that follow its steps.
         batches: A pytree of arrays (the same data every step), or a callable `batches(i)` traced inside the loop, such
             as `jk.learn.minibatches` returns; step i sees `batches(i)`.
         optimizer: Any optax optimizer; `optax.adam(1e-3)` by default. One that asks for `value`, `grad` or `value_fn`
             (`optax.lbfgs()`, `reduce_on_plateau`) gets those of the step's batch.
         steps: Number of steps.
         key: Key of the loss's own noise; step i gets `fold_in(key, i)`.
-        carry: State that is no parameter (a replay buffer, a moving mean): a pytree of arrays, handed from step to step
-            through the loss. No gradient flows through it, checkpoints hold it, and a step that fails keeps the old.
+        carry: State that is not a parameter (a replay buffer, a moving mean): a pytree of arrays, handed from step to
+            step through the loss. No gradient flows through it, checkpoints hold it, a failed step keeps the old one.
         ema: Decay of an averaged copy of the parameters, such as 0.999, or a function of the step's index.
-        accumulate: Average the gradient over so many batches a step (`batches(i * accumulate + j)`; fixed arrays are
-            cut along their first axis). The j-th part gets the key `fold_in(fold_in(key, i), j)`, and the carry of the
-            part before it.
+        accumulate: Batches per step over which the gradient is averaged (`batches(i * accumulate + j)`; fixed arrays
+            are cut along their first axis). The j-th part gets the key `fold_in(fold_in(key, i), j)`, and the carry
+            of the part before it.
         run: What the host does meanwhile: see `jaxkit.Run`. Callbacks get the number of steps done and a
-            `jk.learn.TrainState`; after one that ends the run, the rest of `history` is not a number.
+            `jk.learn.TrainState`; after one that ends the run, the rest of `history` is NaN.
 
     Returns:
-        A `Fit`. It does not raise: call `.checked()`, or look at `.status`.
+        A `Fit`. A failed run does not raise: call `.checked()`, or look at `.status`.
 
     Raises:
         ValueError: An argument is unusable.
@@ -108,7 +108,7 @@ def fit(
     of_four = lambda *arguments: loss(*arguments[:given])
 
     def update(state: TrainState, data: Any, key: Any, *, careful: bool) -> tuple[TrainState, descent.Logs]:
-        i = state.steps  # of all runs that led here; a state that is not alive does not move whatever the batch
+        i = state.steps  # of all runs that led here; a state that is not alive does not move, whatever the batch
         inner = None if key is None else jax.random.fold_in(key, i)
         at = lambda j: batch_of(data, j)
         logs, slope, carry = descent.gradient(of_four, state.params, at, inner, state.carry, i, accumulate)

@@ -1,4 +1,4 @@
-"""Penalties on the gradient of a network in its input, at the price of a first derivative."""
+"""Penalties on the gradient of a network with respect to its input, at the price of a first derivative."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,25 +16,25 @@ MODES = ("forward", "reverse")
 def half_square_gradient(
     fn: Energy, params: PyTree, x: Float[Array, "batch ..."], *, target: Array | None = None, mode: str = "forward"
 ) -> Float[Array, " batch"]:
-    """Half the squared norm of `fn`'s gradient in `x` (less `target`, if given), sample by sample.
+    """Half the squared norm of the gradient of `fn` in `x` (minus `target`, if given), sample by sample.
 
     With `v = stop_gradient(grad_x E)`, the derivative of `1/2 |grad_x E|^2` is that of the directional derivative of
     `E` along `v`: no second backward pass through the network. It is exact in `params`, in `x` and in what `fn` closes
     over, for first derivatives; second derivatives of the result are not those of the squared norm.
 
     Args:
-        fn: Maps `params` and `x` to one number a sample, shape `(batch,)`; samples must not depend on each other.
+        fn: Maps `params` and `x` to one number per sample, shape `(batch,)`; samples must not depend on each other.
         params: Weights; any pytree.
         x: Inputs; the norm is over all axes but the first.
         target: Array of `x`'s shape to subtract: the score-matching loss `1/2 |grad_x E - target|^2`.
-        mode: `"forward"` (the identity above), or `"reverse"` (double backward; right to every order, and the one for
+        mode: `"forward"` (the identity above), or `"reverse"` (double backward: correct to every order, and needed for
             networks whose layers have rules for reverse mode only).
 
     Returns:
         Shape `(batch,)`.
 
     Raises:
-        ValueError: `mode` is unknown, `target` has another shape than `x`, or `fn` does not give one number a sample.
+        ValueError: `mode` is unknown, `target` differs in shape from `x`, or `fn` does not give one number per sample.
 
     Example:
         >>> import jax.numpy as jnp
@@ -54,7 +54,7 @@ def half_square_gradient(
 def value_and_half_square_gradient(
     fn: Energy, params: PyTree, x: Float[Array, "batch ..."], *, target: Array | None = None, mode: str = "forward"
 ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
-    """`fn`'s values, and `half_square_gradient` from the same forward pass: arguments as there."""
+    """The values of `fn` and its `half_square_gradient` from the same forward pass; the arguments are the same."""
     checks.one_of("mode", mode, MODES)
     values = jax.eval_shape(fn, params, x)
     checks.require(

@@ -10,16 +10,16 @@ import numpy as np
 
 from jaxkit.core.jax_internals import constants
 
-# Places in memory and names of functions, which say nothing about what is computed.
+# Addresses in memory and names of functions, which say nothing about what is computed.
 _UNSTABLE = re.compile(r"0x[0-9a-f]+|\bname=\S+")
 
 
 def of_run(step: Callable[[Any, Any], Any], state: Any, data: Any) -> dict[str, str]:
     """What a run is: JSON values that are equal for the same run in another process.
 
-    The program is that of one step, as JAX has traced it, with every number that it closes over: the loss, the
-    optimizer with its schedules, the decay of the average, the key. How many steps there are, in which chunks and on
-    which devices, is not part of it.
+    The program is that of one step as JAX traces it, with every number that it closes over: the loss, the optimizer
+    with its schedules, the decay of the average, the key. The number of steps, the chunks and the devices are not part
+    of it.
 
     Args:
         step: One step of the run, `step(state, data)`.
@@ -38,9 +38,9 @@ def of_run(step: Callable[[Any, Any], Any], state: Any, data: Any) -> dict[str, 
 
 
 def difference(stored: Any, own: dict[str, str]) -> str | None:
-    """What another run has that this one has not, in words; None if they are the same.
+    """How a stored run differs from this one, in words; None if they are the same.
 
-    Another release of JAX writes the same program in other words: then the data alone are compared.
+    Another release of JAX prints the same program differently: then only the data are compared.
     """
     if not isinstance(stored, dict):
         return "no word about its run"
@@ -54,7 +54,7 @@ def _add(digest: Any, value: Any) -> None:
     if isinstance(value, jax.Array):
         if jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key):
             value = jax.random.key_data(value)
-        if not value.is_fully_addressable:  # a part of it lies with other processes
+        if not value.is_fully_addressable:  # other processes hold a part of it
             digest.update(f"{value.dtype}{value.shape}".encode())
             return
     array = np.asarray(value)

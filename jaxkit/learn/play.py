@@ -1,4 +1,4 @@
-"""Several players, each descending its own loss: the `play` verb. A GAN is a field with two coordinates."""
+"""Several players, each descending its own loss: the `play` verb. A GAN is a game of two."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -19,18 +19,18 @@ from jaxkit.learn.descent import Decay, TrainState
 
 @struct
 class Play(Outcome):
-    """Where the players came, and how: dictionaries with a key a player.
+    """Where the players ended, and how: dictionaries with one key per player.
 
     Attributes:
-        players: Parameters of every player after the last step (the last finite ones: in a step that fails, nobody
-            moves from the player on whose loss is not finite).
-        ema: Exponential moving averages of the players that asked for one, see `Fit`.
-        carry: What the losses handed on last, or None.
+        players: Parameters of every player after the last step (the last finite ones: in a step that fails, the player
+            whose loss is not finite and all after it stay where they are).
+        ema: Exponential moving averages of the players that asked for one (see `Fit`).
+        carry: The last carry that the losses returned, or None.
         opt_states: States of the optimizers.
         history: Loss of each player before its (last) update in a step, shape `(steps,)`.
-        metrics: What else each loss returned, each with a leading axis `steps`.
-        status: `Status` code; `not_finite` when a loss or gradient was not finite.
-        steps: Steps that moved the players, those of the play that this one went on from among them.
+        metrics: The scalars that each loss returned for recording, each with a leading axis `steps`.
+        status: `Status` code; `not_finite` if a loss or gradient was not finite.
+        steps: Number of steps that moved the players, including those of the play that this one continued.
     """
 
     verb: ClassVar[str] = "play"
@@ -59,36 +59,36 @@ def play(
     accumulate: int = 1,
     run: Run | None = None,
 ) -> Play:
-    """Let players move, each down its own loss in its own parameters.
+    """Let several players each minimise their own loss in their own parameters.
 
-    In turn, in the order of `losses`, each seeing the others where they now are; or all at once. With M updates in a
-    step, update j of step i sees `batches(i * M + j)` and the key `fold_in(fold_in(key, i), j)`; players that move at
-    once share `batches(i)` and one key.
+    They move in turn, in the order of `losses`, each seeing the others where they now are; or all at once. With M
+    updates in a step, update j of step i sees `batches(i * M + j)` and the key `fold_in(fold_in(key, i), j)`; players
+    that move at once share `batches(i)` and one key.
 
     Args:
-        losses: Player -> `loss(players, batch, key)`, or with a `carry` `loss(players, batch, key, carry)`. It returns
+        losses: Player -> `loss(players, batch, key)` or, with a `carry`, `loss(players, batch, key, carry)`. It returns
             a scalar; or a scalar and a dictionary of scalars to record; or these two and the next carry.
-        players: Player -> its parameters; or an earlier `Play`, to go on from it as `fit` does.
+        players: Player -> its parameters; or an earlier `Play`, which is continued as in `fit`.
         batches: As for `fit`.
         optimizers: Player -> optax optimizer.
         steps: Number of steps.
         key: Key of the losses' noise.
         carry: State that is nobody's parameter, as for `fit`: it goes from update to update, also between players that
             move at once.
-        turns: `"alternating"`, one update each; `"simultaneous"`, all from the same point; or player -> its updates a
-            step, in turn (1 where not given).
-        ema: Player -> decay (see `fit`) of an averaged copy of its parameters; none where not given.
-        accumulate: Average each gradient over so many batches, as for `fit`.
+        turns: `"alternating"`, one update each; `"simultaneous"`, all from the same point; or player -> its updates
+            per step, in turn (1 if not given).
+        ema: Player -> decay (see `fit`) of an averaged copy of its parameters; no copy if not given.
+        accumulate: Number of batches over which each gradient is averaged, as for `fit`.
         run: What the host does meanwhile, as for `fit`.
 
     Returns:
-        A `Play`. It does not raise: call `.checked()`, or look at `.status`.
+        A `Play`. A failed run does not raise: call `.checked()`, or look at `.status`.
 
     Raises:
         ValueError: An argument is unusable.
 
     Example:
-        Two players of x y, moving at once, only circle, and the explicit steps spiral out:
+        Two players of x y that move at once only circle, and the explicit steps spiral out:
 
         >>> import jax, jax.numpy as jnp, optax, jaxkit as jk
         >>> losses = {"x": lambda p, *_: p["x"] * p["y"], "y": lambda p, *_: -p["x"] * p["y"]}
@@ -162,7 +162,7 @@ class _Rules:
     def move(
         self, name: str, seen: dict, own: tuple[Any, Any, Any, Array], i: Array, j: Any, drawn: Any, *, careful: bool
     ) -> tuple[tuple[Any, Any, Any, Array], descent.Logs]:
-        """Update j of step i, of one player: ((its parameters, its optimizer's state, carry, alive), what to log)."""
+        """One player's update j of step i: ((its parameters, its optimizer's state, carry, alive), what to log)."""
         (params, opt_state, carry, alive), (data, key) = own, drawn
         given = 4 if self.carries else 3
         loss = lambda own, *rest: self.losses[name](*(seen | {name: own}, *rest)[:given])

@@ -10,16 +10,16 @@ import numpy as np
 
 @contextlib.contextmanager
 def bar(verb: str, steps: int, start: int = 0, console: Any = None) -> Iterator[Callable[[int, Any, float], None]]:
-    """A rich bar with losses, steps a second and time left; silent when the output is not a terminal.
+    """A rich bar with losses, steps per second and time left; silent if the output is not a terminal.
 
     Args:
         verb: What is running.
-        steps: Steps in all.
+        steps: Total number of steps.
         start: Steps that a resumed run has behind it.
-        console: A rich console; the standard error's by default.
+        console: A rich console; standard error by default.
 
     Yields:
-        A function of (steps done, last logs, steps a second) that moves the bar.
+        A function of (steps done, last logs, steps per second) that moves the bar.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn

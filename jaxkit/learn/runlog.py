@@ -1,4 +1,4 @@
-"""Run logs: what was run (`run.json`) and how it went (`metrics.jsonl`), with small adapters for others' viewers."""
+"""Run logs: what was run (`run.json`) and how it went (`metrics.jsonl`), with adapters for TensorBoard and W&B."""
 
 import contextlib
 import datetime
@@ -19,14 +19,14 @@ from jaxkit.core.files import replacing
 
 @runtime_checkable
 class RunLog(Protocol):
-    """What `fit(..., log=...)` needs of a log. Write your own in a dozen lines."""
+    """What `jk.Run(log=...)` needs of a log; an own class with these methods will do."""
 
     def start(self, config: Mapping[str, Any], step: int) -> None:
-        """A run begins, or goes on after `step` steps."""
+        """A run begins, or continues after `step` steps."""
         ...
 
     def row(self, step: int, values: Mapping[str, float]) -> None:
-        """A chunk ended: means of the logged scalars over it."""
+        """A chunk ended: the means of the logged scalars over it."""
         ...
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ class FolderLog:
         self._file = path.open("a")
 
     def row(self, step: int, values: Mapping[str, float]) -> None:
-        """Append one line; numbers that JSON does not know are null."""
+        """Append one line; numbers that JSON cannot hold are null."""
         assert self._file is not None, "start() comes first"  # noqa: S101
         finite = {name: value if np.isfinite(value) else None for name, value in values.items()}
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
@@ -74,7 +74,7 @@ class FolderLog:
 
 
 class TensorBoard:
-    """TensorBoard event files, by tensorboardX (`pip install 'jaxkit[tensorboard]'`)."""
+    """TensorBoard event files, written by tensorboardX (`pip install 'jaxkit[tensorboard]'`)."""
 
     def __init__(self, folder: str | Path):
         """Write event files into `folder`."""
@@ -87,7 +87,7 @@ class TensorBoard:
         self._writer.add_text("config", json.dumps(dict(config), default=str), step)
 
     def row(self, step: int, values: Mapping[str, float]) -> None:
-        """One scalar a name."""
+        """Write one scalar per name."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
@@ -110,7 +110,7 @@ class WandB:
         self._run = wandb.init(project=self.project, config={**config, "resumed_at": step}, **self.options)
 
     def row(self, step: int, values: Mapping[str, float]) -> None:
-        """One row."""
+        """Send one row."""
         assert self._run is not None, "start() comes first"  # noqa: S101
         self._run.log(dict(values), step=step)
 
@@ -121,12 +121,12 @@ class WandB:
 
 
 def opened(log: Any) -> RunLog:
-    """A log as it is; a path as a `FolderLog`."""
+    """Return a log as it is, and a path as a `FolderLog`."""
     return log if isinstance(log, RunLog) else FolderLog(log)
 
 
 def scalars(rows: Any) -> dict[str, float]:
-    """Means over a chunk of what was logged a step: nested names joined by `/`, arrays left out."""
+    """Means over a chunk of what each step logged: nested names are joined by `/`, arrays left out."""
     pairs = jax.tree_util.tree_leaves_with_path(rows)
     name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
     return {name(path): float(np.mean(v, dtype=float)) for path, v in pairs if np.ndim(v) == 1 and len(v)}
@@ -145,7 +145,7 @@ def provenance() -> dict[str, Any]:
 
 
 def git(folder: str | Path = ".") -> dict[str, Any] | None:
-    """Commit of a folder and whether it has uncommitted changes; None outside of git."""
+    """Commit of a folder, and whether it has uncommitted changes; None outside git."""
     program = shutil.which("git")
     if program is None:
         return None
@@ -162,7 +162,7 @@ def git(folder: str | Path = ".") -> dict[str, Any] | None:
 
 
 def _rows_until(path: Path, step: int) -> list[str]:
-    """Lines of steps up to `step`; a torn last line is dropped."""
+    """Lines of the steps up to `step`; a torn last line is dropped."""
     kept = []
     if step and path.exists():
         for line in path.read_text().split("\n"):

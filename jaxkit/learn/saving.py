@@ -2,9 +2,9 @@
 
 `save(path, thing)` and `load(path)` serve every subject. A thing is anything built of arrays, numbers, texts, tuples,
 lists and dictionaries, of dataclasses and named tuples (a subject's model and its `Config`, a Flax Linen module, a
-`nets.Net`), and of functions and classes that can be imported by name. Nothing of the file is ever executed: code is
-only named. Names are looked up in jaxkit, JAX, Flax and optax, and in modules that the program has imported already;
-never in Python's own library.
+`nets.Net`), and of functions and classes that can be imported by name. Nothing in the file is ever executed: code is
+only named. Names are looked up in jaxkit, JAX, Flax and optax, and in modules that the program has already imported;
+never in Python's standard library.
 """
 
 import dataclasses
@@ -36,9 +36,9 @@ def save(path: str | Path, thing: Any) -> Path:
     """Write a model, or any result, to one file (safetensors with its SHA-256).
 
     Args:
-        path: The file; its folder is made.
-        thing: What to write. A network in it must be named: a Linen module with fields that can be written, an NNX
-            module's class with its arguments, or functions of a module.
+        path: The file; its folder is created if missing.
+        thing: What to write. A network in it must have a name: a Linen module with fields that can be written, an NNX
+            module's class with its arguments, or functions at the top level of a module.
 
     Returns:
         The file.
@@ -65,7 +65,7 @@ def load(path: str | Path, kind: type | None = None) -> Any:
 
     Args:
         path: The file.
-        kind: What it must be, if it matters.
+        kind: Class that it must have; any if None.
 
     Returns:
         The thing, with JAX arrays.
@@ -87,7 +87,7 @@ def load(path: str | Path, kind: type | None = None) -> Any:
 
 
 def _described(value: Any, where: str, arrays: dict[str, Any]) -> Any:
-    """JSON that describes `value`; its arrays are put into `arrays`, under where they are in it."""
+    """JSON that describes `value`; its arrays are put into `arrays`, named by their place in it."""
     inner = lambda name, part: _described(part, f"{where}/{name}" if where else str(name), arrays)
     if value is None or (isinstance(value, bool | int | float | str) and type(value).__module__ == "builtins"):
         return value
@@ -119,7 +119,7 @@ def _described(value: Any, where: str, arrays: dict[str, Any]) -> Any:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """Fields of a dataclass by name, without functions left at their defaults, which often have no name."""
+    """Fields of a dataclass by name, without functions left at their defaults, which are often nameless."""
     own = ("parent", "name") if isinstance(value, nn.Module) else ()
     fields = [f for f in dataclasses.fields(value) if f.init and f.name not in own]
     found = {f.name: (getattr(value, f.name), f.default) for f in fields}
@@ -127,7 +127,7 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def _name_of(code: Any, where: str) -> str:
-    """`module:name` of a function or class; jaxkit's own by the highest module that has it."""
+    """`module:name` of a function or class; one of jaxkit's is named by the highest module that has it."""
     module, name = getattr(code, "__module__", None), getattr(code, "__qualname__", None)
     if not (isinstance(module, str) and isinstance(name, str) and _found(module, name) is code):
         what = f"`{where}` is {code!r}" if where else f"is {code!r}"
@@ -140,7 +140,7 @@ def _name_of(code: Any, where: str) -> str:
 
 
 def _found(module: str, name: str) -> Any:
-    """What a module of this process calls by that name; None if nothing."""
+    """What a module of this process has by that name; None if nothing."""
     value: Any = sys.modules.get(module)
     for part in name.split("."):
         value = getattr(value, part, None)
@@ -148,7 +148,7 @@ def _found(module: str, name: str) -> Any:
 
 
 def _rebuilt(value: Any, arrays: Mapping[str, Array]) -> Any:
-    """The value of which `_described` gave this description."""
+    """The value that `_described` described."""
     inner = lambda part: _rebuilt(part, arrays)
     if not isinstance(value, dict):
         return value
@@ -169,7 +169,7 @@ def _rebuilt(value: Any, arrays: Mapping[str, Array]) -> Any:
 
 
 def _record(name: str) -> Callable[..., Any]:
-    """A class whose making only fills fields."""
+    """A class whose construction only fills its fields."""
     cls = _code(name)
     plain = inspect.isclass(cls) and (dataclasses.is_dataclass(cls) or hasattr(cls, "_fields"))
     if not plain:

@@ -1,4 +1,4 @@
-"""More devices and machines: batches cut over a mesh, `pmap`, seeds side by side, processes that find each other."""
+"""Several devices and machines: sharded batches, `pmap`, seeds side by side, processes that find each other."""
 
 import contextlib
 import contextvars
@@ -27,7 +27,7 @@ AXIS = "batch"
 _MESH: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar("mesh of the run being traced", default=None)
 _MAPPED: contextvars.ContextVar[bool] = contextvars.ContextVar("inside of pmapped", default=False)
 
-# What `python -m jaxkit launch` tells its children.
+# The variables by which `python -m jaxkit launch` tells its children who they are.
 COORDINATOR, PROCESSES, PROCESS, PARENT, PULSE = (
     f"JAXKIT_{name}" for name in ("COORDINATOR", "PROCESSES", "PROCESS", "PARENT", "PULSE")
 )
@@ -47,7 +47,7 @@ class Layout:
         return None if self.mesh is None else NamedSharding(self.mesh, PartitionSpec())
 
     def place(self, tree: PyTree, *, spread: bool = False) -> PyTree:
-        """Put arrays on the devices, whole, or (with `spread`) cut where the first axis can be."""
+        """Put arrays on the devices: whole or, with `spread`, cut where the first axis is divisible."""
         if self.mesh is None:
             return tree
         mesh = self.mesh
@@ -71,7 +71,7 @@ def layout(devices: Sequence[Any] | None) -> Layout:
 def mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of one axis, `"batch"`, over these devices (all of all processes by default)."""
     devices = list(jax.devices() if devices is None else devices)
-    # Not explicit axes, JAX's default: with them every operation would have to say how its result is cut.
+    # Not explicit axes, JAX's default: with them, every operation would have to say how its result is sharded.
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
@@ -80,10 +80,10 @@ def data_parallel(step: TrainStep, mesh: Mesh) -> TrainStep:
 
     Args:
         step: `step(state, batch) -> (state, anything)`, written for the whole batch.
-        mesh: Of one axis, as `mesh` makes; first axes of the batch must be divisible by its size.
+        mesh: A mesh of one axis, as `mesh` makes; the first axes of the batch must be divisible by its size.
 
     Returns:
-        The step, whose results lie whole on every device.
+        The compiled step, whose results lie whole on every device.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -100,14 +100,14 @@ def data_parallel(step: TrainStep, mesh: Mesh) -> TrainStep:
 
 
 def pmapped(step: TrainStep, devices: Sequence[Any] | None = None) -> TrainStep:
-    """The same step by `pmap`: each device sees its part of the batch; `device_mean` inside averages over the devices.
+    """The same by `pmap`: each device sees its part of the batch, and `device_mean` inside averages over the devices.
 
     Args:
         step: As for `data_parallel`; it must pass gradients and losses through `device_mean`.
-        devices: The local devices by default.
+        devices: Devices to use; the local ones by default.
 
     Returns:
-        The step; `state` goes to every device, the batch is cut along its first axis.
+        The compiled step; `state` goes to every device, and the batch is cut along its first axis.
     """
     devices = list(jax.local_devices() if devices is None else devices)
 
@@ -130,17 +130,17 @@ def pmapped(step: TrainStep, devices: Sequence[Any] | None = None) -> TrainStep:
 
 
 def device_mean(tree: PyTree) -> PyTree:
-    """Average over the devices inside `pmapped`; the tree itself elsewhere, where a batch is whole."""
+    """The mean over the devices inside `pmapped`; elsewhere, where a batch is whole, the tree itself."""
     return jax.lax.pmean(tree, AXIS) if _MAPPED.get() else tree
 
 
 def seeds(run: Callable[[Any], Any], keys: Any, devices: Sequence[Any] | None = None) -> Any:
-    """One run a key, all at once in one program, cut over devices.
+    """One run per key, all in one program, cut over devices.
 
     Args:
         run: A pure function of a key, such as `lambda key: jk.fit(..., key=key)`.
         keys: Keys, shape `(n,)`.
-        devices: Cut the runs over these; `n` must be divisible by their number.
+        devices: Devices over which the runs are cut; `n` must be divisible by their number.
 
     Returns:
         What `run` returns, with a leading axis `n`.
@@ -169,15 +169,15 @@ def initialize(
 ) -> bool:
     """Join the other processes of this job; call it before any computation. Afterwards `jax.devices()` are all of them.
 
-    Who the others are comes from the arguments, else from `python -m jaxkit launch`, else from SLURM, Open MPI or
-    Kubernetes; outside of all these, nothing happens. A process whose peer dies ends within seconds with status 1.
+    Who the others are is taken from the arguments, else from `python -m jaxkit launch`, else from SLURM, Open MPI or
+    Kubernetes; without any of these, nothing happens. A process whose peer dies ends within seconds with status 1.
 
     Args:
         coordinator: `host:port` of process 0.
-        processes: How many there are.
-        process: Which one this is.
+        processes: Number of processes.
+        process: Index of this one.
         heartbeat: Seconds without a sign of life after which a peer counts as dead.
-        patience: Seconds to wait for the others to come.
+        patience: Seconds to wait for the others to join.
 
     Returns:
         Whether there are others.
@@ -203,7 +203,7 @@ def initialize(
 
 
 def pulse() -> None:
-    """Tell the launcher, if there is one, that this process moves. `fit` and `play` do it after every chunk."""
+    """Tell the launcher, if there is one, that this process is alive. `fit` and `play` do so after every chunk."""
     if PULSE in os.environ:
         Path(os.environ[PULSE]).touch()
 
@@ -214,7 +214,7 @@ def _in_a_cluster() -> bool:
 
 
 def _end(kind: Any, error: Any, trace: Any) -> None:
-    """After an error nobody caught: say it and go. JAX's own exit would wait for peers that may be dead."""
+    """After an uncaught error, print it and exit. JAX's own exit would wait for peers that may be dead."""
     traceback.print_exception(kind, error, trace)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -222,7 +222,7 @@ def _end(kind: Any, error: Any, trace: Any) -> None:
 
 
 def _outlive_nobody(parent: int) -> None:
-    """End this process when its launcher has died without a word."""
+    """End this process if its launcher has died without a word."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
@@ -231,7 +231,7 @@ def _outlive_nobody(parent: int) -> None:
 def shard_batch(tree: PyTree) -> PyTree:
     """Cut arrays along their first axis over the devices of the run being traced; does nothing without devices.
 
-    `fit` and `play` do it to every batch. A loss that makes a batch itself (noise for a generator) calls it.
+    `fit` and `play` do so with every batch. A loss that makes a batch itself (noise for a generator) calls it.
     """
     where = _MESH.get()
     if where is None:
@@ -240,7 +240,7 @@ def shard_batch(tree: PyTree) -> PyTree:
 
 
 def _put(value: Any, sharding: NamedSharding) -> jax.Array:
-    """Onto the devices of all processes, each of which has the whole value."""
+    """Put a value, which every process has whole, onto the devices of all processes."""
     if sharding.is_fully_addressable or (isinstance(value, jax.Array) and not value.is_fully_addressable):
         return jax.device_put(value, sharding)
     if hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):  # only their bits can be sent

@@ -1,4 +1,4 @@
-"""Units of data: a model sees every coordinate centred and scaled, and what it says is in the data's units."""
+"""Units of data: a model sees every coordinate centred and scaled, and its results are in the data's units."""
 
 from typing import Any
 
@@ -12,21 +12,21 @@ from jaxkit.core.struct import struct
 from jaxkit.learn.data.images import scaled
 
 ROWS = {True: 10_000, False: 200_000}
-"""Data that are looked at: pictures, points."""
+"""Rows of an array from which its units are taken: of pictures (True), of points (False)."""
 DRAWS = 4096
-"""Samples of a function that are looked at."""
+"""Number of samples of a function from which its units are taken."""
 
 
 @struct
 class Units:
     """Centre and scale of each coordinate (one pair for all pixels of pictures): a model sees `(x - mean) / scale`.
 
-    They are arrays, not part of a program: models of differently scaled data share their compiled programs. The units
-    of a model made by hand are 0 and 1.
+    They are arrays, not constants of a program: models of differently scaled data share their compiled programs. The
+    units of a model made by hand are 0 and 1.
 
     Attributes:
-        mean: What is taken off: a scalar, or of the data's shape.
-        scale: What the rest is divided by: a scalar, or of the data's shape.
+        mean: What is subtracted: a scalar, or an array of the data's shape.
+        scale: What the difference is divided by: a scalar, or an array of the data's shape.
     """
 
     mean: Any = 0.0
@@ -41,7 +41,7 @@ class Units:
         return _leading(self.mean, x) + _leading(self.scale, x) * x
 
     def log_det(self, shape: tuple[int, ...]) -> Float[Array, ""]:
-        """Log of the volume that `outside` gives to a unit one: a log density in the data's units is less by that."""
+        """Log of the volume that `outside` gives to a unit volume: a log density in data units is less by that."""
         return jnp.sum(jnp.log(jnp.broadcast_to(jnp.asarray(self.scale), shape)))
 
 
@@ -77,7 +77,7 @@ def standard(data: Array) -> Units:
     axis = None if pictures else 0
     mean = lib.mean(x, axis=axis)
     off = x - (mean if pictures else mean[None])
-    peak = lib.max(lib.abs(off), axis=axis)  # the squares of what is divided by it neither overflow nor vanish
+    peak = lib.max(lib.abs(off), axis=axis)  # after division by it, squares neither overflow nor vanish
     safe = lib.where(peak > 0, peak, 1.0)
     sd = safe * lib.sqrt(lib.mean((off / (safe if pictures else safe[None])) ** 2, axis=axis))
     size = lib.abs(mean)

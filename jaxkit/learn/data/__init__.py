@@ -1,4 +1,4 @@
-"""Data for learning: pictures from their publishers' files, and laws in the plane whose densities are known."""
+"""Data for learning: pictures from their publishers' files, and plane distributions of known density."""
 
 from jaxkit.learn.data.files import DataError as DataError
 from jaxkit.learn.data.images import Images as Images

@@ -1,4 +1,4 @@
-"""Finding, checking and fetching the files of data sets: one sentence for what is missing or damaged."""
+"""Finding, checking and fetching the files of data sets; what is missing or damaged is named in one sentence."""
 
 import contextlib
 import gzip
@@ -12,7 +12,7 @@ from jaxkit.core.files import replacing
 
 
 class DataError(RuntimeError):
-    """A data set is missing or damaged; the sentence has its path and its publisher's address."""
+    """A data set is missing or damaged; the sentence gives its path and its publisher's address."""
 
 
 def find(root: Path, name: str, files: tuple[str, ...]) -> Path | None:
@@ -22,7 +22,7 @@ def find(root: Path, name: str, files: tuple[str, ...]) -> Path | None:
 
 
 def read(path: Path) -> bytes:
-    """A file's content, unpacked if it is a gzip file; empty if it cannot be unpacked (no sum fits that)."""
+    """A file's content, unpacked if it is a gzip file; empty if it cannot be unpacked (then no checksum agrees)."""
     content = path.read_bytes()
     if path.suffix != ".gz":
         return content
@@ -56,8 +56,8 @@ def fetch(root: Path, name: str, file: str, address: str, md5: str | None, *, do
         name: Folder of the set.
         file: Name of the file.
         address: HTTPS address of its folder.
-        md5: Published sum of the unpacked content; None where it is checked later.
-        download: Whether to; otherwise the file is missing.
+        md5: Published MD5 sum of the unpacked content; None where it is checked later.
+        download: Whether to download it; otherwise the file counts as missing.
     """
     path = root / "images" / name / file
     if not download:
@@ -65,7 +65,7 @@ def fetch(root: Path, name: str, file: str, address: str, md5: str | None, *, do
     checks_https = address.startswith("https://")
     if not checks_https:
         raise DataError(f"Files are fetched by HTTPS alone, but the address is {address}{file}")
-    path.parent.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is no matter of the address
+    path.parent.mkdir(parents=True, exist_ok=True)  # outside `try`: not the address's fault
     try:
         with replacing(path) as partial:  # its suffix still says how it is packed
             with urllib.request.urlopen(address + file, timeout=60) as source, partial.open("wb") as sink:  # noqa: S310

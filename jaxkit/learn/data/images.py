@@ -40,7 +40,7 @@ IDX = {
     ),
 }
 CIFAR = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-CIFAR_BATCHES = {  # published sums of the binary release; the sheets hold the same bytes in another order
+CIFAR_BATCHES = {  # published MD5 sums of the binary release; the sheets hold the same bytes in another order
     "data_batch_1": "5dd7e06a14cb22eb9f671a540d1b7c25",
     "data_batch_2": "5ea93a67294ea407fff1d09f752e9692",
     "data_batch_3": "942cd6a4bcdd0dd3c604fbe906cb4421",
@@ -66,7 +66,7 @@ class Images:
     name: str = static(default="images")
 
     def __len__(self) -> int:
-        """How many pictures there are."""
+        """Number of pictures."""
         return self.x.shape[0]
 
 
@@ -87,13 +87,13 @@ def load(
         split: `"train"` or `"test"`.
         root: Data folder; `$JAXKIT_DATA` or `~/.cache/jaxkit` if None.
         download: Whether a missing file may be fetched from its publisher, by HTTPS.
-        batches: Which training batches of CIFAR-10: a missing one is an error, not a smaller set.
+        batches: Which training batches of CIFAR-10 to load; a missing one is an error, not a smaller set.
 
     Returns:
-        The pictures, bytes as published.
+        The pictures, as bytes, as published.
 
     Raises:
-        DataError: A file is missing or damaged; one sentence with its path and its publisher's address.
+        DataError: A file is missing or damaged; one sentence gives its path and its publisher's address.
 
     Example:
         >>> from jaxkit.learn import data as datasets
@@ -122,19 +122,19 @@ def load(
 
 
 def folder(path: str | Path, *, size: int = 64, crop: int | None = None, limit: int | None = None) -> Images:
-    """Every picture of a folder (CelebA's `img_align_celeba`, say), its middle square scaled down.
+    """Every picture of a folder (CelebA's `img_align_celeba`, say), cropped to its middle square and scaled down.
 
     Args:
-        path: Folder of jpg, jpeg and png files; read in the order of their names.
+        path: Folder of jpg, jpeg and png files, which are read in the order of their names.
         size: Height and width of the result.
         crop: Side of the middle square that is kept (148 is usual for CelebA); the largest one if None.
-        limit: How many to read.
+        limit: The most pictures to read; all if None.
 
     Returns:
         Colour pictures, shape `(n, size, size, 3)`, all of class 0.
 
     Raises:
-        DataError: There are none, or one is damaged.
+        DataError: There are no pictures, or one is damaged.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -157,22 +157,22 @@ def folder(path: str | Path, *, size: int = 64, crop: int | None = None, limit: 
 
 
 def scaled(pixels: Array, dtype: DTypeLike = jnp.float32) -> Float[Array, "..."]:
-    """Pixels 0 to 255 as numbers from -1 to 1; what is not made of bytes comes back as it is."""
+    """Byte pixels, 0 to 255, as numbers from -1 to 1; any other array is returned as it is."""
     return jnp.asarray(pixels).astype(dtype) / 127.5 - 1 if pixels.dtype == jnp.uint8 else pixels
 
 
 def pixels(scaled: Float[Array, "..."]) -> UInt8[Array, "..."]:
-    """Numbers from -1 to 1 as pixels 0 to 255, rounded; what is beyond is cut."""
+    """Numbers from -1 to 1 as pixels 0 to 255, rounded; numbers outside are clipped."""
     return jnp.clip(jnp.round((scaled + 1) * 127.5), 0, 255).astype(jnp.uint8)
 
 
 def stacked(images: Images, key: Array, n: int) -> Images:
-    """Pictures of three digits, one a colour channel: a thousand classes, for counting modes.
+    """Pictures of three digits, one per colour channel: a thousand classes, for counting modes.
 
     Args:
         images: Grey pictures of ten classes.
         key: Random key: three independent draws with replacement for each picture.
-        n: How many.
+        n: Number of pictures.
 
     References:
         Metz et al. (2017), Unrolled generative adversarial networks.
@@ -232,7 +232,7 @@ def _sheet_records(sheet: Path, part: str) -> bytes:
     from PIL import Image, UnidentifiedImageError
 
     split = "test" if part == "test_batch" else "train"
-    names = (f"{split}_labels.json", f"{split}_lables.json")  # the package of the sheets spells it so
+    names = (f"{split}_labels.json", f"{split}_lables.json")  # the published package misspells it
     labels = next((sheet.parent / name for name in names if (sheet.parent / name).is_file()), None)
     if labels is None:
         raise DataError(f"The labels of {sheet} are missing: {sheet.parent / names[0]} (publisher: {CIFAR}).")

@@ -1,7 +1,7 @@
 """How alike two sets of samples are, and whether one copies the other.
 
-All take arrays `(n, d)` of features or points and compute in double precision on the host, whatever precision is in
-force. For pictures the features come from `jaxkit.learn.metrics.features`: print its accuracy and digest beside every
+All take arrays `(n, d)` of features or points and compute in double precision on the host, whatever precision is
+set. For pictures, the features come from `jaxkit.learn.metrics.features`: print its accuracy and digest beside every
 number, and never compare with distances on other features (Inception's, say).
 """
 

@@ -1,4 +1,4 @@
-"""Answers in words: exact match and F1 of tokens."""
+"""Scores of answers in words: exact match, and F1 over tokens."""
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -13,18 +13,18 @@ def exact_match(prediction: Tokens, answers: Sequence[Tokens]) -> float:
 
     Args:
         prediction: Tokens of the prediction (characters, for Chinese), normalised by the caller.
-        answers: The accepted answers, tokens each.
+        answers: The accepted answers, each as tokens.
     """
     checks.require(len(answers) > 0, "answers", "hold at least one answer", "is empty")
     return float(any(list(prediction) == list(answer) for answer in answers))
 
 
 def f1(prediction: Tokens, answers: Sequence[Tokens]) -> float:
-    """Best F1, over the accepted answers, of the tokens as bags: a token counts as often as both have it.
+    """Best F1 over the accepted answers, with tokens as bags: a token counts as often as both have it.
 
     Args:
         prediction: Tokens of the prediction.
-        answers: The accepted answers, tokens each.
+        answers: The accepted answers, each as tokens.
 
     Example:
         >>> from jaxkit.learn import metrics

@@ -1,7 +1,7 @@
-"""Features of pictures from a small classifier of our own: the eyes with which generated pictures are judged.
+"""Features of pictures from a small classifier of our own, by which generated pictures are judged.
 
-Distances between sets of pictures are only comparable for the same eyes. A `Features` therefore carries the accuracy of
-its classifier on the test split and a digest of its weights; print both beside every distance.
+Distances between sets of pictures are comparable only on the same features. A `Features` therefore carries the accuracy
+of its classifier on the test split and a digest of its weights; print both beside every distance.
 """
 
 import functools
@@ -29,9 +29,9 @@ from jaxkit.learn.nets.plain import plain
 
 
 class Classifier(nn.Module):
-    """LeNet's heir: two strided convolutions, one dense layer of features, one of logits.
+    """A small LeNet: two strided convolutions, one dense layer of features, one of logits.
 
-    Strides in place of pooling make a step six times cheaper on a CPU.
+    Strides in place of pooling make a step much cheaper on a CPU.
 
     Attributes:
         classes: Number of classes.
@@ -54,14 +54,14 @@ class Classifier(nn.Module):
 
 @struct
 class Features:
-    """A trained classifier whose last layer but one gives features.
+    """A trained classifier whose penultimate layer gives the features.
 
     Attributes:
         params: Its weights.
         shape: Shape `(h, w, c)` of the pictures.
         classes: Number of classes.
         name: Name of the data set.
-        accuracy: Share of the test split that it gets right.
+        accuracy: Share of the test split that it classifies correctly.
         digest: First digits of the SHA-256 of the weights.
     """
 
@@ -111,15 +111,15 @@ def train(
     key: PRNGKeyArray | None = None,
     run: Run | None = None,
 ) -> tuple[Features, Fit]:
-    """Train the classifier on labelled pictures: Adam, a cosine to zero.
+    """Train the classifier on labelled pictures with Adam and a cosine schedule to zero.
 
     Args:
         data: Training split.
         test: Test split, on which the accuracy is measured.
         epochs: Passes through the training split.
-        batch_size: Pictures a step.
-        learning_rate: At the first step.
-        shift: Shift each batch by up to so many pixels along both axes, around the edge (an even ground hides that).
+        batch_size: Pictures per step.
+        learning_rate: Learning rate at the first step.
+        shift: Shift each batch by up to this many pixels along both axes, cyclically (an even background hides that).
         key: Random key of the weights and the order; `jax.random.key(0)` if None.
         run: What the host does meanwhile.
 
@@ -158,7 +158,7 @@ def train(
 
 
 def save(path: str | Path, features: Features) -> Path:
-    """Write features to one file (safetensors with its own sum)."""
+    """Write features to one file (safetensors with its own checksum)."""
     meta = {"shape": list(features.shape), "classes": features.classes, "name": features.name}
     meta |= {"accuracy": features.accuracy, "digest": features.digest}
     return checkpoint.write(path, features.params, meta=meta)

@@ -1,4 +1,4 @@
-"""The Fréchet distance of features, with what is needed to read it: its floor and its limit for many samples."""
+"""The Fréchet distance of features, and what one needs to read it: its floor, and its limit for many samples."""
 
 import numpy as np
 from jaxtyping import ArrayLike, Float
@@ -14,9 +14,9 @@ class Limit:
 
     Attributes:
         value: The limit: where the line meets 1/n = 0.
-        slope: Of the distance in 1/n.
+        slope: Slope of the distance in 1/n.
         sizes: Numbers of samples, shape `(k,)`.
-        distances: Distances at these, shape `(k,)`.
+        distances: Distances at these sizes, shape `(k,)`.
     """
 
     value: float
@@ -34,7 +34,7 @@ def frechet(
     """Squared Wasserstein-2 distance of two Gaussians.
 
     `|m - m'|^2 + tr(S + S' - 2 (S^{1/2} S' S^{1/2})^{1/2})`, computed as the square `|S^{1/2} - S'^{1/2} U|^2` with the
-    rotation `U` that makes it least: never negative, and zero up to rounding for equal moments of any rank.
+    rotation `U` that minimises it: never negative, and zero up to rounding for equal moments of any rank.
 
     Args:
         mean: Mean of the first.
@@ -73,13 +73,13 @@ def _root(name: str, covariance: np.ndarray) -> np.ndarray:
 def fid(real: Float[ArrayLike, "n d"], fake: Float[ArrayLike, "m d"]) -> float:
     """Fréchet distance of two sets of features.
 
-    It is biased upwards by about a constant over the number of samples: compare only at the same numbers, and with the
+    It is biased upwards by about a constant over the number of samples: compare only at equal numbers, and with the
     floor at that number (`fid_floor`).
 
     Args:
-        real: Features of real pictures, at least two of them. With fewer than columns their covariance has not its
+        real: Features of real pictures, at least two rows. With fewer rows than columns, their covariance does not have
             full rank, and the bias is large.
-        fake: Features of generated ones, at least two.
+        fake: Features of generated ones, at least two rows.
 
     Raises:
         ValueError: Too few rows for a covariance, or values that are not finite.
@@ -100,8 +100,8 @@ def fid_infinity(
     Args:
         real: Features of real pictures.
         fake: Features of generated ones, at least `4 d` of them.
-        count: Number of sizes, from a quarter of the samples (but more than `2 d`) to all.
-        repeats: Random subsets a size.
+        count: Number of sizes, from a quarter of the samples (but more than `2 d`) to all of them.
+        repeats: Random subsets per size.
         seed: Seed of the subsets.
 
     References:
@@ -127,12 +127,12 @@ def fid_infinity(
 def fid_floor(
     train: Float[ArrayLike, "n d"], test: Float[ArrayLike, "m d"], size: int, *, repeats: int = 3, seed: int = 0
 ) -> float:
-    """What a perfect generator would reach: the mean distance of `size` test samples from the training samples.
+    """The distance that a perfect generator would reach: the mean one of `size` test samples to the training samples.
 
     Args:
         train: Features of the training split, to which generated samples are compared.
         test: Features of the test split.
-        size: As many as there are generated samples; at most `m`.
+        size: The number of generated samples to compare with; at most `m`.
         repeats: Random subsets over which the mean is taken.
         seed: Their seed.
     """

@@ -1,4 +1,4 @@
-"""Distances by kernels: unbiased at any number of samples."""
+"""Kernel distances: unbiased at any number of samples."""
 
 import numpy as np
 from jaxtyping import ArrayLike, Float
@@ -27,7 +27,7 @@ class Mmd:
 
     Attributes:
         value: Unbiased estimate of its square.
-        p: Share of permutations of the joint sample that give as much: the level at which the laws differ.
+        p: Share of permutations of the joint sample that give at least as much: the p-value of equal laws.
     """
 
     value: float
@@ -40,7 +40,7 @@ def kid(real: Float[ArrayLike, "n d"], fake: Float[ArrayLike, "m d"], *, block: 
     Args:
         real: Features of real pictures.
         fake: Features of generated ones.
-        block: Rows a block; fewer where there are fewer samples.
+        block: Rows per block; fewer if there are fewer samples.
         seed: Seed of the order in which blocks are cut.
 
     Example:
@@ -76,13 +76,13 @@ def mmd(
     permutations: int = 500,
     seed: int = 0,
 ) -> Mmd:
-    """Unbiased squared maximum mean discrepancy with Gaussian kernels, and the level of its permutation test.
+    """Unbiased squared maximum mean discrepancy with Gaussian kernels, and the p-value of its permutation test.
 
     Args:
-        x: Samples of one law; `n + m` up to a few thousand (the whole matrix of kernels is made).
+        x: Samples of one law; `n + m` up to a few thousand (the whole kernel matrix is formed).
         y: Samples of the other.
         widths: Widths of the kernels, which are averaged, in medians of the distances in the joint sample.
-        permutations: Of the test; 0 for no test (`p` is NaN).
+        permutations: Number of permutations of the test; 0 for no test (`p` is NaN).
         seed: Their seed.
 
     References:

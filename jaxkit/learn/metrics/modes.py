@@ -13,12 +13,12 @@ class Modes:
     """Modes of a sample.
 
     Attributes:
-        found: Modes with at least one good sample.
-        total: Modes there are.
-        good: Share of good samples: those within three standard deviations of a center (of a perfect sampler in two
-            dimensions: 98.9 %). 1 where there are no centers.
+        found: Number of modes with at least one good sample.
+        total: Number of modes of the mixture.
+        good: Share of good samples: those within three standard deviations of a center (98.9 % for a perfect sampler
+            in two dimensions). It is 1 where there are no centers.
         kl: Kullback-Leibler divergence of the modes' shares from what they should be, in nats.
-        floor: What `kl` would be on average for a perfect sampler of as many samples, about `(total - 1) / 2 n`.
+        floor: Mean of `kl` for a perfect sampler with as many samples, about `(total - 1) / (2 n)`.
     """
 
     found: int
@@ -36,14 +36,14 @@ def modes(
     *,
     within: float = 3.0,
 ) -> Modes:
-    """Modes of a mixture of Gaussians in a sample; every sample belongs to its nearest center.
+    """Find the modes of a mixture of Gaussians in a sample; every point belongs to its nearest center.
 
     Args:
         x: The sample.
         centers: Means of the components.
         sd: Their standard deviation.
         weights: Their weights; equal if None.
-        within: A sample is good within so many standard deviations of its center.
+        within: A sample is good within this many standard deviations of its center.
 
     Example:
         >>> import jax
@@ -70,7 +70,7 @@ def modes(
 
 
 def stacked_modes(labels: Int[ArrayLike, "n 3"], *, classes: int = 10) -> Modes:
-    """Modes of stacked digits: each picture's three channels, as a classifier names them, make one of a thousand.
+    """Modes of stacked digits: the classes of a picture's three channels make one mode of a thousand.
 
     Args:
         labels: Classes of the three channels.

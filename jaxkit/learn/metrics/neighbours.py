@@ -26,7 +26,7 @@ class DensityCoverage:
     """Quality and variety, robust against outliers.
 
     Attributes:
-        density: Mean number of real neighbourhoods a generated sample lies in, over `k`; 1 for equal laws.
+        density: Mean number of real neighbourhoods that hold a generated sample, divided by `k`; 1 for equal laws.
         coverage: Share of the real neighbourhoods that hold a generated sample.
     """
 
@@ -36,11 +36,11 @@ class DensityCoverage:
 
 @struct
 class Copying:
-    """How near generated samples are to training samples, against how near test samples are.
+    """How near generated samples are to training samples, compared with test samples.
 
     Attributes:
-        ratio: Median nearest distance of the generated samples over that of the test samples: far below 1 is copying.
-        closest: Share of the generated samples nearer to a training sample than 99 % of the test samples.
+        ratio: Median nearest distance of the generated samples over that of the test samples; far below 1 is copying.
+        closest: Share of the generated samples that are nearer to a training sample than 99 % of the test samples are.
     """
 
     ratio: float
@@ -48,10 +48,10 @@ class Copying:
 
 
 def precision_recall(real: Float[ArrayLike, "n d"], fake: Float[ArrayLike, "m d"], *, k: int = 3) -> PrecisionRecall:
-    """Improved precision and recall: a set is the union of balls that reach its points' k-th neighbours.
+    """Improved precision and recall: a set is the union of the balls that reach to its points' k-th neighbours.
 
     Args:
-        real: Features of real pictures. Both numbers depend on how many there are: compare at equal ones.
+        real: Features of real pictures. Both results depend on the number of samples: compare at equal numbers.
         fake: Features of generated ones.
         k: Which neighbour.
 

@@ -30,10 +30,10 @@ def pair(
 def square_distances(
     x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"], *, block: int = 1000
 ) -> Iterator[tuple[slice, Float[np.ndarray, "block m"]]]:
-    """Blocks of rows of the matrix of squared distances: the whole of it need not fit into memory.
+    """Blocks of rows of the matrix of squared distances, the whole of which need not fit into memory.
 
-    In many dimensions they come from one product; what rounding leaves of the distance of a point to itself is cut off
-    by comparing with the sizes of the numbers that cancel.
+    In many dimensions they come from one product; what rounding leaves of the distance of a point to itself is set to
+    zero by comparing it with the sizes of the numbers that cancel.
     """
     sizes = np.sum(y * y, 1)
     for start in range(0, len(x), block):

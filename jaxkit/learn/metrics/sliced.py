@@ -14,7 +14,7 @@ def sliced_wasserstein(
 
     Args:
         x: Samples of one law.
-        y: Samples of the other; the numbers may differ.
+        y: Samples of the other; `n` and `m` may differ.
         projections: Number of directions.
         order: Power of the distance, at least 1.
         seed: Seed of the directions.

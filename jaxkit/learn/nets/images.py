@@ -1,8 +1,8 @@
-"""Networks for pictures: generator, critic, energy. Residual, without normalisation.
+"""Residual networks for pictures without normalisation: generator, critic, energy.
 
-They follow what was learned from R3GAN: no norm layers, leaky rectifiers, resampling by repetition instead of
-transposed convolutions (no checkerboard), second kernels that start at zero. To be affordable on a CPU, nothing but
-the first and last convolution works at full resolution.
+They follow R3GAN: no norm layers, leaky rectifiers, resampling by repetition instead of transposed convolutions (no
+checkerboard), second kernels that start at zero. To be affordable on a CPU, only the first and the last convolution
+work at full resolution.
 """
 
 import math
@@ -21,12 +21,12 @@ Activation = str | Callable[[Array], Array]
 
 
 class Generator(nn.Module):
-    """Pictures from vectors: `channels[0]` at the coarsest scale, a factor of two in size from each to the next.
+    """Pictures from vectors: `channels[0]` at the coarsest scale, and a factor of two in size from each to the next.
 
     Attributes:
-        shape: Shape `(h, w, c)` of a picture; what is too much at the edge is cut.
+        shape: Shape `(h, w, c)` of a picture; surplus pixels at the edges are cut off.
         channels: Channels at each scale but the finest.
-        depth: Residual blocks a scale.
+        depth: Residual blocks per scale.
         activation: Name or function.
         resample: `"nearest"` or `"bilinear"`.
         final: Activation of the pixels.
@@ -70,11 +70,11 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """A number from a picture, for the second player of a GAN.
+    """One number per picture, for the second player of a GAN.
 
     Attributes:
         channels: Channels at each scale, from half the resolution down.
-        depth: Residual blocks a scale.
+        depth: Residual blocks per scale.
         activation: Name or function.
         spectral: Whether every kernel is divided by its spectral norm.
         param_dtype: Type of the parameters; that of the input if None.
@@ -112,7 +112,7 @@ class EnergyNet(nn.Module):
 
     Attributes:
         channels: Channels at each scale, the first at full resolution; scales are halved by means.
-        depth: Residual blocks a scale (none at full resolution where `cheap`).
+        depth: Residual blocks per scale (none at full resolution if `cheap`).
         activation: Name or function; smooth, since energies are differentiated twice.
         cheap: Leave out the blocks at full resolution.
         param_dtype: Type of the parameters; that of the input if None.

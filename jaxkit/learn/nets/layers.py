@@ -1,7 +1,7 @@
 """Layers for pictures: convolutions of the closed family, group norm, resampling, residual blocks.
 
-All take `(..., *space, channels)` with any leading axes. What costs on the CPU is written the cheap way: 1 x 1
-convolutions are products, norms start from sums of channels, pooling adds slices, up-sampling broadcasts.
+All take `(..., *space, channels)` with any leading axes. What is costly on the CPU is written in its cheap form: 1 x 1
+convolutions are matrix products, norms start from sums over channels, pooling adds slices, up-sampling broadcasts.
 """
 
 import math
@@ -30,10 +30,10 @@ class Conv(nn.Module):
     Attributes:
         features: Channels of the output.
         window: Size of the kernel; one number means a square.
-        stride: As for `jaxkit.compile.convolution.conv`, like the next three.
-        padding: Of the pictures.
-        dilation: Of the kernel.
-        groups: Of channels.
+        stride: Stride of the windows; this and the next three are as for `jaxkit.compile.convolution.conv`.
+        padding: Padding of the pictures.
+        dilation: Dilation of the kernel.
+        groups: Number of groups of channels.
         use_bias: Whether there is a bias.
         spectral: Whether the kernel, as a matrix from window and input to output, is divided by its spectral norm.
         kernel_init: Initializer; He's normal by default.
@@ -70,8 +70,8 @@ class ConvTranspose(nn.Module):
     Attributes:
         features: Channels of the output.
         window: Size of the kernel; one number means a square.
-        stride: Factor of scale.
-        padding: Of the convolution whose transpose it is.
+        stride: Scale factor.
+        padding: Padding of the convolution whose transpose it is.
         use_bias: Whether there is a bias.
         spectral: Whether the kernel is divided by its spectral norm.
         kernel_init: Initializer of the kernel, shape `(*window, features, channels of the input)`.
@@ -100,11 +100,11 @@ class ConvTranspose(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Normalisation of groups of channels of each picture, with a scale and a bias a channel.
+    """Normalisation of groups of channels of each picture, with a scale and a bias per channel.
 
     Attributes:
         groups: Number of groups; it must divide the channels.
-        space: Number of axes of space.
+        space: Number of spatial axes.
         epsilon: Added to the variance.
         param_dtype: Type of the parameters; that of the input if None.
 
@@ -119,7 +119,7 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "... c"], scale: Array | None = None, shift: Array | None = None) -> Array:
-        """`x`, normalised; then times `1 + scale` plus `shift`, one number a channel of each picture, if given."""
+        """Normalise `x`; then multiply by `1 + scale` and add `shift`, if given: one number per channel and picture."""
         channels = x.shape[-1]
         checks.require(channels % self.groups == 0, "groups", f"divide {channels} channels", f"is {self.groups}")
         own = parameter(self, "scale", nn.initializers.ones, (channels,), self.param_dtype, x)
@@ -129,7 +129,7 @@ class GroupNorm(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """`skip(x) + conv(act(conv(act(x))))`: the second kernel starts at zero, so that the block starts as its skip.
+    """`skip(x) + conv(act(conv(act(x))))`: the second kernel starts at zero, so the block starts as its skip.
 
     Attributes:
         features: Channels of the output; those of the input if None. A 1 x 1 product changes them on the skip.
@@ -200,7 +200,7 @@ def upsample(x: Float[Array, "... h w c"], by: int = 2, method: str = "nearest")
 
 
 def _bilinear(x: Array, axis: int) -> Array:
-    """Twice as many along an axis: each pixel's halves lean towards its neighbours; the edges are repeated."""
+    """Twice as many pixels along an axis: each one's halves lean towards its neighbours; the edges are repeated."""
     n = x.shape[axis]
     take = lambda start, stop: jax.lax.slice_in_dim(x, start, stop, axis=axis)
     before = jnp.concatenate([take(0, 1), take(0, n - 1)], axis)
@@ -219,7 +219,7 @@ def _window(window: Spread) -> tuple[int, ...]:
 
 
 def _row(values: Array, ndim: int) -> Array:
-    """A vector of channels with the axes of a batch of pictures."""
+    """A vector over channels, with the axes of a batch of pictures."""
     return values.reshape((1,) * (ndim - 1) + (-1,))
 
 
@@ -229,7 +229,7 @@ def _biased(module: nn.Module, y: Array, features: int) -> Array:
 
 
 def _over_batch(fn: Callable[[Array], Array], x: Array, space: int) -> Array:
-    """`fn` takes one batch axis; the layer takes any."""
+    """Apply `fn`, which takes one batch axis, to any number of them."""
     lead: Sequence[int] = x.shape[: x.ndim - space - 1]
     y = fn(x.reshape(math.prod(lead), *x.shape[len(lead) :]))
     return y.reshape(*lead, *y.shape[1:])

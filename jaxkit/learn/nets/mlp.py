@@ -34,16 +34,16 @@ def activate(activation: str | Callable[[Array], Array], x: Array) -> Array:
 
 
 def spectral_norm(matrix: Float[Array, "m n"], *, iterations: int = 24) -> Float[Array, ""]:
-    """Largest singular value by Lanczos' iteration without memory; its gradient is exact for the vectors found.
+    """Largest singular value by a Lanczos iteration without memory; its gradient is exact for the vectors found.
 
-    Networks here carry no state beside their parameters, so that the iteration starts anew each time. It takes the best
-    vector of all that the rounds have seen: where two singular values lie close, as in all large random matrices, it is
-    within 1e-3 or much nearer, where the last vector alone (the power method) is some per cent off. The value is a
-    lower bound: the norm of a divided matrix is 1 or a little more.
+    Networks here carry no state besides their parameters, so the iteration starts anew each time. It takes the best
+    vector in the space that the rounds have spanned: where two singular values lie close, as in all large random
+    matrices, it is right to 1e-3 or better, where the last vector alone (the power method) is off by some per cent. The
+    value is a lower bound, so a matrix divided by it has norm 1 or slightly more.
 
     Args:
         matrix: The matrix.
-        iterations: Rounds of two products each; the shorter side of the matrix is always enough.
+        iterations: Rounds of two products each; as many as the shorter side of the matrix are always enough.
 
     References:
         Miyato et al. (2018), Spectral normalization for generative adversarial networks; Golub and Van Loan (2013),
@@ -62,7 +62,7 @@ def spectral_norm(matrix: Float[Array, "m n"], *, iterations: int = 24) -> Float
         v = rows[k]
         image = fixed @ v
         new = fixed.T @ image
-        for _ in range(2):  # twice: once leaves rounding errors along the rows, which grow
+        for _ in range(2):  # twice: after once, rounding errors along the rows are left, which grow
             new = new - rows.T @ (rows @ new)
         return rows.at[k + 1].set(unit(new)), images.at[k].set(image)
 
@@ -112,13 +112,13 @@ class MLP(nn.Module):
     """A multilayer perceptron over the last axis; several inputs are joined along it first.
 
     Attributes:
-        features: Sizes of the layers, the last one that of the output.
+        features: Sizes of the layers; the last is that of the output.
         activation: Name or function, applied after every layer but the last.
         final: Activation after the last layer.
         spectral: Whether every kernel is divided by its spectral norm.
         scalar: Drop the last axis of the output (its size must be 1): critics and energies.
-        frequencies: Sines and cosines of the first input at these are seen beside it: a perceptron of plain coordinates
-            is slow to learn fine structure.
+        frequencies: Frequencies whose sines and cosines of the first input are joined to it: a perceptron of plain
+            coordinates is slow to learn fine structure.
         kernel_init: Initializer; LeCun's normal by default.
         param_dtype: Type of the parameters; that of the input if None.
 

@@ -1,7 +1,7 @@
 """Flax NNX modules as plain functions: split into a definition and parameters, and merged again at every call.
 
-The parameters are a nested dictionary of arrays, as those of Linen modules are. `flax.nnx` is imported late: it takes
-half a second, and who has no NNX module does not need it.
+The parameters are a nested dictionary of arrays, as those of Linen modules are. `flax.nnx` is imported late: it is slow
+to import, and only NNX modules need it.
 """
 
 import dataclasses
@@ -66,7 +66,7 @@ class NNXApply:
 
 @dataclasses.dataclass(frozen=True)
 class _Merged:
-    """The same from a definition and the shapes of the parameters."""
+    """The same, made from a definition and the shapes of the parameters."""
 
     definition: Any
     tree: Any

@@ -1,8 +1,8 @@
-"""Networks as two plain functions, whoever wrote them: Flax Linen, Flax NNX, or the user by hand.
+"""Networks as two plain functions, whether written in Flax Linen, in Flax NNX, or by hand.
 
-The rule for types that all our own modules keep: parameters are made in the module's `param_dtype`, or in the type of
-the input where that is None, and every layer computes in the type of its input. So `float64` inputs are computed in
-`float64` under any parameters, nothing is promoted silently, and `bfloat16` inputs with `float32` parameters are mixed
+All our own modules keep one rule for types: parameters are made in the module's `param_dtype`, or in the type of the
+input where that is None, and every layer computes in the type of its input. So `float64` inputs are computed in
+`float64` with any parameters, nothing is promoted silently, and `bfloat16` inputs with `float32` parameters give mixed
 precision.
 """
 
@@ -23,9 +23,8 @@ from jaxkit.learn.nets import nnx
 class Net:
     """A network as two pure functions.
 
-    Nets that `plain` makes are compared by value: two of the same module and the same shapes of inputs are equal, so
-    that compiled programs are shared between the models that hold them. A net made of two functions by hand is equal to
-    another of the same functions.
+    Nets that `plain` makes are compared by value: two of the same module and the same input shapes are equal, so the
+    models that hold them share compiled programs. A net made by hand from two functions equals another of the same two.
 
     Attributes:
         init: `init(key) -> params`: fresh parameters, a nested dict of arrays.
@@ -72,7 +71,7 @@ def plain(module: Any, *examples: Any, **named: Any) -> Net:
         return Net(LinenInit(module, Examples.of(examples, named)), LinenApply(module))
     if isinstance(module, tuple) and len(module) == 2 and all(map(callable, module)):
         return Net(*module)
-    if "flax.nnx" in sys.modules and nnx.known(module):  # else nobody can have made one
+    if "flax.nnx" in sys.modules and nnx.known(module):  # otherwise nobody can have made one
         return Net(*nnx.functions(module))
     raise ValueError(
         "Argument `module` must be a Linen module, an NNX module or its class, a pair of functions (init, apply) or a "
@@ -89,7 +88,7 @@ class Examples:
 
     @classmethod
     def of(cls, examples: tuple, named: dict[str, Any]) -> "Examples":
-        """Those of inputs by place and by name."""
+        """The shapes and types of positional and named inputs."""
         leaves, tree = jax.tree.flatten((examples, named))
         return cls(tree, tuple((tuple(jnp.shape(v)), jnp.result_type(v).name) for v in leaves))
 
@@ -126,12 +125,12 @@ class LinenApply:
 
 
 def count(params: PyTree) -> int:
-    """How many numbers a pytree of parameters holds."""
+    """Count the numbers in a pytree of parameters."""
     return sum(int(leaf.size) for leaf in jax.tree.leaves(params))
 
 
 def parameter(
     module: nn.Module, name: str, init: Callable[..., Array], shape: tuple[int, ...], dtype: DTypeLike, like: Array
 ) -> Array:
-    """A parameter of `module` made in `dtype` (that of `like`, if None) and handed out in the type of `like`."""
+    """A parameter of `module`, made in `dtype` (that of `like` if None) and returned in the type of `like`."""
     return module.param(name, init, shape, like.dtype if dtype is None else dtype).astype(like.dtype)

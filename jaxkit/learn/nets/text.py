@@ -1,7 +1,7 @@
 """Layers over sequences with masks: the gated dilated convolution and additive attention pooling.
 
-After Su Jianlin's DGCNN (kexue.fm/archives/5409, equation 3, and 6906). Nothing leaks from padding, and a row that is
-all padding stays finite and gives zeros.
+They follow Su Jianlin's DGCNN (kexue.fm/archives/5409, equation 3, and 6906). Nothing leaks from padding, and a row
+that is all padding stays finite and gives zeros.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def direct(x: Float[Array, "b n c"], kernel: Float[Array, "3 c d"], dilation: in
 
 
 def unfolded(x: Float[Array, "b n c"], kernel: Float[Array, "3 c d"], dilation: int) -> Float[Array, "b n d"]:
-    """The same as one matrix product with the three shifted inputs side by side."""
+    """The same, as one matrix product with the three shifted inputs side by side."""
     batch, size, channels = x.shape
     padded = jnp.pad(x, ((0, 0), (dilation, dilation), (0, 0)))
     wide = jnp.concatenate([padded[:, i * dilation : i * dilation + size] for i in range(3)], axis=-1)
@@ -33,7 +33,7 @@ def unfolded(x: Float[Array, "b n c"], kernel: Float[Array, "3 c d"], dilation: 
 
 
 def winograd(x: Float[Array, "b n c"], kernel: Float[Array, "3 c d"], dilation: int) -> Float[Array, "b n d"]:
-    """The same with a third fewer multiplications: two outputs, `dilation` apart, from four products.
+    """The same with a third fewer multiplications: four products give two outputs, `dilation` apart.
 
     The minimal filter F(2, 3): with inputs x0 ... x3 and taps g0, g1, g2 the two outputs are m0 + m1 + m2 and
     m1 - m2 - m3, where m0 = (x0 - x2) g0, m1 = (x1 + x2)(g0 + g1 + g2)/2, m2 = (x2 - x1)(g0 - g1 + g2)/2,
@@ -61,8 +61,8 @@ def winograd(x: Float[Array, "b n c"], kernel: Float[Array, "3 c d"], dilation: 
 def product(x: Float[Array, "... c"], kernel: Float[Array, "c d"]) -> Float[Array, "... d"]:
     """`x @ kernel`, with the derivative by the kernel as `x^T dy`.
 
-    Autodiff writes it as `(dy^T x)^T`, and XLA on the CPU computes dy once more for that, in transposed order: a third
-    of a training step of the reader. (No forward derivative, as of every `custom_vjp`.)
+    Autodiff writes it as `(dy^T x)^T`, and for that XLA on the CPU computes dy once more, in transposed order, which is
+    slow. (There is no forward derivative, as with every `custom_vjp`.)
     """
     return x @ kernel
 
@@ -79,7 +79,7 @@ product.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _product_backward)
 
 @jax.custom_vjp
 def settled(x: Float[Array, "... c"]) -> Float[Array, "... c"]:
-    """`x`, whose derivative is computed once.
+    """The identity, with a derivative that is computed only once.
 
     XLA on the CPU fuses a cheap derivative into everything that uses it and so computes it several times; it ignores
     `optimization_barrier`. It does not fuse through a product, not even one with the identity, which is exact.
@@ -97,7 +97,7 @@ settled.defvjp(lambda x: (x, None), _settled_backward)
 
 @jax.custom_vjp
 def shifted(x: Float[Array, "... c"], bias: Float[Array, " c"]) -> Float[Array, "... c"]:
-    """`x + bias`, with the derivative by the bias as a product with ones: XLA is slow at summing rows."""
+    """`x + bias`, with its derivative in the bias as a product with ones: XLA is slow at summing rows."""
     return x + bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
@@ -114,7 +114,7 @@ FORMS: dict[str, Callable[[Array, Array, int], Array]] = {
     "unfolded": unfolded,
     "winograd": winograd,
 }
-"""One linear map, three programs: they agree to rounding."""
+"""Three programs for one linear map; they agree up to rounding."""
 
 
 class GatedDilatedConv(nn.Module):
@@ -183,10 +183,10 @@ class AttentionPool(nn.Module):
     def __call__(
         self, x: Float[Array, "b n c"], mask: Bool[Array, "b n"], same: Float[Array, "b d"] | None = None
     ) -> Float[Array, "b c"]:
-        """The mean of `x` under the attention; zeros where all is padding.
+        """The mean of `x` under the attention; zeros if all is padding.
 
-        With `same` as if it were joined to `x` at every place, which it need not be: its part of the products is the
-        same everywhere.
+        The result with `same` is as if it were joined to `x` at every place. It need not be: its part of the products
+        is the same everywhere.
         """
         size = x.shape[-1] + (0 if same is None else same.shape[-1])
         kernel = Kernel((size, size), self.param_dtype, name="hidden")(x)
@@ -199,19 +199,19 @@ class AttentionPool(nn.Module):
 
 
 class Kernel(nn.Module):
-    """A matrix of parameters, as a dense layer without bias has it."""
+    """A matrix of parameters, like that of a dense layer without bias."""
 
     shape: tuple[int, int]
     param_dtype: Any = None
 
     @nn.compact
     def __call__(self, like: Array) -> Float[Array, "m n"]:
-        """The matrix, of the type of `like` if none was given."""
+        """The matrix, in the type of `like` if none was given."""
         return parameter(self, "kernel", nn.initializers.lecun_normal(), self.shape, self.param_dtype, like)
 
 
 def masked_softmax(score: Float[Array, "... n"], mask: Bool[Array, "... n"]) -> Float[Array, "... n"]:
-    """Softmax over the last axis where `mask`; zeros (and a finite derivative) where there is nothing."""
+    """Softmax over the last axis where `mask` is true; zeros (and a finite derivative) where it is nowhere."""
     score = jnp.where(mask, score, jnp.finfo(score.dtype).min)
     top = jax.lax.stop_gradient(jnp.max(score, axis=-1, keepdims=True))
     weight = jnp.where(mask, jnp.exp(jnp.where(mask, score - top, 0)), 0)
