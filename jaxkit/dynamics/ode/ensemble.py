@@ -34,29 +34,30 @@ def ensemble(
 
     Args:
         field: Velocity of one lane: `field(t, x, args)`, of `x`'s structure and shapes. Where it compares `t` (a
-            straight line in it, or its sine or cosine) with what does not move (numbers or parameters), or takes
-            `abs`, `max`, `clip`, `floor`, `%` of it, steps end: no pulse is stepped over. Other switches in time
-            (tables, `t**2 < 2`) are left to the error estimate. First derivatives by the time of a switch are those of
-            the solution, second ones are NaN.
-        x0s: Starts: the state's pytree, each leaf with a leading axis of `n` lanes, or of 1, or a plain number: shared.
-        ts: Times from the beginning to the end, forwards or backwards: shape `(m,)` for all lanes, or `(n, 2)`, the
-            beginning and the end of each lane. States are kept at each; with two times nothing is saved on the way.
-        args: Parameters: any pytree, its leaves with leading axes as those of `x0s`.
+            linear function of it, or the sine or cosine of one) with numbers or parameters, or takes `abs`, `max`,
+            `clip`, `floor` or `%` of it, steps end: no pulse is stepped over. Other switches in time (tables,
+            `t**2 < 2`) are left to the error estimate. First derivatives with respect to the time of a switch are
+            those of the solution; second ones are NaN.
+        x0s: Starts: the state's pytree. Each leaf has a leading axis of `n` lanes, or of 1, or is a plain number; the
+            last two are shared by all lanes.
+        ts: Times from the beginning to the end, forwards or backwards: shape `(m,)` for all lanes, or `(n, 2)` for the
+            beginning and the end of each lane. States are kept at each; with two times none is saved on the way.
+        args: Parameters: any pytree, whose leaves have leading axes like those of `x0s`.
         method: `"taylor"`, whose order follows from `rtol`; an explicit embedded Runge-Kutta scheme, e.g. `"tsit5"` or
-            `"dopri8"`; or `Taylor(...)`, `RungeKutta(...)` with settings of their own.
+            `"dopri8"`; or `Taylor(...)`, `RungeKutta(...)` with their own settings.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step, in units of the state.
-        max_steps: Most steps of a lane, rejected ones included; beyond, its status is `max_steps`, or `stiff` where
-            stability set the steps (then `jaxkit.solve` with an implicit method is the way).
+        max_steps: Largest number of steps of a lane, rejected ones included; beyond it the status is `max_steps`, or
+            `stiff` where stability set the steps (then use `jaxkit.solve` with an implicit method).
         event: Stops a lane where `event(t, x, args)` first changes its sign after the start; or several such functions.
-            What goes there and back within a step is found where a cubic polynomial shows it, by values and rates.
-        run: `Run(devices=...)` shares the lanes out over devices; nothing else of it is meant for an ensemble.
+            A pair of changes within a step is found where the cubic through its ends' values and rates shows it.
+        run: `Run(devices=...)` shares the lanes out over devices; an ensemble uses no other field of it.
 
     Returns:
         An `Ensemble`. It does not raise inside `jit`: call `.checked()` on the host, or look at `.status`.
 
     Raises:
-        ValueError: An argument has a wrong shape, or a value that can be seen to be unusable.
+        ValueError: An argument has a wrong shape, or a value known to be unusable.
 
     Example:
         >>> import jax.numpy as jnp, jaxkit as jk
@@ -67,7 +68,7 @@ def ensemble(
     """
     settings = Settings.of(method, rtol=rtol, atol=atol, max_steps=max_steps, event=event, run=run)
     arrays = (x0s, as_times(ts), args)
-    return run_kept(_solve, (field, settings), arrays, wide=True)  # checked while it is traced
+    return run_kept(_solve, (field, settings), arrays, wide=True)  # the arguments are checked during tracing
 
 
 def _solve(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree) -> Ensemble:

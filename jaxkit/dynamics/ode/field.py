@@ -15,7 +15,7 @@ Field = Callable[[Array, Any, Any], Any]
 
 
 def as_state(name: str, x0: PyTree, *, finite: bool = True) -> PyTree:
-    """`x0` with floating leaves of one dtype, checked finite unless a status will tell."""
+    """`x0` with floating-point leaves of one dtype; checked to be finite if `finite`."""
     x0 = jax.tree.map(lambda v: checks.floating(name, v), x0)
     leaves = jax.tree.leaves(x0)
     checks.require(bool(leaves), name, "hold at least one number", "is empty")
@@ -33,7 +33,7 @@ def check_state(name: str, x0: PyTree) -> None:
 
 
 def check_tolerance(rtol: float, dtype: Any) -> None:
-    """Warn where a relative tolerance is below what the state's type can resolve."""
+    """Warn where a relative tolerance is below what the state's dtype can resolve."""
     if rtol < 50 * float(jnp.finfo(dtype).eps):
         warnings.warn(
             f"`rtol` = {rtol:g} is below what {dtype} can resolve: raise it, or call `jaxkit.set_precision('double')`.",

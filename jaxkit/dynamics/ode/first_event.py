@@ -1,8 +1,8 @@
-"""When a motion by one of diffrax's methods meets its event: the first change of sign after the start.
+"""The time at which a motion by one of diffrax's methods meets its event: the first change of sign after the start.
 
-The same meaning as in ensembles (`engine.events`), whose watch looks into each step by diffrax's dense output. The
-search is one loop of its own, without derivatives; the motion is then solved up to the time that was found, and how
-this time moves follows from the event function, which stays zero.
+An event means the same as in ensembles (`engine.events`), whose watch looks into each step by diffrax's dense output.
+The search is a loop of its own, without derivatives; the motion is then solved up to the time that was found. How this
+time moves follows from the event function, which stays zero.
 """
 
 from collections.abc import Callable
@@ -27,16 +27,16 @@ class Met(NamedTuple):
     """Where the event was met."""
 
     hit: Bool[Array, ""]
-    lost: Bool[Array, ""]  # whether the event function is no number there
-    t: Float[Array, ""]  # the end of the time without an event
+    lost: Bool[Array, ""]  # whether the event function is not a number there
+    t: Float[Array, ""]  # the end of the time span where there is no event
     x: PyTree
-    velocity: PyTree  # of the dense output
+    velocity: PyTree  # velocity of the dense output
 
 
 class _Carry(NamedTuple):
-    span: tuple[Array, Array]  # of the next step
+    span: tuple[Array, Array]  # time span of the next step
     x: PyTree
-    states: tuple[Any, Any, Any]  # of the solver, the controller, and whether there was a jump
+    states: tuple[Any, Any, Any]  # states of the solver and the controller, and whether there was a jump
     tried: Array
     fine: Array
     watch: Watch
@@ -47,7 +47,7 @@ def first_event(
     solver: diffrax.AbstractSolver, terms: Any, controller: Any, event: Event, x0: PyTree, span: tuple[Array, Array],
     args: PyTree, *, dt: float | None, max_steps: int,
 ) -> Met:  # fmt: skip
-    """Step from the beginning of `span` until the event, its end, a failure or `max_steps`."""
+    """Step from the beginning of `span` until the event, the end of `span`, a failure or `max_steps`."""
     t0, t1 = span
     order = solver.error_order(terms)
     until, control = controller.init(terms, t0, t1, x0, dt, args, solver.func, order)
@@ -92,7 +92,7 @@ def first_event(
         velocity = jax.jvp(path.evaluate, (t + at,), (jnp.ones_like(t),))[1]
         met = choose_where(hit, Met(hit, jnp.isnan(watch.end.value[0, 0]), t + at, place, velocity), c.met)
         start, until = jnp.minimum(start, t1), jnp.minimum(until, t1)
-        solved = (result == diffrax.RESULTS.successful) | ~jnp.asarray(keep)  # a stage not solved: a shorter step
+        solved = (result == diffrax.RESULTS.successful) | ~jnp.asarray(keep)  # an unsolved stage: take a shorter step
         fine = solved & (outcome == diffrax.RESULTS.successful)
         states = (choose(later, memory), control, choose(jump, jumped))
         return _Carry((start, until), choose(x, c.x), states, c.tried + 1, fine, watch, met)
@@ -109,7 +109,7 @@ def first_event(
 
 
 def _at_the_start(terms: Any, event: Event, t: Array, x: PyTree, args: PyTree) -> tuple[Array, Array]:
-    """The event function and its rate of change; along the drift of an equation with noise."""
+    """The event function and its rate of change; along the drift where the equation has noise."""
     drift = terms.terms[0] if isinstance(terms, diffrax.MultiTerm) else terms
     velocity = drift.vf(t, x, args)
     return jax.jvp(lambda t, x: event(t, x, args), (t, x), (jnp.ones_like(t), velocity))
@@ -118,13 +118,13 @@ def _at_the_start(terms: Any, event: Event, t: Array, x: PyTree, args: PyTree) -
 def moving(met: Met, event: Event, field: Field | None, x: PyTree, args: PyTree) -> tuple[Array, PyTree]:
     """The event's time and state with their derivatives, up to the fourth: the event function stays zero.
 
-    How much later the event is, is zero, but its derivatives are not; so much later the state is where a Runge-Kutta
-    step of the fourth order takes it.
+    The delay of the event is zero, but its derivatives are not; the state after that delay comes from one Runge-Kutta
+    step of the fourth order.
 
     Args:
         met: Where the event was met, without derivatives.
         event: The event function.
-        field: The velocity; None with noise, where the motion goes on as `met` says, and second derivatives are NaN.
+        field: The velocity; None with noise, where the velocity is that of `met`, and second derivatives are NaN.
         x: The state at that time, held fixed, with its derivative.
         args: Parameters.
     """

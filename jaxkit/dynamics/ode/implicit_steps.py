@@ -1,11 +1,11 @@
-"""What diffrax's implicit methods need: tolerances of their equations at fixed steps, and numbers that are finite.
+"""What diffrax's implicit methods need: tolerances for their equations at fixed steps, and finite numbers.
 
-Each stage of an implicit method solves an equation for its velocity. Its derivative is a linear solve that raises from
-inside the program where it meets NaN or infinity, in one lane for all, and cannot be told not to. So these methods are
-given zeros for a start, times or parameters that are not finite, and a large velocity where there is none: the step is
-refused, as it is with NaN. What came of substitutes is NaN again in the result. Where the field's slope is infinite,
-a stage is held fixed. A failed solve, and one that starts or ends at an infinite slope, has NaN for its derivative by
-what was given, which does not go through the steps.
+Each stage of an implicit method solves an equation for its velocity. The derivative of this solve is a linear solve
+that raises from inside the program where it meets NaN or infinity, in one lane for all, and cannot be told not to. So
+these methods are given zeros for starts, times or parameters that are not finite, and a large velocity where there is
+none: the step is refused, as it is with NaN. A result that came of substitutes is made NaN again. Where the field's
+slope is infinite, a stage is held fixed. A failed solve, and one that starts or ends at an infinite slope, has the
+derivative NaN with respect to what was given; that derivative does not go through the steps.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from jaxkit.dynamics.ode.reasons import nought, without_derivative
 
 
 def opened(field: Field, event: Any, t: Array, x: Any, args: Any) -> tuple[Field, Any, Any]:
-    """Field, event and parameters, where the parameters hold what the field closes over, too."""
+    """Field, event and parameters, where the parameters also hold what the field closes over."""
     fn, values = closed(field, t, x, args)
     if not values:
         return field, event, args
@@ -35,20 +35,20 @@ def opened(field: Field, event: Any, t: Array, x: Any, args: Any) -> tuple[Field
 
 
 def substituted(field: Field, x0: Any, args: Any, usable: Bool[Array, ""], *, again: bool) -> tuple[Field, Any, Any]:
-    """Field, start and parameters that are finite whatever was given; the velocity 0 where nothing is `usable`.
+    """Field, start and parameters that are finite whatever was given; where these are not `usable`, the velocity is 0.
 
     Args:
         field: The field.
         x0: The start.
         args: Parameters.
-        usable: Whether what is given is finite.
+        usable: Whether the values given are finite.
         again: Whether second derivatives are asked for.
     """
     pick = lambda v: jnp.where(usable, v, jnp.zeros_like(v))
 
     def velocity(t: Any, x: Any, args: Any) -> Any:
-        # One part of what is given moves at a time, held at both ends where the field is not finite or its slope by
-        # this part is infinite: zero times an infinite slope would be NaN again.
+        # One argument moves at a time. It is held at both ends where the field is not finite or its slope with respect
+        # to this argument is infinite: zero times an infinite slope would be NaN again.
         given = jax.lax.stop_gradient((t, x, args))
         value = field(*given)
         good = all_finite(value) & usable
@@ -64,7 +64,7 @@ def substituted(field: Field, x0: Any, args: Any, usable: Bool[Array, ""], *, ag
             changes = [change(i, part, steep[i]) for i, part in enumerate((t, x, args))]
             return jax.tree.map(lambda *terms: sum(terms[1:], terms[0]), value, *changes)
 
-        # One part at a time has no mixed second derivatives.
+        # Moving one argument at a time leaves no mixed second derivatives.
         smooth = again and (good & ~steep[0] & ~steep[1] & ~steep[2])
         found = jax.lax.cond(smooth, lambda: field(t, x, args), apart) if again else apart()
         other = lambda v: pick(jnp.asarray(_large(v.dtype), v.dtype))
@@ -75,7 +75,7 @@ def substituted(field: Field, x0: Any, args: Any, usable: Bool[Array, ""], *, ag
 
 
 def _infinite_slopes(field: Field, t: Any, x: Any, args: Any) -> tuple[Bool[Array, ""], ...]:
-    """Whether the field's derivative by the time, by the state and by the parameters is not finite."""
+    """Whether the field's derivatives with respect to time, state and parameters are not finite."""
     here = jax.lax.stop_gradient((t, x, args))
     one = lambda v: jnp.ones_like(v) if _inexact(v) else np.zeros(jnp.shape(v), jax.dtypes.float0)
 
@@ -86,7 +86,7 @@ def _infinite_slopes(field: Field, t: Any, x: Any, args: Any) -> tuple[Bool[Arra
 
 
 def _with(field: Field, given: tuple[Any, Any, Any], i: int) -> Callable[[Any], Any]:
-    """The field of its `i`-th argument alone, the others as given."""
+    """The field as a function of its `i`-th argument alone, with the others as given."""
     return lambda part: field(*[part if j == i else other for j, other in enumerate(given)])
 
 
@@ -99,7 +99,7 @@ def _large(dtype: Any) -> float:
 
 
 def restored(tree: Any, usable: Bool[Array, ""], dt: float | None) -> Any:
-    """A result, NaN where it came of substitutes, of which a step that was not refused leaves a large number."""
+    """A result, NaN where it came of substitutes: those leave a large number where a step was not refused."""
 
     def leaf(v: Array) -> Array:
         limit = (1e-6 if dt is None else 1e-3 * dt) * _large(v.dtype)
@@ -109,14 +109,14 @@ def restored(tree: Any, usable: Bool[Array, ""], dt: float | None) -> Any:
 
 
 def detached(lost: Bool[Array, ""], field: Field, tree: Any, start: Any, end: Any) -> Any:
-    """`tree`, whose derivative by what was given is NaN where it is lost, and does not go through the steps.
+    """`tree` with the derivative NaN, which does not go through the steps, with respect to what was given if `lost`.
 
     Args:
         lost: Whether the solve has failed.
         field: The field.
-        tree: What the solve has come to.
-        start: Times, state and parameters that were given.
-        end: Time and state where it ended.
+        tree: The results of the solve.
+        start: The times, state and parameters that were given.
+        end: The time and state where it ended.
     """
     ts, x0, args = start
     here, there = _infinite_slopes(field, ts[0], x0, args), _infinite_slopes(field, end[0], end[1], args)
@@ -133,14 +133,14 @@ def detached(lost: Bool[Array, ""], field: Field, tree: Any, start: Any, end: An
 
 
 def _moved(given: Any) -> Array:
-    """Zero, with the derivative of all that is given."""
+    """Zero, with a derivative with respect to everything that is given."""
     leaves = [jnp.asarray(v) for v in jax.tree.leaves(given)]
     some = [jnp.sum(nought(v)).astype(float) for v in leaves if jnp.issubdtype(v.dtype, jnp.floating)]
     return sum(some, jnp.zeros((), float))
 
 
 def with_tolerances(solver: Any, rtol: float, atol: Any) -> Any:
-    """An implicit solver whose stages are solved to tolerances that it would take from steps that adapt."""
+    """An implicit solver whose stages are solved to the tolerances that it would take from adaptive steps."""
     given = {"rtol": rtol, "atol": atol, "norm": optimistix.rms_norm}
     finder = solver.root_finder
     missing = {k: v for k, v in given.items() if getattr(finder, k, None) is diffrax._root_finder.use_stepsize_tol}

@@ -1,4 +1,4 @@
-"""How an equation is solved: methods with their settings, and the equation with noise."""
+"""How an equation is solved: the methods with their settings, and the equation with noise."""
 
 import dataclasses
 import functools
@@ -29,7 +29,7 @@ SOLVERS: Mapping[str, Callable[[], diffrax.AbstractSolver]] = MappingProxyType(
         "kvaerno5": diffrax.Kvaerno5,
     }
 )
-# Which derivatives a solve offers. `BacksolveAdjoint` is left out: it is 3% wrong, silently, on the competition model.
+# Which derivatives a solve offers. `BacksolveAdjoint` is left out: on the competition model it is silently wrong by 3%.
 ADJOINTS: Mapping[str, Callable[[], diffrax.AbstractAdjoint]] = MappingProxyType(
     {
         "direct": diffrax.DirectAdjoint,
@@ -37,7 +37,7 @@ ADJOINTS: Mapping[str, Callable[[], diffrax.AbstractAdjoint]] = MappingProxyType
         "forward": diffrax.ForwardMode,
     }
 )
-# Schemes of `ensemble`: explicit, with an estimate of their error.
+# Schemes of `ensemble`: explicit, with an error estimate.
 EMBEDDED = tuple(name for name, table in TABLEAUS.items() if table.explicit and table.error is not None)
 
 Alike = Callable[[Any, Any], tuple[Array, Array]]
@@ -49,9 +49,9 @@ class Taylor:
 
     Attributes:
         order: Order of the series; None takes `ceil(1 - ln(rtol) / 2)`.
-        width: Lanes that `ensemble` moves together; None chooses for the machine.
+        width: Number of lanes that `ensemble` moves together; None chooses for the machine.
         alike: `alike(x0, args)` gives two numbers of a lane of `ensemble`; lanes in which they are near need about
-            equally many steps, and are moved together. Time is saved, results stay the same.
+            equally many steps, and are moved together. This saves time and leaves the results the same.
 
     Example:
         >>> import jax.numpy as jnp, jaxkit as jk
@@ -76,14 +76,15 @@ class RungeKutta:
     """A Runge-Kutta method.
 
     Attributes:
-        scheme: For `solve` a name (`"euler"`, `"midpoint"`, `"heun"`, `"ralston"`, `"bosh3"`, `"tsit5"`, `"dopri5"`,
-            `"dopri8"`, `"implicit_euler"`, `"kvaerno3"`, `"kvaerno5"`) or any diffrax solver. For `ensemble` an
+        scheme: For `solve`, a name (`"euler"`, `"midpoint"`, `"heun"`, `"ralston"`, `"bosh3"`, `"tsit5"`, `"dopri5"`,
+            `"dopri8"`, `"implicit_euler"`, `"kvaerno3"`, `"kvaerno5"`) or any diffrax solver. For `ensemble`, an
             explicit scheme with an error estimate: a name, a diffrax solver or a `Tableau`.
-        dt: Fixed step in units of the time, for `solve`; None adapts the step to the tolerances.
-        adjoint: Whose derivative `solve` has. `"auto"` has both modes, to any order: tangents by `"forward"`,
-            cotangents by `"checkpointed"`, second derivatives by `"direct"`. These by themselves have forward mode
-            alone, reverse mode alone with least memory, and both at the memory of all steps. `ensemble` has both.
-        width: Lanes that `ensemble` moves together; None chooses for the machine.
+        dt: Fixed step in units of time, for `solve`; None adapts the step to the tolerances.
+        adjoint: Which derivatives `solve` has. `"auto"` has both modes, to any order: tangents by `"forward"`,
+            cotangents by `"checkpointed"`, second derivatives by `"direct"`. By themselves, these three have forward
+            mode alone, reverse mode alone with the least memory, and both modes with the memory of all steps.
+            `ensemble` always has both modes.
+        width: Number of lanes that `ensemble` moves together; None chooses for the machine.
         alike: As in `Taylor`.
 
     Example:
@@ -108,12 +109,12 @@ class RungeKutta:
 
 @struct
 class SDE:
-    """The stochastic equation `dx = drift(t, x, args) dt + diffusion(t, x, args) dW`, for `solve` in a field's place.
+    """The stochastic equation `dx = drift(t, x, args) dt + diffusion(t, x, args) dW`, for `solve` in place of a field.
 
     Attributes:
-        drift: `drift(t, x, args)`, of the state's structure and shapes.
-        diffusion: Diagonal diffusion, of the same structure: each number of the state has a noise of its own. With
-            the scheme `"euler"` the equation is Itô's.
+        drift: `drift(t, x, args)`, with the state's structure and shapes.
+        diffusion: Diagonal diffusion, with the same structure: each number of the state has its own noise. With
+            the scheme `"euler"` the equation is in Itô's sense.
         key: Random key of the Brownian path.
 
     Example:
@@ -133,7 +134,7 @@ Method = Taylor | RungeKutta
 
 
 def of_solve(method: Any) -> Taylor | tuple[RungeKutta, diffrax.AbstractSolver]:
-    """The method of a `solve`, with diffrax's solver."""
+    """The method of a `solve`, with diffrax's solver where it is not Taylor's."""
     method = _as_object(method, ("taylor", *SOLVERS))
     if isinstance(method, Taylor):
         return method

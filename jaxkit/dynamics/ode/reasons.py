@@ -1,4 +1,4 @@
-"""Why a solve failed: told once, from where it ended; and that it has no derivative."""
+"""Why a solve failed, found once from where it ended, and the missing derivative of a failed solve."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,20 +14,20 @@ from jaxkit.core.status import Status
 from jaxkit.dynamics.ode.engine.stiffness import limited_by_stability
 from jaxkit.dynamics.ode.field import Field
 
-VANISHED = 1e5  # in units of what a time can be resolved to: the state changes by all of itself in so short a time
+VANISHED = 1e5  # in units of the resolution of time: the state changes by its whole size in so short a time
 
 
 def true_reason(
     status: Int[Array, ""], field: Field, given: tuple[Any, ...], reached: tuple[Any, ...], *, explicit: bool
 ) -> Int[Array, ""]:
-    """The reason of a failure: what is wrong at the start or at the last state, or `status` where nothing is seen.
+    """The reason of a failure: what is wrong at the start or at the last state, or `status` where nothing is found.
 
     Args:
         status: Status so far; ok stays ok.
         field: The field.
         given: `(t0, x0, args)`.
         reached: `(end, final, steps)`: the last state that was accepted, and the number of steps.
-        explicit: Whether the method is an explicit one, which stiffness holds up.
+        explicit: Whether the method is explicit, so that stiffness limits its steps.
     """
     failed = status != int(Status.ok)
     given, reached, status = jax.lax.stop_gradient((given, reached, status))
@@ -43,12 +43,12 @@ def true_reason(
         size, speed = jnp.linalg.norm(x), jnp.linalg.norm(rate)
         scale = size / jnp.where(speed > 0, speed, 1)
         vanished = (speed > 0) & (scale <= VANISHED * float(jnp.finfo(x.dtype).eps) * jnp.abs(t).astype(x.dtype))
-        edge = ~_finite(velocity(x + 2 * scale * rate))  # there it would have gone
+        edge = ~_finite(velocity(x + 2 * scale * rate))  # the point to which it would have gone
         slow = status == int(Status.max_steps)
         column = lambda v: velocity(v[:, 0])[:, None]
         step = ((t - t0) / jnp.maximum(steps, 1).astype(t.dtype))[None].astype(x.dtype)
         stiff = limited_by_stability(column, x[:, None], step)[0] & explicit
-        # The first that holds.
+        # The first reason that holds.
         reasons = (
             (~start, Status.start_not_finite),
             (~_finite(rate), Status.velocity_not_finite),
@@ -66,12 +66,12 @@ def true_reason(
 
 
 def of_times(ts: Array, *, backwards: bool = True, still: bool = True) -> Int[Array, "..."]:
-    """Whether times, the last axis, are of use: finite, and strictly in order.
+    """The status of times (the last axis): ok where they are finite and strictly in order.
 
     Args:
         ts: Times.
         backwards: Whether they may decrease.
-        still: Whether a beginning and an end alone may be the same.
+        still: Whether a beginning and an end may coincide where these are the only times.
     """
     gaps = jnp.diff(ts)
     ordered = jnp.all(gaps > 0, -1)
@@ -99,10 +99,9 @@ def _finite(x: Array) -> Bool[Array, ""]:
 
 
 def without_derivative(lost: Bool[Array, "..."], tree: PyTree, *, value_too: bool = False) -> PyTree:
-    """`tree`, whose derivative (and value) is NaN where it is lost: its leaves have the axes of `lost` in front.
+    """`tree` with the derivative (and the value) NaN where it is `lost`, whose axes come first in each leaf.
 
-    What nobody asks for stays out of it: a covector of zero is handed back as zero, so that a loss that leaves failed
-    lanes out has a derivative.
+    A zero covector is handed back as zero, so that a loss that leaves out failed lanes has a derivative.
     """
 
     def one(value: Array) -> Array:

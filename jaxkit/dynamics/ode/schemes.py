@@ -26,12 +26,12 @@ class Tableau:
     """A Butcher tableau: `k_i = f(t + c_i h, x + h sum_j a_ij k_j)`, `x' = x + h sum_i b_i k_i`.
 
     Attributes:
-        name: Its name.
+        name: Name of the scheme.
         order: Order of accuracy of `b`.
         a: Stage coefficients, shape `(s, s)`; strictly lower triangular for an explicit scheme.
         b: Weights, shape `(s,)`.
         c: Nodes, shape `(s,)`.
-        error: Weights of the embedded error estimate, shape `(s,)`; None without one.
+        error: Weights of the embedded error estimate, shape `(s,)`; None where there is none.
     """
 
     name: str = static()
@@ -72,7 +72,7 @@ def from_diffrax(solver: Any) -> Tableau:
         solver: A diffrax solver that is defined by one Butcher tableau.
 
     Raises:
-        ValueError: The solver has no such tableau (multistep, symplectic, additive ones).
+        ValueError: The solver has no such tableau (such as multistep, symplectic and additive ones).
 
     Example:
         >>> import diffrax
@@ -141,7 +141,7 @@ def get(scheme: "str | Tableau | Any") -> Tableau:
 
 
 def order_of(scheme: Tableau, *, at_most: int = 8) -> int:
-    """The order of accuracy of a tableau, proved by the order conditions: one equation a rooted tree.
+    """The order of accuracy of a tableau, proved by the order conditions: one equation for each rooted tree.
 
     Args:
         scheme: The tableau.
@@ -155,7 +155,7 @@ def order_of(scheme: Tableau, *, at_most: int = 8) -> int:
     References:
         Hairer, Nørsett, Wanner, Solving Ordinary Differential Equations I, theorem II.2.13.
     """
-    trees: set[tuple] = {()}  # a tree is the sorted tuple of the trees that hang at its root
+    trees: set[tuple] = {()}  # a tree is the sorted tuple of the trees that hang from its root
     for order in range(1, at_most + 1):
         if any(abs(scheme.b @ _stage_weights(scheme, tree) * _density(tree) - 1) > 1e-9 for tree in trees):
             return order - 1
@@ -176,7 +176,7 @@ def _density(tree: tuple) -> int:
 
 
 def _with_a_leaf(tree: tuple) -> list[tuple]:
-    """Every tree that is this one and one leaf more."""
+    """Every tree that is this one with one more leaf."""
     deeper = [
         tuple(sorted((*tree[:i], grown, *tree[i + 1 :]))) for i, old in enumerate(tree) for grown in _with_a_leaf(old)
     ]
@@ -184,10 +184,10 @@ def _with_a_leaf(tree: tuple) -> list[tuple]:
 
 
 def step(scheme: Tableau, field: Field, t: ArrayLike, x: X, dt: ArrayLike, args: PyTree = None) -> X:
-    """Move the state once: from `x` at time `t` to its value at `t + dt`.
+    """Move the state by one step: from `x` at time `t` to its value at `t + dt`.
 
-    Stages that need only what came before are computed in turn; the others by Newton's method: one stage at a time
-    for a diagonally implicit scheme, all at once for a fully implicit one. Where Newton fails, the result is NaN.
+    Stages that depend only on earlier ones are computed in turn, the others by Newton's method: one stage at a time for
+    a diagonally implicit scheme, all at once for a fully implicit one. Where Newton's method fails, the result is NaN.
 
     Args:
         scheme: The Runge-Kutta scheme.
@@ -233,7 +233,7 @@ def _along(x: X, dt: Array, weights: np.ndarray, slopes: list[X]) -> X:
 
 
 def _stages(scheme: Tableau, field: Field, t: Array, x: X, dt: Array, args: PyTree) -> list[X]:
-    """Slopes one after another; a stage that contains itself is a root."""
+    """Slopes, one after another; a stage that contains itself is a root."""
     slopes: list[X] = []
     for row, node in zip(scheme.a, scheme.c, strict=True):
         at, base, own = t + float(node) * dt, _along(x, dt, row, slopes), float(row[len(slopes)])
@@ -263,7 +263,7 @@ def _all_stages(scheme: Tableau, field: Field, t: Array, x: X, dt: Array, args: 
 
 
 def _solved(residual: Any, guess: X, given: Any) -> X:
-    """The root nearest to the guess to rounding; NaN where there is none, so that the failure shows in the state."""
+    """The root near the guess, to rounding; NaN where there is none, so that the failure shows in the state."""
     eps = float(jnp.finfo(jnp.result_type(*jax.tree.leaves(guess))).eps)
     found = root(residual, jax.lax.stop_gradient(guess), given, rtol=eps**0.5, atol=32 * eps)
     failed = found.status != int(Status.ok)

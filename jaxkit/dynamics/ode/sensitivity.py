@@ -21,16 +21,16 @@ X = TypeVar("X")
 
 @struct
 class Sensitivity(Generic[X]):
-    """An ensemble with the derivatives of its last states and times; of a lane that failed they are NaN.
+    """An ensemble with the derivatives of its last states and times, which are NaN for a lane that failed.
 
-    At an event both are those of the event: its time moves, and the last state with it.
+    For a lane that met an event, they are those of the event: its time moves, and the last state with it.
 
     Attributes:
         ensemble: The trajectories.
-        x0s: d final / d x0, shape `(n, k, k)`, states flattened.
-        args: d final / d args: the parameters' pytree, each leaf `(n, k, *shape)` of one lane's parameter.
+        x0s: d final / d x0, shape `(n, k, k)`, with the states flattened to `k` numbers.
+        args: d final / d args: the parameters' pytree, each leaf of shape `(n, k, *shape)` for a lane's `shape`.
         end_x0s: d end / d x0, shape `(n, k)`; zero in lanes that met no event.
-        end_args: d end / d args: the parameters' pytree, each leaf `(n, *shape)`.
+        end_args: d end / d args: the parameters' pytree, each leaf of shape `(n, *shape)`.
     """
 
     ensemble: Ensemble[X]
@@ -55,20 +55,20 @@ def sensitivity(
 ) -> Sensitivity[X]:
     """Derivatives of each lane's last state and its event's time with respect to its start and its parameters.
 
-    The steps follow the derivatives as well as the state: `rtol` bounds a step's error in a direction's derivatives
-    relative to their largest entry, or to a tenth of the largest it has been. With more than 20 directions (entries of
-    the start and the parameters), if there is no event, the steps follow the state alone, and what is computed is their
-    exact derivative.
+    The steps follow the derivatives as well as the state: `rtol` bounds a step's error in the derivatives along one
+    direction relative to their largest entry, or to a tenth of the largest so far. With more than 20 directions
+    (entries of the start and the parameters) and no event, the steps follow the state alone, and the result is the
+    exact derivative of what those steps compute.
 
     Args:
         field: Velocity of one lane, `field(t, x, args)`.
         x0s: Starts, with a leading axis of `n` lanes, as for `ensemble`.
         ts: Times from the beginning to the end, shape `(m,)`, or `(n, 2)`.
-        args: Parameters; leaves with a leading axis of `n` lanes, or of 1, and plain numbers, which are shared.
+        args: Parameters; leaves with a leading axis of `n` lanes, or of 1, or plain numbers; the last two are shared.
         method: As for `ensemble`.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step, in units of the state.
-        max_steps: Most steps of a lane.
+        max_steps: Largest number of steps of a lane.
         event: Stops a lane, as in `ensemble`.
         run: `Run(devices=...)` shares the lanes out over devices.
 

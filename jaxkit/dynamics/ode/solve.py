@@ -37,10 +37,10 @@ class Solution(Outcome, Generic[X]):
     Attributes:
         ts: Times, shape `(n,)`.
         xs: States at `ts`: the state's structure, each leaf with a leading axis `n`. Times that were not reached
-            (after an event or a failure) hold infinities; all are NaN where the times are of no use.
+            (after an event or a failure) hold infinities; all states are NaN where the times are unusable.
         status: `Status` code.
-        steps: Steps accepted.
-        rejected: Steps rejected by the error control.
+        steps: Number of accepted steps.
+        rejected: Number of steps that the error control rejected.
         end: The last time reached: `ts[-1]`, or the time of the event.
         final: The state at `end`.
     """
@@ -72,27 +72,27 @@ def solve(
 
     Differentiable in both modes, to any order, with respect to `x0`, `ts` (not with noise), `args` and whatever the
     field closes over: tangents are pushed through a forward solve, cotangents pulled through one with checkpoints. The
-    derivative is that of the discrete computation, never a backward re-integration.
+    derivative is that of the discrete computation, never a re-integration backward in time.
 
     Args:
         field: Velocity of the state: `field(t, x, args)`, of `x`'s structure and shapes; or an `SDE`, which needs a
-            method with a fixed step, `RungeKutta("euler", dt=...)`. Where it compares `t` with what does not move,
+            method with a fixed step, `RungeKutta("euler", dt=...)`. Where it compares `t` with numbers or parameters,
             steps end (see `ensemble`), unless they are of fixed length.
         x0: State at `ts[0]`: any pytree of real arrays.
         ts: Increasing times, shape `(n,)`, `n >= 2`; with Taylor's method they may decrease.
-        args: Parameters; any pytree; differentiable.
+        args: Parameters: any pytree; differentiable.
         method: `"taylor"` (smooth fields, forward and reverse derivatives), the name of a Runge-Kutta scheme (see
-            `RungeKutta`), any diffrax solver, or `Taylor(...)` or `RungeKutta(...)` with settings of their own.
+            `RungeKutta`), any diffrax solver, or `Taylor(...)` or `RungeKutta(...)` with their own settings.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step, in units of the state.
-        max_steps: Most steps; beyond, the status is `max_steps`.
+        max_steps: Largest number of steps; beyond it, the status is `max_steps`.
         event: Stops the motion where `event(t, x, args)` first changes its sign after the start, as in `ensemble`.
 
     Returns:
         A `Solution`. It does not raise inside `jit`: call `.checked()` on the host, or look at `.status`.
 
     Raises:
-        ValueError: An argument has a wrong shape, or a value that can be seen to be unusable.
+        ValueError: An argument has a wrong shape, or a value known to be unusable.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxkit as jk
@@ -213,17 +213,17 @@ def _travel(
     equation: Any, given: tuple[Any, Array, Any], usable: Any, whole: Array, solver: Any, controller: Any,
     settings: RungeKutta, max_steps: int,
 ) -> tuple[Any, Any]:  # fmt: skip
-    """The states at all times, the end and the state there; and diffrax's result, the steps taken and rejected.
+    """The states at all times, the end and the state there, then diffrax's result and the steps taken and rejected.
 
     Args:
         equation: The field, or an equation with noise.
         given: Start, times and parameters.
-        usable: Whether these are finite, for implicit methods (see `substituted`); else None.
-        whole: Times without an event, over which noise is drawn.
+        usable: For implicit methods, whether these are finite (see `substituted`); else None.
+        whole: The times as if there were no event, over which the noise is drawn.
         solver: Diffrax's solver.
         controller: Its step control.
-        settings: Its fixed step, and whose derivative it has.
-        max_steps: Most steps.
+        settings: The method's settings: its fixed step and its adjoint.
+        max_steps: Largest number of steps.
     """
     numbers, rest = eqx.partition(controller, eqx.is_array)
     field: Any = equation
@@ -234,7 +234,7 @@ def _travel(
             own, (start, times, args) = equation if noise is None else noise, given
             if usable is not None:
                 own, start, args = substituted(field, start, args, usable, again=adjoint == "direct")
-            if noise is not None:  # its path has no derivative by times
+            if noise is not None:  # its path has no derivative with respect to the times
                 whole, times = jax.lax.stop_gradient((whole, times))
             found = diffrax.diffeqsolve(
                 _terms(own, whole, start, settings.dt),

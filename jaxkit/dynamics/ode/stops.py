@@ -1,4 +1,4 @@
-"""Steps of diffrax that end where the field switches by itself: see `jaxkit.dynamics.ode.engine.switches`."""
+"""Steps of diffrax that end where the field switches: see `jaxkit.dynamics.ode.engine.switches`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,12 +19,12 @@ from jaxkit.dynamics.ode.field import Field
 
 
 class Stops(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
-    """Another controller, whose steps end at a field's switches; behind one it begins anew.
+    """Another controller, whose steps end at a field's switches and which begins anew behind each.
 
     Attributes:
         controller: The other controller.
-        constants: What the times of switches depend on.
-        span: How much time there is.
+        constants: The constants on which the times of the switches depend.
+        span: Length of the time span.
         field: The field.
         switches: Its switches.
     """
@@ -51,7 +51,7 @@ class Stops(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
         return self.controller.norm
 
     def wrap(self, direction: Any) -> "Stops":
-        """Itself: `solve` goes forwards only."""
+        """The controller itself: `solve` goes forwards only."""
         return self
 
     def at(self, t: Any, *, back: bool = False) -> Stretch:
@@ -59,7 +59,7 @@ class Stops(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
         return self.switches.stretch(t, -self.span if back else self.span, self.constants)
 
     def times(self, ts: Array) -> Array:
-        """`ts`, of which an end that lies on a switch is on this side of it."""
+        """`ts`, with an end that lies on a switch moved to this side of it."""
         return jnp.clip(ts, self.at(ts[0]).seen(ts[0]), self.at(ts[-1], back=True).seen(ts[-1]))
 
     def init(
@@ -78,7 +78,7 @@ class Stops(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
         keep, start, end, jumped, inner, result = self.controller.adapt_step_size(
             t0, t1, y0, y1_candidate, args, y_error, error_order, inner
         )
-        length = jnp.where(keep, jnp.maximum(end - start, wanted), end - start)  # it was only cut off
+        length = jnp.where(keep, jnp.maximum(end - start, wanted), end - start)  # this one was only cut off
         here = self.at(start)
         behind = keep & (here.first > start)
         start = jnp.where(behind, here.first, start)
@@ -132,9 +132,9 @@ def _switches(field: Field, leaves: Any, treedef: Any) -> tuple[ScalarField, Swi
 
 
 def _of_time(jaxpr: Any, consts: Any, inputs: list[Any], timed: list[bool], found: list[Array]) -> list[Any]:
-    """Values and whether they depend on time, of what does not depend on the state; None for what does.
+    """Values, and whether they depend on time, of what does not depend on the state; None for what does.
 
-    What may switch is added to `found`.
+    Every number that may switch is added to `found`.
     """
     values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True)) | dict(
         zip(jaxpr.invars, inputs, strict=True)

@@ -1,7 +1,7 @@
 """Hamiltonian motion without drift: symplectic steps of fixed length for Hamiltonians that do not separate.
 
-Adaptive pairs win below some 1e5 characteristic times; beyond, their error in the energy grows steadily, while here it
-stays bounded.
+Adaptive Runge-Kutta pairs are better below about 1e5 characteristic times; beyond, their energy error grows steadily,
+while here it stays bounded.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class HamiltonianMotion(Outcome):
         ts: Times, shape `(m,)`.
         q: Positions, shape `(m, d)`.
         p: Momenta, shape `(m, d)`.
-        energy: The Hamiltonian there, shape `(m,)`.
+        energy: The Hamiltonian at these points, shape `(m,)`.
         status: `Status` code.
     """
 
@@ -58,20 +58,20 @@ def hamiltonian(
 
     Args:
         fn: `H(q, p, args)`, a scalar.
-        q0: Position.
-        p0: Momentum.
+        q0: Position, shape `(d,)`.
+        p0: Momentum, shape `(d,)`.
         args: Parameters, any pytree.
-        dt: Step.
+        dt: Length of a step, in units of time.
         steps: Number of steps.
-        keep: Keep every `keep`-th state; must divide `steps`.
+        keep: Keep every `keep`-th state; it must divide `steps`.
         method: `"midpoint"` (implicit, order 2, time-reversible) or `"tao4"` (explicit, order 4, two copies).
-        binding: Tao's frequency that ties the two copies; `dt * binding` must be small.
+        binding: Tao's frequency, which ties the two copies together; `dt * binding` must be small.
 
     Returns:
         A `HamiltonianMotion` with `steps / keep + 1` states.
 
     Raises:
-        ValueError: An argument cannot be used.
+        ValueError: An argument is unusable.
 
     Example:
         >>> import jax.numpy as jnp
@@ -130,7 +130,7 @@ def _midpoint(fn: Hamiltonian, args: Any, dt: Array | float, iterations: int = 1
 
 
 def _tao4(fn: Hamiltonian, args: Any, dt: Array | float, binding: Array | float) -> Callable[[Any], Any]:
-    """Tao's extended phase space: two copies, each moved by the other, tied by a rotation; composed to order 4."""
+    """Tao's extended phase space: two copies, each moved by the other and tied by a rotation, composed to order 4."""
     slopes = _gradients(fn, args)
 
     def first(s: Any, h: Array | float) -> Any:  # moves p and y by H(q, y)

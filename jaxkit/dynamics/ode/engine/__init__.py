@@ -1,1 +1,1 @@
-"""How many lanes move side by side: the loop, the methods, events, derivatives."""
+"""The motion of many lanes side by side: the loop, the methods, events, derivatives."""

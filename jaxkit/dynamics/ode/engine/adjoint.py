@@ -1,8 +1,8 @@
-"""Derivatives by going back: for a lane with many parameters and a small state.
+"""Derivatives by pulling covectors back: for lanes with many parameters and a small state.
 
-The forward way carries one tangent a parameter; this one carries one covector a number of the state. The steps that a
-lane has taken are kept, and each is pulled back in turn: what comes out is the derivative of the numerical solution
-with its steps held fixed, exact to rounding for the solution that was computed.
+The forward way carries one tangent for each parameter; this one carries one covector for each number of the state. The
+steps that a lane has taken are kept, and each is pulled back in turn. The result is the derivative of the numerical
+solution with its steps held fixed, exact to rounding for the solution that was computed.
 
 References:
     Griewank and Walther (2008), Evaluating Derivatives, chapter 3.
@@ -18,7 +18,7 @@ from jaxkit.compile.rows import Constants, Lanes, Row, State
 from jaxkit.dynamics.ode.engine.integrate import Arrived, Stepper, advance, begin, outcome, under_way
 from jaxkit.dynamics.ode.engine.switches import between
 
-MANY = 20  # directions from which on going back costs less
+MANY = 20  # number of directions above which pulling back costs less
 
 
 def integrate_back(
@@ -27,15 +27,15 @@ def integrate_back(
     """Move a row of lanes from `t0` to `t1`, and pull the last state's numbers back.
 
     Args:
-        stepper: How a lane steps; its directions tell which parameters are asked for, not how many directions.
-        lanes: The row.
+        stepper: How a lane steps; its directions tell which parameters are asked for, not their number.
+        lanes: The lanes of the row.
         constants: Values that all lanes share.
-        max_steps: Most steps of a lane, rejected ones included; so many states are kept.
-        ts: None.
-        events: 0.
+        max_steps: Largest number of steps of a lane, rejected ones included; as many states are kept.
+        ts: None, as nothing is saved on the way.
+        events: 0, as no events are followed.
 
     Returns:
-        Where the lanes ended, and their Jacobians: by the start, then by the parameters' entries.
+        Where the lanes ended, and their Jacobians with respect to the start, then to the entries of the parameters.
     """
     row, k = Row(stepper.field, stepper.roots, lanes, constants), len(lanes.x)
     moved = [i for i, direction in enumerate(stepper.directions) if direction is not None]
@@ -76,7 +76,7 @@ def integrate_back(
 def _there(
     stepper: Stepper, row: Row, lanes: Lanes, max_steps: int
 ) -> tuple[State, Float[Array, "s k1 w"], Int[Array, ""]]:
-    """The loop's last numbers, the states and times it went through, and how many steps it took."""
+    """The loop's last numbers, the states and times it went through, and the number of steps it took."""
     k = len(lanes.x)
     numbers = begin(stepper, row, lanes)
     first = jnp.stack(numbers[: k + 1])

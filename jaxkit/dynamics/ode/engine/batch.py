@@ -1,4 +1,4 @@
-"""A batch of lanes: arguments checked and planned, lanes put in order, moved in chunks, and put together again."""
+"""A batch of lanes: arguments are checked, lanes are put in order, moved in chunks, and put together again."""
 
 import dataclasses
 import functools
@@ -35,15 +35,15 @@ X = TypeVar("X")
 
 @struct
 class Ensemble(Outcome, Generic[X]):
-    """Many trajectories and how each was reached; every leaf has the `n` lanes as its leading axis.
+    """Many trajectories and their outcomes; every leaf has the `n` lanes as its leading axis.
 
     Attributes:
-        ts: Times of `xs`: shape `(m,)`, or `(n, 2)`, as they were given.
-        xs: States at `ts`, the state's structure with leading axes `(n, m)`; times that a lane did not reach (after an
+        ts: Times of `xs`, as they were given: shape `(m,)` or `(n, 2)`.
+        xs: States at `ts`: the state's structure with leading axes `(n, m)`; times that a lane did not reach (after an
             event or a failure) hold infinities.
-        status: `Status` code of each lane; where its times are not finite or in no order, its states are NaN.
-        steps: Steps accepted.
-        rejected: Steps rejected by the error control.
+        status: `Status` code of each lane; where its times are not finite or not in order, its states are NaN.
+        steps: Number of accepted steps of each lane.
+        rejected: Number of steps of each lane that the error control rejected.
         end: The last time that each lane reached: the last of its times, or the time of its event.
         final: The state at `end`.
         event: Which event stopped the lane, counted from 0; -1 for none.
@@ -75,7 +75,7 @@ class Settings(NamedTuple):
     def of(
         cls, method: Any, *, rtol: Any, atol: Any, max_steps: int, event: Any = None, run: Run | None = None
     ) -> "Settings":
-        """Settings from the arguments of `ensemble`, checked."""
+        """Checked settings from the arguments of `ensemble`."""
         others = [] if run is None else [name for name in run.asked() if name != "devices"]
         checks.require(not others, "run", "have nothing but `devices` for an ensemble", f"has {', '.join(others)}")
         checks.require(max_steps >= 1, "max_steps", "be at least 1", f"is {max_steps}")
@@ -85,16 +85,16 @@ class Settings(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a compiled ensemble depends on beside the arrays."""
+    """What a compiled ensemble depends on besides the arrays."""
 
     field: Field
     settings: Settings
     lanewise: tuple[bool, ...]  # for each parameter leaf
     treedef: Any  # of the parameters
-    size: int  # numbers of a lane's state
-    closes: bool = False  # whether the parameters are (the user's, the values that the field closes over)
+    size: int  # number of numbers in a lane's state
+    closes: bool = False  # whether the parameters are the user's, then the values that the field closes over
     controlled: int | None = None  # how many of the state's numbers set the step
-    moved: tuple[bool, ...] = ()  # whether there are tangents by `x0s`, and by each parameter
+    moved: tuple[bool, ...] = ()  # whether there are tangents of `x0s`, and of each parameter
 
 
 class Given(NamedTuple):
@@ -104,11 +104,11 @@ class Given(NamedTuple):
     leaves: tuple[Array, ...]  # of the parameters
     t0: Float[Array, " n"]
     t1: Float[Array, " n"]
-    ts: Float[Array, " m"] | None  # where states are saved on the way
+    ts: Float[Array, " m"] | None  # times at which states are saved on the way
 
 
 def as_times(ts: Any) -> Any:
-    """Times as one array, their order checked where they are known."""
+    """Times as one array; their order is checked where they are known."""
     known = not checks.is_traced(ts)
     try:
         times = ts if isinstance(ts, jax.Array) else np.asarray(ts, float) if known else jnp.asarray(ts)
@@ -124,7 +124,7 @@ def as_times(ts: Any) -> Any:
 
 
 def prepare(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree) -> tuple[Plan, Given]:
-    """Check an ensemble's arguments and plan it."""
+    """Check the arguments of an ensemble and plan it."""
     starts, args = as_state("x0s", x0s, finite=False), jax.tree.map(jnp.asarray, args)
     n = _lanes(x0s=starts, ts=ts if ts.ndim == 2 else (), args=args)
     starts = jax.tree.map(lambda v: jnp.broadcast_to(v, (n, *v.shape[1:])), starts)
@@ -143,7 +143,7 @@ def prepare(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
     check_field(field, t, one, own)
     whole = lambda t, x, a: (field(t, x, a), [e(t, x, a) for e in settings.events])
     fn, values = closed(whole, t, one, own)
-    if values:  # they become parameters that all lanes share
+    if values:  # these become parameters that all lanes share
         field = lambda t, x, a: fn(t, x, a[0], *a[1])[0]
         event = lambda i: lambda t, x, a: fn(t, x, a[0], *a[1])[1][i]
         events = tuple(map(event, range(len(settings.events))))
@@ -158,7 +158,7 @@ def prepare(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
 
 
 def _lanes(**batches: PyTree) -> int:
-    """The number of lanes, the same in all arguments; an axis of length 1 is shared by all."""
+    """The number of lanes, the same in all arguments; all lanes share an axis of length 1."""
     n, owner, found = 1, "", False
     for name, tree in batches.items():
         for leaf in jax.tree.leaves(tree):
@@ -202,7 +202,7 @@ def _possible(method: Method, field: Field, shapes: Any, lanewise: tuple[bool, .
 
 
 def layout_of(starts: PyTree) -> lanes.Layout:
-    """How the numbers of a lane's state lie in a batch of states."""
+    """How the numbers of a lane's state are laid out in a batch of states."""
     return lanes.Layout(jax.tree.map(lambda v: _one(v, True), starts))  # noqa: FBT003
 
 
@@ -217,13 +217,13 @@ def arrive(
 
     Args:
         plan: The plan.
-        given: Its arrays.
-        tangents: At the start, one array `(n, m)` a number of the state.
-        directions: Of the tangents, in each parameter in which lanes differ: see `Row`.
-        loop: What moves a row of lanes.
+        given: The arrays of the ensemble.
+        tangents: Tangents at the start, one array `(n, m)` for each number of the state.
+        directions: The directions of the tangents in each parameter in which lanes differ: see `Row`.
+        loop: The function that moves a row of lanes.
 
     Returns:
-        What `loop` returns, the lanes as the leading axis of each leaf; the tangents are behind the state.
+        What `loop` returns, with the lanes as the leading axis of each leaf; the tangents follow the state.
     """
     settings, (starts, leaves, t0, t1, ts) = plan.settings, given
     own = tuple(leaf for leaf, lane in zip(leaves, plan.lanewise, strict=True) if lane)
@@ -265,7 +265,7 @@ def arrive(
 
 
 def _alike(plan: Plan, layout: lanes.Layout, rows: Lanes, shared: Sequence[Array]) -> tuple[Lanes, Array | None]:
-    """Lanes in an order in which neighbours are alike, by the method's own measure; and that order."""
+    """Lanes in an order in which neighbours are alike by the method's own measure, and that order."""
     alike = plan.settings.method.alike
     if alike is None:
         return rows, None
@@ -294,9 +294,9 @@ def gather(given: Given, arrived: Arrived) -> Ensemble:
 
 
 def with_ends(found: Ensemble, given: Given, ts: Any, *, still: bool = True) -> Ensemble:
-    """The ensemble with the states at its times, where these are the beginning and the end only.
+    """The ensemble with the states at its times, where these are only the beginning and the end.
 
-    A lane that failed has no derivative; one whose times are of no use has no states.
+    A lane that failed has no derivative; one whose times are unusable has no states.
     """
     ts = checks.floating("ts", ts).astype(given.t0.dtype)
     timed = jnp.broadcast_to(of_times(ts, still=still), found.status.shape)

@@ -1,11 +1,11 @@
 """What happens on the way: event functions stop a lane, and states are kept at given times.
 
-An event is the first change of an event function's sign after the start, whatever the method. Each step is taken to
-hold a cubic polynomial of the function, by its values and rates of change at both ends. Where this polynomial changes
-its sign, or comes so near to zero that a pair of changes could hide, the lane looks inside of the step instead of
-stepping on: a look is a step of a given length from the step's beginning. What a look finds tells how far the
-polynomial is to be trusted. A change is closed in until it lies between two neighbouring times: only signs are
-compared. What goes there and back within a thousandth of a step is not looked for.
+An event is the first change of an event function's sign after the start, whatever the method. In each step the function
+is modelled by a cubic polynomial, made from its values and rates of change at both ends. Where this polynomial changes
+its sign, or comes so near to zero that a pair of changes could hide, the lane looks inside the step instead of stepping
+on: a look is a step of a given length from the step's beginning. What a look finds tells how far the polynomial is to
+be trusted. A change is closed in on until it lies between two neighbouring times: only signs are compared. A pair of
+changes within a thousandth of a step is not looked for.
 """
 
 from collections.abc import Callable
@@ -17,34 +17,34 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxkit.compile.rows import State
 
-Inside = Callable[[Array], State]  # the states a time after the beginning of the lanes' last steps
-DOUBT = 0.25  # of its range: how wrong a polynomial may be that no look has confirmed
-FINEST = 2.0**-10  # of a step: pairs of changes are looked for down to here
-MOST = 2000  # looks into one step; closing in by halves needs no more
+Inside = Callable[[Array], State]  # the states at a time after the beginning of the lanes' last steps
+DOUBT = 0.25  # how wrong a polynomial that no look has confirmed may be, as a part of its range
+FINEST = 2.0**-10  # the part of a step down to which pairs of changes are looked for
+MOST = 2000  # most looks into one step; closing in by halves needs no more
 
 
 class Mark(NamedTuple):
     """The event functions at one time of a step."""
 
-    s: Float[Array, "..."]  # since the step's beginning, signed
+    s: Float[Array, "..."]  # time since the step's beginning, signed
     value: Float[Array, "e ..."]
-    rate: Float[Array, "e ..."]  # of change in time
+    rate: Float[Array, "e ..."]  # rate of change in time
 
 
 class Watch(NamedTuple):
-    """What is known of the event functions in the present step; what lies between `low` and `high` is in question.
+    """What is known about the event functions in the present step; the part from `low` to `high` is in question.
 
     Attributes:
-        sign: Of each function since the start; 0 as long as it has none.
-        low: Until here no sign has changed.
-        high: The end of what is in question.
-        end: Of the step, or the first time at which a sign is known to have changed.
+        sign: Sign of each function since the start; 0 as long as it has none.
+        low: No sign has changed up to this time.
+        high: The end of the part in question.
+        end: The end of the step, or the first time at which a sign is known to have changed.
         doubt: How wrong the polynomial between `low` and `high` may be; infinite where no look has been taken.
-        beyond: The same between `high` and `end`.
+        beyond: How wrong the polynomial between `high` and `end` may be.
         looking: Whether the lane looks into its step.
-        hit: Whether it has met its event, at `end`.
+        hit: Whether the lane has met its event, at `end`.
         target: Where to look next.
-        looks: How many there were in this step.
+        looks: Number of looks taken in this step.
     """
 
     sign: Float[Array, "e ..."]
@@ -60,15 +60,15 @@ class Watch(NamedTuple):
 
 
 def _each_lane(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of one lane, for a row of lanes: the last axis of each leaf."""
+    """A function of one lane, applied to a row of lanes: the last axis of each leaf."""
     return jax.vmap(fn, in_axes=-1, out_axes=-1)
 
 
 @_each_lane
 def begin(value: Array, rate: Array, t0: Array, t1: Array) -> Watch:
-    """Nothing has been looked at.
+    """The watch before anything has been looked at.
 
-    A start on an event's own point, but for rounding, is no event: its sign is the one to which it moves.
+    A start at a zero of an event function, up to rounding, is no event: the function takes the sign to which it moves.
     """
     eps = float(jnp.finfo(t0.dtype).eps)
     near = jnp.abs(value) <= 8 * eps * jnp.maximum(jnp.abs(t0), jnp.abs(t1)) * jnp.abs(rate)
@@ -84,12 +84,12 @@ def begin(value: Array, rate: Array, t0: Array, t1: Array) -> Watch:
 
 @_each_lane
 def after(watch: Watch, t: Array, moved: Array, mark: Mark) -> Watch:
-    """What is known after a step, in lanes that `moved` from `t` to the mark, or after a look into it, if they look."""
+    """What is known after a step, in lanes that `moved` from `t` to the mark, or after a look, in lanes that look."""
     low, high = watch.low, watch.high
     width = high.s - low.s
     part = (mark.s - low.s) / jnp.where(width == 0, 1, width)
     wrong = jnp.abs(_cubic(_controls(low, high), jnp.full_like(mark.value, part)) - mark.value)
-    wrong = jnp.where(watch.sign == 0, jnp.inf, wrong)  # a polynomial that was not asked
+    wrong = jnp.where(watch.sign == 0, jnp.inf, wrong)  # a polynomial that was not used
     sign = jnp.where((watch.sign == 0) & ~jnp.isnan(low.value), _sign(mark.value), watch.sign)
     beyond = jnp.where(high.s == watch.end.s, wrong, watch.beyond)
     looked = watch._replace(sign=sign, high=mark, doubt=wrong, beyond=beyond, looks=watch.looks + 1)
@@ -106,16 +106,16 @@ def after(watch: Watch, t: Array, moved: Array, mark: Mark) -> Watch:
 
 @_each_lane
 def passed(watch: Watch, moved: Array, mark: Mark) -> tuple[Watch, Bool[Array, "..."]]:
-    """What is known after a step in which nothing can hide, and in which lanes that is not so, or not known."""
+    """What is known after a step in which nothing can hide, and the lanes in which this fails or is not known."""
     start = Mark(jnp.zeros_like(mark.s), watch.end.value, watch.end.rate)
     here = watch.sign[None] * _controls(start, mark)
-    change = jnp.any((jnp.sign(mark.value) != watch.sign) & ~jnp.isnan(mark.value))  # or had no sign yet
+    change = jnp.any((jnp.sign(mark.value) != watch.sign) & ~jnp.isnan(mark.value))  # or there was no sign yet
     pair = jnp.any(jnp.minimum(here[1], here[2]) <= DOUBT * (jnp.max(here, axis=0) - jnp.min(here, axis=0)))
     return watch._replace(end=_choose(moved, mark, watch.end)), watch.looking | (moved & (change | pair))
 
 
 def lost(watch: Watch, mark: Mark) -> Bool[Array, "..."]:
-    """Whether a function that had a sign is no number any more."""
+    """Whether a function that had a sign is no longer a number."""
     return jnp.any(jnp.isnan(mark.value) & (watch.sign != 0), axis=0)
 
 
@@ -124,7 +124,7 @@ def _sign(value: Array) -> Array:
 
 
 def _decided(watch: Watch, t: Array) -> Watch:
-    """Where to look next; what lies before `high` is done with where nothing can hide there."""
+    """Where to look next; the part before `high` is settled where nothing can hide there."""
     watch = watch._replace(looking=jnp.ones_like(watch.looking))
     first = _judged(watch, t)
     onward = ~first.looking & ~first.hit & (watch.high.s != watch.end.s)
@@ -137,7 +137,7 @@ def _decided(watch: Watch, t: Array) -> Watch:
 
 
 def _judged(watch: Watch, t: Array) -> Watch:
-    """The part between `low` and `high`: whether it is done with, and where to look otherwise."""
+    """Whether the part between `low` and `high` is settled, and where to look otherwise."""
     low, high, sign = watch.low, watch.high, watch.sign
     width = high.s - low.s
     eps = float(jnp.finfo(width.dtype).eps)
@@ -155,7 +155,7 @@ def _judged(watch: Watch, t: Array) -> Watch:
     middle = jnp.where(dip < 1, dip, 0.5)
     depth = _cubic(here, jnp.where(hidden, _lowest(here), 1.0))
     search = jnp.any(hidden & (wide | (depth < -known)), axis=0)  # what a known polynomial shows is never too narrow
-    begins = jnp.isnan(low.value) & wide  # where it becomes a number is looked for first
+    begins = jnp.isnan(low.value) & wide  # where the function becomes a number is looked for first
     unsigned = (sign == 0) & ~jnp.isnan(high.value)
     unknown = jnp.any(unsigned & (begins | (watch.looks == 0)), axis=0)
     guess = jnp.min(jnp.where(change, _first_zero(here), jnp.inf), axis=0)
@@ -172,7 +172,7 @@ def _judged(watch: Watch, t: Array) -> Watch:
 
 
 def which(watch: Watch) -> Int[Array, "..."]:
-    """The event function of each lane that changed its sign at `end`; -1 without a hit."""
+    """The index of the event function that changed its sign at `end` in each lane; -1 without a hit."""
     changed = (watch.sign != 0) & (jnp.sign(watch.end.value) != watch.sign)
     return jnp.where(watch.hit, jnp.argmax(changed, axis=0).astype(jnp.int32), -1)
 
@@ -184,14 +184,14 @@ def _controls(low: Mark, high: Mark) -> Float[Array, "4 e"]:
 
 
 def _cubic(controls: Array, part: Array) -> Array:
-    """The polynomial at a part of its interval, by de Casteljau's rule."""
+    """The polynomial at a fraction of its interval, by de Casteljau's rule."""
     while len(controls) > 1:
         controls = controls[:-1] + part[None] * (controls[1:] - controls[:-1])
     return controls[0]
 
 
 def _lowest(controls: Array) -> Array:
-    """Where a cubic has its least value inside; 1 where it has none."""
+    """Where a cubic has its least interior value; 1 where it has none."""
     d = controls[1:] - controls[:-1]
     d = d / jnp.maximum(jnp.max(jnp.abs(d), axis=0, keepdims=True), jnp.finfo(d.dtype).tiny)
     a, b, c = d[0] - 2 * d[1] + d[2], d[1] - d[0], d[0]
@@ -203,7 +203,7 @@ def _lowest(controls: Array) -> Array:
 
 
 def _first_zero(controls: Array) -> Array:
-    """Where a cubic that changes from above zero to below does so first: its control polygon, then Newton's steps."""
+    """The first zero of a cubic that changes from positive to negative: by its control polygon, then Newton's steps."""
     part = jnp.ones_like(controls[0])
     for i in (2, 1, 0):  # the first edge last
         before, after = controls[i], controls[i + 1]
@@ -230,7 +230,7 @@ def save(
     ts: Float[Array, " m"],
     forward: Array,
 ) -> tuple[State, Array]:
-    """Keep the states at those `ts` that the steps from `before` to `t` passed."""
+    """Keep the states at those `ts` that were passed by the steps from `before` to `t`."""
     lanes, last = jnp.arange(len(t)), len(ts)
 
     def due(number: Array) -> tuple[Array, Array]:
@@ -241,7 +241,7 @@ def save(
         saved, number = carry
         now, time = due(number)
         x = inside(jnp.where(now, time - before, 0))
-        row = jnp.where(now, number, last)  # out of range: dropped
+        row = jnp.where(now, number, last)  # an index out of range is dropped
         put = lambda s, v: s.at[row, ..., lanes].set(jnp.moveaxis(v, -1, 0), mode="drop")
         saved = tuple(map(put, saved, x))
         return saved, number + now.astype(jnp.int32)
@@ -250,7 +250,7 @@ def save(
 
 
 def nothing_saved(ts: Array, t0: Array, t1: Array, x: State) -> tuple[State, Any]:
-    """No state saved yet, and the number of the first of `ts` that lies ahead of each lane."""
+    """The record without any state, and the index of the first of `ts` that lies ahead of each lane."""
     past = jnp.sign(t1 - t0)[None] * (ts[:, None] - t0[None])
     number = jnp.sum(past < 0, axis=0, dtype=jnp.int32)
     return tuple(jnp.full((len(ts), *v.shape), jnp.inf, v.dtype) for v in x), number

@@ -1,4 +1,4 @@
-"""The lean loop: many lanes step side by side, each with its own step size, the method as data.
+"""The lean loop: many lanes step side by side, each with its own step size, and the method is data.
 
 A `Stepper` knows how lanes take one step; `integrate` repeats it over a chunk of lanes until each has arrived, failed
 or met an event. A finished lane takes steps of length zero, so that the loop needs no branches.
@@ -33,19 +33,19 @@ from jaxkit.dynamics.ode.engine.events import save as save_states
 from jaxkit.dynamics.ode.engine.stiffness import limited_by_stability
 from jaxkit.dynamics.ode.engine.switches import Switches, ahead, crossing
 
-NO_LIMIT = 2**31 - 2  # where each lane counts its own
-SHORTEST = 30  # refused in a row: the step is 2^-60 of what it was
+NO_LIMIT = 2**31 - 2  # used where each lane counts its own steps
+SHORTEST = 30  # most steps refused in a row: then the step is 2^-60 of what it was
 
 
 class Stepper(Protocol):
     """How lanes move. All functions are pure, and work on a row of lanes."""
 
-    field: ScalarField  # the velocity, one output a state entry, then the event functions
-    roots: list[Any]  # the field's nodes that it uses: what constants are needed
-    directions: Sequence[Any]  # of the tangents, in each parameter that differs among lanes: see `Row`
+    field: ScalarField  # the velocity, one output for each state entry, then the event functions
+    roots: list[Any]  # the nodes of the field that it uses, which tell the constants needed
+    directions: Sequence[Any]  # directions of the tangents in each parameter that differs among lanes: see `Row`
     switches: Switches  # where the field changes its form: steps end there
-    cautious: bool  # whether its first step must be looked at beforehand: see `caution`
-    shortens: bool  # whether it keeps no length of its own, but takes a shorter step where the last was refused
+    cautious: bool  # whether its first step must be examined beforehand: see `caution`
+    shortens: bool  # whether it keeps no step length, but takes a shorter step where the last was refused
 
     def start(self, t: Array, x: State, left: Array, row: Row) -> State:
         """The memory before the first step."""
@@ -56,15 +56,15 @@ class Stepper(Protocol):
         ...
 
     def caution(self, t: Array, x: State, left: Array, row: Row) -> Array | None:
-        """How often the first step would be refused; None where each step tells."""
+        """How often the first step would be refused; None where each step checks itself."""
         ...
 
     def step(
         self, t: Array, x: State, left: Array, memory: State, row: Row, refused: Array, *, look: Array | None = None
     ) -> Step:
-        """A step of at most `left` (signed), after so many that were refused in a row; NaN refuses it.
+        """A step of at most `left` (signed), after `refused` steps refused in a row; NaN refuses it.
 
-        Lanes that `look` into a step that they have taken move by `left`, whatever its error.
+        Lanes that `look` into a step they have taken move by `left`, whatever the error.
         """
         ...
 
@@ -89,8 +89,8 @@ class _Carry(NamedTuple):
     """The state of the loop over a row of lanes."""
 
     numbers: tuple[Array, ...]  # see `begin`, packed
-    event: Any  # the watch on the event functions, and where the present step began
-    saved: Any  # states; and the number of the next time to be saved
+    event: Any  # the watch on the event functions, and the start of the present step
+    saved: Any  # states, and the index of the next time to be saved
 
 
 def integrate(
@@ -106,14 +106,14 @@ def integrate(
 
     Args:
         stepper: How a lane steps.
-        lanes: The row.
+        lanes: The lanes of the row.
         constants: Values that all lanes share.
-        max_steps: Most steps of a lane, rejected ones included.
+        max_steps: Largest number of steps of a lane, rejected ones included.
         ts: Times at which states are kept, shared by the lanes.
-        events: How many of the field's last outputs are event functions; a lane stops where one of them changes sign.
+        events: The number of event functions, the field's last outputs; a lane stops where one changes its sign.
     """
     row = Row(stepper.field, stepper.roots, lanes, constants, stepper.directions)
-    k, n = len(lanes.x), len(stepper.field.x)  # rows with and without the tangents
+    k, n = len(lanes.x), len(stepper.field.x)  # numbers of rows with and without the tangents
     packed = pack if k == n else tuple  # tangents are kept apart, which costs less
     inside = lambda t, x: lambda s: stepper.within(t, x, s, ahead(stepper.switches, row, lanes, t)[0])
     save = lambda t, x, saved, until, moved: save_states(
@@ -158,7 +158,7 @@ def integrate(
 
 
 def _tried(k: int, numbers: State) -> Array:
-    """How many steps each lane has tried."""
+    """The number of steps that each lane has tried."""
     return count_of(numbers[k + 1]) + jnp.floor(numbers[k + 2]).astype(jnp.int32)
 
 
@@ -173,16 +173,16 @@ def _measured(stepper: Stepper, row: Row, here: Row, t: Array, x: State) -> tupl
     """The event functions and their rates of change along the motion, each `(events, w)`."""
     n = len(stepper.field.x)
     velocity = here(t, x[:n], stepper.field.outputs[:n])
-    values = lambda t, *x: jnp.stack(row(t, x, stepper.field.outputs[n:]))  # before and after a switch the same
+    values = lambda t, *x: jnp.stack(row(t, x, stepper.field.outputs[n:]))  # the same before and after a switch
     return jax.jvp(values, (t, *x[:n]), (jnp.ones_like(t), *velocity))
 
 
 def _watched(
     stepper: Stepper, row: Row, lanes: Lanes, numbers: State, run: Array, event: tuple[Watch, State]
 ) -> tuple[State, tuple[Watch, State], Array]:
-    """One step, or one look into the last one; the watch on the events; and which lanes are done with a step.
+    """One step, or one look into the last one: the loop's numbers, the watch, and which lanes are done with a step.
 
-    Until a lane is done with a step, its numbers are those of the step's end: of an event's time, once one is met.
+    Until a lane is done with a step, its numbers are those of the step's end, or of an event's time once one is met.
     """
     k, (watch, begun) = len(lanes.x), event
     looking = run & watch.looking
@@ -192,14 +192,14 @@ def _watched(
     s = jnp.where(looking, watch.target, there[k] - begun[k])
     here = ahead(stepper.switches, row, lanes, begun[k])[0]
     mark = Mark(s, *_measured(stepper, row, here, there[k], there[:k]))
-    if stepper.switches:  # the velocity of now, not of before the switch
+    if stepper.switches:  # the velocity after the switch, not before it
         watch = watch._replace(end=watch.end._replace(rate=_measured(stepper, row, here, begun[k], begun[:k])[1]))
     known = ~watching.lost(watch, mark) | ~(moved | looking)
     calm, doubtful = watching.passed(watch, moved, mark)
-    later = jax.lax.cond(  # most steps need no second look
+    later = jax.lax.cond(  # most steps need no second evaluation
         jnp.any(doubtful), lambda: watching.after(watch, begun[k], moved, mark), lambda: calm
     )
-    kept = run & (~looking | (later.end.s == s))  # a sign has changed by then: the step ends there
+    kept = run & (~looking | (later.end.s == s))  # a sign has changed by then, so the step ends there
     new = where(kept, there[: k + 1], numbers[: k + 1])
     counted = where(looking, numbers[k + 1 : k + 3], there[k + 1 : k + 3])
     lost = failed(counted[0], jnp.asarray(int(Status.not_finite)))
@@ -209,7 +209,7 @@ def _watched(
 
 
 def begin(stepper: Stepper, row: Row, lanes: Lanes) -> State:
-    """What the loop carries of each lane: state, time, steps with the status, steps rejected, the stepper's memory."""
+    """What the loop carries for each lane: state, time, steps and status, rejected steps, the stepper's memory."""
     row = ahead(stepper.switches, row, lanes, lanes.t0)[0]
     first = stepper.start(lanes.t0, lanes.x, lanes.t1 - lanes.t0, row)
     zero = jnp.zeros_like(lanes.t0)
@@ -227,11 +227,11 @@ def under_way(lanes: Lanes, numbers: State) -> Array:
 def advance(
     stepper: Stepper, row: Row, lanes: Lanes, numbers: State, run: Array, look: tuple[Array, Array] | None = None
 ) -> State:
-    """One step; a lane that has stopped takes one of length zero, one whose step is refused stays where it is.
+    """One step; a stopped lane takes one of length zero, and a lane whose step is refused stays where it is.
 
-    With `look`, which lanes look how far into the step from here.
+    Where `look` is given, it holds which lanes look, and how far into the step from here.
 
-    The new state and time are kept in memory before they are looked at: what looks at them does not compute them again.
+    The new state and time are kept in memory, so that what reads them does not compute them again.
     """
     k, n = len(lanes.x), len(stepper.field.x)
     x, t, steps, rejected, memory = numbers[:k], numbers[k], numbers[k + 1], numbers[k + 2], numbers[k + 3 :]
@@ -261,7 +261,7 @@ def advance(
         stuck = ~moved & (good | (row_of >= SHORTEST))
         refused = jnp.where(moved, accepted_again(rejected), refused_again(rejected))
     else:
-        least = float(jnp.finfo(t.dtype).eps) ** 2 * jnp.abs(lanes.t1 - lanes.t0)  # at t = 0 any length moves on
+        least = float(jnp.finfo(t.dtype).eps) ** 2 * jnp.abs(lanes.t1 - lanes.t0)  # at t = 0 any length makes progress
         stuck = ~moved & ((t + memory[0] == t) | (memory[0] <= least))
         refused = jnp.where(moved, rejected, rejected + 1)
     counted = jnp.where(
@@ -271,7 +271,7 @@ def advance(
 
 
 def outcome(stepper: Stepper, row: Row, lanes: Lanes, numbers: State, late: Array) -> tuple[Array, Array]:
-    """Status and number of steps of each lane, from the loop's last numbers and which lanes it left under way."""
+    """Status and number of steps of each lane, from the loop's last numbers and the lanes it left under way."""
     k, n = len(lanes.x), len(stepper.field.x)
     x, t, steps, memory, t1 = numbers[:k], numbers[k], numbers[k + 1], numbers[k + 3 :], lanes.t1
     row = ahead(stepper.switches, row, lanes, t)[0]
@@ -297,9 +297,9 @@ def outcome(stepper: Stepper, row: Row, lanes: Lanes, numbers: State, late: Arra
 
 
 def work(stepper: Stepper, lanes: Lanes, constants: Constants) -> tuple[Float[Array, " w"], Any]:
-    """How many first steps each lane's time span holds: what lanes are sorted by; and how often they would be refused.
+    """How many first steps each lane's time span holds, by which lanes are sorted, and how often they would be refused.
 
-    What is seen of a first step is seen here, outside of the loop.
+    The first step is examined here, outside the loop.
     """
     span = lanes.t1 - lanes.t0
     x = lanes.x[: len(stepper.field.x)]

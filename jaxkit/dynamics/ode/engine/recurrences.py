@@ -1,6 +1,7 @@
 """Recurrences of Taylor coefficients: how each scalar operation gets its k-th coefficient from lower ones.
 
-A product is a convolution; an elementary function y = f(u) with y' = g(u, y) u' is one too; the rest has its own rule.
+A product is a convolution; an elementary function y = f(u) with y' = g(u, y) u' is one too; the others have
+their own rules.
 
 References:
     Jorba and Zou (2005), A software package for the numerical integration of ODEs by means of high-order Taylor
@@ -19,11 +20,11 @@ from jaxtyping import Array
 from jaxkit.compile.nodes import MOVING, Atom, Builder, Literal, Node
 from jaxkit.compile.scalars import ScalarField, value_of
 
-Series = list[Any]  # coefficients so far; None is an exact zero
+Series = list[Any]  # the coefficients so far; None is an exact zero
 
 
 class Maker:
-    """Writes new nodes with operators' names: the helpers of the derivative table."""
+    """Makes new nodes by the names of operators: the helper of the derivative table."""
 
     def __init__(self, builder: Builder) -> None:
         self.builder = builder
@@ -33,7 +34,7 @@ class Maker:
         return self.builder.node(primitive, atoms, params)
 
     def number(self, value: float, like: Atom) -> Literal:
-        """A constant of another atom's type."""
+        """A constant of the type of another atom."""
         return Literal(np.asarray(value, self.builder.dtype(like))[()])
 
     def add(self, a: Atom, b: Atom) -> Atom:
@@ -97,17 +98,17 @@ DERIVATIVES: dict[str, Callable[[Maker, Atom, Atom], Atom]] = {
     ),
 }
 POWERS = {"sqrt": 0.5, "rsqrt": -0.5, "cbrt": 1 / 3}
-# Derivative zero.
+# Operations with derivative zero.
 FLAT = frozenset("lt le gt ge eq ne lt_to le_to and or not xor floor ceil round sign is_finite".split())
-PIECES = frozenset("abs max min select_n clamp rem".split())  # one of their operands, chosen where the step begins
-NESTED = frozenset(("lgamma", "digamma", "erf_inv"))  # derivatives by nested jvp
+PIECES = frozenset("abs max min select_n clamp rem".split())  # these choose an operand at the beginning of the step
+NESTED = frozenset(("lgamma", "digamma", "erf_inv"))  # their derivatives come from nested jvp
 
 
 class Affine(NamedTuple):
-    """`constant + sum of weight * series`: what additions and constant factors cost nothing until it is needed."""
+    """`constant + sum of weight * series`: additions and constant factors cost nothing until the sum is needed."""
 
     constant: Atom | None
-    terms: tuple[tuple[Atom, Atom | None], ...]  # (a node with a rule, its weight; None is 1)
+    terms: tuple[tuple[Atom, Atom | None], ...]  # (a node with a rule, its weight); a weight of None is 1
 
 
 Rule = Callable[[int, Any], Any]
@@ -118,8 +119,8 @@ class Values:
 
     Args:
         field: The field.
-        constants: Its nodes that depend neither on time nor on the state.
-        found: What is known: `(atom, k)` to coefficient, and what the rules keep for later orders.
+        constants: Values of the nodes that depend neither on time nor on the state.
+        found: What is known: `(atom, k)` -> coefficient, and what the rules keep for later orders.
     """
 
     def __init__(self, field: ScalarField, constants: dict[int, Any], found: dict[Any, Any]) -> None:
@@ -160,7 +161,7 @@ class Values:
 
 
 def once(node: Any, *values: Any) -> Any:
-    """The operation itself, of numbers."""
+    """The operation itself, applied to numbers."""
     return node.primitive.bind(*values, **dict(node.params))
 
 
@@ -179,7 +180,7 @@ def _times(a: Any, b: Any) -> Any:
 def convolve(a: Series, b: Series) -> Any:
     """The last coefficient of a product: sum_j a_j b_{k-j}, the newest coefficients last.
 
-    A step is one long chain of operations that wait for each other: what is known already is summed meanwhile.
+    A step is one long chain of dependent operations; what is known already is summed first.
     """
     k, total = len(a) - 1, None
     for j in [*range(1, k), *((0, k) if k else (0,))]:
@@ -188,7 +189,7 @@ def convolve(a: Series, b: Series) -> Any:
 
 
 def square(a: Series, k: int) -> Any:
-    """The k-th coefficient of a square, in half the products, the newest coefficient last."""
+    """The k-th coefficient of a square, with half the products and the newest coefficient last."""
     total = None
     for j in range(1, (k + 1) // 2):
         total = _plus(total, _times(a[j], a[k - j]))
@@ -242,7 +243,7 @@ def chain(node: Any, s: Values, slopes: Sequence[tuple[Affine, Atom]], k: int) -
 
 
 def piece(node: Any, s: Values, k: int) -> Any:
-    """Choose a branch by the values at the beginning of the step."""
+    """The branch chosen by the values at the beginning of the step."""
     base = [s(a, 0) for a in node.inputs]
     if k == 0:
         return once(node, *base)
@@ -251,7 +252,7 @@ def piece(node: Any, s: Values, k: int) -> Any:
     filled = [zero if v is None else v for v in parts]
     if node.name == "abs":
         return None if parts[0] is None else jnp.where(base[0] < 0, -parts[0], parts[0])
-    if node.name == "rem":  # u - n v, the whole number n towards zero
+    if node.name == "rem":  # u - n v, with the whole number n rounded towards zero
         turns = jnp.trunc(base[0] / base[1])
         return _plus(parts[0], _times(turns, parts[1]), -1)
     if node.name in ("max", "min"):
@@ -264,7 +265,7 @@ def piece(node: Any, s: Values, k: int) -> Any:
 
 
 def nested(node: Any, s: Values, k: int) -> Any:
-    """f(u) by its derivatives at u_0 (nested jvp) and the powers of u - u_0."""
+    """f(u) from its derivatives at u_0 (nested jvp) and the powers of u - u_0."""
     u = node.inputs[0]
     fn = lambda v: once(node, v)
     if k == 0:

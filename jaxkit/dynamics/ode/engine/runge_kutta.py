@@ -1,7 +1,7 @@
 """Embedded Runge-Kutta pairs as a method of the lean loop.
 
-The stages are a loop over the tableau's rows, so that the field is compiled once, not once a stage: written out, XLA
-fuses them into each other (docs/devdocs/lanes.md).
+The stages are a loop over the tableau's rows, so that the field is compiled once, not once for each stage: if they were
+written out, XLA would fuse them into each other (docs/devdocs/lanes.md).
 """
 
 import functools
@@ -21,15 +21,15 @@ from jaxkit.dynamics.ode.schemes import Tableau
 
 
 class RungeKuttaStepper:
-    """An embedded explicit pair: `x' = x + h sum b_i k_i`, the error estimate beside it.
+    """An embedded explicit pair: `x' = x + h sum b_i k_i`, with an error estimate.
 
     Args:
-        field: The velocity.
+        field: The scalar field whose first outputs are the velocity.
         tableau: Coefficients with an error estimate.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step.
-        controlled: Number of leading entries that are the state; those behind it are tangents. None for all.
-        directions: Of further tangents: see `Row`.
+        controlled: Number of leading entries that are the state; those behind are tangents. None: all are the state.
+        directions: Directions of further tangents: see `Row`.
     """
 
     cautious, shortens = False, False
@@ -48,14 +48,14 @@ class RungeKuttaStepper:
         self.controlled = len(field.x) if controlled is None else controlled
         self.velocity = field.outputs[: len(field.x)]
         self.switches = Switches(field, self.velocity)
-        # The last velocity is the next step's first, unless the field switches in between.
+        # The last velocity is the first one of the next step, unless the field switches in between.
         same = bool(np.allclose(tableau.a[-1], tableau.b, atol=1e-15)) and tableau.c[-1] == 1
         self.reuses = same and not self.switches
         self.roots = [*field.outputs, *self.switches.roots]
 
     def start(self, t: Array, x: State, left: Array, row: Row) -> State:
         """The first step of Hairer, Nørsett and Wanner (II.4), with the Euler step's second derivative."""
-        rate, k = row(t, x, self.velocity), self.controlled  # tangents, which may be zero here, have no say
+        rate, k = row(t, x, self.velocity), self.controlled  # tangents, which may be zero here, do not count
         size, speed = self._norm(x[:k], x[:k]), self._norm(rate[:k], x[:k])
         trial = jnp.where((size < 1e-5) | (speed < 1e-5), 1e-6, 0.01 * size / jnp.maximum(speed, 1e-30))
         trial = jnp.minimum(jnp.where(jnp.isfinite(trial), trial, jnp.inf), jnp.abs(left))
@@ -86,7 +86,7 @@ class RungeKuttaStepper:
     def _norm(self, values: Sequence[Array], *scales: State) -> Array:
         """Root mean square of `values` in units of the tolerance at the larger of the states.
 
-        Tangents have no absolute tolerance: theirs is relative to their largest entry.
+        Tangents have no absolute tolerance; their tolerance is relative to their largest entry.
         """
         sizes = [functools.reduce(jnp.maximum, map(jnp.abs, entries)) for entries in zip(*scales, strict=True)]
         k = self.controlled
@@ -101,7 +101,7 @@ class RungeKuttaStepper:
         return jnp.maximum(error, jnp.sqrt(jnp.max(more, axis=tuple(range(more.ndim - 1)))))
 
     def stages(self, t: Array, x: State, h: Array, row: Row, first: State = ()) -> Float[Array, "s kw"]:
-        """The velocities of all stages, those of all rows of `x` side by side."""
+        """The velocities of all stages, with all rows of `x` side by side."""
         start, table = _together(x, h), self.tableau
         a, c = jnp.asarray(table.a, start.dtype), jnp.asarray(table.c, start.dtype)
 
@@ -119,7 +119,7 @@ class RungeKuttaStepper:
     ) -> Step:
         """One step, accepted where the error estimate is within the tolerance, or where lanes look."""
         h, first = memory[0], memory[1:]
-        if look is not None:  # from another point than the last step's end
+        if look is not None:  # from a point other than the end of the last step
             h = jnp.where(look, jnp.inf, h)
             first = where(look, row(t, x, self.velocity), first) if first else ()
         last = h >= jnp.abs(left)
@@ -138,7 +138,7 @@ class RungeKuttaStepper:
         return Step(where(accepted, new, x), jnp.where(accepted, signed, 0), (grown, *kept))
 
     def within(self, t: Array, x: State, s: Array, row: Row) -> State:
-        """A step of length `s` again: as accurate as the step itself."""
+        """The step repeated with length `s`, which is as accurate as the step itself."""
         rates, start = self.stages(t, x, s, row), _together(x, s)
         return _parts(start + s[None] * _weighted(jnp.asarray(self.tableau.b, s.dtype), rates, start.shape), x)
 
@@ -149,7 +149,7 @@ def _together(x: State, row: Array) -> Float[Array, "k w"]:
 
 
 def _parts(table: Float[Array, "k w"], x: State) -> State:
-    """The rows again, of the shapes of `x`."""
+    """The rows again, in the shapes of `x`."""
     parts, at = [], 0
     for v in x:
         rows = v.size // v.shape[-1]

@@ -1,7 +1,7 @@
 """The power series of a solution, coefficient by coefficient, from the recurrences of a field's scalar operations.
 
-A product is a convolution, an elementary function `y' = g(u, y) u'`: order p costs O(p^2) operations a product and no
-evaluation of the field at all.
+A product is a convolution, and so is an elementary function with `y' = g(u, y) u'`: order p costs O(p^2) operations for
+each product, and the field is never evaluated.
 
 References:
     Jorba and Zou (2005), A software package for the numerical integration of ODEs by means of high-order Taylor
@@ -36,7 +36,7 @@ class TaylorSeries:
 
     Args:
         field: The field; helper nodes are added to its builder.
-        velocity: The atoms that are the velocity of `field.x`.
+        velocity: The atoms of the velocity of `field.x`.
 
     Raises:
         Unsupported: An operation has no recurrence; its name is in the message.
@@ -47,7 +47,7 @@ class TaylorSeries:
         self.rules: dict[Any, Rule] = {}  # in an order in which they can run
         self.forms: dict[Atom, Affine] = {}
         self.constants: set[Atom] = set()
-        self.later: list[Atom] = []  # derivative factors, needed one order later only
+        self.later: list[Atom] = []  # derivative factors, needed only one order later
         self.velocity = [self.form(a) for a in velocity]
         while self.later:
             self.basis(self.later.pop())
@@ -64,7 +64,7 @@ class TaylorSeries:
         self.constants |= {a for a in weights if a is not None and not isinstance(a, Literal)}
 
     def form(self, atom: Atom) -> Affine:
-        """An atom as a sum of series; its rules are made on the way."""
+        """An atom as a sum of series; the rules it needs are made on the way."""
         if isinstance(atom, Literal) or self.level(atom) < MOVING:
             return Affine(atom, ())
         if atom not in self.forms:
@@ -123,7 +123,7 @@ class TaylorSeries:
         return Affine(None, ((self._convolution(self.basis(inputs[0]), self.basis(inputs[1])), None),))
 
     def _convolution(self, u: Atom, v: Atom) -> Atom:
-        product = self.make.mul(u, v)  # shared if it is there already
+        product = self.make.mul(u, v)  # shared if it exists already
         if product not in self.rules:
             if u == v:
                 self.rules[product] = lambda k, s: recurrences.square(s.list(u, k), k)
@@ -133,7 +133,7 @@ class TaylorSeries:
         return product
 
     def basis(self, atom: Atom) -> Atom:
-        """A series of its own for an atom."""
+        """An atom of the same value that has a series of its own."""
         form = self.form(atom)
         self._note(form)
         if not form.terms:
@@ -158,7 +158,7 @@ class TaylorSeries:
         self.constants |= {a for a in inputs if not isinstance(a, Literal) and self.level(a) < MOVING}
         node = dataclasses.replace(node, inputs=inputs)
         if name == "convert_element_type":
-            whole = not jnp.issubdtype(node.dtype, jnp.floating)  # cut off, as by `floor`
+            whole = not jnp.issubdtype(node.dtype, jnp.floating)  # rounded, as by `floor`
             self.rules[number] = lambda k, s: (
                 None if (whole and k) or s(inputs[0], k) is None else recurrences.once(node, s(inputs[0], k))
             )
@@ -183,7 +183,7 @@ class TaylorSeries:
             raise Unsupported(node.primitive.name if node.primitive is not None else name)
 
     def _slopes(self, number: int, node: Node, slopes: list[tuple[Atom, Atom]]) -> None:
-        """Y' = sum g u': the factors g may depend on y, so their rules come after this one."""
+        """Y' = sum g u': the factors g may depend on y, so that their rules come after this one."""
         self.forms[number] = Affine(None, ((number, None),))
         self.later.extend(a for a, _ in slopes if not isinstance(a, Literal))
         pairs: list[tuple[Any, Atom]] = []
@@ -209,7 +209,7 @@ class TaylorSeries:
             s.keep((atom, k + 1), None if value is None else value * (1 / (k + 1)) if k else value)
 
     def coefficients(self, t: Array, x: State, order: int, constants: Constants) -> list[list[Array]]:
-        """Taylor coefficients of the solution through `(t, x)`, orders `0..order`, one list a state entry."""
+        """Taylor coefficients of the solution through `(t, x)`, orders `0..order`, one list for each state entry."""
         s = recurrences.Values(self.field, constants, self.begin(t, x))
         for k in range(order):
             self.extend(s, k)

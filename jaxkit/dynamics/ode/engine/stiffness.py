@@ -1,8 +1,8 @@
-"""Was it stiffness? Told from the last state of a lane that ran out of steps.
+"""Was it stiffness? The answer comes from the last state of a lane that ran out of steps.
 
-An explicit method on a stiff problem takes steps that its stability allows, though the motion is slow: the fastest
-rate `rho` of the Jacobian times the step is above one, while the state hardly changes in a step. Where accuracy sets
-the step, the state changes by a fair part of itself.
+On a stiff problem, stability limits the steps of an explicit method, although the motion is slow: the fastest rate
+`rho` of the Jacobian times the step is above one, while the state hardly changes in a step. Where accuracy sets the
+step, the state changes by a fair part of itself.
 
 References:
     Hairer and Wanner (1996), Solving Ordinary Differential Equations II, section IV.2 (stiffness detection).
@@ -22,9 +22,9 @@ def limited_by_stability(velocity: Velocity, x: Float[Array, "k w"], step: Float
     """Whether the step length of each lane is what stability allows rather than what accuracy asks for.
 
     Args:
-        velocity: States to their velocities.
-        x: The states, one lane a column.
-        step: Length of the next step.
+        velocity: Maps states to their velocities, both `(k, w)`.
+        x: The states, one lane in each column.
+        step: Length of the next step of each lane.
     """
     norm = lambda v: jnp.sqrt(jnp.sum(v * v, axis=0))
     size, speed = norm(x), velocity(x)
@@ -37,7 +37,7 @@ def limited_by_stability(velocity: Velocity, x: Float[Array, "k w"], step: Float
         change = velocity(x + length[None] * carry[0]) - speed
         return change, norm(change) / distance
 
-    # Any direction with a part along the fastest one will do: unequal entries, of either sign.
+    # Any direction with a component along the fastest one will do: unequal entries of both signs.
     start = jnp.cos(1.0 + 2.4 * jnp.arange(len(x), dtype=x.dtype))
     start = jnp.broadcast_to(start[:, None], x.shape)
     rate = jax.lax.fori_loop(0, 12, turn, (start, jnp.zeros_like(step)))[1]

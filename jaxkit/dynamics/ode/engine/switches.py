@@ -1,15 +1,15 @@
-"""Times at which a field changes its form: where it compares time with what does not move.
+"""Times at which a field changes its form: where it compares time with quantities that do not move.
 
 `where(t < dose, 2.0, 0.0)` jumps at `dose`; `floor(t)`, `t % 24 < 8` and `sin(w * t) > 0` do so again and again. No
-error estimate sees a pulse that lies between two looks at the field, so the steps end there. Between two such times
-everything that depends on time alone is a straight line or constant (`Form`), so that the next one is a quotient.
+error estimate sees a pulse that lies between two evaluations of the field, so the steps end there. Between two such
+times all that depends on time alone is linear in time or constant (`Form`), so that the next switch is a quotient.
 
-Seen are comparisons, `abs`, `sign`, `max`, `min`, `clip`, `floor`, `ceil`, `round`, `%` and conversions to whole
-numbers of `a * t + b`, and comparisons of its sine and cosine, where `a`, `b` and what is compared with depend on
-parameters, or on what is constant between such times. Not seen are other functions of time (`t**2 < 2`), tables
-(`interp`), comparisons inside of a loop or with more than 64 numbers, and whatever depends on the state.
+Recognised are comparisons, `abs`, `sign`, `max`, `min`, `clip`, `floor`, `ceil`, `round`, `%` and conversions to whole
+numbers of `a * t + b`, and comparisons of its sine and cosine, where `a`, `b` and the other side of the comparison
+depend on parameters, or on what is constant between such times. Not recognised are other functions of time
+(`t**2 < 2`), tables (`interp`), comparisons inside a loop or with more than 64 numbers, and what depends on the state.
 
-What was tried and what it gave: docs/devdocs/unsmooth.md.
+Measurements: docs/devdocs/unsmooth.md.
 """
 
 import math
@@ -30,7 +30,7 @@ COMPARISONS = frozenset("lt le gt ge eq ne lt_to le_to".split())
 WHOLE = {"floor": 0.0, "ceil": 0.0, "round": 0.5}  # they jump where their argument is a whole number plus this
 BREAKS = COMPARISONS | frozenset("sign abs max min clamp rem convert_element_type".split()) | frozenset(WHOLE)
 WAVES = frozenset(("sin", "cos"))
-SLACK = 4.0  # in units of what rounding can move a change of sign by
+SLACK = 4.0  # in units of how far rounding can move a change of sign
 
 
 class Form(NamedTuple):
@@ -38,12 +38,12 @@ class Form(NamedTuple):
 
     slope: Atom
     offset: Atom
-    size: Atom  # how large the numbers are from which the offset is computed: the measure of its rounding
-    base: Atom | None  # None: it is constant, the slope is 0
+    size: Atom  # size of the numbers from which the offset is computed, the measure of its rounding
+    base: Atom | None  # None where the number is constant and the slope is 0
 
 
 class Switch(NamedTuple):
-    """The field changes where a form of time has a value, or that value and any number of periods."""
+    """The field changes where a form of time has a value, or that value plus any number of periods."""
 
     form: Form
     value: Atom
@@ -55,12 +55,12 @@ class Stretch(NamedTuple):
 
     sign: Array
     ahead: Array  # the next switch
-    behind: Array  # the last one
-    first: Array  # between these two the field is looked at, rounding apart
+    behind: Array  # the last switch
+    first: Array  # the field is evaluated between these two times, kept off the switches by rounding
     last: Array
 
     def seen(self, t: Array) -> Array:
-        """The time nearest to `t` at which the field has the form that it has in this stretch."""
+        """The time nearest to `t` at which the field has its form of this stretch."""
         return self.sign * jnp.minimum(jnp.maximum(self.sign * t, self.first), self.last)
 
 
@@ -69,14 +69,14 @@ class Switches:
 
     Args:
         field: The field; helper nodes are added to its builder.
-        atoms: Its nodes in question, e.g. the velocity.
+        atoms: The nodes in question, e.g. the velocity.
     """
 
     def __init__(self, field: ScalarField, atoms: Sequence[Atom]) -> None:
         self.field, self.make = field, Maker(field.builder)
         self.forms: dict[Atom, Form] = {}
-        self.steps: set[Atom] = set()  # constant between switches
-        self.covered: set[Atom] = set()  # nodes that are smooth between switches, whatever their names
+        self.steps: set[Atom] = set()  # the nodes that are constant between switches
+        self.covered: set[Atom] = set()  # nodes that are smooth between switches, whatever their primitive
         self.found: list[Switch] = []
         self.eps = 0.0
         self.one = Literal(np.ones((), field.builder.dtype(field.t))[()])
@@ -107,7 +107,7 @@ class Switches:
         return self._held(jax.lax.convert_element_type_p, atom, new_dtype=want, weak_type=False, sharding=None)
 
     def _held(self, primitive: Any, *atoms: Atom, **params: Any) -> Atom:
-        """A node of what is constant between switches."""
+        """A new node that is constant between switches."""
         node = self.make(primitive, *atoms, **params)
         if not isinstance(node, Literal) and all(map(self._fixed, atoms)):
             self.steps.add(node)
@@ -141,7 +141,7 @@ class Switches:
                 self.covered.add(number)
 
     def _of(self, node: Node, forms: list[Form]) -> Any:
-        """The form of a node of forms; "steps" where it is constant between switches; None where it is neither."""
+        """The form of a node whose operands are forms; "steps" where it is constant between switches; else None."""
         name, held, lax = node.name, self._held, jax.lax
         bases = {form.base for form in forms if form.base is not None}
         base, u = next(iter(bases), None), forms[0]
@@ -174,7 +174,7 @@ class Switches:
         return self._periodic(node, forms, base)
 
     def _periodic(self, node: Node, forms: list[Form], base: Atom | None) -> Any:
-        """Forms of what starts again and again: only of time itself."""
+        """The form of a node that repeats itself; for functions of time itself alone."""
         name, u, held = node.name, forms[0], self._held
         if base != self.field.t:
             return None
@@ -197,7 +197,7 @@ class Switches:
         return None
 
     def _two(self, node: Node, forms: list[Form], base: Atom | None) -> Any:
-        """A difference, or what depends on its sign."""
+        """The form of a difference, or of what depends on its sign."""
         a, b = forms
         slope, offset = (self._held(jax.lax.sub_p, u, v) for u, v in zip(a[:2], b[:2], strict=True))
         gap = Form(slope, offset, self._held(jax.lax.add_p, a.size, b.size), base)
@@ -221,7 +221,7 @@ class Switches:
         return "steps" if self._fixed(inside) else self.forms.get(inside)
 
     def _select(self, number: int, node: Node) -> None:
-        """A choice by what is constant between switches."""
+        """The form of a choice by something constant between switches."""
         forms = [self._form(a) for a in node.inputs[1:]]
         bases = {form.base for form in forms if form is not None and form.base is not None}
         if None in forms or len(bases) > 1:
@@ -248,7 +248,7 @@ class Switches:
         if form.base == self.field.t:
             self.found.append(Switch(form, value, period))
             return
-        # A sine: its argument, between -pi and pi, and again after 2 pi.
+        # For a sine: its argument, between -pi and pi, repeated after 2 pi.
         base: Any = form.base
         wave, held = self.field.nodes[base], self._held
         height = held(jax.lax.div_p, held(jax.lax.sub_p, value, form.offset), form.slope)
@@ -262,7 +262,7 @@ class Switches:
             self.found.append(Switch(inner, at, self._literal(2 * math.pi)))
 
     def stretch(self, t: Array, span: Array, constants: Constants) -> Stretch:
-        """The stretch that begins at `t`, or in which `t` lies, of one lane whose times span so much (signed)."""
+        """The stretch that begins at `t`, or contains it, for one lane whose times cover `span` (signed)."""
         sign = jnp.where(span < 0, -jnp.ones_like(t), jnp.ones_like(t))
         most = math.sqrt(self.eps) * jnp.abs(span)
         edge = lambda value: jnp.full_like(t, value)
@@ -278,7 +278,7 @@ class Switches:
     def _narrowed(self, found: Stretch, group: list[Switch], t: Array, constants: Constants, most: Array) -> Stretch:
         """The stretch between further switches, whose numbers are constant in it.
 
-        A switch whose time is not known to `most`, for rounding, is none.
+        A switch is ignored where rounding leaves its time uncertain by more than `most`.
         """
         now, eps, least = found.seen(t), self.eps, 1e4 * float(jnp.finfo(t.dtype).tiny)
         times, slacks = [], []
@@ -301,7 +301,7 @@ class Switches:
             times += [jnp.where(sure, v, jnp.inf) for v, sure in zip(again, known, strict=True)]
             slacks += slack
         time, slack, sign = jnp.stack(times) * found.sign, jnp.stack(slacks), found.sign
-        # What is nearer than rounding tells lies behind: the stretch begins there.
+        # A switch nearer than rounding can tell lies behind: the stretch begins there.
         past = time <= sign * t + 2 * slack
         here = jnp.isfinite(time)
         later, earlier = here & ~past, here & past
@@ -317,7 +317,7 @@ class Switches:
 
 
 def ahead(switches: Switches, row: Row, lanes: Lanes, t: Array) -> tuple[Row, Array]:
-    """A row whose field is that of the stretch that begins at `t`, and the end of a step: the next switch, or `t1`."""
+    """A row with the field of the stretch that begins at `t`, and the end of a step: the next switch, or `t1`."""
     if not switches:
         return row, lanes.t1
     stretch = row.apart(lambda: _stretch(switches, row, lanes, t))
@@ -334,16 +334,16 @@ def crossing(
 ) -> tuple[State, State]:
     """State, time and memory after steps that may have come to a switch.
 
-    The step before tells nothing of the length of the next: a method that keeps it begins anew. And tangents jump where
-    the switch's time depends on parameters: if it comes later, the field before it moves the state for longer.
+    The previous step tells nothing about the length of the next: a method that keeps it begins anew. And tangents jump
+    where the switch's time depends on parameters: if it comes later, the field before it moves the state for longer.
 
     Args:
         stepper: How lanes step.
-        row: Their row.
+        row: The row of the lanes.
         lanes: The lanes.
-        span: Where the steps began, and up to where they could go.
-        new: Where they ended: state, tangents and time.
-        memory: What the stepper remembers.
+        span: Where the steps began, and how far they could go.
+        new: Where they ended: state with tangents, and time.
+        memory: The stepper's memory.
     """
     n, x, later = len(stepper.field.x), new[:-1], new[-1]
     met = (later == span[1]) & (later != lanes.t1) & (later != span[0])
@@ -364,7 +364,7 @@ def crossing(
 
 
 def between(switches: Switches, row: Row, lanes: Lanes, here: Array, there: Array) -> tuple[Row, Array, Array]:
-    """A step again, as a function of the row's constants: its row, start and length, which move with the switches."""
+    """A step as a function of the row's constants: its row, start and length, which move with the switches."""
     if not switches:
         return row, here, there - here
     stretch = _stretch(switches, row, lanes, here)
@@ -373,4 +373,4 @@ def between(switches: Switches, row: Row, lanes: Lanes, here: Array, there: Arra
     behind = jnp.where(begun, stretch.behind, 0)
     start = here + sign * (behind - held(behind))
     end = jnp.where((there == sign * stretch.ahead) & (there != lanes.t1), sign * stretch.ahead, there)
-    return row.seeing(stretch.seen), start, jnp.where(there == here, 0, end - start)  # a refused step stays at zero
+    return row.seeing(stretch.seen), start, jnp.where(there == here, 0, end - start)  # a refused step keeps length 0

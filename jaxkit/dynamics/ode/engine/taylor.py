@@ -26,24 +26,24 @@ from jaxkit.dynamics.ode.engine import recurrences
 from jaxkit.dynamics.ode.engine.series import TaylorSeries
 from jaxkit.dynamics.ode.engine.switches import Switches
 
-# In units of the tolerance: how far velocity times length may differ from the polynomial's at a step's end.
+# In units of the tolerance: how much velocity times length may differ from the polynomial's at a step's end.
 DEFECT = 10.0
-FEWEST = 8  # times that a first step is made shorter at most, before it is tried
-FADED = 0.1  # of the largest that a tangent has been: what has decayed further holds up nobody
+FEWEST = 8  # most times that a first step is shortened before it is tried
+FADED = 0.1  # part of a tangent's largest size so far; a tangent that has decayed further does not limit the step
 PLAIN = frozenset("input add add_any sub neg mul div sin cos integer_pow convert_element_type".split())
 ROUGH = recurrences.FLAT | recurrences.PIECES
 
 
 class TaylorStepper:
-    """Taylor's method of one order as a method of the lean loop.
+    """Taylor's method of a fixed order as a method of the lean loop.
 
     Args:
-        field: The velocity (and behind it event functions).
+        field: The scalar field whose first outputs are the velocity; event functions may follow.
         rtol: Relative tolerance, in units of the state's largest entry.
         atol: Absolute tolerance.
-        order: Order; None takes Jorba and Zou's ceil(1 - ln(rtol) / 2).
-        controlled: Number of leading entries that are the state; those behind it are tangents. None for all.
-        directions: Of further tangents: see `Row`.
+        order: Order of the series; None takes Jorba and Zou's ceil(1 - ln(rtol) / 2).
+        controlled: Number of leading entries that are the state; those behind are tangents. None: all are the state.
+        directions: Directions of further tangents: see `Row`.
     """
 
     shortens = True
@@ -71,7 +71,7 @@ class TaylorStepper:
         self.cautious = not self.looks
 
     def start(self, t: Array, x: State, left: Array, row: Row) -> State:
-        """What is remembered: of tangents, how large they have been; otherwise the series tells each step's length."""
+        """The memory: the largest size of the tangents so far; the length of each step follows from the series."""
         k = len(self.field.x)
         return () if len(x) == k else (jnp.zeros_like(t), _largest(x[k:]))
 
@@ -80,9 +80,9 @@ class TaylorStepper:
         return self._length(self._series(t, x, row)())
 
     def caution(self, t: Array, x: State, left: Array, row: Row) -> Array | None:
-        """How often the first step would be refused, where steps are not looked at: None where all of them are.
+        """How often the first step would be refused, where steps are not examined; None where all of them are.
 
-        At a beginning with round numbers a series may have gaps, in which the last coefficients lie.
+        At a start with round numbers a series may have gaps, and the last coefficients may lie in one.
         """
         if self.looks:
             return None
@@ -103,10 +103,10 @@ class TaylorStepper:
     def step(
         self, t: Array, x: State, left: Array, memory: State, row: Row, refused: Array, *, look: Array | None = None
     ) -> Step:
-        """One step; NaN where it must be refused: its end has another velocity than the series says."""
+        """One step; NaN where it must be refused because the velocity at its end is not what the series says."""
         series = self._series(t, x, row)
-        # Kept in memory, so that all rows move by the same length: computed again in another loop, it rounds otherwise,
-        # by percents where it hangs on coefficients that are nothing but rounding.
+        # Kept in memory, so that all rows move by the same length: recomputed in another loop it rounds differently, by
+        # percents where it depends on coefficients that are nothing but rounding.
         length = row.apart(
             lambda: shortened(
                 self._length((series if memory else self._series(t, x, row))(), *memory[1:]), left, refused
@@ -126,8 +126,8 @@ class TaylorStepper:
     def _end(self, series: list[list[Array]], t: Array, s: Array, row: Row, look: Array | None) -> State:
         """The polynomials at `s`; NaN where they do not move as the field says.
 
-        A series knows the field where the step begins. What it cannot know, a switch or a kink on the way, the other
-        branch of a root, a rise that is too steep to be seen from afar, shows in the velocity at the step's end.
+        A series knows the field only where the step begins. What it cannot know (a switch or a kink on the way, the
+        other branch of a root, a rise too steep to be seen from afar) shows in the velocity at the step's end.
         """
         end = polynomials(series, s)
         if not self.looks:
@@ -137,7 +137,7 @@ class TaylorStepper:
         return (jnp.where(fits, end[0], jnp.nan), *end[1:])
 
     def _fits(self, series: list[list[Array]], t: Array, s: Array, row: Row) -> Array:
-        """Whether the polynomials' velocity at `s` is the field's, to what a step may be wrong."""
+        """Whether the polynomials' velocity at `s` is the field's, within the error allowed for a step."""
         state = series[: len(self.field.x)]
         there = polynomials(state, s)
         rates = polynomials([[c * float(j) for j, c in enumerate(part)][1:] for part in state], s)
@@ -152,9 +152,9 @@ class TaylorStepper:
         return polynomials(self._series(t, x, row)(), s)
 
     def _series(self, t: Array, x: State, row: Row) -> Callable[[], list[list[Array]]]:
-        """The coefficients, one list a row of numbers: the state's, then those of the tangents in all directions.
+        """The coefficients, one list for each row of numbers: the state's, then the tangents' in all directions.
 
-        They come from a function, to be called where they are used: there they are read from memory, if they are kept.
+        They come from a function, to be called where they are used: where they are kept in memory, it reads them.
         """
         field, k = self.field, len(self.field.x)
         parts: list[tuple[Named, Named]] = []
@@ -182,7 +182,7 @@ class TaylorStepper:
         return series
 
     def _order(self, k: int, row: Row, known: Callable[[], Any]) -> tuple[Named, Named]:
-        """One more order of all series, and of their tangents."""
+        """The next order of all series and of their tangents."""
         found, dots = known()
         names: list[Any] = []
 
@@ -198,7 +198,7 @@ class TaylorStepper:
         return Named(dict(zip(names, values, strict=True))), Named(pack_named(moved, both))
 
     def _length(self, series: list[list[Array]], largest: Array | None = None) -> Array:
-        """The state's step; and the tangents' where they are shorter, in units of each direction's largest entry."""
+        """The state's step, or the tangents' where that is shorter, in units of each direction's largest entry."""
         p, state, tangents = self.order, series[: self.controlled], series[self.controlled :]
         size, before, last = (_largest([row[k] for row in state]) for k in (0, p - 1, p))
         length = self._radius(jnp.maximum(size, self.scale), before, last)
@@ -209,28 +209,28 @@ class TaylorStepper:
         unit = 1 / jnp.maximum(
             size if largest is None else jnp.maximum(size, FADED * largest), jnp.finfo(size.dtype).tiny
         )
-        over = lambda v: _largest(list(v)) if v.ndim > 1 else v  # not `max`, whose loop has no vectors
+        over = lambda v: _largest(list(v)) if v.ndim > 1 else v  # not `max`, whose loop is not vectorised
         return jnp.minimum(length, self._radius(jnp.ones_like(length), over(before * unit), over(last * unit)))
 
     def _radius(self, size: Array, before: Array, last: Array) -> Array:
-        """Jorba and Zou's step: the radius of convergence seen by the last two terms, over e^2, and a safety factor."""
+        """Jorba and Zou's step: the radius of convergence estimated from two terms, over e^2, times a safety factor."""
         p, (size, before, last) = self.order, map(fast_log2, (size, before, last))
         radius = jnp.minimum((size - last) / p, (size - before) / (p - 1))
         return fast_exp2(radius - (2 + 0.7 / (p - 1)) / math.log(2))
 
 
 def shortened(length: Array, left: Array, refused: Array) -> Array:
-    """A length that is a quarter of itself for each time that a step from here was refused."""
+    """A length, divided by four for each time that a step from here was refused."""
     return jnp.where(refused > 0, jnp.minimum(length, jnp.abs(left)) * fast_exp2(-2 * refused), length)
 
 
 def looks(field: ScalarField, velocity: Sequence[Atom], order: int, switches: Switches) -> tuple[float, ...]:
-    """At which parts of each step the velocity is looked at.
+    """The fractions of each step at which the velocity is checked.
 
-    A field of sums, products, quotients and sines shows its singularities from afar, so that none of its steps need
-    be looked at, but for the first (see `caution`). Exponentials and high powers do not: what rises as
-    fast is not seen before it is there. A root has a second branch. Between kinks and switches a field can come back to
-    itself: such a step is looked at on the way, too, unless time alone decides, whose switches are known.
+    A field of sums, products, quotients and sines shows its singularities from afar, so that none of its steps need be
+    checked, except the first (see `caution`). Exponentials and high powers do not: a rise as steep as theirs is not
+    seen before it is there. A root has a second branch. Between kinks and switches a field can return to its earlier
+    form: such a step is checked on the way, too, unless the switches depend on time alone and so are known.
     """
     nodes = [(n, field.nodes[n]) for n in field.needed(velocity) if field.nodes[n].level == MOVING]
     if any(node.name in ROUGH and n not in switches.covered for n, node in nodes):
@@ -251,7 +251,7 @@ def _largest(values: Sequence[Array]) -> Array:
 
 
 def polynomials(series: list[list[Array]], s: Array) -> State:
-    """Polynomials, one a row of numbers, at `s`: pairs of terms first, then pairs of those (Estrin's scheme)."""
+    """Polynomials at `s`, one for each row of numbers: pairs of terms first, then pairs of those (Estrin's scheme)."""
     values, powers = [], [s]
     for row in series:
         terms, level = list(row), 0

@@ -1,7 +1,7 @@
-"""Derivatives of many solves: the variational equations beside the state, in the same loop.
+"""Derivatives of many solves: the variational equations along with the state, in the same loop.
 
-A lane carries `S_i = dx/dp_i` with `S_i' = (df/dx) S_i + df/dp_i`, all directions beside one state; with more than
-`MANY` directions its steps are pulled back instead. What comes out is the whole Jacobian of a lane, so that one rule
+A lane carries `S_i = dx/dp_i` with `S_i' = (df/dx) S_i + df/dp_i` in all directions along with one state; with more
+than `MANY` directions its steps are pulled back instead. The result is the whole Jacobian of a lane, so that one rule
 serves forward and reverse mode. Second derivatives come from lanes that carry one direction each.
 """
 
@@ -40,7 +40,7 @@ def _solve(plan: Plan, given: Given) -> Ensemble:
 
 @struct
 class Jacobian:
-    """Derivatives in the directions of a plan: of the last state `(n, k, m)`, and of the saved ones `(n, s, k, m)`."""
+    """Derivatives along a plan's directions: of the last state, `(n, k, m)`, and of the saved ones, `(n, s, k, m)`."""
 
     final: Array
     saved: Array | None
@@ -64,7 +64,7 @@ def _zero(leaf: Array) -> Any:
 
 
 def with_jacobian(plan: Plan, given: Given, *, perturbed: tuple[bool, ...]) -> tuple[Ensemble, Jacobian]:
-    """The ensemble and its derivatives: by `x0s` (first entry of `perturbed`) and by the parameters."""
+    """The ensemble and its derivatives: with respect to `x0s` (first entry of `perturbed`) and the parameters."""
     n, lanewise = len(given.t0), tuple(a or b for a, b in zip(plan.lanewise, perturbed[1:], strict=True))
     own = lambda leaf, lane, wanted: jnp.broadcast_to(leaf, (n, *leaf.shape)) if wanted and not lane else leaf
     leaves = tuple(map(own, given.leaves, plan.lanewise, perturbed[1:]))
@@ -80,12 +80,12 @@ def solve_tangents(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
 
 @solve_tangents.defjvp
 def _(plan: Plan, primals: Any, tangents: Any) -> Any:
-    """Second derivatives: of the lanes that carry one direction each."""
+    """Second derivatives, by differentiating the lanes that carry one direction each."""
     return jax.jvp(functools.partial(_repeated, plan), primals, tangents)
 
 
 def _directions(plan: Plan, given: Given) -> tuple[list[tuple[int, ...]], list[int]]:
-    """Shapes of one lane's parameters; and how many directions lie in the start and in each parameter."""
+    """Shapes of one lane's parameters, and the numbers of directions in the start and in each parameter."""
     shapes = [leaf.shape[1:] if lane else leaf.shape for leaf, lane in zip(given.leaves, plan.lanewise, strict=True)]
     return shapes, [plan.size * plan.moved[0], *(math.prod(s) * w for s, w in zip(shapes, plan.moved[1:], strict=True))]
 
@@ -111,7 +111,7 @@ def _run(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
 
 
 def _repeated(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
-    """The same with each lane repeated for each direction: what has derivatives of its own."""
+    """The same with each lane repeated for each direction, which can be differentiated again."""
     starts, leaves, t0, t1, ts = given
     k, n, layout = plan.size, len(t0), layout_of(starts)
     shapes, sizes = _directions(plan, given)
@@ -137,7 +137,7 @@ def _repeated(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
         lanewise=(*plan.lanewise, *(True for d in directions if d is not None)),
     )
     state = (jax.tree.map(again, starts), layout.tree(jnp.tile(start, (n, 1))))
-    blind = _of_switches(plan, given)  # where a switch moves, its tangents jump, which these lanes do not know
+    blind = _of_switches(plan, given)  # where a switch moves, tangents jump, which these lanes do not know
     found = solve_lanes(wide, Given(state, tuple(flat_args), again(t0), again(t1), ts))
 
     def jacobian(tree: PyTree, lead: int) -> Array:
@@ -147,7 +147,7 @@ def _repeated(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
 
     final, xs = found.final, (None, None) if found.xs is None else found.xs
     one = jax.tree.map(lambda v: v[::m], dataclasses.replace(found, ts=(), xs=xs[0], final=final[0]))
-    status = jnp.max(found.status.reshape(n, m), axis=1)  # a failed direction is not passed over
+    status = jnp.max(found.status.reshape(n, m), axis=1)  # a failed direction fails its lane
     saved = None if xs[1] is None else jacobian(xs[1], 2)
     return dataclasses.replace(one, ts=found.ts, status=status), Jacobian(jacobian(final[1], 1), saved)
 
@@ -171,7 +171,7 @@ def _of_first(event: Callable[[Array, Any, Any], Array]) -> Callable[[Array, Any
 
 
 def push(plan: Plan, primals: tuple[Given], tangents: tuple[Given]) -> tuple[Ensemble, Ensemble]:
-    """The rule of forward mode, by which `solve_lanes` differentiates: linear in the tangents, to be transposed."""
+    """The rule of forward mode, by which `solve_lanes` differentiates: linear in the tangents, hence transposable."""
     given = jax.tree.map(jnp.asarray, primals[0])  # a value that a field closes over may be a plain number
     dots, layout = tangents[0], layout_of(given.starts)
     moves_start = not all(map(_is_zero, jax.tree.leaves(dots.starts, is_leaf=_is_zero))) or not _is_zero(dots.t0)
@@ -211,7 +211,7 @@ def push(plan: Plan, primals: tuple[Given], tangents: tuple[Given]) -> tuple[Ens
 def _along(
     plan: Plan, given: Given, dots: Given, moved: tuple[bool, ...], layout: Layout, velocity: Callable[..., Array]
 ) -> Float[Array, "n m"]:
-    """The tangents as weights of the directions: of the start, moved against its velocity by `t0`, and of `args`."""
+    """The tangents as weights of the directions: of the start, moved against its velocity with `t0`, and of `args`."""
     n, weights = len(given.t0), []
     if moved[0]:
         start_dot = layout.flat(jax.tree.map(_filled, dots.starts, given.starts, is_leaf=_is_zero))
@@ -247,7 +247,7 @@ def event_time(
 ) -> Float[Array, "n m"]:
     """How the time of each lane's event moves in each direction: the event function stays zero.
 
-    0 in lanes without an event. `jacobian` is the last state's at a time held fixed.
+    It is 0 in lanes without an event. `jacobian` is that of the last state at a fixed time.
     """
     layout, axes = layout_of(given.starts), [0 if lane else None for lane in plan.lanewise]
     asked = [i for i, wanted in enumerate(perturbed[1:]) if wanted]
