@@ -1,4 +1,4 @@
-"""Two species that compete: from data to theorem.
+"""Two competing species: from data to theorem.
 
 After Su Jianlin, "Two-species competition: LaTeX + Python" (kexue.fm/archives/3120).
 """

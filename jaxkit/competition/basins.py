@@ -1,4 +1,4 @@
-"""Who wins from where: the separatrix of the bistable case, basins by integration, outcome maps."""
+"""Who wins from which start: the separatrix of the bistable case, basins by integration, outcome maps."""
 
 import dataclasses
 import functools
@@ -20,13 +20,13 @@ from jaxkit.models.lotka_volterra import Params, as_rates, as_two_species, lotka
 
 @struct
 class Separatrix(Outcome):
-    """The border between the two basins: an increasing curve `x2 = s(x1)` from the origin through the saddle.
+    """The boundary between the two basins: an increasing curve `x2 = s(x1)` from the origin through the saddle.
 
     Attributes:
         u: `log x1` at the knots, increasing, shape `(k,)`.
         w: `log x2` at the knots.
         slope: `dw/du` at the knots (exact, from the field).
-        status: `not_applicable` where the parameters are not bistable.
+        status: `Status` code; `not_applicable` if the parameters are not bistable.
     """
 
     verb: ClassVar[str] = "separatrix"
@@ -37,7 +37,7 @@ class Separatrix(Outcome):
     status: Int[Array, ""]
 
     def __call__(self, x1: ArrayLike) -> Array:
-        """`x2` on the curve at `x1`, any shape: cubic Hermite between knots, a power law beyond them."""
+        """`x2` on the curve at `x1` of any shape: cubic Hermite between the knots, a power law beyond them."""
         x1 = jnp.asarray(x1)
         u = jnp.log(jnp.maximum(x1, jnp.finfo(self.u.dtype).tiny))
         i = jnp.clip(jnp.searchsorted(self.u, u) - 1, 0, self.u.size - 2)
@@ -55,11 +55,11 @@ def separatrix(p: Params, *, reach: float = 20.0, knots: int = 200, rtol: float 
     """The stable manifold of the saddle in the bistable case.
 
     In `u = log x1`, `w = log x2` the curve solves `dw/du = (r2 - a2 x1 - r2 x2/N2) / (r1 - r1 x1/N1 - a1 x2)`. It is
-    traced away from the saddle, starting along the stable eigenvector; errors shrink on the way.
+    traced away from the saddle, starting along the stable eigenvector, so that errors shrink on the way.
 
     Args:
         p: Parameters.
-        reach: How far to the right, as a multiple of the saddle's `x1`.
+        reach: Largest `x1`, as a multiple of the saddle's.
         knots: Knots on each side.
         rtol: Tolerance of the integration.
 
@@ -78,7 +78,7 @@ def separatrix(p: Params, *, reach: float = 20.0, knots: int = 200, rtol: float 
 @functools.partial(jax.jit, static_argnames=("reach", "knots", "rtol"))
 def _separatrix(p: Params, *, reach: float, knots: int, rtol: float) -> Separatrix:
     bistable = regime(p) == int(Regime.bistable)
-    # Elsewhere there is no saddle inside: trace a harmless stand-in, and say so by the status.
+    # Elsewhere there is no interior saddle: trace a harmless stand-in; the status says so.
     q = jax.tree.map(lambda v, w: jnp.where(bistable, v, w), p, Params(*(jnp.full(2, c, p.r.dtype) for c in (1, 1, 2))))
     eq = equilibria(q)
     saddle, jac, low = eq.x[3], eq.J[3], jnp.real(eq.eigenvalues[3, 1])
@@ -109,18 +109,18 @@ def _separatrix(p: Params, *, reach: float, knots: int, rtol: float) -> Separatr
 def basin(
     p: Params, grid: ArrayLike, *, horizon: float = 400.0, rtol: float = 1e-6, max_steps: int = 16384
 ) -> Int[Array, "..."]:
-    """Which equilibrium each start runs to, by integration.
+    """Which equilibrium each start leads to, by integration.
 
     Args:
         p: Parameters.
         grid: Starts, shape `(..., 2)`.
-        horizon: How long, in units of the slower growth time `1/min(r)`.
+        horizon: Length of the integration, in units of the slower growth time `1/min(r)`.
         rtol: Relative tolerance of the integration.
         max_steps: Most steps of a lane.
 
     Returns:
         Index of the equilibrium (as in `equilibria`: 1 species 2 alone, 2 species 1 alone, 3 coexistence), or -1 where
-        the motion has not come near a stable one, shape `(...)`.
+        the motion has not come near a stable one; shape `(...)`.
     """
     p, grid = as_two_species(p), checks.floating("grid", grid)
     checks.require(grid.ndim >= 1 and grid.shape[-1] == 2, "grid", "have shape (..., 2)", f"has shape {grid.shape}")
@@ -132,7 +132,7 @@ def basin(
 def _nearest(
     p: Params, starts: Float[Array, "k 2"], horizon: Array, *, rtol: float, max_steps: int
 ) -> Int[Array, " k"]:
-    # The engine's tolerances are fixed numbers: populations in units of the larger capacity.
+    # The engine's tolerances are fixed numbers, so populations are in units of the larger capacity.
     unit = jnp.max(p.N)
     scaled = as_rates(dataclasses.replace(p, N=p.N / unit, a=p.a * unit))
     shared, ts = jax.tree.map(lambda v: v[None], scaled), jnp.stack([jnp.zeros_like(horizon), horizon / jnp.min(p.r)])
@@ -144,7 +144,7 @@ def _nearest(
 
 
 def outcome_map(p: Params, a1: ArrayLike, a2: ArrayLike) -> Int[Array, "n m"]:
-    """The regime over a grid of the two harms, others fixed: entry `[i, j]` is for `a = (a1[i], a2[j])`.
+    """The regime over a grid of the two harms, all else fixed: entry `[i, j]` is for `a = (a1[i], a2[j])`.
 
     Example:
         >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What a fit of competing species takes: your own observations in the form of Gause's."""
+"""Data for a fit of competing species: your own observations in the form of Gause's."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,13 +25,13 @@ def observations(
         start: Time of the first state; `ts[0]` by default.
         names: Names of the species.
         unit: Unit of time.
-        quantity: What was counted, with its unit: the label of figures.
+        quantity: What was counted, with its unit: the label in figures.
 
     Returns:
         The observations, for `fit`.
 
     Raises:
-        ValueError: Shapes do not fit, a time is not finite, or nothing was measured.
+        ValueError: Shapes do not match, a time is not finite, or nothing was measured.
     """
     times, values = np.asarray(checks.floating("ts", ts)), np.asarray(checks.floating("xs", xs))
     checks.shape("ts", times, ("k",))

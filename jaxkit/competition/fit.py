@@ -30,20 +30,20 @@ Unknowns = dict[str, Array]  # "A" (n, n), "r" (n,), "x0" (n,): flattened in thi
 
 @struct
 class CompetitionFit(Outcome):
-    """A fit of n species and how sure it is.
+    """A fit of n species and its uncertainty.
 
     Attributes:
-        rates: `dx_i/dt = x_i (r_i - sum_j A_ij x_j)`.
+        rates: The `r` and `A` of `dx_i/dt = x_i (r_i - sum_j A_ij x_j)`.
         x0: State at `data.start`, shape `(n,)`.
         sse: Sum of squared residuals.
-        residuals: Model less observation, shape `(m,)`.
-        covariance: Of the flattened `A`, `r`, `x0`.
-        standard_errors: In the structure `{"A", "r", "x0"}`.
-        start_sse: Sum reached from each start, shape `(starts,)`.
-        status: `Status` code of the best start; `at_boundary` where a rate or a harm would have been negative: it is
-            held at its edge (next to nothing), with a standard error of 0.
-        steps: Its iterations.
-        data: What was fitted.
+        residuals: Model minus observation, shape `(m,)`.
+        covariance: Covariance of the flattened `A`, `r`, `x0`.
+        standard_errors: Standard errors, in the structure `{"A", "r", "x0"}`.
+        start_sse: Sum of squares reached from each start, shape `(starts,)`.
+        status: `Status` code of the best start; `at_boundary` if a rate or a harm would have been negative: it is
+            held at its bound (nearly zero), with a standard error of 0.
+        steps: Iterations of the best start.
+        data: The observations that were fitted.
     """
 
     verb: ClassVar[str] = "competition.fit"
@@ -76,12 +76,12 @@ class CompetitionFit(Outcome):
 
     @property
     def capacities(self) -> tuple[Array, Array]:
-        """What each species reaches alone, `r_i / A_ii`, and its standard error; shapes `(n,)`."""
+        """Capacities, which each species reaches alone, `r_i / A_ii`, and their standard errors; shapes `(n,)`."""
         return predict(lambda u: u["r"] / jnp.diagonal(u["A"]), self.unknowns, self.covariance)
 
     @property
     def degrees_of_freedom(self) -> int:
-        """Number of observations less number of parameters."""
+        """Number of observations minus number of parameters."""
         return self.residuals.size - self.covariance.shape[0]
 
     @property
@@ -98,18 +98,18 @@ class CompetitionFit(Outcome):
 
 
 def fit(data: Counts, *, starts: int = 12, key: Array | None = None, rtol: float = 1e-9) -> CompetitionFit:
-    """Fit growth rates, interactions and the first state to data, by least squares through the solver.
+    """Fit growth rates, interactions and the initial state to data, by least squares through the solver.
 
-    Many starts run at once: a straight-line guess from the logarithmic slopes of the data, and scattered copies of it.
+    Several starts run at once: a straight-line guess from the logarithmic slopes of the data, and scattered copies.
 
     Args:
-        data: Observations, e.g. of `gause("paramecium")`.
+        data: Observations, e.g. `gause("paramecium")`.
         starts: Number of starts.
         key: Random key of the scatter.
         rtol: Tolerance of the integration.
 
     Returns:
-        A `CompetitionFit`; call `.checked()` to raise when it did not converge.
+        A `CompetitionFit`; call `.checked()` to raise if it did not converge.
 
     Raises:
         ValueError: There are no more observations than parameters, or a species was never observed.
@@ -134,7 +134,7 @@ def fit(data: Counts, *, starts: int = 12, key: Array | None = None, rtol: float
 
 
 def _admissible(starts: Unknowns, data: Counts, rtol: float) -> CompetitionFit:
-    """The best fit whose rates and harms are positive: what would be negative is held at its edge, and all refitted."""
+    """The best fit with positive rates and harms: what would be negative is held at its bound, the rest refitted."""
     sampling, edge = _sampling(data), _edge(data)
     search = lambda starts, held: _search(starts, sampling, held, edge, rtol)
     free = jax.tree.map(lambda v: jnp.zeros(v.shape, bool), edge)
@@ -147,7 +147,7 @@ def _admissible(starts: Unknowns, data: Counts, rtol: float) -> CompetitionFit:
     if int(found.status) != int(Status.at_boundary):
         return found
     release = _lowers(found, held, edge, sampling)
-    if _any(release):  # once more from here, with what wants to be positive set free
+    if _any(release):  # once more from here, with those that would become positive set free
         raised = lambda size: {k: jnp.where(release[k], size * edge[k], found.unknowns[k]) for k in edge}
         freed = {k: held[k] & ~release[k] for k in edge}
         again, _ = search(jax.vmap(raised)(10 ** jnp.linspace(1, 6, starts["r"].shape[0])), freed)
@@ -161,7 +161,7 @@ def _admissible(starts: Unknowns, data: Counts, rtol: float) -> CompetitionFit:
 def _held_in_turn(
     best: LeastSquares, held: Unknowns, edge: Unknowns, refit: Callable[[Unknowns], LeastSquares]
 ) -> tuple[LeastSquares, Unknowns]:
-    """The fit with the negative held at their edges, one at a time: without it the others may be inside."""
+    """The fit with negative entries held at their bounds, one at a time: then the others may turn positive."""
     for _ in range(edge["A"].size + edge["r"].size):
         size = {
             k: jnp.where(held[k] | (k == "x0"), 0, best.params[k] / jnp.where(v > 0, v, 1)) for k, v in edge.items()
@@ -189,19 +189,19 @@ def _any(marks: Unknowns) -> bool:
 
 
 def _lowers(found: CompetitionFit, held: Unknowns, edge: Unknowns, sampling: "_Sampling") -> Unknowns:
-    """Which held entries would lower the sum of squares if they were of their natural size, not next to nothing."""
+    """The held entries that would lower the sum of squares if they had their natural size instead of nearly zero."""
     slope = _slope(found.unknowns, sampling)
     return {k: held[k] & (slope[k] * 1e6 * edge[k] < -1e-3 * found.sse) for k in edge}
 
 
 @jax.jit
 def _slope(unknowns: Unknowns, sampling: "_Sampling") -> Unknowns:
-    """How the sum of squares changes with each number."""
+    """Derivative of the sum of squares in each unknown."""
     return jax.jacfwd(lambda u: jnp.sum(_misfit(u, sampling, 1e-9) ** 2))(unknowns)
 
 
 def _edge(data: Counts) -> Unknowns:
-    """The least admissible rates and harms: a millionth of what would be seen in the data."""
+    """The least admissible rates and harms: a millionth of what the data could show."""
     time, volume = np.asarray(data.time, float), np.asarray(data.volume, float)
     span, species = max(float(np.ptp(time)), 1e-300), len(data.names)
     rate = np.full(species, 1e-6 / span)
@@ -240,17 +240,17 @@ def first_guess(data: Counts) -> Unknowns:
 def profile(
     found: CompetitionFit, name: str, index: int | tuple[int, ...], *, span: float = 3.0, points: int = 21
 ) -> Profile:
-    """Profile of the sum of squares: one number held fixed at values about its estimate, all others refitted.
+    """Profile of the sum of squares: one unknown is fixed at values around its estimate, and all others are refitted.
 
     Args:
         found: A fit.
         name: `"A"`, `"r"` or `"x0"`.
-        index: Entry of it.
+        index: Index of the entry in it.
         span: Half width of the range, in standard errors.
         points: Number of values.
 
     Returns:
-        The values, the least sum of squares at each, and a status each.
+        The values, and the least sum of squares and a status for each.
     """
     checks.one_of("name", name, ("A", "r", "x0"))
     mark = jax.tree.map(jnp.zeros_like, found.unknowns)
@@ -272,7 +272,7 @@ def band(found: CompetitionFit, ts: ArrayLike) -> tuple[Float[Array, "m n"], Flo
 
     Args:
         found: A fit; its populations start at `found.data.start`.
-        ts: Increasing times, none before that.
+        ts: Increasing times, none before that start, shape `(m,)`.
 
     Raises:
         ValueError: A time lies before the start of the fit.
@@ -299,14 +299,14 @@ def _band(found: CompetitionFit, ts: Array) -> tuple[Array, Array]:
 
 @struct
 class _Sampling:
-    """Where and what was observed, padded with entries of weight 0 so that like experiments share a program.
+    """When and what was observed, padded with entries of weight 0 so that similar experiments share a program.
 
     Attributes:
-        times: Increasing times at which the solver saves; the start first.
-        row: Which of them each observation belongs to.
+        times: Increasing times at which the solver saves, the start first.
+        row: Index of the time of each observation.
         species: Its species.
-        volume: What was found.
-        weight: 1, or 0 for padding.
+        volume: Its value.
+        weight: Its weight: 1, or 0 for padding.
     """
 
     times: Array
@@ -333,7 +333,7 @@ def _sampling(data: Counts, multiple: int = 8) -> _Sampling:
 
 
 def _misfit(unknowns: Unknowns, sampling: _Sampling, rtol: float) -> Float[Array, " m"]:
-    """Model less observation. A search may pass through anything, so nothing is checked here."""
+    """Model minus observation. A search may pass through any values, so nothing is checked here."""
     rates, x0 = Rates(unknowns["r"], unknowns["A"]), jnp.abs(unknowns["x0"])
     xs = simulate(rates, x0, sampling.times, rtol=rtol, atol=1e-3 * rtol, max_steps=1024).xs
     return sampling.weight * (xs[sampling.row, sampling.species] - sampling.volume)
@@ -343,7 +343,7 @@ def _misfit(unknowns: Unknowns, sampling: _Sampling, rtol: float) -> Float[Array
 def _search(
     starts: Unknowns, sampling: _Sampling, held: Unknowns, edge: Unknowns, rtol: float
 ) -> tuple[LeastSquares, LeastSquares]:
-    """The best of many starts, and all; what is held is drawn to its edge by residuals of its own."""
+    """The best of several fits, and all of them; what is held is drawn to its bound by extra residuals."""
     flat = lambda tree: jax.flatten_util.ravel_pytree(tree)[0]
 
     def residuals(u: Unknowns, _: None) -> Array:
@@ -358,7 +358,7 @@ def _search(
 def _as_fit(best: LeastSquares, every: Array, data: Counts, held: Unknowns, edge: Unknowns) -> CompetitionFit:
     u, count = jax.tree.map(jnp.where, held, edge, best.params), data.volume.size
     free = ~jax.flatten_util.ravel_pytree(held)[0]
-    # Padding counted as observations; the variance is per degree of freedom of the true ones.
+    # The padding was counted as observations; the variance is per degree of freedom of the true ones.
     widen = best.degrees_of_freedom / (count - jnp.sum(free))
     edged = (best.status == int(Status.ok)) & ~jnp.all(free)
     return CompetitionFit(

@@ -1,4 +1,4 @@
-"""Competing species over time, with and without the noise of single births and deaths."""
+"""Competing species over time, with and without the noise of individual births and deaths."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,7 @@ def simulate(
 ) -> Solution:
     """Populations over time, from `x0` at `ts[0]`.
 
-    Differentiable in `p`, `x0` and `ts`; vmaps.
+    It is differentiable in `p`, `x0` and `ts`, and works under `vmap`.
 
     Args:
         p: Parameters of two species (`Params`) or of n (`Rates`).
@@ -38,7 +38,7 @@ def simulate(
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step, in units of `x`.
         max_steps: Most steps; beyond, the status is `max_steps`.
-        event: Stops the motion where `event(t, x, rates)` crosses zero; `x` is a tuple of numbers.
+        event: `event(t, x, rates)`, which stops the motion where it crosses zero; `x` is a tuple of numbers.
 
     Returns:
         A `Solution` with `xs` of shape `(m, n)`.
@@ -74,7 +74,7 @@ def _simulate(options: dict[str, Any], rates: Rates, x0: Array, ts: ArrayLike, a
 def simulate_noisy(
     p: Params | Rates, x0: ArrayLike, ts: ArrayLike, *, key: Array, individuals: float = 1.0, dt: float = 0.01
 ) -> Solution:
-    """Populations with demographic noise: births and deaths of single individuals, as a diffusion.
+    """Populations with demographic noise: births and deaths of individuals, as a diffusion.
 
     `dx_i = x_i (r_i - sum_j A_ij x_j) dt + sqrt(x_i (r_i + sum_j A_ij x_j) / individuals) dW_i` (Itô). An empty
     population stays empty; for many individuals the mean follows `simulate`.
@@ -84,7 +84,7 @@ def simulate_noisy(
         x0: Populations at `ts[0]`, shape `(n,)`.
         ts: Increasing times.
         key: Random key of the noise.
-        individuals: Individuals in one unit of `x`.
+        individuals: Number of individuals in one unit of `x`.
         dt: Step of the Euler-Maruyama scheme, in units of `ts`.
 
     Returns:
@@ -99,8 +99,8 @@ def simulate_noisy(
     checks.positive("individuals", individuals)
     drift = lambda t, x, q: lotka_volterra(t, jnp.maximum(x, 0), q[0])
     noise = lambda t, x, q: safe_sqrt(jnp.maximum(x, 0) * (q[0].r + q[0].A @ jnp.maximum(x, 0)) / q[1])
-    # The step is fixed, so the number of steps is known wherever the times are (NumPy: no trace looks at them). It is
-    # rounded up to a power of two: spans that are nearly as long share a program.
+    # The step is fixed, so the number of steps is known whenever the times are (in NumPy, so that nothing is traced).
+    # It is rounded up to a power of two: spans of nearly the same length share a program.
     steps = 4096 if checks.is_traced(ts) else int(np.ceil(np.ptp(np.asarray(ts)) / dt)) + np.size(ts) + 16
     euler, most = RungeKutta("euler", dt=dt), 1 << (steps - 1).bit_length()
     sol = solve(SDE(drift, noise, key), x0, ts, (rates, individuals), method=euler, max_steps=most)

@@ -1,4 +1,4 @@
-"""Pictures of competition: time series, portraits, basins, maps, fits, bifurcations, a moving flow."""
+"""Figures of competition: time series, phase portraits, basins, maps, fits, bifurcations, an animated flow."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SPECIES = ("species 1", "species 2")
-# Pale grounds for who wins; in the order of `Regime`, and of `NAMES` for basins.
+# Pale background colours for who wins, in the order of `Regime`, or of `NAMES` for basins.
 REGIME_COLORS = ("#bfe3d0", "#f3e2b3", "#bcd7ee", "#f6c9b0", "#cccccc")
 BASIN_COLORS = {1: "#f6c9b0", 2: "#bcd7ee", 3: "#bfe3d0", -1: "#dddddd"}
 
@@ -38,7 +38,7 @@ def plot_time_series(
     unit: str = "time",
     quantity: str = "population",
 ) -> "Axes":
-    """Both populations over time, with the point they settle at."""
+    """Both populations over time, with the point at which they settle."""
     ts = jnp.linspace(0.0, horizon, 400)
     sol = simulate(p, x0, ts, max_steps=16384)
     with axes_or_new(axes) as axes:
@@ -54,7 +54,7 @@ def plot_time_series(
 def plot_portrait(
     p: Params, *, axes: "Axes | None" = None, names: tuple[str, ...] = SPECIES, starts: Any = None, basins: bool = True
 ) -> "Axes":
-    """Direction field coloured by speed, nullclines, equilibria; with two winners also separatrix and basins."""
+    """Direction field coloured by speed, nullclines, equilibria; with two winners also the separatrix and basins."""
     p = p.arrays()
     window = (0.0, 1.15 * float(p.N[0]), 0.0, 1.15 * float(p.N[1]))
     bistable = outcome(p) is Regime.bistable
@@ -132,7 +132,7 @@ def plot_fit(found: CompetitionFit, *, axes: "Axes | None" = None) -> "Axes":
 
 
 def plot_branches(branches: dict[str, Branch], *, axes: "Axes | None" = None, label: str = "parameter") -> "Axes":
-    """Bifurcation diagram: population 1 along branches; solid where stable, special points marked."""
+    """Bifurcation diagram: population 1 along the branches, solid where stable, with special points marked."""
     marks = {
         Special.fold: ("v", "fold"),
         Special.branch_point: ("o", "exchange of stability"),
@@ -170,7 +170,7 @@ def animate_flow(
     horizon: float | None = None,
     key: Any = None,
 ) -> Path:
-    """A GIF of many populations moving at once, from everywhere to where they end."""
+    """A GIF of many populations moving at once, from scattered starts to where they end."""
     from matplotlib.collections import LineCollection
 
     p = p.arrays()
@@ -178,7 +178,7 @@ def animate_flow(
     high = jnp.array([window[1], window[3]], p.N.dtype)
     starts = jax.random.uniform(jax.random.key(0) if key is None else key, (populations, 2), p.N.dtype) * high[None]
     end = 12.0 / float(jnp.min(p.r)) if horizon is None else horizon
-    ts = jnp.linspace(0.0, 1.0, frames, dtype=p.N.dtype) ** 2 * end  # slow motion at first, where all the speed is
+    ts = jnp.linspace(0.0, 1.0, frames, dtype=p.N.dtype) ** 2 * end  # in slow motion at first, where everything is fast
     shared = jax.tree.map(lambda v: v[None], as_rates(p))
     found = ensemble(lotka_volterra, tuple(starts.T), ts, shared, rtol=1e-5, atol=1e-6)
     xs = np.stack(jax.tree.leaves(found.xs), axis=-1)

@@ -1,4 +1,4 @@
-"""The report of a fit: what the data say, what the theory proves, as LaTeX with its figures."""
+"""The report of a fit: what the data say and what the theory proves, as LaTeX with its figures."""
 
 from pathlib import Path
 from typing import Any
@@ -29,18 +29,18 @@ CAPTIONS = {
 
 
 def report(found: CompetitionFit, folder: str | Path, *, quick: bool = False) -> tuple[tuple[Path, ...], str]:
-    """Write figures, a moving picture and the report of a two-species fit.
+    """Write the figures, an animation and the report of a two-species fit.
 
     Args:
         found: A fit of two species.
-        folder: Where to.
-        quick: Leave out the moving picture.
+        folder: Where to write.
+        quick: Whether to leave out the animation.
 
     Returns:
         The files written, and one sentence on the typesetting (the PDF needs `pdflatex`; the source is always there).
 
     Raises:
-        ValueError: The fit has not two species, or its parameters are outside the model (a harm is negative).
+        ValueError: The fit does not have two species, or its parameters are outside the model (a harm is negative).
     """
     checks.require(len(found.data.names) == 2, "found", "be a fit of two species", f"has {len(found.data.names)}")
     p = found.params.arrays()
@@ -56,11 +56,11 @@ def report(found: CompetitionFit, folder: str | Path, *, quick: bool = False) ->
 
 
 def branches(p: Params, *, steps: int = 120) -> dict[str, Branch]:
-    """The branches of equilibria as the harm `a1` grows from nearly nothing to where species 1 dies out, and on.
+    """The branches of equilibria as the harm `a1` grows from nearly zero to beyond where species 1 dies out.
 
     Args:
         p: Parameters; their `a1` is not used.
-        steps: Steps of each branch.
+        steps: Number of steps on each branch.
 
     Returns:
         Name of the equilibrium -> its branch; the parameter of the branch is `a1`.

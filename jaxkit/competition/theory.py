@@ -22,10 +22,10 @@ class RestPoints:
     """The equilibria of two species, in the order of `NAMES`.
 
     Attributes:
-        x: Shape `(4, 2)`; zeros where `exists` is false.
+        x: Points, shape `(4, 2)`; zeros where `exists` is false.
         exists: Whether the point lies in the closed positive quadrant, shape `(4,)`.
         J: Jacobians, shape `(4, 2, 2)`.
-        eigenvalues: Shape `(4, 2)`, by falling real part.
+        eigenvalues: Eigenvalues of the Jacobians, shape `(4, 2)`, by decreasing real part.
         kind: `jaxkit.Kind` codes, shape `(4,)`; 0 where there is no point.
     """
 
@@ -42,7 +42,7 @@ class RestPoints:
 
 
 def equilibria(p: Params | Rates) -> RestPoints:
-    """The four equilibria, with their linear parts; vmaps and differentiates.
+    """The four equilibria with their linearizations; differentiable, and works under `vmap`.
 
     Example:
         >>> from jaxkit import Kind, competition as comp
@@ -71,7 +71,7 @@ def _equilibria(p: Params) -> RestPoints:
 
 
 def interior(p: Params | Rates) -> tuple[Float[Array, " 2"], Bool[Array, ""]]:
-    """The point where both species rest, and whether it lies inside the positive quadrant (else zeros)."""
+    """The point of coexistence, and whether it lies inside the positive quadrant (zeros if not)."""
     p = as_two_species(p)
     i1, i2 = invasion(p)
     det = p.r[0] * p.r[1] - p.a[0] * p.a[1] * p.N[0] * p.N[1]
@@ -82,13 +82,13 @@ def interior(p: Params | Rates) -> tuple[Float[Array, " 2"], Bool[Array, ""]]:
 
 
 def invasion(p: Params | Rates) -> Float[Array, " 2"]:
-    """Growth rate of each species when rare, the other at its capacity: `r1 - a1 N2`, `r2 - a2 N1`; per unit time."""
+    """Growth rates of each species when rare, the other at its capacity: `r1 - a1 N2`, `r2 - a2 N1`, per unit time."""
     p = as_two_species(p)
     return p.r - p.a * p.N[::-1]
 
 
 def nullclines(p: Params | Rates, x1: ArrayLike) -> tuple[Array, Array]:
-    """The inner nullclines as functions of `x1`: where species 1 rests, and where species 2 rests.
+    """The interior nullclines as functions of `x1`: where species 1 rests, and where species 2 rests.
 
     They are the lines `x2 = (r1 - r1 x1/N1) / a1` and `x2 = N2 (1 - a2 x1 / r2)`; the axes are nullclines too.
     The lines cross at the point of coexistence.
@@ -114,7 +114,7 @@ class Regime(enum.IntEnum):
 
 
 def regime(p: Params | Rates) -> Int[Array, ""]:
-    """The regime as an integer code of `Regime`, by the signs of the invasion rates; traces and vmaps."""
+    """The regime as an integer code of `Regime`, by the signs of the invasion rates; for `jit` and `vmap`."""
     return _regime(as_two_species(p))
 
 
@@ -130,7 +130,7 @@ def _regime(p: Params) -> Int[Array, ""]:
 
 
 def outcome(p: Params | Rates) -> Regime:
-    """The regime of these parameters, exactly; on the host.
+    """The regime of these parameters as a `Regime`; on the host.
 
     Example:
         >>> from jaxkit import competition as comp
@@ -141,7 +141,7 @@ def outcome(p: Params | Rates) -> Regime:
 
 
 def explain(p: Params | Rates) -> str:
-    """The regime in one sentence, with the invasion rates it rests on."""
+    """The regime in one sentence, with the invasion rates that decide it."""
     which, rates = outcome(p), invasion(p)
     ends = {
         Regime.coexistence: "each species grows when rare, so both survive",
@@ -158,7 +158,7 @@ def explain(p: Params | Rates) -> str:
 def dulac(p: Params | Rates) -> Callable[[ArrayLike], Array]:
     """Divergence of the field weighted by `1/(x1 x2)`, by automatic differentiation: negative inside the quadrant.
 
-    A divergence of one sign excludes cycles (Bendixson-Dulac). Closed form: `-r1/(N1 x2) - r2/(N2 x1)`.
+    A divergence of one sign excludes cycles (Bendixson-Dulac). Its closed form is `-r1/(N1 x2) - r2/(N2 x1)`.
 
     Returns:
         A function of `x`, shape `(2,)`.
@@ -178,7 +178,7 @@ def dulac(p: Params | Rates) -> Callable[[ArrayLike], Array]:
 def lyapunov(p: Params | Rates) -> tuple[Callable[[ArrayLike], Array], Bool[Array, ""]]:
     """A Lyapunov function of the point of coexistence, and whether it proves global stability.
 
-    `V(x) = a2 g(x1, E1) + a1 g(x2, E2)`, `g(x, e) = x - e - e log(x/e)`. Along the motion `dV/dt = -y' M y` with
+    `V(x) = a2 g(x1, E1) + a1 g(x2, E2)`, `g(x, e) = x - e - e log(x/e)`. Along the motion, `dV/dt = -y' M y` with
     `y = x - E` and the symmetric `M = [[a2 r1/N1, a1 a2], [a1 a2, a1 r2/N2]]`: it falls everywhere if M is
     positive definite, which is the condition of coexistence.
 

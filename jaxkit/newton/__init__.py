@@ -1,6 +1,6 @@
 """Newton: type an equation, get its roots, proven if asked.
 
-After Su, "When Matlab meets Newton's method": the user types an equation; the program differentiates it by itself.
+After Su, "When Matlab meets Newton's method": the user types an equation, and the program differentiates it.
 """
 
 from jaxkit.core.expression import ParseError as ParseError

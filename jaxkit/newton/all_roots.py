@@ -23,14 +23,14 @@ class AllRoots:
 
     Attributes:
         values: Roots in increasing order, shape `(k,)`.
-        kinds: For each `"proven"` (interval Newton), `"simple"` (a sign change), `"double"` (touches zero) or
+        kinds: For each root, `"proven"` (interval Newton), `"simple"` (a sign change), `"double"` (touches zero) or
             `"undecided"` (a proof was asked for and failed).
         enclosures: Bounds on each root, shape `(k, 2)`; proven where the kind says so.
         ends: The interval.
         complete: Whether it is proven that there are no others.
         equations: The equation; None for a function.
         flat: Stretches over which the function is zero in floating point, shape `(m, 2)`: no root is claimed there.
-        resolved: Whether a grid twice as fine, shifted here and there, shows no more changes of sign.
+        resolved: Whether a grid twice as fine, shifted irregularly, shows no more changes of sign.
     """
 
     values: np.ndarray
@@ -43,7 +43,7 @@ class AllRoots:
     resolved: bool = True
 
     def __str__(self) -> str:
-        """A line for each root and a sentence."""
+        """One line for each root, and a sentence."""
         shown = self.equations.shown[0] if self.equations else "f(x) = 0"
         lines = [f"{shown} on [{self.ends[0]:g}, {self.ends[1]:g}]"]
         for value, kind, (lo, hi) in zip(self.values, self.kinds, self.enclosures, strict=True):
@@ -52,7 +52,7 @@ class AllRoots:
 
     @property
     def sentence(self) -> str:
-        """What is known."""
+        """What is known of the roots, in one sentence."""
         count = {kind: self.kinds.count(kind) for kind in ("proven", "simple", "double", "undecided")}
         if self.complete and not count["proven"]:
             return "No roots: that is proven."
@@ -84,15 +84,15 @@ def all_roots(
     """All real roots of one equation in an interval.
 
     Without `certify`, a grid of `points` finds sign changes and touches, and safeguarded Newton refines them. The grid
-    is made finer until a finer one shows no more of them, at most 64 times (then `resolved` is false); two roots much
-    closer than its spacing may be missed. With it, interval Newton proves each root and that there is
-    no other, or says where it could not (multiple roots can never be proven this way).
+    is refined until a finer one shows no more of them, at most by a factor of 64 (then `resolved` is false); two roots
+    much closer than its spacing may be missed. With `certify`, interval Newton proves each root and that there is no
+    other, or says where it could not (multiple roots can never be proven this way).
 
     Args:
         equation: Text such as `"sin(x) = x/2"`, or `Equations`, or a function of `x` (then without proof).
-        interval: Its ends.
+        interval: The ends of the interval.
         args: Values of the names that are not unknowns.
-        certify: Whether to prove.
+        certify: Whether to prove the roots.
         points: Grid points to begin with.
 
     Returns:
@@ -168,7 +168,7 @@ def _scanned(
 
 
 def _changes(sign: np.ndarray) -> int:
-    """How often the sign changes, zeros and what is no number left out."""
+    """How often the sign changes, with zeros and NaN left out."""
     sign = sign[np.abs(sign) == 1]
     return int(np.count_nonzero(sign[1:] != sign[:-1]))
 
@@ -188,7 +188,7 @@ def _zeros(sign: np.ndarray, x: np.ndarray) -> tuple[list[float], np.ndarray]:
 
 
 def _dips(fn: Callable, x: np.ndarray, f: np.ndarray, sign: np.ndarray, known: Any) -> list[tuple[float, str]]:
-    """Where `|f|` is least between two equal signs: a double root, two simple ones, or none."""
+    """The roots where `|f|` has a minimum between two equal signs: a double root, two simple ones, or none."""
     size = np.abs(f)
     with np.errstate(invalid="ignore"):
         same = (sign[:-2] * sign[2:] > 0) & (sign[1:-1] * sign[2:] >= 0)
@@ -204,7 +204,7 @@ def _dips(fn: Callable, x: np.ndarray, f: np.ndarray, sign: np.ndarray, known: A
 
 
 def _sampled(fn: Callable[[Array, Any], Array], points: int, ends: tuple, parameters: Any) -> tuple[Array, Array]:
-    """The function on a grid, and at a place between each two of its points that follows no period."""
+    """The function on a grid, and at one irregularly placed point between each two of its points."""
     a, b = (jnp.asarray(end, jnp.result_type(float)) for end in ends)
     k = jnp.arange(points - 1, dtype=a.dtype)
     between = k + 0.2 + 0.6 * jnp.mod(0.6180339887 * k, 1)

@@ -26,8 +26,8 @@ class Basins:
     Attributes:
         root: Index of the root reached, shape `(rows, columns)`, the first row at the lowest imaginary part; -1 where
             none was reached.
-        steps: Iterations until it was, shape `(rows, columns)`.
-        roots: The roots, shape `(k,)`, by real and imaginary part.
+        steps: Iterations until it was reached, shape `(rows, columns)`.
+        roots: The roots, shape `(k,)`, sorted by real, then imaginary part.
         window: (least real, greatest real, least imaginary, greatest imaginary part).
         equations: The equation.
     """
@@ -53,8 +53,8 @@ def basins(
         equation: Text with one unknown, such as `"z^3 = 1"`, or `Equations`.
         window: (least real, greatest real, least imaginary, greatest imaginary part).
         size: Grid points along the longer side.
-        max_steps: Iterations.
-        atol: Points count as arrived when their Newton step is shorter.
+        max_steps: Most iterations.
+        atol: A point counts as arrived when its Newton step is shorter than this.
 
     Returns:
         A `Basins`; draw it with `plot_basins`.
@@ -97,9 +97,9 @@ def grid(window: Window, size: int) -> tuple[Array, Array]:
 def iterate_basins(
     residual: Expression, window: Window, *, size: int, max_steps: int, atol: float
 ) -> tuple[Array, Array]:
-    """Last iterates (complex) and the steps each point took (`max_steps + 1` where it did not arrive); on the host.
+    """Last iterates (complex) and the steps that each point took (`max_steps + 1` if it did not arrive); on the host.
 
-    Small chunks stay in cache and end when their last point has arrived, which is looked at every third step; real and
+    Small chunks stay in cache and end when their last point has arrived, which is checked every few steps; real and
     imaginary parts are separate arrays, which vectorise where XLA's complex numbers do not.
     """
     return run_kept(_iterate, (residual, window, size, max_steps, atol), (), wide=True)
@@ -111,7 +111,7 @@ def _iterate(residual: Expression, window: Window, size: int, max_steps: int, at
     shape, count = z[0].shape, z[0].size
     padding = -count % CHUNK
     chunks = tuple(jnp.pad(v.ravel(), (0, padding), constant_values=1).reshape(-1, CHUNK) for v in z)
-    batch = next(k for k in (3, 4, 5, 2, 1) if max_steps % k == 0)  # steps between two looks
+    batch = next(k for k in (3, 4, 5, 2, 1) if max_steps % k == 0)  # steps between two checks
 
     def one(_: Any, state: tuple) -> tuple:
         (x, y), steps, _ = state

@@ -18,7 +18,7 @@ class Search:
     Attributes:
         proven: Enclosures, shape `(k, 2)`, each with exactly one root, a simple one.
         undecided: Intervals, shape `(m, 2)`, of which nothing could be proven (near multiple roots, domain ends).
-        boxes: Boxes examined.
+        boxes: Number of boxes examined.
     """
 
     proven: np.ndarray
@@ -48,12 +48,12 @@ def search(
     """Interval Newton with bisection over `[a, b]` (Moore, Kearfott, Cloud: Introduction to Interval Analysis, 8).
 
     Args:
-        residual: The expression that is to be zero.
+        residual: The expression that shall be zero.
         name: Its unknown.
         ends: The interval.
         parameters: Values of the other names.
         least: Boxes narrower than `least * (1 + |x|)` are left undecided.
-        most: Boxes after which the rest is left undecided.
+        most: Number of boxes after which the rest is left undecided.
     """
     known = points(parameters or {})
     enclose: Enclose = lambda x: residual.enclose_slope({name: x, **known}, name)
@@ -76,7 +76,7 @@ def search(
 
 
 def full(x: Interval, like: np.ndarray) -> Interval:
-    """The interval, of the shape of others."""
+    """The interval, in the shape of `like`."""
     return Interval(*(np.broadcast_to(v, like.shape) for v in (x.lo, x.hi, x.defined, x.empty)))
 
 
@@ -94,14 +94,14 @@ def newton_operator(enclose: Enclose, x: Interval) -> tuple[Interval, Interval, 
 
 
 def _sift(enclose: Enclose, x: Interval, least: float) -> tuple[Interval, np.ndarray, np.ndarray]:
-    """One round over all boxes: those to go on with, enclosures proven, boxes given up."""
+    """One round over all boxes: the boxes to continue with, the enclosures proven, and the boxes given up."""
     image, value, slope = newton_operator(enclose, x)
     alive = ~value.empty & value.contains(0.0)
     usable = monotone(value, slope) & np.isfinite(image.lo) & np.isfinite(image.hi)
     lo, hi = np.where(usable, np.maximum(x.lo, image.lo), x.lo), np.where(usable, np.minimum(x.hi, image.hi), x.hi)
     alive &= lo <= hi
     inside = usable & (image.lo > x.lo) & (image.hi < x.hi) & alive
-    # A root on an edge is never inside: look again in a box a little larger than what Newton left of it.
+    # A root on an edge is never inside: look again in a box slightly larger than what Newton left.
     margin = np.maximum(hi - lo, 1e-14 * (1 + np.abs(lo)))
     edge = alive & usable & ~inside & (hi - lo < 0.3 * x.width + 1e-13 * (1 + np.abs(lo)))
     if np.any(edge):
@@ -127,7 +127,7 @@ def _halved(lo: np.ndarray, hi: np.ndarray, before: np.ndarray) -> Interval:
 
 
 def _polish(enclose: Enclose, boxes: np.ndarray) -> np.ndarray:
-    """Narrow proven enclosures to a few floats."""
+    """Narrow proven enclosures to a few units in the last place."""
     for _ in range(6):
         if not len(boxes):
             break
@@ -159,9 +159,9 @@ def _distinct(enclose: Enclose, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _within_ends(
     sign: Callable[[float], int | None], boxes: np.ndarray, ends: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Proven enclosures cut to the interval, and those of which it cannot be told on which side of its end the root is.
+    """Proven enclosures cut to the interval, and those whose root may lie on either side of an end.
 
-    Over an enclosure the function is monotone: its signs where it is cut tell.
+    Over an enclosure the function is monotone, so its signs at the cuts decide.
     """
     kept, doubtful = [], []
     for lo, hi in boxes:
@@ -180,7 +180,7 @@ def _within_ends(
 
 
 def _joined(boxes: np.ndarray) -> np.ndarray:
-    """Sorted intervals, neighbours joined."""
+    """Sorted intervals, with touching neighbours joined."""
     kept: list[np.ndarray] = []
     for box in boxes[np.argsort(boxes[:, 0])] if len(boxes) else []:
         if kept and box[0] <= kept[-1][1] + 1e-9 * (1 + abs(box[0])):
@@ -199,12 +199,12 @@ def certify(
     Numerica 19, 2010).
 
     Args:
-        residuals: One expression an unknown.
+        residuals: One expression per unknown.
         root: The approximate root.
         parameters: Values of the other names.
 
     Returns:
-        Name -> (lower, upper) bound, or None where nothing could be proven.
+        Name -> (lower, upper) bound, or None if nothing could be proven.
 
     Example:
         >>> from jaxkit import newton

@@ -1,4 +1,4 @@
-"""What the user typed, as a residual for `root`."""
+"""Typed equations as a residual for `root`."""
 
 import dataclasses
 import functools
@@ -14,12 +14,12 @@ from jaxkit.core.expression import Expression, parse_equations
 
 @dataclasses.dataclass(frozen=True)
 class Equations:
-    """A system `residuals = 0`, or one equation: text is parsed once, and this is what travels.
+    """A system `residuals = 0`, or one equation: text is parsed once, and this is passed on.
 
     Attributes:
         shown: Each equation as text.
-        residuals: Left minus right side of each.
-        unknowns: The names solved for.
+        residuals: Left side minus right side of each.
+        unknowns: The names to solve for.
 
     Example:
         >>> from jaxkit import newton
@@ -38,12 +38,12 @@ class Equations:
 
         Args:
             text: The equations; read by jaxkit's own parser and never executed.
-            known: Names of parameters. A name given here is one, also where a constant has it (`e`, `i`, `pi`).
-            unknowns: Names of unknowns, where a constant has them; the others are found.
+            known: Names of parameters, even if they are names of constants (`e`, `i`, `pi`).
+            unknowns: Names of unknowns that are names of constants; the others are found.
 
         Raises:
-            ParseError: The text is no equation; the message points at the place.
-            ValueError: The number of equations is not that of the unknowns, or a parameter is in none of them.
+            ParseError: The text is not an equation; the message points at the place.
+            ValueError: The numbers of equations and unknowns differ, or a parameter occurs in none of them.
         """
         require(isinstance(text, str), "equations", "be text or a function", f"is {type(text).__name__}")
         known, unknowns = tuple(known), tuple(unknowns)
@@ -65,7 +65,7 @@ class Equations:
 
     @classmethod
     def of(cls, given: "str | Equations", args: Mapping[str, Any] | None = None, x0: Any = None) -> "Equations":
-        """What is given, parsed if it is text; the names of `args` are known, those of `x0` are unknowns."""
+        """`given`, parsed if it is text; the names in `args` are known, those in `x0` are unknowns."""
         if isinstance(given, cls):
             return given
         return cls.parse(given, args or (), x0 if isinstance(x0, Mapping) else ())  # pyright: ignore[reportArgumentType]
@@ -87,7 +87,7 @@ class Equations:
 
     @functools.cached_property
     def derivatives(self) -> tuple[str, ...]:
-        """The partial derivatives that are not zero, each a line of text."""
+        """The partial derivatives that are not zero, each as a line of text."""
         lines = []
         for k, residual in enumerate(self.residuals):
             head = "f" if len(self.residuals) == 1 else f"f{k + 1}"
@@ -102,7 +102,7 @@ class Equations:
 
 
 def _constants(residuals: Iterable[Expression]) -> str:
-    """Which constants a formula contains that a user may have meant as names."""
+    """The constants in a formula that a user may have meant as names."""
     found = sorted({constant for residual in residuals for constant in residual.constants})
     read = {"e": "Euler's number", "i": "the imaginary unit", "pi": "3.14159..."}
     said = ", ".join(f"`{name}` is read as {read[name]}" for name in found)
@@ -111,7 +111,7 @@ def _constants(residuals: Iterable[Expression]) -> str:
 
 @functools.lru_cache(maxsize=256)
 def residual_function(equations: Equations) -> Callable[[Any, Any], Any]:
-    """The residual of `(x, parameters)`: `x` is a number for one unknown, else a dictionary. Cached: compiles once."""
+    """The residual of `(x, parameters)`: `x` is a number for one unknown, else a dictionary. Cached, so compiled once."""
     name = equations.unknowns[0]
 
     def one(x: Any, parameters: Mapping[str, Any] | None) -> Any:

@@ -25,7 +25,7 @@ def solve_many(
 ) -> Root[Any]:
     """`root` for every entry of the leading axis of `x0` and `args`, in chunks that stay in cache.
 
-    A chunk ends when its slowest lane does, so lanes of like difficulty belong together.
+    A chunk ends when its slowest lane does, so lanes of similar difficulty belong together.
 
     Args:
         fn: Residual of one `x` and its `args`.
@@ -36,7 +36,7 @@ def solve_many(
         rtol: See `jaxkit.root`.
         atol: See `jaxkit.root`.
         max_steps: Most iterations.
-        chunk: Lanes a chunk.
+        chunk: Lanes per chunk.
 
     Returns:
         A `Root` with a leading axis of length `n`, differentiable in `args`.

@@ -18,7 +18,7 @@ def plot_solution(solution: EquationRoot, args: Any = None, *, axes: "Axes | Non
     """The curve of one real equation, and Newton's tangents running to its root.
 
     Args:
-        solution: From `solve` with one real unknown.
+        solution: Result of `solve` with one real unknown.
         args: As given to `solve`.
         axes: Where to draw; new ones by default.
     """
@@ -56,7 +56,7 @@ def plot_all_roots(found: AllRoots, args: Any = None, *, axes: "Axes | None" = N
     """The curve over the interval with its roots.
 
     Args:
-        found: From `all_roots` of a typed equation.
+        found: Result of `all_roots` for a typed equation.
         args: As given to `all_roots`.
         axes: Where to draw; new ones by default.
     """
@@ -80,10 +80,10 @@ def plot_all_roots(found: AllRoots, args: Any = None, *, axes: "Axes | None" = N
 
 
 def plot_basins(found: Basins, *, axes: "Axes | None" = None) -> "Axes":
-    """One hue a root, darker where Newton's method took longer, black where it did not arrive.
+    """One hue per root, darker where Newton's method took longer, black where it did not arrive.
 
     Args:
-        found: From `basins`.
+        found: Result of `basins`.
         axes: Where to draw; new ones by default.
     """
     from matplotlib.colors import hsv_to_rgb

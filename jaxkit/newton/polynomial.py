@@ -19,7 +19,7 @@ class PolynomialRoots(Outcome):
 
     Attributes:
         value: Roots, shape `(n,)`.
-        condition: How much the relative error of a root exceeds that of the coefficients, shape `(n,)`.
+        condition: Factor by which the relative error of a root may exceed that of the coefficients, shape `(n,)`.
         error: First-order bound on the distance to a true root from rounding alone, shape `(n,)`.
         status: `Status` code.
         steps: Iterations taken.
@@ -35,7 +35,7 @@ class PolynomialRoots(Outcome):
 
     @property
     def ill_conditioned(self) -> Bool[Array, "... n"]:
-        """Roots of which rounding may have taken more than half of the digits (multiple or clustered ones)."""
+        """Roots that may have lost more than half of their digits to rounding (multiple or clustered ones)."""
         eps = jnp.finfo(self.condition.dtype).eps
         return ~(self.condition < eps**-0.5)
 
@@ -43,8 +43,9 @@ class PolynomialRoots(Outcome):
 def polynomial_roots(coefficients: ArrayLike, *, max_steps: int = 200) -> PolynomialRoots:
     """All complex roots of `c[0] z^n + ... + c[n]`, by the Ehrlich-Aberth iteration.
 
-    Differentiable in the coefficients (simple roots), and made for `vmap`. Starting circles come from the Newton
-    polygon of `log|c|` (Bini, Numerical Algorithms 13, 1996), so coefficients may span hundreds of orders.
+    It is differentiable in the coefficients (at simple roots) and works under `vmap`. The starting circles come from
+    the Newton polygon of `log|c|` (Bini, Numerical Algorithms 13, 1996), so coefficients may span hundreds of orders
+    of magnitude.
 
     Args:
         coefficients: Highest power first, as for `numpy.roots`; shape `(n + 1,)`, real or complex. The first must
@@ -52,7 +53,7 @@ def polynomial_roots(coefficients: ArrayLike, *, max_steps: int = 200) -> Polyno
         max_steps: Most iterations.
 
     Returns:
-        The roots, sorted by nothing; with their condition numbers.
+        The roots, in no particular order, with their condition numbers.
 
     Raises:
         ValueError: There are fewer than two coefficients.
@@ -84,12 +85,12 @@ def _derived(c: Array) -> Array:
 def _starts(c: Array) -> Array:
     """Points on circles whose radii are the slopes of the upper hull of `log |c_k|`."""
     n = c.size - 1
-    size = jnp.log(jnp.abs(c[::-1]))  # of the power k; -inf for a missing one
+    size = jnp.log(jnp.abs(c[::-1]))  # of the coefficient of z^k; -inf if it is missing
     k = jnp.arange(n + 1, dtype=size.dtype)
     left, right = jnp.meshgrid(k, k, indexing="ij")
     proper = (left < right) & jnp.isfinite(size[:, None]) & jnp.isfinite(size[None, :])
     rate = jnp.where(proper, (size[None, :] - size[:, None]) / jnp.maximum(right - left, 1), 0)
-    # Height of the hull over each k: the best chord from a left to a right point.
+    # Height of the hull over each k: the highest chord from a left to a right point.
     at = size[:, None, None] + rate[:, :, None] * (k[None, None, :] - left[:, :, None])
     over = proper[:, :, None] & (left[:, :, None] <= k[None, None, :]) & (k[None, None, :] <= right[:, :, None])
     hull = jnp.max(jnp.where(over, at, -jnp.inf), axis=(0, 1))
@@ -100,7 +101,7 @@ def _starts(c: Array) -> Array:
 
 
 def _evaluate(c: Array, z: Array) -> tuple[Array, Array, Array]:
-    """`p/p'`, `|p|` and the rounding bound of `|p|`, at points inside the unit circle; outside, of the reversed one."""
+    """`p/p'`, `|p|` and the rounding bound of `|p|` inside the unit circle; outside, by the reversed polynomial."""
     n = c.size - 1
     large = jnp.abs(z) > 1
     w = jnp.where(large, 1 / jnp.where(z == 0, 1, z), z)
@@ -150,7 +151,7 @@ def _conditioning(c: Array, z: Array) -> tuple[Array, Array]:
     ratio, value, bound = _evaluate(c, z)
     size = jnp.where(z == 0, 1, jnp.abs(z))
     slope = value / jnp.abs(ratio)  # |p'|, in the units of |p|
-    # Where p is zero to the last digit: p' itself, outside the unit circle of the reversed polynomial, as p is there.
+    # Where p is zero to the last digit, p' itself; outside the unit circle, that of the reversed polynomial, like p.
     large = jnp.abs(z) > 1
     w = 1 / jnp.where(large, z, 1)
     outside = w**2 * jnp.polyval(_derived(c[::-1]), w)

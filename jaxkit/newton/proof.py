@@ -1,4 +1,4 @@
-"""A proof as a file: pieces that cover the interval, and why each holds one root or none."""
+"""A proof as a file: pieces that cover the interval, and the reason why each holds one root or none."""
 
 import dataclasses
 import json
@@ -21,12 +21,12 @@ _HALVINGS = 60
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """A part of the interval and what is proven of it.
+    """A part of the interval and what is proven about it.
 
     Attributes:
         ends: Where it begins and ends.
         claim: `"one root"`, `"no root"` or `"undecided"`.
-        value, slope: Bounds on the formula and its derivative there.
+        value, slope: Bounds on the formula and on its derivative there.
         within: Narrower bounds on the root.
     """
 
@@ -40,20 +40,20 @@ class Piece:
 def save_proof(path: str | Path, found: AllRoots, args: Mapping[str, float] | None = None) -> tuple[Piece, ...]:
     """Write what `all_roots(..., certify=True)` has proven, for others to verify.
 
-    The pieces cover the interval. In one that holds a root the formula is monotone, and changes its sign between the
-    bounds on the root; in one that holds none its bounds leave zero out, or it is monotone with equal signs at both
+    The pieces cover the interval. In a piece that holds a root, the formula is monotone and changes sign between the
+    bounds on the root; in one that holds none, its bounds exclude zero, or it is monotone with equal signs at both
     ends. All numbers are hexadecimal floats. `python jaxkit/tools/check_proof.py FILE` verifies it with python-flint.
 
     Args:
         path: A JSON file.
-        found: The roots; of an equation, not of a function.
-        args: The values that `all_roots` was given.
+        found: The roots of an equation, not of a function.
+        args: The values that were given to `all_roots`.
 
     Returns:
         The pieces.
 
     Raises:
-        ValueError: Nothing was to be proven.
+        ValueError: The roots were found without `certify`, or are those of a function.
 
     Example:
         >>> import pathlib, tempfile
@@ -91,7 +91,7 @@ def _hex(values: Any) -> list[str]:
 
 
 def _plain(node: Node) -> list[Any]:
-    """A tree as nested lists: operation first, numbers by their bounds."""
+    """A tree as nested lists: the operation first, numbers by their bounds."""
     if isinstance(node, Number):
         bounds = constant(node)
         return ["number", float(bounds.lo).hex(), float(bounds.hi).hex()]
@@ -106,7 +106,7 @@ def _plain(node: Node) -> list[Any]:
 def cover(
     residual: Expression, name: str, found: AllRoots, args: Mapping[str, float] | None = None
 ) -> tuple[Piece, ...]:
-    """Pieces that cover the interval: around each root, over what is undecided, and in the gaps between."""
+    """Pieces that cover the interval: around each root, over each undecided part, and in the gaps between them."""
     known = points(args or {})
     look = lambda lo, hi: residual.enclose_slope({name: interval(lo, hi), **known}, name)
 
@@ -135,14 +135,14 @@ def _bounds(look: Any, lo: np.ndarray, hi: np.ndarray) -> tuple[Interval, Interv
 
 
 def _pieces(ends: tuple[Any, Any], bounds: Any, claims: list[str], within: Any = None) -> list[Piece]:
-    """One piece an entry, with the bounds that are known of it."""
+    """One piece per entry, with the bounds that are known of it."""
     each = [zip(low.tolist(), high.tolist(), strict=True) for low, high in (ends, *((x.lo, x.hi) for x in bounds))]
     inner = within or [None] * len(claims)
     return [Piece(e, claim, v, s, i) for e, v, s, claim, i in zip(*each, claims, inner, strict=True)]
 
 
 def _widened(look: Any, inner: np.ndarray, proven: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
-    """Around each proven root as much as the formula is monotone over, at most .4 of the way to its neighbours."""
+    """Widen each proven root to where the formula stays monotone, at most 0.4 of the way to its neighbours."""
     if not len(inner):
         return inner
     between = inner[1:, 0] - inner[:-1, 1]

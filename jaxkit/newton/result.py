@@ -1,4 +1,4 @@
-"""The root of an equation with the way to it, and its text: what a student reads in the terminal."""
+"""The root of an equation with the way to it, and the text that a student reads in the terminal."""
 
 from typing import Any, ClassVar
 
@@ -16,14 +16,14 @@ class EquationRoot(Outcome):
     """A root, the derivatives found on the way, and the iterates. `print` shows it all.
 
     Attributes:
-        value: The root: a number for one unknown, else name -> number; a function's root has `x0`'s structure.
+        value: The root: a number for one unknown, else name -> number; a function's root has the structure of `x0`.
         residual: Largest absolute residual.
         status: `Status` code.
         steps: Iterations taken.
         history: The iterates of the method shown; None inside a jitted program.
         equations: The equations as they were understood; None for a function.
-        remark: What else there is to know.
-        enclosure: Name -> (lower, upper) between which exactly one root is proven to lie; None without a proof.
+        remark: Anything else worth knowing, as text.
+        enclosure: Name -> (lower, upper), between which exactly one root is proven to lie; None without a proof.
     """
 
     verb: ClassVar[str] = "solve"
@@ -44,16 +44,16 @@ class EquationRoot(Outcome):
 
     @property
     def unknowns(self) -> tuple[str, ...]:
-        """The names solved for."""
+        """The names that were solved for."""
         return self.equations.unknowns if self.equations else ()
 
     def __str__(self) -> str:
-        """The session: equations, derivatives, iterates, result."""
+        """The session as text: equations, derivatives, iterates, result."""
         return _session(self)
 
 
 def number(value: Any, digits: int = 12) -> str:
-    """A real or complex number."""
+    """A real or complex number as text."""
     value = complex(value)
     if value.imag == 0:
         return f"{value.real:.{digits}g}"
@@ -61,7 +61,7 @@ def number(value: Any, digits: int = 12) -> str:
 
 
 def orders(steps: np.ndarray) -> list[float]:
-    """Observed orders `log(s_k+1 / s_k) / log(s_k / s_k-1)` of step lengths; NaN where rounding rules."""
+    """Observed orders `log(s_k+1 / s_k) / log(s_k / s_k-1)` of step lengths; NaN where rounding dominates."""
     found = [float("nan")] * len(steps)
     with np.errstate(all="ignore"):
         for k in range(2, len(steps)):
@@ -72,7 +72,7 @@ def orders(steps: np.ndarray) -> list[float]:
 
 
 def _iterates(root: EquationRoot, most: int = 12) -> list[str]:
-    """The table of iterates with the observed order."""
+    """The table of iterates, with the observed order."""
     way = root.history
     if way is None:
         return []
@@ -118,7 +118,7 @@ def _session(root: EquationRoot) -> str:
 
 
 def _within(value: Any, root: EquationRoot, name: str) -> str:
-    """The root in 16 digits, or 17 where so many leave its proven box."""
+    """The root in 16 digits, or in 17 where 16 would leave its proven box."""
     low, high = (root.enclosure or {}).get(name, (-np.inf, np.inf))
     shown = number(value, 16)
     return shown if root.enclosure is None or low <= float(shown) <= high else number(value, 17)

@@ -28,7 +28,7 @@ SESSION: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def run(out: Path, *, quick: bool, console: Any) -> Verdict:
-    """Solve the session, prove 32 roots, solve Kepler's equation many times, draw."""
+    """Solve the typed equations, prove 32 roots, solve Kepler's equation many times, and draw the figures."""
     out.mkdir(parents=True, exist_ok=True)
     lines, solutions = [], []
     for text, settings in SESSION:

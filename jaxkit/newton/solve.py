@@ -17,7 +17,7 @@ from jaxkit.newton.certify import search
 from jaxkit.newton.equations import Equations, residual_function
 from jaxkit.newton.result import EquationRoot
 
-SPAN = 1000.0  # where roots are looked for, and excluded, when Newton's method finds none
+SPAN = 1000.0  # half width of the interval in which roots are sought, or excluded, when Newton's method finds none
 
 
 def solve(
@@ -38,12 +38,12 @@ def solve(
     Args:
         equations: `"x*exp(x) = 2"`, or several separated by `;`, or `Equations`, or a function `fn(x, args)`. Text is
             read by jaxkit's own parser and never executed.
-        x0: First guess: a number, or for several unknowns name -> number. By default a sign change is looked for
-            near 0, or 1 is taken (for functions it must be given).
+        x0: First guess: a number or, for several unknowns, name -> number. By default a sign change near 0 is sought,
+            or 1 is taken (for functions it must be given).
         args: Name -> value of the names that are not unknowns; the root is differentiable in them. For a function,
             its second argument.
-        method: As for `jaxkit.root`; by default Newton's, and, where that fails, one that must lower the residual.
-        complex: Whether to look for a complex root; so it is where `i` is typed, or `x0` or one of `args` is complex.
+        method: As for `jaxkit.root`; by default Newton's and, where that fails, one that must lower the residual.
+        complex: Whether to look for a complex root; always so if `i` is typed, or `x0` or one of `args` is complex.
         certify: Whether to prove the root by interval arithmetic (real text equations): see `EquationRoot.enclosure`.
         bracket: Ends of an interval with a sign change (one unknown).
         rtol: See `jaxkit.root`; for text 1e-12 by default.
@@ -55,7 +55,7 @@ def solve(
 
     Raises:
         ParseError: The text is not an equation; the message points at the place.
-        ValueError: The number of equations is not that of the unknowns, or `x0` does not name them.
+        ValueError: The numbers of equations and unknowns differ, or `x0` does not name the unknowns.
 
     Example:
         >>> from jaxkit import newton
@@ -70,7 +70,7 @@ def solve(
         0.25
     """
     if rtol is None and not callable(equations):
-        rtol = 1e-12  # typed equations deserve the last digit (in single precision: 4 eps)
+        rtol = 1e-12  # typed equations are solved nearly to the last digit (in single precision: 4 eps)
     settings = {"bracket": bracket, "rtol": rtol, "atol": atol, "max_steps": max_steps}
     if callable(equations):
         require(not certify, "equations", "be text for a proof", "is a function")
@@ -96,7 +96,7 @@ def solve(
 def _attempt(
     fn: Callable, x0: Any, args: Any, method: str | None, settings: dict[str, Any]
 ) -> tuple[Root, History | None, str]:
-    """Newton's method with its history; if it fails and none was asked for, one with a falling residual."""
+    """Newton's method with its history; if it fails and no method was asked for, one with a falling residual."""
     found = root(fn, x0, args, method=method, **settings)
     if is_traced(found):
         return found, None, ""
@@ -123,7 +123,7 @@ def _number(value: Any, is_complex: bool) -> jax.Array:  # noqa: FBT001
 
 
 def _start(system: Equations, x0: Any, args: Any, is_complex: bool, bracket: Any) -> Any:  # noqa: FBT001
-    """The first guess in the shape the residual wants."""
+    """The first guess in the shape that the residual takes."""
     number = lambda value: _number(value, is_complex)
     if system.single:
         (name,) = system.unknowns
@@ -141,7 +141,7 @@ def _start(system: Equations, x0: Any, args: Any, is_complex: bool, bracket: Any
 
 
 def _guess(system: Equations, args: Any, is_complex: bool) -> Any:  # noqa: FBT001
-    """Near the sign change closest to 0, else where the residual is least, among 4001 points of [-10, 10]."""
+    """A guess near the sign change closest to 0, else where `|f|` is least, among 4001 points of [-10, 10]."""
     if is_complex or is_traced(args):
         return 1.0 + 1.0j if is_complex else 1.0
     x = np.linspace(-10, 10, 4001) + 1e-3
@@ -151,7 +151,7 @@ def _guess(system: Equations, args: Any, is_complex: bool) -> Any:  # noqa: FBT0
         good = np.isfinite(f[:-1]) & np.isfinite(f[1:]) & (f[:-1] * f[1:] <= 0) & (np.abs(f[1:] - f[:-1]) < 1e3)
     if np.any(good):
         at = np.flatnonzero(good)
-        return round(float(x[at[np.argmin(np.abs(x[at]))]]) + 0.5, 2)  # beside it, so that there is something to see
+        return round(float(x[at[np.argmin(np.abs(x[at]))]]) + 0.5, 2)  # beside it, so that the iteration can be seen
     size = np.where(np.isfinite(f), np.abs(f), np.inf)
     return round(float(x[np.argmin(size)]) + 0.5, 2)
 
@@ -197,7 +197,7 @@ def _absence(system: Equations, parameters: Mapping[str, float]) -> str:
 
 
 def _flat(system: Equations, found: Root, parameters: Mapping[str, float]) -> bool:
-    """Whether the derivative is small against the function's change over the root's own size (for one real unknown)."""
+    """Whether the derivative is small compared with the change of the function over the size of the root."""
     if not system.single or jnp.iscomplexobj(found.value):
         return True
     x = float(found.value)
@@ -211,7 +211,7 @@ def _flat(system: Equations, found: Root, parameters: Mapping[str, float]) -> bo
 
 
 def multiplicity(way: History) -> int:
-    """The multiplicity of the root, from how the last Newton steps shrank: `1 - 1/m` each."""
+    """The multiplicity `m` of the root: each of the last Newton steps shrank by a factor of `1 - 1/m`."""
     steps = np.asarray(way.step)[1 : int(way.steps) + 1]
     if len(steps) < 8 or not np.all(steps[-5:] > 0):
         return 1
@@ -230,13 +230,13 @@ def distinct_roots(
     most: int = 10,
     max_steps: int = 200,
 ) -> list[Any]:
-    """Several roots of a system from one guess: each root found is made to repel, until no other is found.
+    """Several roots of a system from one guess: each root found is made to repel the search, until no other is found.
 
     Args:
         equations: As for `solve`.
         x0: First guess.
         args: As for `solve`.
-        most: Roots after which to stop.
+        most: Number of roots after which to stop.
         max_steps: Most iterations for each.
 
     Returns:
@@ -257,7 +257,7 @@ def distinct_roots(
     roots: list[Any] = []
     repelled = lambda x, given: deflated(fn, given["roots"], given["used"])(x, given["args"])
     while len(roots) < most:
-        # Repelled from the start itself, a root there could not be left: step aside a little each time.
+        # If a root lies at the guess, the search cannot leave it: step aside a little each time.
         start = jax.tree.map(lambda v: v * (1 + 0.01 * len(roots)) + 0.01 * len(roots), x0)
         value = None
         known = roots + [start] * (most - len(roots))

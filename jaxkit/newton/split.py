@@ -17,7 +17,7 @@ def multiply(a: Split, b: Split) -> Split:
 
 
 def square(a: Split) -> Split:
-    """Square, with one product less."""
+    """Square, with one product fewer."""
     return (a[0] - a[1]) * (a[0] + a[1]), 2 * (a[0] * a[1])
 
 

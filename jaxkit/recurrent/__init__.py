@@ -1,4 +1,4 @@
-"""An RNN is an ODE solver, and an ODE solver is an RNN: cells, both ways, and parameters from few observations."""
+"""An RNN is an ODE solver, and an ODE solver is an RNN: cells, conversions, and parameters from few observations."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

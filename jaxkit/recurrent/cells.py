@@ -1,7 +1,7 @@
 """Recurrent cells as Flax modules with one protocol, that of `unroll`: `cell(state, x, params) -> (state, y)`.
 
 Each cell's elementwise part has a hand-written derivative that stores one coefficient per factor instead of every
-intermediate value: the backward pass of a scan over it reads a third less memory, in every mode and to any order.
+intermediate value, so that the backward pass of a scan reads less memory; it works in every mode and to any order.
 """
 
 from typing import Any
@@ -18,9 +18,9 @@ _GLOROT, _ORTHOGONAL, _ZEROS = nn.initializers.glorot_uniform(), nn.initializers
 
 
 class Cell(nn.Module):
-    """What every cell shares: a pure call, parameters from a key, a state of zeros.
+    """What every cell shares: a pure call, parameters from a key, a zero state.
 
-    Batches are leading axes of `state` and `x`. Inside another Linen module call `advance(state, x)`.
+    Batches are leading axes of `state` and `x`. Inside another Linen module, call `advance(state, x)`.
 
     Attributes:
         features: Width of the state and of the output.
@@ -30,11 +30,11 @@ class Cell(nn.Module):
 
     @nn.nowrap
     def init(self, key: Array, x: Float[Array, "..."]) -> PyTree:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Parameters for inputs like `x`, in its precision.
+        """Fresh parameters for inputs like `x`, in its precision.
 
         Args:
             key: Random key.
-            x: An input of one step (its values play no part).
+            x: An input of one step (its values do not matter).
         """
         checks.require(jnp.ndim(x) > 0, "x", "have shape (..., features)", "is a scalar")
         x = checks.floating("x", x)
@@ -43,7 +43,7 @@ class Cell(nn.Module):
 
     @nn.nowrap
     def zeros(self, batch: tuple[int, ...] = (), dtype: Any = None) -> PyTree:
-        """The state at rest, of shape `(*batch, features)`."""
+        """The zero state, of shape `(*batch, features)`."""
         return jnp.zeros((*batch, self.features), dtype)
 
     @nn.nowrap
@@ -56,7 +56,7 @@ class Cell(nn.Module):
         raise NotImplementedError
 
     def _kernels(self, x: Array, gates: int, bias: Any = _ZEROS) -> tuple[Array, Array, Array]:
-        """Kernel of the input, kernel of the state (orthogonal, gate by gate), bias."""
+        """The kernel of the input, the kernel of the state (orthogonal, gate by gate), and the bias."""
         width = self.features
         square = lambda key, shape, dtype: jnp.concatenate(
             [_ORTHOGONAL(k, (width, width), dtype) for k in jax.random.split(key, gates)], axis=1
@@ -91,7 +91,7 @@ class Vanilla(Cell):
 
 
 class GRU(Cell):
-    """The gated recurrent unit, reset gate after the product as in cuDNN, PyTorch and Flax.
+    """The gated recurrent unit, with the reset gate after the product as in cuDNN, PyTorch and Flax.
 
     `r, z = sigmoid(x W + h U + b)`, `n = tanh(x W_n + b_n + r (h U_n + c))`, `h' = (1 - z) n + z h`.
 
@@ -124,7 +124,7 @@ class LSTM(Cell):
     `i, f, g, o = x W + h U + b`, `c' = sigmoid(f) c + sigmoid(i) tanh(g)`, `h' = sigmoid(o) tanh(c')`.
 
     Attributes:
-        forget_bias: First value of the forget gate's bias.
+        forget_bias: Initial value of the forget gate's bias.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxkit as jk
@@ -142,7 +142,7 @@ class LSTM(Cell):
 
     @nn.nowrap
     def zeros(self, batch: tuple[int, ...] = (), dtype: Any = None) -> tuple[Array, Array]:
-        """The state at rest: two arrays of shape `(*batch, features)`."""
+        """The zero state: two arrays of shape `(*batch, features)`."""
         return jnp.zeros((*batch, self.features), dtype), jnp.zeros((*batch, self.features), dtype)
 
     @nn.compact
@@ -157,7 +157,7 @@ class LSTM(Cell):
 
 
 class MinGRU(Cell):
-    """The minimal GRU: its gate reads the input alone, so the state moves linearly.
+    """The minimal GRU: its gate reads only the input, so the step is linear in the state.
 
     `z = sigmoid(x W_z + b_z)`, `h' = (1 - z) h + z (x W + b)`; `unroll` offers `method="associative"` for it.
 
@@ -175,7 +175,7 @@ class MinGRU(Cell):
 
     @nn.nowrap
     def affine(self, xs: Float[Array, "... d"], params: PyTree) -> tuple[Array, Array]:
-        """Decay and drive of the state, for any leading axes of the inputs."""
+        """Decay and drive of the state, for inputs with any leading axes."""
         return self.apply({"params": params}, xs, method=type(self).gates)  # pyright: ignore[reportReturnType]
 
     @nn.nowrap
@@ -201,7 +201,7 @@ class MinGRU(Cell):
 
 
 class SRU(Cell):
-    """The simple recurrent unit without state in its gates: linear in the state, with a highway to the output.
+    """The simple recurrent unit without state in its gates: linear in the state, with a highway connection.
 
     `f, r = sigmoid(x W + b)`, `c' = f c + (1 - f) x U`, `y = r c' + (1 - r) x` (`x` through a kernel of its own where
     its width is not `features`).
@@ -219,7 +219,7 @@ class SRU(Cell):
 
     @nn.nowrap
     def affine(self, xs: Float[Array, "... d"], params: PyTree) -> tuple[Array, Array]:
-        """Decay and drive of the state, for any leading axes of the inputs."""
+        """Decay and drive of the state, for inputs with any leading axes."""
         decay, drive, _, _ = self._parts(params, xs)
         return decay, drive
 
@@ -235,7 +235,7 @@ class SRU(Cell):
 
     @nn.compact
     def gates(self, x: Float[Array, "... d"]) -> tuple[Array, Array, Array, Array]:
-        """Decay, drive, output gate and skipped input, inside a Linen model."""
+        """Decay, drive, output gate and skip input, inside a Linen model."""
         width, wide = self.features, x.shape[-1]
         own = 3 if wide == width else 4
         w = self.param("input_kernel", _GLOROT, (wide, own * width), x.dtype)

@@ -1,4 +1,4 @@
-"""What is inferred from: the article's seven points, and Gause's Paramecium."""
+"""Data for inference: the article's seven points, and Gause's Paramecium."""
 
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ class Experiment(NamedTuple):
         times: Shape `(m,)`.
         values: Populations, shape `(m, 2)`.
         guess: First guess of the parameters.
-        truth: Parameters that made the numbers.
+        truth: Parameters that generated the values.
     """
 
     times: np.ndarray
@@ -42,7 +42,7 @@ def two_species(t: ArrayLike, x: Float[Array, "2"], params: dict[str, Array]) ->
     """Two competing species in the article's parameters, `dx_i/dt = r_i x_i (1 - c_i x_i) - a_i x_1 x_2`.
 
     Args:
-        t: Time; plays no part.
+        t: Time; not used.
         x: Populations, shape `(2,)`.
         params: `r` (growth, per unit of time), `c` (`1 / N`, the reciprocal capacity) and `a` (competition), each of
             shape `(2,)`.
@@ -59,7 +59,7 @@ def two_species(t: ArrayLike, x: Float[Array, "2"], params: dict[str, Array]) ->
 
 
 def paramecium() -> Observations:
-    """Gause's mixture of Paramecium caudatum and P. aurelia: days 2 to 24, volumes.
+    """Gause's mixture of Paramecium caudatum and P. aurelia: volumes on days 2 to 24.
 
     Example:
         >>> from jaxkit.recurrent import paramecium

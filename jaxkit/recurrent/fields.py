@@ -1,4 +1,4 @@
-"""Both ways: a vector field read as a recurrent cell, and a residual cell read as a vector field."""
+"""A vector field read as a recurrent cell, and a residual cell read as a vector field."""
 
 import dataclasses
 from collections.abc import Callable
@@ -21,10 +21,10 @@ class FieldCell(Generic[X]):
 
     Attributes:
         field: Velocity of the state, `field(t, x, args)`.
-        scheme: Its scheme.
-        dt: Its step.
+        scheme: The Runge-Kutta scheme.
+        dt: Time step.
         t0: Time before the first step.
-        driven: Whether it takes an input besides the number of the step.
+        driven: Whether the cell takes an input besides the index of the step.
     """
 
     field: Field
@@ -34,12 +34,12 @@ class FieldCell(Generic[X]):
     driven: bool = False
 
     def __call__(self, x: X, step: Any = 0, args: PyTree = None) -> tuple[X, X]:
-        """Move the state once, from time `t0 + step dt`; the output is the new state.
+        """Move the state by one step from time `t0 + step dt`; the output is the new state.
 
         Args:
             x: State of the field.
-            step: Number of the step, which `unroll` feeds by itself; with `driven`, the pair (number, input): the
-                field then has the arguments `(args, input)`, the input held over the step.
+            step: Index of the step, which `unroll` feeds by itself; with `driven`, the pair (index, input): the
+                field then gets the arguments `(args, input)`, with the input held constant over the step.
             args: Arguments of the field.
         """
         number, args = (step[0], (args, step[1])) if self.driven else (step, args)
@@ -63,7 +63,7 @@ def from_field(
         scheme: A name in `jaxkit.dynamics.ode.schemes.TABLEAUS`, a `Tableau`, or a diffrax Runge-Kutta solver.
         dt: Step, in units of time.
         t0: Time before the first step.
-        driven: The cell takes an input besides the number of the step: see `FieldCell.__call__`.
+        driven: Whether the cell takes an input besides the index of the step: see `FieldCell.__call__`.
 
     Returns:
         The cell, for `unroll`.
@@ -99,9 +99,9 @@ def as_field(
     Args:
         cell: Moves the state once, `(x, input, args) -> (x, y)`.
         dt: Time that one step of the cell stands for.
-        t0: Time of the step number 0.
-        inputs: The cell's input as a function of time; without it the cell is fed the number of the step,
-            `(t - t0) / dt`, so that a field read as an Euler cell comes back as it was.
+        t0: Time of step 0.
+        inputs: The cell's input as a function of time; without it the cell is fed the index of the step,
+            `(t - t0) / dt`, so that a field read as an Euler cell comes back unchanged.
 
     Returns:
         `field(t, x, args)`, with the `args` of the cell: for `solve`, `linearize` or `from_field`.

@@ -21,24 +21,24 @@ P = TypeVar("P")
 
 @struct
 class Inference(Outcome, Generic[P]):
-    """Parameters inferred, how well, and from where.
+    """Inferred parameters, how good they are, and where the fits started.
 
     Attributes:
-        params: The parameters, of the structure of the first guess.
+        params: The parameters, in the structure of the first guess.
         standard_errors: Their standard errors (asymptotic), in the same structure.
         start: State at the first time.
-        start_errors: Its standard errors; zeros where it was given.
-        sse: Sum of squared residuals over what was observed (after the start, where that was taken as exact).
-        residuals: Model less observation, one entry an observed number.
+        start_errors: Its standard errors; zeros if it was given.
+        sse: Sum of squared residuals over what was observed (after the start, if that was taken as exact).
+        residuals: Model minus observation, one entry per observed number.
         covariance: Covariance of the parameters (and the start), flattened.
         xs: States of the cell at `times`, time first.
         times: `t0, t0 + dt, ...` up to the last observation.
         status: `Status` code of the fit that was chosen.
-        starts: First guesses, a leading axis over starts in every leaf.
-        all_params: Where each start led.
-        all_sse: With what sum of squares, shape `(starts,)`.
-        all_status: And with what status.
-        history: Loss before each step of the gradient method; empty for the others.
+        starts: First guesses, with a leading axis over starts in every leaf.
+        all_params: Parameters that each start led to, with the same leading axis.
+        all_sse: Their sums of squares, shape `(starts,)`.
+        all_status: Their `Status` codes, shape `(starts,)`.
+        history: Loss before each step of the gradient method; empty for the other methods.
     """
 
     verb: ClassVar[str] = "infer"
@@ -61,7 +61,7 @@ class Inference(Outcome, Generic[P]):
 
     @property
     def degrees_of_freedom(self) -> int:
-        """Number of observed values less number of fitted ones."""
+        """Number of observed values minus number of fitted ones."""
         return self.residuals.shape[-1] - self.covariance.shape[-1]
 
 
@@ -81,25 +81,26 @@ def infer(
 
     The cell runs over the whole time with fixed steps; the loss looks only where something was observed. Methods:
 
-    - `"multistart"` (`Multistart`): Levenberg-Marquardt from many starts at once; all are returned.
+    - `"multistart"` (`Multistart`): Levenberg-Marquardt from many starts at once; all fits are returned.
     - `"shooting"` (`Shooting`): multiple shooting, for which one start is often enough.
     - `"levenberg_marquardt"`: `Multistart` from `params0` alone.
-    - `"adam"` (`Adam`): the article's recipe, gradient descent from `params0` on the sum of squares.
+    - `"adam"` (`Adam`): the article's recipe: gradient descent from `params0` on the sum of squares.
 
     Args:
         field: Velocity of the state, `field(t, x, params)`.
         params0: First guess: a pytree of real arrays.
-        observations: `Observations`, or the pair (times, values): shapes `(m,)` and `(m, d)`, NaN where unseen. Every
+        observations: `Observations`, or the pair (times, values): shapes `(m,)` and `(m, d)`, NaN where missing. Every
             time must be a whole number of steps after the first.
         dt: Step of the cell, in units of the times.
         scheme: Scheme of the cell: see `from_field`.
         method: A name, or an object that carries the method's settings.
         start: State at the first time; by default the first row, taken as exact. A `FreeStart` is fitted too.
         observe: What is seen of a state, shape `(d,)`; by default the state itself, flattened.
-        positive: Parameters (and a free start) keep the sign of their first guess: the fit works on logarithms.
+        positive: Whether parameters (and a free start) keep the sign of their first guess: the fit then works on
+            logarithms.
 
     Returns:
-        An `Inference`. It does not raise: call `.checked()`, or look at `.status` and `.all_status`.
+        An `Inference`. A failed fit does not raise: call `.checked()`, or look at `.status` and `.all_status`.
 
     Raises:
         ValueError: An argument is unusable: a time between two steps, a parameter 0 whose sign is to be kept, ...

@@ -25,11 +25,11 @@ class Found(NamedTuple):
     """What a method found.
 
     Attributes:
-        problem: What it fitted, with the coordinates in which it did.
+        problem: What it fitted, with the coordinates of the fit.
         best: The fit that is chosen.
-        every: All fits, a leading axis over starts.
+        every: All fits, with a leading axis over starts.
         starts: Where they started, shape `(k, n)`.
-        history: Losses of a gradient method; empty for the others.
+        history: Losses of a gradient method; empty for the other methods.
     """
 
     problem: Problem
@@ -40,7 +40,7 @@ class Found(NamedTuple):
 
 
 def _single(problem: Problem, best: LeastSquares, start: Array, history: Array | None = None) -> Found:
-    """What a method found that has one start."""
+    """What a method with only one start found."""
     every = jax.tree.map(lambda v: v[None], best)
     return Found(problem, best, every, start[None], jnp.zeros(0) if history is None else history)
 
@@ -51,7 +51,7 @@ def _residuals(z: Array, problem: Problem) -> Array:
 
 @runtime_checkable
 class Method(Protocol):
-    """A way to fit. A new one is a class with this method, and a line of `METHODS` if it is to have a name."""
+    """A way to fit. A new one is a class with this method, and a line in `METHODS` if it shall have a name."""
 
     def fit(self, problem: Problem) -> Found:
         """Fit the problem."""
@@ -63,9 +63,9 @@ class Multistart:
     """Levenberg-Marquardt from many starts at once; the least sum of squares wins.
 
     Attributes:
-        starts: How many; the first is `params0` itself.
-        spread: How far they lie: uniform within `exp(±spread)` times `params0` (default `log(10)`), or normal with
-            `spread` times its size (default 1) where signs are free.
+        starts: Number of starts; the first is `params0` itself.
+        spread: How far the starts are scattered: log-uniformly within `exp(±spread)` times `params0` (default
+            `log(10)`), or normally with `spread` times its size (default 1) where signs are free.
         key: Random key; `jax.random.key(0)` by default.
         max_steps: Most iterations of each fit.
     """
@@ -92,8 +92,8 @@ class Adam:
     """The article's recipe: gradient descent from `params0` on the sum of squares, in the unknowns' own units.
 
     Attributes:
-        steps: How many.
-        learning_rate: Their rate.
+        steps: Number of steps.
+        learning_rate: Learning rate of the steps.
     """
 
     steps: int = 10_000
@@ -116,10 +116,10 @@ def _descended(steps: int, problem: Problem, learning_rate: Array) -> Found:
 
 @dataclasses.dataclass(frozen=True)
 class Shooting:
-    """Multiple shooting: the states at the observations are unknowns too, first guessed by the data.
+    """Multiple shooting: the states at the observations are unknowns too, first guessed from the data.
 
-    One run of the cell starts afresh at every observed time; the jumps there are residuals, whose weight grows from 1
-    to 10. Then Levenberg-Marquardt from where that leads, without jumps.
+    The run of the cell starts afresh at every observed time; the jumps there are residuals, whose weight grows from 1
+    to 10. Levenberg-Marquardt then starts from the result, without jumps.
 
     Attributes:
         max_steps: Most iterations of each fit.
@@ -142,7 +142,7 @@ class Shooting:
         nodes = np.unique(problem.index[problem.index > 0])[:-1]
         firsts = jnp.asarray(_interpolated(problem, nodes), problem.values.dtype)
         fresh = np.zeros(problem.length, bool)
-        fresh[nodes] = True  # the step number n begins with the state after n steps
+        fresh[nodes] = True  # step n begins with the state after n steps
         inputs = (jnp.arange(problem.length), jnp.asarray(fresh), jnp.asarray(np.maximum(np.cumsum(fresh) - 1, 0)))
         z = problem.unknowns.guess
         unknowns = (z, firsts)
@@ -164,13 +164,13 @@ def _jumps(unknowns: tuple[Array, Array], given: tuple[Problem, Any, Any, Array]
         moved = jax.flatten_util.ravel_pytree(problem.cell(unravel(begin), number, given[0])[0])[0]
         return moved, moved
 
-    padded = jnp.concatenate([states, first[None]])  # so that there is something to point at without any node
+    padded = jnp.concatenate([states, first[None]])  # so that an index is valid even without any node
     arrived = jnp.concatenate([first[None], unroll(step, first, inputs, (params, padded)).ys])
     return problem.against(arrived.at[nodes].set(states)[problem.index]), weight * (arrived[nodes] - states)
 
 
 def _interpolated(problem: Problem, nodes: np.ndarray) -> np.ndarray:
-    """States at the nodes as the observations suggest them, linear in time between what was seen."""
+    """States at the nodes, interpolated linearly in time between the observations."""
     values = np.asarray(problem.values)
 
     def column(seen: np.ndarray) -> np.ndarray:
@@ -180,7 +180,7 @@ def _interpolated(problem: Problem, nodes: np.ndarray) -> np.ndarray:
     return np.stack([column(seen) for seen in values.T], axis=1)
 
 
-# Name -> method. One line makes a method known to `infer`.
+# Name -> method. A line here makes a method known to `infer`.
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "multistart": Multistart(),

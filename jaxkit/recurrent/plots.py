@@ -20,7 +20,7 @@ def plot_orders(
     *,
     axes: "Sequence[Axes] | None" = None,
 ) -> "Sequence[Axes]":
-    """Error of each scheme as a cell over its step, log-log, one panel for explicit and one for implicit schemes.
+    """Error of each scheme as a cell against its step, log-log: one panel for explicit, one for implicit schemes.
 
     Args:
         steps: Steps, shape `(n,)`.
@@ -134,7 +134,7 @@ def plot_starts(fit: Inference, recipe_sse: float, *, axes: "Axes | None" = None
 
 
 def plot_gause(seen: Observations, fit: Inference, *, axes: "Axes | None" = None) -> "Axes":
-    """Gause's Paramecium and the cell that was trained on them.
+    """Gause's Paramecium counts and the cell that was trained on them.
 
     Args:
         seen: The observations.
@@ -155,11 +155,11 @@ def plot_gause(seen: Observations, fit: Inference, *, axes: "Axes | None" = None
 
 
 def plot_newton(errors: Mapping[str, np.ndarray], *, axes: "Sequence[Axes] | None" = None) -> "Sequence[Axes]":
-    """How Newton in parallel over time converges: errors over iteration and time.
+    """How Newton's method in parallel over time converges: errors against iteration and time.
 
     Args:
         errors: Variant -> absolute errors of the states, shape `(iterations, length)`.
-        axes: One for each variant; new ones by default.
+        axes: One axes for each variant; new ones by default.
 
     Returns:
         The axes.

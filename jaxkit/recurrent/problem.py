@@ -1,4 +1,4 @@
-"""Observations of a motion, and the residuals of a cell's run beside them."""
+"""Observations of a motion, and the residuals of a cell's run against them."""
 
 import dataclasses
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Observations:
 
 @dataclasses.dataclass(frozen=True)
 class FreeStart:
-    """A start that is not known and is fitted too.
+    """An unknown start, which is fitted too.
 
     Attributes:
         guess: First guess of the state at the first time; None takes the first row of the observations.
@@ -46,17 +46,17 @@ class Problem:
     """The residuals of the cell's run as a function of the unknowns.
 
     Attributes:
-        first: First guesses, `{"params": ...}`, and `"start"` where it is not known.
+        first: First guesses, `{"params": ...}`, and `"start"` if that is not known.
         start: State at the first time.
         values: What was observed, shape `(m, d)`.
-        index: Number of the step at which each row was.
+        index: Number of steps before each row was observed, shape `(m,)`.
         rows, columns: Which entries of `values` count.
-        time: Step and first time of the cell.
-        field: Its field.
-        scheme: Its scheme.
-        observe: What is seen of a state; None sees all of it.
-        length: Steps of the run.
-        positive: Whether numbers keep the sign of their first guess.
+        time: Time step and first time of the cell.
+        field: Field of the cell.
+        scheme: Scheme of the cell.
+        observe: What is seen of a state; all of it if None.
+        length: Number of steps of the run.
+        positive: Whether the unknowns keep the sign of their first guess.
     """
 
     first: dict[str, Any]
@@ -93,7 +93,7 @@ class Problem:
         start = start.guess if isinstance(start, FreeStart) else start
         if start is None:
             checks.require(observe is None, "start", "be given with `observe`", "is None")
-            checks.finite("values[0]", values[0])  # else it cannot be the start
+            checks.finite("values[0]", values[0])  # otherwise it cannot be the start
             start = values[0]
         start = jax.tree.map(lambda v: checks.floating("start", v), start)
         t0 = float(times[0]) if len(times) else 0.0
@@ -131,7 +131,7 @@ class Problem:
         return jax.tree.map(lambda v, rest: jnp.concatenate([v[None], rest]), start, ys)
 
     def against(self, rows: Array) -> Float[Array, " k"]:
-        """What is predicted at the rows, shape `(m, d)`, less what was observed."""
+        """Predictions at the rows, shape `(m, d)`, minus what was observed."""
         return (rows - jnp.nan_to_num(self.values))[self.rows, self.columns]
 
     def misfit(self, unknowns: Float[Array, " n"]) -> Float[Array, " k"]:
@@ -146,7 +146,7 @@ class Problem:
 
 
 def _whole_steps(times: np.ndarray, t0: float, dt: float) -> np.ndarray:
-    """Number of the step at which each row was observed."""
+    """Number of steps before each row was observed."""
     exact = (times - t0) / dt
     index = np.rint(exact).astype(int)
     off = np.flatnonzero(np.abs(exact - index) > 1e-6 * (1 + np.abs(exact)))

@@ -26,7 +26,7 @@ from jaxkit.recurrent.problem import FreeStart, Observations
 from jaxkit.report.figures import save
 from jaxkit.report.verdict import Claim, Verdict, judge
 
-# Schemes that diffrax has too; `solve` runs them with the same fixed step.
+# Schemes that diffrax has too; they are compared at the same fixed step.
 PEERS = ("euler", "midpoint", "heun", "ralston", "bosh3", "tsit5", "dopri5", "dopri8")
 QUICK = ("euler", "heun", "rk4", "tsit5", "backward_euler", "implicit_midpoint", "trapezoid", "gauss4")
 # The published fit of Gause's mixture in this model's names: estimates and standard errors.
@@ -77,7 +77,7 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
         newton, gap = newton_errors(100 if quick else 400)
     console.print(f"Newton over the whole sequence against step by step: largest difference {gap:.1e}")
     claims.append(Claim("Newton over all times against step by step: largest difference", gap, at_most=1e-10))
-    plateau = float(jnp.min(recipe.history[-1000:]))  # it oscillates: its last value is an accident of rounding
+    plateau = float(jnp.min(recipe.history[-1000:]))  # the loss oscillates: its last value is an accident of rounding
     slopes = {row.name: row.slope for row in rows}
     seen = Observations(jnp.asarray(ARTICLE.times), jnp.asarray(ARTICLE.values))
     figures = {
@@ -101,7 +101,7 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class SchemeRow:
-    """One scheme as a cell: its order, the one its order conditions prove, the measured one, the gap to diffrax."""
+    """One scheme as a cell: its order as stated, proven by order conditions and measured, and the gap to diffrax."""
 
     name: str
     order: int
@@ -111,14 +111,14 @@ class SchemeRow:
 
 
 def compare(names: tuple[str, ...], end: float = 4.0) -> tuple[np.ndarray, dict[str, np.ndarray], list[SchemeRow]]:
-    """Errors and orders of schemes as cells on prey and predator, and their differences from diffrax.
+    """Errors and orders of schemes as cells on a predator-prey system, and their differences from diffrax.
 
     Args:
-        names: Schemes.
+        names: Names of the schemes.
         end: Time over which they run.
 
     Returns:
-        Steps, shape `(n,)`; scheme -> relative errors, shape `(n,)`; one row a scheme.
+        Steps, shape `(n,)`; scheme -> relative errors, shape `(n,)`; one row per scheme.
     """
     start, params = jnp.array([1.0, 0.5]), jax.tree.map(jnp.asarray, PREY_AND_PREDATOR)
     ts = jnp.array([0.0, end])
@@ -151,13 +151,13 @@ def _run_steps(name: str, steps: np.ndarray, end: float, start: Any, params: Any
 
 
 def _slope(steps: np.ndarray, errors: np.ndarray) -> float:
-    """Order between the two smallest steps whose errors stand clear of rounding."""
+    """Order between the two smallest steps whose errors are well above rounding."""
     clear = np.flatnonzero(errors > 5e-11)[-2:]
     return float(np.diff(np.log(errors[clear]))[0] / np.diff(np.log(steps[clear]))[0]) if clear.size == 2 else np.nan
 
 
 def _diffrax_gap(name: str, start: Any, params: Any, end: float) -> float:
-    """Largest relative difference from diffrax's states, fixed steps of 1/8."""
+    """Largest relative difference from diffrax's states, at fixed steps of 1/8."""
     cell, length = from_field(lotka_volterra, scheme=name, dt=0.125), round(8 * end)
     ys = jax.jit(lambda p: unroll(cell, start, args=p, length=length).ys)(params)
     ts = jnp.arange(length + 1.0) / 8
@@ -166,7 +166,7 @@ def _diffrax_gap(name: str, start: Any, params: Any, end: float) -> float:
 
 
 def article() -> tuple[Inference, Inference, tuple[float, float]]:
-    """The article's inference by its recipe and by ours, with the wall seconds of each (compiling included)."""
+    """The article's inference by its recipe and by ours, with the wall time of each in seconds (compiling included)."""
     seen, found, spent = (ARTICLE.times, ARTICLE.values), [], []
     for scheme, method in (("euler", "adam"), ("rk4", "multistart")):
         begun = time.perf_counter()
@@ -177,13 +177,13 @@ def article() -> tuple[Inference, Inference, tuple[float, float]]:
 
 
 def infer_gause() -> Inference:
-    """Gause's Paramecium by an RK4 cell of a quarter day."""
+    """Gause's Paramecium, fitted by an RK4 cell with a step of a quarter day."""
     guess = {"r": np.ones(2), "c": np.full(2, 0.005), "a": np.full(2, 0.005)}
     return infer(two_species, guess, paramecium(), dt=0.25, start=FreeStart()).checked()
 
 
 def newton_errors(length: int) -> tuple[dict[str, np.ndarray], float]:
-    """Errors of Newton's iterates for a GRU over all times, full and diagonal, and of the converged answer."""
+    """Errors of Newton's iterates for a GRU over all times, full and diagonal, and that of the converged result."""
     cell = GRU(8)
     xs = 2 * jax.random.normal(jax.random.key(1), (length, 3))
     params = jax.tree.map(lambda v: 2 * v, cell.init(jax.random.key(0), xs[0]))  # strong feedback: not a trivial case
