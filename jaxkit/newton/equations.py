@@ -111,7 +111,7 @@ def _constants(residuals: Iterable[Expression]) -> str:
 
 @functools.lru_cache(maxsize=256)
 def residual_function(equations: Equations) -> Callable[[Any, Any], Any]:
-    """The residual of `(x, parameters)`: `x` is a number for one unknown, else a dictionary. Cached, so compiled once."""
+    """The residual of `(x, parameters)`: `x` is a number for one unknown, else a dictionary. Cached: compiled once."""
     name = equations.unknowns[0]
 
     def one(x: Any, parameters: Mapping[str, Any] | None) -> Any:
