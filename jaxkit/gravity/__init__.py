@@ -1,4 +1,4 @@
-"""Gravity: give an action or a metric as a Python function; get its solution, its tests, its shadow and gradients."""
+"""Gravity: from an action or a metric, given as a Python function, to its solution, tests, shadow and derivatives."""
 
 from jaxkit.gravity import data as data
 from jaxkit.gravity.action import StaticSolution as StaticSolution

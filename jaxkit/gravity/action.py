@@ -1,7 +1,7 @@
 """Actions: their Euler-Lagrange equations by `jax.grad`, and their static solutions by Newton's method.
 
-`solve_static` is all of it at once: a Lagrangian written as a Python function is summed over Legendre-Gauss-Lobatto
-nodes; `jax.grad` of that sum is the field equations; Newton's method solves them.
+`solve_static` does all of it: a Lagrangian written as a Python function is summed over Legendre-Gauss-Lobatto nodes;
+`jax.grad` of that sum gives the field equations; Newton's method solves them.
 """
 
 import dataclasses
@@ -24,18 +24,18 @@ from jaxkit.gravity.curvature import Curvature, assemble, slopes
 from jaxkit.gravity.metrics import Metric, Params, as_metric, bare, static
 
 Lagrangian = Callable[..., Array]
-SMOOTH = 1e-4  # tail of a Legendre series above which a solution is not resolved
+SMOOTH = 1e-4  # tail of a Legendre series above which a solution counts as unresolved
 
 
 def euler_lagrange(lagrangian: Lagrangian, order: int = 1) -> Callable[..., Callable[[Array], Array]]:
     """The Euler-Lagrange expression `sum_k (-d/dr)^k dL/dq^(k)` of a Lagrangian, by automatic differentiation.
 
     Args:
-        lagrangian: `L(r, q, dq, ..., params)` with as many derivatives as `order`, each of shape `(m,)`.
-        order: The highest derivative in it.
+        lagrangian: `L(r, q, dq, ..., params)` with `order` derivatives of `q`, all of shape `(m,)`.
+        order: The order of the highest derivative in it.
 
     Returns:
-        A function of `(q, params)`, `q` a function of `r`, that returns the expression as a function of `r`.
+        A function of `(q, params)`, where `q` is a function of `r`, that returns the expression as a function of `r`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -72,18 +72,18 @@ def field_equations(
     *,
     moving: Sequence[int] | None = None,
 ) -> Callable[..., Array]:
-    """The field equations of a covariant Lagrangian, `E^ab = (1/sqrt(-g)) δ/δg_ab of ∫ sqrt(-g) L`, of any metric.
+    """The field equations of a covariant Lagrangian, `E^ab = (1/sqrt(-g)) δ/δg_ab ∫ sqrt(-g) L`, for any metric.
 
-    `∂/∂g - ∂_c ∂/∂(∂_c g) + ∂_c ∂_d ∂/∂(∂_c ∂_d g)` of the density, every derivative by JAX.
+    They are `∂/∂g - ∂_c ∂/∂(∂_c g) + ∂_c ∂_d ∂/∂(∂_c ∂_d g)` of the density, with every derivative by JAX.
 
     Args:
         lagrangian: `L(curvature, params)`, a scalar made of a `Curvature`, e.g. `lambda k, p: k.scalar`.
-        metric: The metric to put in.
+        metric: The metric to insert.
         moving: Indices of the coordinates on which the metric depends; all by default. Fewer compile faster.
 
     Returns:
-        A function of `(x, params)` that returns `E^ab`, shape `(4, 4)`: zero for a solution. The first call compiles,
-            for some seconds.
+        A function of `(x, params)` that returns `E^ab`, shape `(4, 4)`: zero for a solution. The first call compiles
+        for some seconds.
 
     Example:
         >>> import jax.numpy as jnp
@@ -138,7 +138,7 @@ def field_residual(metric: Metric, lagrangian: Lagrangian, couplings: Params, r:
     Args:
         metric: A static metric.
         lagrangian: `L(r, f, df, n, couplings)` with `n = N / sqrt(f)`, e.g. `gravity.reduced_lagrangian`.
-        couplings: What the Lagrangian takes.
+        couplings: The couplings that the Lagrangian takes.
         r: Radii, outside any horizon.
 
     Returns:
@@ -159,7 +159,7 @@ def _residual(metric: Metric, lagrangian: Lagrangian, params: Params, couplings:
         force, constraint = partial(r, value, slope, lapse, couplings)
         momentum = lambda r: jax.grad(lagrangian, argnums=2)(r, f(r), jax.grad(f)(r), n(r), couplings)
         rate = jax.grad(momentum)(r)
-        # The scale of the constraint: what it becomes when the slope alone is changed by its own size.
+        # The scale of the constraint: its change when only the slope is changed by its own size.
         moved = partial(r, value + 0.5 * (jnp.abs(value) + 1), slope * 2 + 1, lapse, couplings)[1]
         scales = jnp.stack([jnp.abs(force) + jnp.abs(rate) + jnp.abs(lapse), jnp.abs(moved) + 1])
         return jnp.stack([force - rate, constraint]) / scales
@@ -189,7 +189,7 @@ def lobatto(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @functools.cache
 def _to_series(n: int) -> np.ndarray:
-    """From values at the nodes to Legendre coefficients."""
+    """The matrix from values at the nodes to Legendre coefficients."""
     return np.linalg.inv(np.polynomial.legendre.legvander(lobatto(n)[0], n - 1))
 
 
@@ -201,10 +201,10 @@ class StaticSolution(Outcome):
         r: Nodes, shape `(n,)`.
         f: `g^rr` at the nodes.
         n: `N / sqrt(f)` at the nodes, 1 at the outer end.
-        residual: Largest field equation left.
+        residual: Largest residual of the field equations.
         tail: Last Legendre coefficients of `f` and `n` over the largest; above 1e-4 the status is `unresolved`.
         status: `Status` code.
-        steps: Newton steps.
+        steps: Newton steps taken.
     """
 
     verb: ClassVar[str] = "solve_static"
@@ -219,7 +219,7 @@ class StaticSolution(Outcome):
     ends: tuple[float, float] = static_field()
 
     def metric(self, name: str = "solution") -> Metric:
-        """The solution as a metric between the ends (not a number outside), differentiable in all it came from."""
+        """The solution as a metric between the ends (NaN outside), differentiable in all inputs of the solution."""
         count, (a, b) = self.r.shape[-1], self.ends
         to_series = _to_series(count)
 
@@ -251,23 +251,23 @@ def solve_static(
 ) -> StaticSolution:
     """Solve the field equations of a static spherical action, given as a Python function.
 
-    A quadratic constraint has several branches, each a true solution, and the first guess chooses among them: `ok` says
-    that the equations hold and that `f` is smooth, not that this is the branch you meant. Compare `f` with what you
-    know of it (mass, asymptotics). A curve that jumps between branches is `unresolved`.
+    A quadratic constraint has several branches, each a true solution, and the first guess selects one: `ok` says that
+    the equations hold and that `f` is smooth, not that this is the branch you meant. Compare `f` with what you know
+    about it (mass, asymptotics). A curve that jumps between branches is `unresolved`.
 
     Args:
         lagrangian: `L(r, f, df, n, params)`, the density of the action in `r` for
             `ds² = -n² f dt² + dr²/f + r² dΩ²`.
         ends: The radii between which to solve.
         params: Couplings, any pytree; the solution is differentiable in them.
-        inner: Value of `f` at the inner end (this or `outer` must be given).
-        outer: Value of `f` at the outer end. `n` is 1 at the outer end.
-        nodes: Legendre-Gauss-Lobatto nodes; the error falls exponentially with them.
-        guess: First guess of `f(r)`; it chooses among branches. By default `1 + (value - 1) end / r`.
+        inner: Value of `f` at the inner end (give either this or `outer`).
+        outer: Value of `f` at the outer end, where `n` is 1.
+        nodes: Number of Legendre-Gauss-Lobatto nodes; the error falls exponentially with it.
+        guess: First guess of `f(r)`, which selects the branch; by default `1 + (value - 1) end / r`.
         max_steps: Most Newton steps.
 
     Returns:
-        A `StaticSolution`. It does not raise: call `.checked()`, or look at `.status`.
+        A `StaticSolution`. A failed solve does not raise: call `.checked()`, or look at `.status`.
 
     Raises:
         ValueError: The ends, the boundary value, or what `lagrangian` returns cannot be used.
@@ -317,7 +317,7 @@ def _solve_static(
         f, n = q["f"], q["n"]
         in_f, in_n = jax.grad(action, argnums=(0, 1))(f, n, params)
         momentum = jax.vmap(jax.grad(lagrangian, argnums=2), (0, 0, 0, 0, None))(r, f, d @ f, n, params)
-        in_f = (in_f - boundary * momentum) / w  # the boundary term of the variation is not an equation
+        in_f = (in_f - boundary * momentum) / w  # the boundary term of the variation is not one of the equations
         constraint = (in_n / w).at[0 if at_inner else -1].set(f[0 if at_inner else -1] - value)
         return {"f": in_f.at[-1].set(n[-1] - 1), "n": constraint}
 
@@ -332,4 +332,4 @@ def _solve_static(
     tail = jax.lax.stop_gradient(jnp.maximum(share(f), share(n)))
     rough = (found.status == int(Status.ok)) & ~(tail < SMOOTH)
     status = jnp.where(rough, int(Status.unresolved), found.status)
-    return StaticSolution(r, f, n, found.residual, tail, status, found.steps, ends=(0.0, 0.0))  # (no numbers yet)
+    return StaticSolution(r, f, n, found.residual, tail, status, found.steps, ends=(0.0, 0.0))  # `ends` are set outside

@@ -44,7 +44,7 @@ def kinetic(g: Array, inverse: Array, k: Array, params: Params) -> Array:
 
 
 def potential(at: Curvature, cotton_tensor: Array, params: Params) -> Array:
-    """The potential part of Horava's density, term by term (its sign as it stands in the action).
+    """The potential part of Horava's density, term by term (with its sign in the action).
 
     Args:
         at: Curvature of the three-dimensional metric.
@@ -66,7 +66,7 @@ def potential(at: Curvature, cotton_tensor: Array, params: Params) -> Array:
 
 
 def detailed_balance_potential(at: Curvature, cotton_tensor: Array, params: Params) -> Array:
-    """The same (for `omega = 0`) as Horava built it: `-(kappa²/8) E^ij G_ijkl E^kl`, a square."""
+    """The same (for `omega = 0`) in Horava's original form: `-(kappa²/8) E^ij G_ijkl E^kl`, a square."""
     lam, lw = params["lam"], params["Lw"]
     g = at.metric
     raised = at.inverse @ at.ricci @ at.inverse
@@ -82,7 +82,7 @@ def density(
     metric: Callable[[Array, Array], Array],
     params: Params,
 ) -> Callable[[Array, Float[Array, "3"]], Array]:
-    """Horava's Lagrangian density `sqrt(g) N (kinetic + potential)` of any lapse, shift and spatial metric.
+    """Horava's Lagrangian density `sqrt(g) N (kinetic + potential)` for any lapse, shift and spatial metric.
 
     Args:
         lapse: `(t, x) -> N`.

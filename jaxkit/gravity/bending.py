@@ -1,9 +1,9 @@
 """The classical tests as integrals over whole orbits: deflection, precession, delay.
 
-With `u = 1/r` and the deficits `a = 1 - N²`, `b = 1 - f`, each integrand is 1 plus something small, which is what is
-computed: a divided difference of `a u²` and the like, taken as an integral of derivatives; `expm1` and `log1p` do
-the rest. Near an orbit that winds without end the integrand is `1 / sqrt(margin + psi²)`, `psi` being the angle from
-the nearest point: the nodes gather there on the scale of `sqrt(margin)`.
+With `u = 1/r` and the deficits `a = 1 - N²`, `b = 1 - f`, each integrand is 1 plus a small term. Only that term is
+computed: by divided differences of `a u²` and the like, taken as integrals of derivatives, and by `expm1` and `log1p`.
+Near an orbit that winds without end, the integrand is `1 / sqrt(margin + psi²)`, `psi` being the angle from the nearest
+point: there the nodes cluster on the scale of `sqrt(margin)`.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from jaxkit.gravity.metrics import Metric, Params, as_metric, bare
 from jaxkit.gravity.places import Observable, Profile, minus_g_tt, outermost, profile_of, radii, refine, scan, spherical
 
 _INNER = 20  # nodes of a divided difference
-_OUTER = (96, 72)  # nodes of an orbit; the second number is a check on the first
+_OUTER = (96, 72)  # nodes of an orbit; the second number checks the first
 _LEAST = 1e-12  # margin below which rounding decides the answer
 
 
@@ -49,7 +49,7 @@ def _in_u(profile: Profile) -> tuple[Callable[[Array], Array], Callable[[Array],
 
 
 def _along(fn: Callable[[Array], Array], length: ArrayLike, margin: Array) -> tuple[Array, Array]:
-    """The integral of `fn` from 0 to `length` with nodes on the scale `sqrt(margin)` near 0, and whether it is one."""
+    """Integral of `fn` from 0 to `length`, with nodes on the scale `sqrt(margin)` near 0; and whether it converges."""
     scale = jax.lax.stop_gradient(jnp.sqrt(jnp.clip(jnp.where(jnp.isfinite(margin), margin, 1.0), _LEAST, 1.0)))
     far = jnp.arcsinh(length / scale)
 
@@ -62,7 +62,7 @@ def _along(fn: Callable[[Array], Array], length: ArrayLike, margin: Array) -> tu
 
 
 def _judged(value: Array, converged: Array, margin: Array, *, exists: Array) -> Observable:
-    """The value with its status: there may be no such orbit, or the nodes or rounding may not resolve it."""
+    """The value with its status: there may be no such orbit, or nodes and rounding may not resolve it."""
     there = exists & (margin > 64 * jnp.finfo(value.dtype).eps) & jnp.isfinite(value)
     fine = there & converged & (margin >= _LEAST)
     status = jnp.where(there, int(Status.unresolved), int(Status.not_applicable))
@@ -86,11 +86,11 @@ def deflection(
     Args:
         metric: A static metric.
         params: Parameters instead of its own.
-        r0: Least distance of the ray (this or `b`).
+        r0: Least radius of the ray (give either this or `b`).
         b: Impact parameter.
 
     Returns:
-        Angle in radians; status `not_applicable` for a ray that does not come back.
+        Angle in radians; status `not_applicable` for a ray that does not return.
 
     Raises:
         ValueError: Not exactly one of `r0` and `b` is given, or the metric is not static.
@@ -104,7 +104,7 @@ def deflection(
         Weinberg, Gravitation and Cosmology, 8.5.
     """
     metric = as_metric(metric)
-    profile_of(metric, params)  # raises where it is none
+    profile_of(metric, params)  # raises if the metric is not static and spherical
     require((r0 is None) != (b is None), "r0", "be given, or `b`, not both", "that is not so")
     nearest, impact = (None if v is None else floating(name, v) for name, v in (("r0", r0), ("b", b)))
     return run_kept(_deflection, (bare(metric),), (metric.resolve(params), nearest, impact))
@@ -138,7 +138,7 @@ def _deflection(metric: Metric, params: Params, nearest: Array | None, impact: A
 
 
 def precession(metric: Metric, params: Params = None, *, p: ArrayLike, e: ArrayLike) -> Observable:
-    """The advance of the pericentre per turn of a bound orbit, `2 pi` less than the angle between two pericentres.
+    """The advance of the pericentre per turn of a bound orbit: the angle between two pericentres minus `2 pi`.
 
     Args:
         metric: A static metric.
@@ -156,7 +156,7 @@ def precession(metric: Metric, params: Params = None, *, p: ArrayLike, e: ArrayL
         1.229246428756
     """
     metric = as_metric(metric)
-    profile_of(metric, params)  # raises where it is none
+    profile_of(metric, params)  # raises if the metric is not static and spherical
     return run_kept(_precession, (bare(metric),), (metric.resolve(params), floating("p", p), floating("e", e)))
 
 
@@ -182,12 +182,12 @@ def _precession(metric: Metric, params: Params, p: Array, e: Array) -> Observabl
 
 
 def shapiro(metric: Metric, params: Params = None, *, r0: ArrayLike, r1: ArrayLike) -> Observable:
-    """How much longer light takes from its nearest point `r0` to `r1` than in flat space: Shapiro's delay, one leg.
+    """Shapiro's delay, one leg: how much longer light takes from its nearest point `r0` to `r1` than in flat space.
 
     Args:
         metric: A static metric.
         params: Parameters instead of its own.
-        r0: Least distance of the ray.
+        r0: Least radius of the ray.
         r1: Radius of its end.
 
     Returns:
@@ -201,7 +201,7 @@ def shapiro(metric: Metric, params: Params = None, *, r0: ArrayLike, r1: ArrayLi
         1012.7443251125
     """
     metric = as_metric(metric)
-    profile_of(metric, params)  # raises where it is none
+    profile_of(metric, params)  # raises if the metric is not static and spherical
     return run_kept(_shapiro, (bare(metric),), (metric.resolve(params), floating("r0", r0), floating("r1", r1)))
 
 

@@ -1,4 +1,4 @@
-"""The catalogue: general relativity's metrics, Horava's, and rivals, each with its source."""
+"""The catalogue: metrics of general relativity, of Horava's gravity, and of rivals, each with its source."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -33,7 +33,7 @@ def schwarzschild(M: float = 1.0) -> Metric:
 
 
 def reissner_nordstrom(M: float = 1.0, Q: float = 0.5) -> Metric:
-    """The charged black hole; `Q` in geometric units."""
+    """The charged black hole; `Q` is in geometric units."""
     deficit = lambda r, p: 2 * p["M"] / r - p["Q"] ** 2 / r**2
     return static(deficit=deficit, params={"M": M, "Q": Q}, name="Reissner-Nordstrom", source="Reissner 1916")
 
@@ -84,7 +84,7 @@ def kerr_newman(M: float = 1.0, a: float = 0.9, Q: float = 0.3) -> Metric:
     Args:
         M: Mass.
         a: Angular momentum per mass, `|a| <= M`.
-        Q: Charge.
+        Q: Charge, in geometric units.
     """
 
     def parts(x: Point, p: Params) -> tuple[Array, Array, Array, Array]:
@@ -116,7 +116,7 @@ def kerr_newman(M: float = 1.0, a: float = 0.9, Q: float = 0.3) -> Metric:
         }
 
     def energy(x: Point, p: Point, params: Params) -> Array:
-        """Carter's form: sums of squares over `sigma`, a third of the operations of `g^ab p_a p_b`."""
+        """Carter's form: sums of squares over `sigma`, in a third of the operations of `g^ab p_a p_b`."""
         r, sin, a = x[1], jnp.sin(x[2]), params["a"]
         wide = r**2 + a**2
         sigma, delta = wide - (a * sin) ** 2, wide - 2 * params["M"] * r + params["Q"] ** 2
@@ -148,7 +148,7 @@ def kerr(M: float = 1.0, a: float = 0.9, *, coordinates: str = "boyer-lindquist"
     )
     if coordinates == "kerr-schild":
         return _kerr_schild(M, a)
-    charged = kerr_newman()  # (its formulas: the parameters are given)
+    charged = kerr_newman()  # for its formulas only: the parameters are given
     entries = lambda x, p: charged.entries(x, {**p, "Q": 0.0})
     inverse = lambda x, p: charged.inverse(x, {**p, "Q": 0.0})  # pyright: ignore[reportOptionalCall]
     energy = lambda x, p, params: charged.energy(x, p, {**params, "Q": 0.0})  # pyright: ignore[reportOptionalCall]
@@ -157,7 +157,7 @@ def kerr(M: float = 1.0, a: float = 0.9, *, coordinates: str = "boyer-lindquist"
 
 
 def _kerr_orbits(p: Params, retrograde: bool) -> tuple[Array, ...]:  # noqa: FBT001
-    """Bardeen, Press and Teukolsky (1972), for a rotation fast enough that they keep more digits than a root does."""
+    """The formulas of Bardeen, Press and Teukolsky (1972), where the rotation is so fast that roots lose digits."""
     spin = jnp.asarray(p["a"]) / p["M"] * (-1 if retrograde else 1)
     needed = (spin > 0.999) & (spin <= 1)
     x = jnp.where(needed, spin, 0.9995)
@@ -199,7 +199,7 @@ _UPPER = [(i, j) for i in range(4) for j in range(i, 4)]
 
 
 def painleve_gullstrand(M: float = 1.0) -> Metric:
-    """Schwarzschild as seen by rain falling from rest at infinity: regular at the horizon."""
+    """Schwarzschild in the coordinates of observers falling from rest at infinity: regular at the horizon."""
 
     def entries(x: Point, p: Params) -> Entries:
         r, v = x[1], jnp.sqrt(2 * p["M"] / x[1])
@@ -227,7 +227,7 @@ def friedmann(scale: Callable[[Array], Array] | None = None, k: float = 0.0, H: 
 
 
 def goedel(w: float = 0.5) -> Metric:
-    """Goedel's rotating universe in Cartesian coordinates, vorticity `w`."""
+    """Goedel's rotating universe in Cartesian coordinates, with vorticity `w`."""
 
     def entries(x: Point, p: Params) -> Entries:
         e = jnp.exp(jnp.sqrt(2.0) * p["w"] * x[1])

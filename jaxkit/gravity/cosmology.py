@@ -1,8 +1,8 @@
 """Cosmology: Friedmann's equations in Horava's gravity (and Einstein's), with the exact bounce.
 
-Units c = 1. The parameters are a dictionary as in `UNIVERSE`: `lam`, the kinetic coupling; `Lw`, the cosmological
-constant of the three-dimensional action (negative); `k`, the curvature of space; `B = 8 pi G rho0 / 3`, the amount of
-matter; and `w`, its equation of state (1/3 for radiation).
+The units are c = 1. The parameters are a dictionary as in `UNIVERSE`: `lam`, the kinetic coupling; `Lw`, the
+cosmological constant of the three-dimensional action (negative); `k`, the curvature of space; `B = 8 pi G rho0 / 3`,
+the amount of matter; and `w`, its equation of state (1/3 for radiation).
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ UNIVERSE: Mapping[str, float] = MappingProxyType({"lam": 1.0, "Lw": -1.0, "k": -
 
 
 def hubble_squared(a: ArrayLike, params: Params) -> Array:
-    """`H² = (a'/a)²`, the constraint; negative where the universe cannot be.
+    """`H² = (a'/a)²` by the constraint; negative where no universe can be.
 
     `H² = (2/(3 lam - 1)) [Lw/2 + B a^(-3(1 + w)) - k/a² + k²/(2 Lw a⁴)]`.
 
@@ -46,7 +46,7 @@ def acceleration(a: ArrayLike, params: Params) -> Array:
 def minisuperspace_lagrangian(t: Array, q: Float[Array, "2"], dq: Float[Array, "2"], params: Params) -> Array:
     """Horava's action of a homogeneous universe, `q = (a, N)`: its Euler-Lagrange equations are Friedmann's.
 
-    Kinetic part `-(3 lam - 1)/2 · a a'²/N`, less the perfect square `(k/a² - Lw)² a³ N / (2 Lw)` and matter.
+    It is the kinetic part `-(3 lam - 1)/2 · a a'²/N` minus the perfect square `(k/a² - Lw)² a³ N / (2 Lw)` and matter.
     """
     (a, lapse), (rate, _) = q, dq
     lw = params["Lw"]
@@ -58,7 +58,7 @@ def minisuperspace_lagrangian(t: Array, q: Float[Array, "2"], dq: Float[Array, "
 def turning_points(params: Params) -> tuple[Array, Array]:
     """Least and largest scale factor of the oscillating universe with radiation, in closed form.
 
-    It bounces where `k = -1` and `2 |Lw| B < 1`; not numbers otherwise.
+    The universe bounces if `k = -1` and `2 |Lw| B < 1`; otherwise both are NaN.
     """
     depth = -params["Lw"]
     swing = jnp.sqrt(2 * depth * params["B"])
@@ -86,13 +86,13 @@ def bounce(t: ArrayLike, params: Params) -> Array:
 
 
 class Expansion(NamedTuple):
-    """A universe in time.
+    """The history of a universe.
 
     Attributes:
-        ts: Times.
-        a: Scale factor.
-        rate: `da/dt`.
-        constraint: `(a'/a)² - H²(a)`, relative to the largest term: how well Friedmann's constraint was kept.
+        ts: Times, shape `(n,)`.
+        a: Scale factor, shape `(n,)`.
+        rate: `da/dt`, shape `(n,)`.
+        constraint: `(a'/a)² - H²(a)` relative to the largest term: how well Friedmann's constraint was kept.
         solution: The solver's `Solution`.
     """
 
@@ -103,7 +103,7 @@ class Expansion(NamedTuple):
     solution: Solution
 
     def checked(self) -> "Expansion":
-        """Itself, or one sentence why the solver failed. Host only."""
+        """Return itself, or raise one sentence that says why the solver failed. Host only."""
         self.solution.checked()
         return self
 
@@ -117,8 +117,8 @@ def expand(
         ts: Increasing times.
         params: See `UNIVERSE`.
         a0: Scale factor at `ts[0]`; the least one of the oscillation by default.
-        rate0: `da/dt` there; by default the expanding root of the constraint (0 at a turning point; not a number where
-            it has none: there is no such universe, and `solve` refuses it).
+        rate0: `da/dt` there; by default the expanding root of the constraint (0 at a turning point; NaN if there is no
+            root: then no such universe exists, and `solve` refuses it).
 
     Returns:
         An `Expansion`.
@@ -127,7 +127,7 @@ def expand(
     a0 = turning_points(params)[0] if a0 is None else jnp.asarray(a0, float)
     if rate0 is None:
         speed2 = hubble_squared(a0, params) * a0**2
-        # At a turning point the terms cancel: what is left is rounding, by their own size whatever the units.
+        # At a turning point the terms cancel: what is left is rounding, measured by their own size in any units.
         tiny = jnp.abs(speed2) <= 1e-13 * jnp.abs(params["Lw"] * a0**2 / (3 * params["lam"] - 1))
         rate0 = jnp.where(tiny, 0.0, jnp.sqrt(jnp.where(tiny, 1.0, speed2)))
     field = lambda t, x, p: {"a": x["rate"], "rate": x["a"] * acceleration(x["a"], p)}

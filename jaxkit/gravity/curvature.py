@@ -1,4 +1,4 @@
-"""Curvature by automatic differentiation: from `g`, `dg`, `ddg` in one pass to every tensor."""
+"""Curvature by automatic differentiation: from `g`, `dg` and `ddg` to every tensor in one pass."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ Field = Callable[[Array], Array]
 
 @struct
 class Curvature:
-    """All tensors at a point (or a batch of points, leading axes).
+    """All tensors at a point (or at a batch of points along leading axes).
 
     Attributes:
         metric: `g_ab`.
@@ -62,7 +62,7 @@ class Curvature:
 
 
 def _antisymmetric(t: Array) -> Array:
-    """`t_abcd - t_abdc`, from `t_ac t_bd`: what remains of a product of two symmetric tensors."""
+    """`t_abcd - t_abdc` of `t`, a product such as `t_ac t_bd` of two symmetric tensors."""
     return t - jnp.swapaxes(t, -1, -2)
 
 
@@ -73,7 +73,7 @@ def curvature(metric: Metric | Callable[..., Array]) -> Callable[..., Curvature]
         metric: A `Metric`, or a function `(x, params) -> (4, 4)`.
 
     Returns:
-        A function of `(x, params)`, `x` of shape `(4,)`, that returns a `Curvature`; `vmap` it over many points.
+        A function of `(x, params)`, with `x` of shape `(4,)`, that returns a `Curvature`; `vmap` it over many points.
 
     Example:
         >>> import jax.numpy as jnp
@@ -103,19 +103,19 @@ def _curvature(metric: Metric, params: Params, x: Array) -> Curvature:
 def curvatures(
     metric: Metric | Callable[..., Array], of: Callable[[Curvature], Any], *, width: int = 256
 ) -> Callable[..., Any]:
-    """What you want of the curvature, at many points: three to ten times faster than `vmap(curvature(metric))`.
+    """Selected parts of the curvature at many points, faster than `vmap(curvature(metric))`.
 
-    The function is taken apart into scalar operations at trace time: what is zero by symmetry, or not asked for, is not
-    computed, and points stay in the processor's cache.
+    The function is decomposed into scalar operations at trace time: what is zero by symmetry, or not asked for, is not
+    computed, and the points stay in the processor's cache.
 
     Args:
         metric: A `Metric`, or a function `(x, params) -> (4, 4)`.
         of: What to keep of a point's `Curvature`, e.g. `lambda k: (k.einstein, k.kretschmann)`.
-        width: Points that are computed together.
+        width: Number of points that are computed together.
 
     Returns:
-        A compiled function of `(points, params)`, `points` of shape `(n, 4)`, that returns `of`'s pytree with a leading
-        axis of points; differentiable in both.
+        A compiled function of `(points, params)`, with `points` of shape `(n, 4)`, that returns the pytree of `of`
+        with a leading axis of points; it is differentiable in both.
 
     Example:
         >>> import jax.numpy as jnp
@@ -158,7 +158,7 @@ def from_field(g: Field) -> Callable[[Array], Curvature]:
 
 
 def slopes(g: Field) -> Callable[[Array], tuple[Array, Array, Array]]:
-    """`g_ab`, `∂_c g_ab` and `∂_c ∂_d g_ab` at a point, new indices last."""
+    """`g_ab`, `∂_c g_ab` and `∂_c ∂_d g_ab` at a point, with the new indices last."""
 
     def first(x: Array) -> tuple[Array, tuple[Array, Array]]:
         value = lambda y: (lambda m: (m, m))(g(y))
@@ -205,7 +205,7 @@ def covariant_derivative(tensor: Field, christoffel: Array, x: Array) -> Array:
 
 
 def cotton(g: Field) -> Callable[[Array], Array]:
-    """The Cotton tensor density-free, `C^ij = ε^ikl ∇_k (R^j_l - R δ^j_l / 4)`, of a three-dimensional metric `g(x)`.
+    """The Cotton tensor `C^ij = ε^ikl ∇_k (R^j_l - R δ^j_l / 4)` (no density) of a three-dimensional metric `g(x)`.
 
     Args:
         g: `(3,) -> (3, 3)`.

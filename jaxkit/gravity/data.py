@@ -1,8 +1,8 @@
 """Measurements that test gravity where it is weak and where it is strong: value, error, source.
 
-`checked` says what each number was compared with. Read in the paper's abstract: limb, Cassini, and every published
-bound on omega. Read as quoted by others: the elements of S2's orbit. Not seen in print, so from memory: the residual
-of Mercury and the range of the shadow of Sgr A*.
+`checked` says what each number was compared with. Taken from the paper's abstract: limb, Cassini, and every published
+bound on omega. Taken as quoted by others: the elements of S2's orbit. Not checked in print, but from memory: the
+residual of Mercury and the range of the shadow of Sgr A*.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ CENTURY = 36_525.0  # days
 
 MERCURY = MappingProxyType({"a": 0.38709893 * AU, "e": 0.20563069, "days": 87.9691})
 COSMOLOGICAL_CONSTANT = 1.1e-52  # 1/m², from the expansion of the universe
-# GRAVITY Collaboration, A&A 636, L5 (2020), table E.1; axis and eccentricity as quoted elsewhere agree. With them the
-# precession is 12.16 minutes of arc a turn, the paper's 12.1.
+# GRAVITY Collaboration, A&A 636, L5 (2020), table E.1; axis and eccentricity agree with those quoted elsewhere. They
+# give a precession of 12.16 arcminutes per turn; the paper says 12.1.
 S2 = MappingProxyType({"mass": 4.261e6, "parsecs": 8246.7, "a_mas": 125.058, "e": 0.884649})
 SGR_A_MASS = 4.261e6  # solar masses
 
@@ -33,7 +33,7 @@ class Measurement:
 
     Attributes:
         name: What was measured.
-        value: Measured value; an excess over general relativity where `relative_to_gr`.
+        value: Measured value; an excess over general relativity if `relative_to_gr`.
         error: One standard deviation.
         unit: Its unit.
         mass: Mass of the source in solar masses.
@@ -91,5 +91,5 @@ def mercury_semilatus_rectum() -> float:
 
 
 def per_century(radians_per_turn: Any) -> Any:
-    """Mercury's radians a turn in seconds of arc a century."""
+    """Mercury's precession, from radians per turn to arcseconds per century."""
     return radians_per_turn * CENTURY / MERCURY["days"] / ARCSECOND

@@ -1,4 +1,4 @@
-"""Couplings from data: what measurements say of `omega`, one by one and together, and a fit of any metric to rays."""
+"""Couplings from data: what measurements say about `omega`, singly and jointly, and a fit of any metric to rays."""
 
 import dataclasses
 import functools
@@ -36,11 +36,11 @@ _NO_BREAKING = 1e60  # omega M² at which the Kehagias-Sfetsos metric is Schwarz
 
 
 class Bound(NamedTuple):
-    """What one measurement says of Kehagias and Sfetsos' coupling.
+    """What one measurement says about Kehagias and Sfetsos' coupling.
 
     Attributes:
         name: The measurement.
-        omega0: Least `omega M²` allowed, `M` the mass of that source; 0 where every black hole is allowed.
+        omega0: Least `omega M²` allowed, with `M` the mass of that source; 0 if every black hole is allowed.
         omega: The same in 1/m², comparable among sources.
         sigmas: Standard deviations of the bound.
         source: Where the measurement is from.
@@ -101,7 +101,7 @@ def predictions(omega0: ArrayLike) -> dict[str, Array]:
 
 
 def _least_allowed(predicted: Callable[[float], float], low: float, high: float) -> float:
-    """Bisection of `log10(omega0)` for where the prediction is just `sigmas` low; every deviation is monotonic."""
+    """The `log10(omega0)` at which the prediction is just `sigmas` low, by bisection: every deviation is monotonic."""
     for _ in range(60):
         middle = 0.5 * (low + high)
         low, high = (middle, high) if not predicted(middle) else (low, middle)
@@ -112,10 +112,10 @@ def bounds(sigmas: float = 1.0) -> list[Bound]:
     """The least `omega` that each measurement allows, recomputed from the data with the exact integrals.
 
     Args:
-        sigmas: How many standard deviations below the measured value still count.
+        sigmas: Number of standard deviations below the measured value that are still allowed.
 
     Returns:
-        One `Bound` a measurement, and their notes.
+        One `Bound` per measurement, with its note.
     """
     predict, rows = _predictions(), []
     ranges = {"mercury": (-16, 2), "limb": (-16, 2), "cassini": (-16, 2), "s2": (-8, 4), "eht": (-0.41, 6)}
@@ -135,14 +135,14 @@ def joint_log_likelihood(omega: ArrayLike) -> Array:
     total = jnp.zeros(())
     for key, m in MEASUREMENTS.items():
         predicted = _predictions()[key](jnp.log10(jnp.asarray(omega, float) * (m.mass * SUN) ** 2))
-        # No shadow, no bound orbit: as unlikely as it gets.
+        # Without a shadow or a bound orbit, the likelihood is practically zero.
         miss = jnp.where(jnp.isfinite(predicted), (predicted - m.value) / m.error, 1e3)
         total = total - 0.5 * miss**2
     return total
 
 
 class Posterior(NamedTuple):
-    """What all measurements together say of omega.
+    """What all measurements together say about omega.
 
     Attributes:
         omega: Grid, 1/m².
@@ -160,11 +160,11 @@ class Posterior(NamedTuple):
 def posterior(*, points: int = 240) -> Posterior:
     """The posterior of one universal `omega` over all measurements, by quadrature.
 
-    The prior is flat in `1/omega`, to which every deviation from general relativity is proportional: a flat prior in
-    `omega` or its logarithm has no end towards general relativity, so that its bound would be that of the grid.
+    The prior is flat in `1/omega`, to which every deviation from general relativity is proportional. A flat prior in
+    `omega` or its logarithm has no end towards general relativity, so its bound would be that of the grid.
 
     Args:
-        points: Points of the grid, `omega` from 1e-21 to 1e-13 in 1/m².
+        points: Number of grid points for `omega` between 1e-21 and 1e-13 (in 1/m²).
 
     Returns:
         A `Posterior`.
@@ -185,9 +185,9 @@ def _logs(omega: Float[Array, " n"]) -> Float[Array, " n"]:
 
 
 def balance_left(omega: ArrayLike) -> Array:
-    """How much of detailed balance an `omega` (1/m²) leaves: `1 - epsilon² = |Lw| / omega`.
+    """How much of detailed balance is left by an `omega` (in 1/m²): `1 - epsilon² = |Lw| / omega`.
 
-    In Lu, Mei and Pope's relaxed balance `omega = |Lw| / (1 - epsilon²)`, and `|Lw| = 2 L / 3` with the measured
+    In Lu, Mei and Pope's relaxed balance, `omega = |Lw| / (1 - epsilon²)`, and `|Lw| = 2 L / 3` with the measured
     cosmological constant `L`.
 
     Example:
@@ -199,7 +199,7 @@ def balance_left(omega: ArrayLike) -> Array:
 
 
 class PublishedBound(NamedTuple):
-    """A published bound and what the same formula gives when it is computed again."""
+    """A published bound, and what the same formula gives when it is recomputed."""
 
     source: str
     published: float
@@ -208,11 +208,11 @@ class PublishedBound(NamedTuple):
 
 
 def published_bounds() -> list[PublishedBound]:
-    """Published bounds on `omega M²`, recomputed; some do not survive."""
+    """Published bounds on `omega M²`, recomputed; some do not hold."""
     sun = SUN / SUN_RADIUS
 
     def light(compactness: float, precision: float) -> float:
-        """Deflection: `4/b (1 - 15 pi/(32 omega0 b³))`, so a precision bounds `omega0` from below."""
+        """From the deflection `4/b (1 - 15 pi/(32 omega0 b³))`: a relative precision bounds `omega0` from below."""
         return float(15 * np.pi / 32 * compactness**3 / precision)
 
     jupiter, earth = 1.41 / 7.1492e7, 4.435e-3 / 6.3781e6  # masses over radii, both in metres
@@ -264,7 +264,7 @@ def fit_metric(
         observable: `(metric, params, at_i) -> value`, e.g. a deflection angle at `r0 = at_i`.
         at: Where each value was measured, shape `(n,)`.
         values: Measured values.
-        errors: Their standard deviations.
+        errors: Their standard deviations, shape `(n,)`.
         params0: First guess of the parameters to fit; the others keep the metric's values.
 
     Returns:
@@ -292,23 +292,23 @@ def posterior_metric(
 ) -> Chains[dict[str, Array]]:
     """Draw couplings of any metric from their posterior, given measurements with Gaussian errors (and a flat prior).
 
-    `fit_metric` and `jk.inverse.sample_posterior`. Draws for which the observable does not exist are as unlikely as a
-    thousand standard deviations.
+    This is `fit_metric` followed by `jk.inverse.sample_posterior`. Draws for which the observable does not exist count
+    as a thousand standard deviations off.
 
     Args:
         metric: The metric.
         observable: `(metric, params, at_i) -> value`.
         at: Where each value was measured, shape `(n,)`.
-        values: Measured values.
-        errors: Their standard deviations.
-        params0: First guess of the couplings, numbers by name.
+        values: Measured values, shape `(n,)`.
+        errors: Their standard deviations, shape `(n,)`.
+        params0: First guess of the couplings, name -> number.
         key: Random key.
         chains: Chains that move at once.
-        steps: Draws a chain.
-        warmup: Draws thrown away before.
+        steps: Draws per chain.
+        warmup: Draws that are discarded before these.
 
     Returns:
-        `Chains`: `xs[name]` of shape `(steps, chains)`, `rhat`, `ess`, a status a chain.
+        `Chains`: `xs[name]` of shape `(steps, chains)`, `rhat`, `ess`, and a status per chain.
 
     Raises:
         ValueError: Shapes differ.
@@ -321,7 +321,7 @@ def posterior_metric(
 def _residuals(
     metric: Metric, observable: Callable[[Metric, Any, Array], Array], at: Array, values: Array, errors: Array
 ) -> tuple[Callable[[Any, Any], Array], tuple[Params, Array, Array, Array]]:
-    """Prediction less measurement in units of the errors, as a function of parameters and data, and these data."""
+    """Prediction minus measurement in units of the errors, as a function of parameters and data; and these data."""
     double_precision("gravity.fit_metric")
     require(jnp.shape(values) == jnp.shape(at), "values", f"have shape {jnp.shape(at)}", f"has {jnp.shape(values)}")
     metric = as_metric(metric)

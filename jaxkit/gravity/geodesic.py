@@ -1,7 +1,7 @@
-"""Geodesics: thousands of rays at once, any metric, each ray with its own steps and status.
+"""Geodesics: thousands of rays at once, in any metric, each ray with its own steps and status.
 
-The motion is Hamilton's, `H = g^ab p_a p_b / 2`, with derivatives by `jax.grad`: no Christoffel symbol is written by
-hand, so none can be wrong; how well `H` was kept is returned for each ray.
+The motion follows Hamilton's equations for `H = g^ab p_a p_b / 2`, with derivatives by `jax.grad`, so no Christoffel
+symbols are needed; how well `H` was conserved is returned for each ray.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from jaxkit.dynamics.ode.symplectic import hamiltonian as symplectic
 from jaxkit.gravity.horizons import horizon
 from jaxkit.gravity.metrics import CARTESIAN, Entries, Metric, Params, Point, as_metric, bare, inverse_of, lorentzian
 
-ENDS = ("length", "horizon", "escape", "event")  # what `Rays.ended` counts
+ENDS = ("length", "horizon", "escape", "event")  # what `Rays.ended` indexes
 
 
 @struct
@@ -36,11 +36,12 @@ class Rays(Outcome):
         x: Last points, shape `(n, 4)`.
         p: Covariant momenta there, shape `(n, 4)`.
         end: Affine parameter there, shape `(n,)`.
-        ended: Why, an index into `gravity.ENDS`: length used up, horizon reached, escaped, the user's event.
-        drift: How far `H` moved, relative to the sum of the magnitudes of its terms, shape `(n,)`.
-        status: `Status` of each ray.
-        steps: Steps accepted.
-        path: Points at the affine parameters asked for, shape `(n, m, 4)`; infinite beyond the end. None without them.
+        ended: Why each ray ended, an index into `gravity.ENDS`: length used up, horizon reached, escaped, the user's
+            event; shape `(n,)`.
+        drift: How far `H` drifted, relative to the sum of the magnitudes of its terms, shape `(n,)`.
+        status: `Status` code of each ray.
+        steps: Number of accepted steps of each ray.
+        path: Points at the affine parameters `ts`, shape `(n, m, 4)`; infinite beyond the end; None without `ts`.
     """
 
     verb: ClassVar[str] = "geodesic"
@@ -81,17 +82,17 @@ def momentum(
 ) -> Float[Array, "... 4"]:
     """The covariant momentum `(p_t, p_1, p_2, p_3)` of a future-directed particle from its spatial part.
 
-    Solves the full quadratic `g^ab p_a p_b = -mass²` for `p_t`, so any metric will do, shifts included.
+    It solves the full quadratic `g^ab p_a p_b = -mass²` for `p_t`, so the metric may have a shift.
 
     Args:
         metric: A metric.
         x: Points, shape `(..., 4)`.
         direction: Spatial components `p_1, p_2, p_3`, shape `(..., 3)`.
         params: Parameters instead of the metric's own.
-        mass: 0 for light.
+        mass: Mass of the particle; 0 for light.
 
     Returns:
-        Momenta, shape `(..., 4)`; not numbers where no such momentum exists.
+        Momenta, shape `(..., 4)`; NaN where no such momentum exists.
     """
     metric = as_metric(metric)
     x, direction = floating("x", x), floating("direction", direction)
@@ -103,7 +104,7 @@ def momentum(
         a, b = up[0, 0], sum((up[0, i] * p[i] for i in range(1, 4) if (0, i) in up), jnp.zeros_like(p[0]))
         c = sum(_terms({key: v for key, v in up.items() if key[0] > 0}, p)) + mass**2
         root = jnp.sqrt(b**2 - a * c)
-        inside = a > 0  # where t is spacelike there are two answers; this one continues the outside
+        inside = a > 0  # where t is spacelike there are two solutions; this one continues that outside
         p_t = jnp.where(inside, (-b - root) / jnp.where(inside, a, 1.0), (-b + root) / jnp.where(inside, -1.0, a))
         return jnp.concatenate([p_t[None], direction])
 
@@ -140,10 +141,10 @@ class Stop(NamedTuple):
     """What ends a ray before its length is reached.
 
     Attributes:
-        inner: It ends below this radius; 1.001 horizon radii by default, but nowhere in Cartesian coordinates, which
-            are regular at the horizon; 0 watches no radius.
-        outer: It ends beyond this radius; nowhere by default.
-        event: It ends where `event(x, params)` crosses zero.
+        inner: The ray ends below this radius; 1.001 horizon radii by default, but nowhere in Cartesian coordinates,
+            which are regular at the horizon; 0 sets no such radius.
+        outer: The ray ends beyond this radius; nowhere by default.
+        event: The ray ends where `event(x, params)` crosses zero.
     """
 
     inner: ArrayLike | None = None
@@ -174,17 +175,17 @@ def trace(
         metric: A `Metric` or a function `(x, params) -> (4, 4)`.
         x0: Points, shape `(n, 4)`.
         p0: Covariant momenta, shape `(n, 4)`; see `momentum`.
-        length: Affine parameter to go, one for all or shape `(n,)`; negative goes back in time.
+        length: Affine length of each ray, one for all or shape `(n,)`; negative goes back in time.
         params: Parameters instead of the metric's own.
         method: A method of `jaxkit.ensemble`.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step.
         max_steps: Most steps of a ray.
         stop: What ends a ray before its length is reached.
-        ts: Affine parameters at which points are kept, shape `(m,)`, from 0 to `length`, the same for all rays.
+        ts: Affine parameters at which points are saved, shape `(m,)`, from 0 to `length`, the same for all rays.
 
     Returns:
-        `Rays`, with a status and the drift of `H` for each; nothing raises inside.
+        `Rays`, with a status and the drift of `H` for each; a failed ray does not raise.
 
     Raises:
         ValueError: A shape is wrong.
@@ -239,7 +240,7 @@ def trace(
 
 
 def _with_neighbours(metric: Metric, method: str | Method) -> Method:
-    """The method, with rays of like angular momentum side by side: for Kerr this halves the steps taken in vain."""
+    """The method, with rays of similar angular momentum side by side, so that fewer steps are wasted."""
     chosen = of_ensemble(method)
     return (
         chosen
@@ -257,7 +258,7 @@ def _rays(
     p0: Array,
     params: Params,
 ) -> Rays:
-    """The ensemble as rays, and how well each kept `H`."""
+    """The ensemble as rays, with how well each conserved `H`."""
     table = lambda rows: jnp.stack(rows[:4], -1)
     x, p = table(found.final[:4]), table(found.final[4:])
     ended = jnp.asarray([0, *places], found.event.dtype)[found.event + 1]
@@ -267,7 +268,7 @@ def _rays(
 
 
 def _moments(*, cartesian: bool) -> Callable[[tuple[Array, ...], Any], tuple[Array, Array]]:
-    """A ray's angular momentum about the axis, and the whole, per unit of energy: they decide how near it comes."""
+    """A ray's axial and total angular momentum per unit of energy: they decide how near it comes."""
 
     def alike(state: tuple[Array, ...], _: Any) -> tuple[Array, Array]:
         x, p = state[:4], state[4:]
@@ -294,10 +295,10 @@ def long_run(
     keep: int = 1,
     method: str = "midpoint",
 ) -> HamiltonianMotion:
-    """Follow one geodesic for very long without drift: symplectic steps of one affine length.
+    """Follow one geodesic for very long without drift, by symplectic steps of constant affine length.
 
-    Adaptive `trace` is faster and more accurate below some 1e5 masses; beyond, its error in `H` grows with the length
-    of the run, while here it stays bounded.
+    The adaptive `trace` is faster and more accurate up to lengths of about 1e5 masses; beyond, its error in `H` grows
+    with the length of the run, while here it stays bounded.
 
     Args:
         metric: A `Metric` or a function `(x, params) -> (4, 4)`.
@@ -305,12 +306,12 @@ def long_run(
         p0: Covariant momentum, shape `(4,)`; see `momentum`.
         params: Parameters instead of the metric's own.
         step: Affine length of a step: about 1/50 of the shortest turn of the orbit.
-        steps: How many.
-        keep: One point in this many is kept; must divide `steps`.
+        steps: Number of steps.
+        keep: One point in this many is kept; it must divide `steps`.
         method: `"midpoint"` or `"tao4"`, see `jaxkit.dynamics.ode.symplectic.hamiltonian`.
 
     Returns:
-        Points, momenta and `H` at regular affine parameters, with a status.
+        Points, momenta and `H` at equally spaced affine parameters, with a status.
 
     Example:
         >>> import jax.numpy as jnp
@@ -353,7 +354,7 @@ def _energies(metric: Metric, x: Array, p: Array, params: Params) -> tuple[Array
 
 
 def carter_constant(x: Float[Array, "... 4"], p: Float[Array, "... 4"], a: ArrayLike, mass: float = 0.0) -> Array:
-    """Carter's constant of a geodesic of Kerr in Boyer-Lindquist coordinates, conserved beside energy and momentum."""
+    """Carter's constant of a Kerr geodesic in Boyer-Lindquist coordinates, conserved like energy and `p_phi`."""
     cos2 = jnp.cos(x[..., 2]) ** 2
     return p[..., 2] ** 2 + cos2 * (a**2 * (mass**2 - p[..., 0] ** 2) + p[..., 3] ** 2 / (1 - cos2))
 
@@ -372,10 +373,10 @@ def camera(
     Args:
         metric: A metric in (t, r, theta, phi).
         params: Parameters instead of its own.
-        distance: Radius at which the rays are taken up.
-        inclination: Angle from the axis in degrees.
-        extent: Half the width of the screen in impact parameter, `-p_phi / (E sin(theta))` and `p_theta / E`.
-        pixels: Pixels in a row.
+        distance: Radius of the screen, where the rays start.
+        inclination: Angle from the axis, in degrees.
+        extent: Half the width of the screen in the impact parameters `-p_phi / (E sin(theta))` and `p_theta / E`.
+        pixels: Number of pixels in a row.
 
     Returns:
         Points and covariant momenta, each of shape `(pixels**2, 4)`; rows run from the top, columns from the left.
@@ -392,8 +393,8 @@ def screen_rays(
 ) -> tuple[Array, Array]:
     """Light that arrives at `at` with the impact parameters `alpha = -p_phi / (E sin(theta))` and `beta = p_theta / E`.
 
-    These are conserved, or nearly, all along the ray, and so the picture is that of an observer far away, wherever
-    `at` is; not numbers where no light arrives with such parameters.
+    These are conserved, or nearly so, along the ray, and so the picture is that of a distant observer, wherever `at`
+    is. The results are NaN where no light arrives with such parameters.
     """
     params = metric.resolve(params)
     up = {key: jnp.asarray(value) for key, value in inverse_of(metric)(tuple(at), params).items()}

@@ -1,8 +1,8 @@
 """Horava's gravity, static and spherical: the reduced action, its couplings, and every known closed solution.
 
-`ds² = -N² dt² + dr²/f + r² dΩ²`, `n = N / sqrt(f)`. Couplings (a dictionary, as in `COUPLINGS`): `lam` is the kinetic
-coupling lambda, `Lw` the cosmological constant of the three-dimensional action, `omega` the softly broken detailed
-balance of Kehagias and Sfetsos, and `epsilon` the relaxed balance of Lu, Mei and Pope.
+The metric is `ds² = -N² dt² + dr²/f + r² dΩ²`, with `n = N / sqrt(f)`. The couplings are a dictionary (`COUPLINGS`):
+`lam` is the kinetic coupling lambda, `Lw` the cosmological constant of the three-dimensional action, `omega` the soft
+breaking of detailed balance by Kehagias and Sfetsos, and `epsilon` the relaxed balance of Lu, Mei and Pope.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ def reduced_lagrangian(r: Array, f: Array, df: Array, n: Array, params: Params) 
     Args:
         r: Radius.
         f: `g^rr` there.
-        df: Its derivative.
+        df: Derivative of `f` in `r`.
         n: `N / sqrt(f)`.
         params: Couplings, see `COUPLINGS`.
 
@@ -41,7 +41,7 @@ def reduced_lagrangian(r: Array, f: Array, df: Array, n: Array, params: Params) 
 
 
 def einstein_lagrangian(r: Array, f: Array, df: Array, n: Array, params: Params) -> Array:
-    """The same for general relativity: `sqrt(-g) (R - 2 L)` up to a divergence and a factor; `params["L"]`."""
+    """The same for general relativity: `sqrt(-g) (R - 2 L)` up to a divergence and a factor, with `L = params["L"]`."""
     return n * (1 - f - r * df - params["L"] * r**2)
 
 
@@ -63,9 +63,9 @@ def black_hole(
         omega: Breaking of detailed balance, 1/length².
         Lw: Cosmological constant of the three-dimensional action, 1/length², not positive.
         epsilon: Relaxed balance.
-        mass: `M` in `r³ P = 4 omega M`; for `omega = 0` the constant `r³ P` itself.
-        name: A name.
-        source: Where it comes from.
+        mass: `M` in `r³ P = 4 omega M`; for `omega = 0`, the constant `r³ P` itself.
+        name: Name of the metric.
+        source: Publication of the metric.
 
     Returns:
         The metric; its parameters are `omega`, `Lw`, `epsilon`, `mass`.
@@ -74,7 +74,7 @@ def black_hole(
     def deficit(r: Array, p: Params) -> Array:
         s, lw, slope = 1 - p["epsilon"] ** 2, p["Lw"], p["omega"] - p["Lw"]
         charge = 4 * p["mass"] * jnp.where(p["omega"] == 0, 0.25, p["omega"])
-        # psi = (sqrt(slope² + s q) - slope) / s without the difference, which would lose every digit in weak fields.
+        # psi = (sqrt(slope² + s q) - slope) / s, without the difference, which would lose every digit in weak fields.
         q = charge / r**3 - lw**2
         return r**2 * q / (slope + jnp.sqrt(slope**2 + s * q))
 
@@ -86,7 +86,7 @@ def kehagias_sfetsos(omega: float = 1.0, M: float = 1.0) -> Metric:
     """The asymptotically flat black hole of Horava's gravity, `f = 1 - (4M/r) / (1 + sqrt(1 + 4M/(omega r³)))`.
 
     Args:
-        omega: Coupling, 1/length²; general relativity for `omega -> inf`; a naked singularity for `omega M² < 1/2`.
+        omega: Coupling, 1/length²: general relativity for `omega -> inf`, a naked singularity for `omega M² < 1/2`.
         M: Mass, a length.
 
     Example:
@@ -137,7 +137,7 @@ def lu_mei_pope(
 
     def time(r: Array, p: Params) -> Array:
         power = 2 * exponents(p["lam"], branch=branch)[1] * jnp.log(jnp.sqrt(-p["Lw"]) * r)
-        # 1 - x^2p f, near lambda = 1 without the difference of two ones: exactly 1 - f there, where p = 0.
+        # 1 - x^2p f, without cancellation near lambda = 1, where p = 0 and it is exactly 1 - f.
         near = jnp.exp(power) * deficit(r, p) - jnp.expm1(power)
         return jnp.where(jnp.abs(power) < 0.1, near, 1 - jnp.exp(power) * (1 - deficit(r, p)))
 
@@ -155,7 +155,7 @@ def exponents(lam: ArrayLike, *, branch: str = "minus") -> tuple[Array, Array]:
 
 
 def infrared(kappa: float, mu: float, lam: float, Lw: float) -> dict[str, Array]:
-    """What the action looks like at long distance: the speed of light, Newton's and the cosmological constant.
+    """The long-distance limit of the action: the speed of light, Newton's constant and the cosmological constant.
 
     `c = (kappa² mu / 4) sqrt(Lw / (1 - 3 lam))`, `G = kappa² / (32 pi c)`, `L = 3 Lw / 2` (Horava's normalisation).
     """
@@ -164,13 +164,13 @@ def infrared(kappa: float, mu: float, lam: float, Lw: float) -> dict[str, Array]
 
 
 class Solution(NamedTuple):
-    """A closed solution beside the action that it solves.
+    """A closed solution with the action that it solves.
 
     Attributes:
         metric: The solution.
         lagrangian: The reduced Lagrangian.
-        couplings: What the Lagrangian takes.
-        radii: Where to compare them, `(from, to)`.
+        couplings: The couplings that the Lagrangian takes.
+        radii: Range of radii in which to compare them, `(from, to)`.
     """
 
     metric: Metric
@@ -186,7 +186,7 @@ def solutions() -> dict[str, Solution]:
     table = {}
     for lam in (0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0):
         table[f"Lu-Mei-Pope, lambda={lam:g}"] = horava(lu_mei_pope(lam), lam=lam, Lw=-1.0)
-    # A high power of x: only near x = 1 are f and N² neither negative nor lost to rounding.
+    # A high power of x occurs: only near x = 1 are f and N² neither negative nor lost to rounding.
     near = {0.8: (0.95, 1.2), 1.2: (0.85, 1.05)}
     for lam in (0.5, 0.8, 1.2, 1.5, 2.0, 3.0, 5.0):
         metric = lu_mei_pope(lam, alpha=0.01, branch="plus")

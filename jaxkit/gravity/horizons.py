@@ -1,4 +1,4 @@
-"""Horizons and their temperature, with derivatives in every parameter."""
+"""Horizons and their temperatures, with derivatives in every parameter."""
 
 import jax
 import jax.numpy as jnp
@@ -23,14 +23,14 @@ def _radial(metric: Metric) -> Radial:
             return jnp.asarray(metric.inverse(x, p)[1, 1])
         g = metric(x, p)
         up = jnp.linalg.inv(g)
-        lost = jnp.max(jnp.diagonal(jnp.abs(up) @ jnp.abs(g))) > 1e10  # near a singularity an inverse is rounding
+        lost = jnp.max(jnp.diagonal(jnp.abs(up) @ jnp.abs(g))) > 1e10  # near a singularity: nothing but rounding
         return jnp.where(lost, jnp.nan, up[1, 1])
 
     return inverse
 
 
 def horizon_edge(metric: Metric, params: Params) -> Array:
-    """The event horizon from outside, to the last digit and without a derivative; 0 where there is none."""
+    """The event horizon, found from outside to the last digit, without a derivative; 0 if there is none."""
     fn, held = _radial(metric), jax.lax.stop_gradient(params)
     seen = scan(fn, held, radii(metric, held, None))
     low, high, exists, double, _ = outermost(seen, seen.rising())
@@ -46,10 +46,10 @@ def horizon(metric: Metric, params: Params = None, *, search: Search = None) -> 
     Args:
         metric: Any metric with a radial coordinate.
         params: Parameters instead of its own.
-        search: Radii between which to look; wherever the metric has structure, in its own units, by default.
+        search: Radii between which to look; by default wherever the metric has structure, in its own units.
 
     Returns:
-        Its radius; status `not_applicable` where there is none. An extremal one has no derivative (NaN).
+        Its radius; status `not_applicable` if there is none. An extremal one has no derivative (NaN).
 
     Example:
         >>> import jax
@@ -69,14 +69,14 @@ def _horizon(metric: Metric, params: Params, search: Search) -> Observable:
 
 
 def horizons(metric: Metric, params: Params = None, *, most: int = 3, search: Search = None) -> Observable:
-    """All horizons, cosmological ones too, from the outermost inwards.
+    """All horizons, including cosmological ones, from the outermost inwards.
 
-    Unused places are not numbers, with status `not_applicable`.
+    Unused entries are NaN, with status `not_applicable`.
 
     Args:
         metric: Any metric with a radial coordinate.
         params: Parameters instead of its own.
-        most: How many to return.
+        most: Number of entries to return.
         search: Radii between which to look; see `horizon`.
 
     Returns:
@@ -109,7 +109,7 @@ def hawking_temperature(metric: Metric, params: Params = None, *, search: Search
         search: Radii between which to look for the horizon; see `horizon`.
 
     Returns:
-        The temperature; 0 of an extremal horizon; status `not_applicable` where there is none.
+        The temperature, 0 for an extremal horizon; status `not_applicable` if there is no horizon.
 
     Example:
         >>> from jaxkit import gravity

@@ -1,7 +1,7 @@
-"""Spacetimes: a metric is a pure function `(x, params) -> (4, 4)`; a catalogue of them, and ways to make your own.
+"""Spacetimes: a metric is a pure function `(x, params) -> (4, 4)`; here are ways to make your own.
 
-Units G = c = 1, signature (-, +, +, +). `params` is any pytree, so that everything computed from a metric can be
-differentiated in it; the catalogue uses dictionaries, whose entries can be overridden one by one.
+The units are G = c = 1, the signature is (-, +, +, +). `params` is any pytree, in which everything computed from a
+metric can be differentiated; the catalogue uses dictionaries, whose entries can be overridden one by one.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ CARTESIAN = ("t", "x", "y", "z")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Metric:
-    """A metric: call it with a point (and parameters) for its matrix `g_ij`.
+    """A metric: call it with a point (and parameters) to get its matrix `g_ij`.
 
     Attributes:
         name: Its name.
@@ -40,10 +40,10 @@ class Metric:
         space: For a static spherical metric, `1 - g^rr`.
         inverse: Entries of `g^ij` where a formula is known.
         energy: `(x, p, params) -> g^ab p_a p_b / 2` where a leaner formula than that sum is known.
-        orbits: `(params, retrograde)` -> where closed forms are needed (near an extremal horizon radii of orbits are no
-            roots to all digits), and then the radii of light's orbit and of the innermost stable one, its energy and
-            its angular momentum.
-        source: Where it comes from.
+        orbits: `(params, retrograde)` -> whether closed forms are needed (near an extremal horizon, roots do not give
+            the radii of orbits to all digits), and then the radii of the light ring and of the innermost stable orbit,
+            and the latter's energy and angular momentum.
+        source: Publication of the metric.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Metric:
 
     @property
     def is_static(self) -> bool:
-        """Whether it was given as a static spherical metric."""
+        """Whether the metric was given as a static spherical one."""
         return self.time is not None
 
 
@@ -91,14 +91,14 @@ def as_metric(metric: "Metric | Callable[..., Array]") -> Metric:
 
 
 def bare(metric: Metric) -> Metric:
-    """The metric with the shapes of its parameters in their place: what the kept programs are found by."""
+    """The metric with shapes in place of its parameters: the key by which kept programs are found."""
     number = lambda v: isinstance(v, int | float | complex | np.ndarray | np.generic | jax.Array)
     shape = lambda v: jax.ShapeDtypeStruct(jnp.shape(v), jnp.result_type(v)) if number(v) else v
     return dataclasses.replace(metric, params=jax.tree.map(shape, metric.params))
 
 
 def lorentzian(metric: Metric, x: Float[Array, "4"], params: Params = None) -> None:
-    """Raise `ValueError` unless the metric at `x` has the signature (-, +, +, +). Looked at outside a trace only."""
+    """Raise `ValueError` unless the metric at `x` has the signature (-, +, +, +); checked only outside a trace."""
     if len(metric.coordinates) != 4 or is_traced((x, params, metric.params, jnp.zeros(()))):
         return
     g = np.asarray(metric(x, params))
@@ -120,12 +120,13 @@ def from_function(
     Args:
         function: `(x, params) -> (4, 4)`, symmetric, written with `jax.numpy`.
         params: Default parameters, any pytree.
-        coordinates: Their names; `("t", "x", "y", "z")` says that radii are to be measured in Cartesian coordinates.
-        name: A name; the function's by default.
+        coordinates: Names of the coordinates; `("t", "x", "y", "z")` means that they are Cartesian.
+        name: Name of the metric; the function's by default.
 
     Returns:
-        A `Metric`, which every function of `jaxkit.gravity` takes; those of static spherical metrics (`shadow_radius`,
-        `strong_field`, `deflection`, `precession`, `shapiro`) where its matrix is one, `g_theta theta = r²` included.
+        A `Metric`, which every function of `jaxkit.gravity` takes; those for static spherical metrics (`shadow_radius`,
+        `strong_field`, `deflection`, `precession`, `shapiro`) take it if its matrix is static and spherical, including
+        `g_theta theta = r²`.
 
     Raises:
         ValueError: `function` does not take `(x, params)`, or does not return a square matrix.
@@ -172,11 +173,11 @@ def static(
     Args:
         f: `(r, params) -> g^rr`.
         N: `(r, params) -> N`, the lapse; `sqrt(f)` by default.
-        deficit: `1 - f` instead of `f`: keeps all digits in weak fields.
+        deficit: `1 - f` instead of `f`, which keeps all digits in weak fields.
         time_deficit: `1 - N²` instead of `N`.
         params: Default parameters, any pytree.
-        name: A name.
-        source: Where it comes from.
+        name: Name of the metric.
+        source: Publication of the metric.
 
     Returns:
         The metric, in the coordinates (t, r, theta, phi).
@@ -244,7 +245,7 @@ def inverse_of(metric: Metric) -> Callable[[Point, Params], Entries]:
 
 
 def _cofactors(g: list[list[Array]]) -> Entries:
-    """The inverse of a symmetric 4x4 matrix by 2x2 minors: scalars only, so that lanes stay side by side."""
+    """The inverse of a symmetric 4 x 4 matrix by 2 x 2 minors, with scalars only, so that lanes vectorise."""
     top = {(i, j): g[0][i] * g[1][j] - g[0][j] * g[1][i] for i in range(4) for j in range(i + 1, 4)}
     low = {(i, j): g[2][i] * g[3][j] - g[2][j] * g[3][i] for i in range(4) for j in range(i + 1, 4)}
     det = (
@@ -275,7 +276,7 @@ def _cofactors(g: list[list[Array]]) -> Entries:
 def _present_entries(
     entries: Callable[[Point, Params], Entries], size: int, params: Params
 ) -> frozenset[tuple[int, int]]:
-    """The entries of `g_ab` that are not zero by construction: a user's matrix is taken apart into its numbers."""
+    """The entries of `g_ab` that are not zero by construction, by decomposing the user's function into scalars."""
     point = jax.ShapeDtypeStruct((size,), jnp.zeros(()).dtype)
     keys: list[tuple[int, int]] = []
 

@@ -38,10 +38,10 @@ class _Circular(NamedTuple):
     """Circular orbits in the equatorial plane, as radial functions.
 
     Attributes:
-        light: Above 0 where matter can circle; it rises through 0 at an orbit of light that is not stable.
-        stable: It rises through 0 at the inner edge of stable orbits.
-        allowed: Above 0 where there are orbits at all, beside `light`.
-        pulls: Above 0 where gravity attracts: elsewhere nothing circles.
+        light: Positive where matter can circle; it rises through 0 at an unstable orbit of light.
+        stable: Rises through 0 at the inner edge of the stable orbits.
+        allowed: Positive where there are orbits at all, a condition besides `light`.
+        pulls: Positive where gravity attracts: elsewhere nothing circles.
         sizes: The magnitudes of the terms that cancel in `light` and in `stable`.
     """
 
@@ -57,7 +57,7 @@ def _circular(metric: Metric, *, retrograde: bool) -> _Circular:
 
 
 def _static(metric: Metric) -> _Circular:
-    """Without roots, so that it is finite on both sides: `r N² (N²)'' - 2 r (N²)'² + 3 N² (N²)' = 0`."""
+    """Conditions without square roots, finite on both sides: `r N² (N²)'' - 2 r (N²)'² + 3 N² (N²)' = 0`."""
     lapse2 = lambda r, p: 1 - metric.time(r, p)  # pyright: ignore[reportOptionalCall]
     first = jax.grad(lapse2)
     second = jax.grad(first)
@@ -83,7 +83,7 @@ def _rotating(metric: Metric, *, retrograde: bool) -> _Circular:
         return energy / jnp.sqrt(norm)
 
     def allowed(r: Array, p: Params) -> Array:
-        """Whether the norm is more than rounding, wherever it is above 0."""
+        """Positive where the norm exceeds rounding."""
         size = jnp.abs(equator.entries(r, p)[0])
         return jnp.abs(equator.orbit(r, p)[0]) - 1e-13 * size
 
@@ -95,7 +95,7 @@ def _rotating(metric: Metric, *, retrograde: bool) -> _Circular:
 
 
 def _outside(metric: Metric, params: Params, search: Search) -> Array:
-    """The radii at which orbits are looked for: those of `search`, or all; of rotating metrics from the horizon on.
+    """The radii at which orbits are sought: those of `search`, or all; for rotating metrics from the horizon outwards.
 
     Near an extremal rotating horizon the orbits are as close to it as to each other.
     """
@@ -105,14 +105,14 @@ def _outside(metric: Metric, params: Params, search: Search) -> Array:
 
 
 def _rings(light: Scan, allowed: Array, size: Array) -> Array:
-    """After which radii there is an orbit of light that is not stable, outside the event horizon."""
+    """After which radii there is an unstable orbit of light, outside the event horizon."""
     there = allowed > 0
     inside = jnp.flip(jnp.cumsum(jnp.flip(~there[:-1] & there[1:]))) > 0  # a horizon is still to come, further out
     return light.rising() & light.clear(size) & there[:-1] & there[1:] & ~inside
 
 
 def _light_rings(metric: Metric, params: Params, search: Search, *, retrograde: bool) -> tuple[Radial, Scan, Array]:
-    """The function of light's orbits, its scan, and after which radii there is one that is not stable."""
+    """The function whose roots are orbits of light, its scan, and after which radii there is an unstable one."""
     circular, held = _circular(metric, retrograde=retrograde), jax.lax.stop_gradient(params)
     look = scan if metric.is_static else sample
     seen = look(circular.light, params, _outside(metric, params, search))
@@ -123,16 +123,16 @@ def _light_rings(metric: Metric, params: Params, search: Search, *, retrograde: 
 def photon_sphere(
     metric: Metric, params: Params = None, *, retrograde: bool = False, search: Search = None
 ) -> Observable:
-    """The outermost circular orbit of light that is not stable: the photon sphere, or the equatorial orbit.
+    """The outermost unstable circular orbit of light: the photon sphere, or the equatorial orbit.
 
     Args:
         metric: Any stationary metric in (t, r, theta, phi).
         params: Parameters instead of its own.
-        retrograde: Against the rotation.
+        retrograde: Whether the orbit runs against the rotation.
         search: Radii between which to look; from the event horizon outwards by default.
 
     Returns:
-        Its radius; status `not_applicable` where there is none.
+        Its radius; status `not_applicable` if there is none.
     """
     metric = as_metric(metric)
     return run_kept(_photon_sphere, (bare(metric), bool(retrograde)), (metric.resolve(params), search))
@@ -152,17 +152,17 @@ def shadow_radius(
 ) -> Observable:
     """The radius of the shadow: the impact parameter `r / N` of the photon sphere, a length.
 
-    Where there are several orbits of light that are not stable, the one with the least impact parameter is the edge.
+    Among several unstable orbits of light, the one with the least impact parameter is the edge.
 
     Args:
         metric: A static metric.
         params: Parameters instead of its own.
-        observer: Radius of an observer at rest there, to whom the shadow then appears under the angle returned (in
-            radians); at infinity, in a flat region, by default.
+        observer: Radius of an observer at rest, for whom the angular radius of the shadow (in radians) is returned; by
+            default the observer is at infinity, in a flat region.
         search: Radii between which to look for the photon sphere.
 
     Returns:
-        Impact parameter, or the angle.
+        The impact parameter, or the angle.
     """
     metric = as_metric(metric)
     profile_of(metric, params)  # raises where it is none
@@ -171,7 +171,7 @@ def shadow_radius(
 
 
 def _shadow_radius(metric: Metric, params: Params, observer: Array | None, search: Search) -> Observable:
-    """Of the light ring with the least impact parameter: a ray falls in only past the highest barrier."""
+    """The shadow of the light ring with the least impact parameter: a ray falls in only past the highest barrier."""
     light, seen, rings = _light_rings(spherical(metric), params, search, retrograde=False)
     profile = profile_of(metric, params)
     outer = 0.5 * (seen.r[1:] + seen.r[:-1])
@@ -187,9 +187,9 @@ class StrongField(NamedTuple):
     """Light near the photon sphere.
 
     Attributes:
-        lyapunov: Rate at which neighbouring rays leave it, per coordinate time.
+        lyapunov: Rate at which neighbouring rays leave the photon sphere, per coordinate time.
         bending: Bozza's coefficient of the logarithm in the deflection angle.
-        frequency: Orbital frequency: real part of the eikonal quasi-normal mode per multipole number.
+        frequency: Orbital frequency: the real part of the eikonal quasi-normal mode per multipole number.
         status: `Status` of the photon sphere.
     """
 
@@ -258,7 +258,7 @@ def isco_orbit(
     Args:
         metric: Any stationary metric in (t, r, theta, phi).
         params: Parameters instead of its own.
-        retrograde: Against the rotation.
+        retrograde: Whether the orbit runs against the rotation.
         search: Radii between which to look; from the event horizon outwards by default.
 
     Returns:

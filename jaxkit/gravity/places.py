@@ -1,11 +1,11 @@
-"""Where things are: roots along the radius with implicit derivatives, for horizons and orbits.
+"""Radii of horizons and orbits: roots along the radius, with implicit derivatives.
 
-One rule for all of them. The sign of a radial function is looked at on a logarithmic grid in units of the metric's own
-length, together with its extrema, so that two roots close together are seen, and a double one; the *orientation* of a
-sign change says what it is (`g^rr` rises through 0 at an event horizon and falls at a cosmological one); `root` finds
-it in its bracket and gives its derivative.
+One rule serves all of them. A radial function's signs and extrema are examined on a logarithmic grid in units of the
+metric's own length, so that two close roots, or a double one, are seen; the *direction* of a sign change says what it
+is (`g^rr` rises through 0 at an event horizon and falls at a cosmological one); `root` refines it in its bracket and
+gives its derivative.
 
-Static metrics are used through their *deficits* `1 - N²` and `1 - f`, which keep their digits where fields are weak.
+Static metrics enter through their *deficits* `1 - N²` and `1 - f`, which keep their digits in weak fields.
 """
 
 import dataclasses
@@ -28,12 +28,12 @@ from jaxkit.gravity.metrics import Metric, Params, Radial, bare
 
 Search = tuple[ArrayLike, ArrayLike] | None  # radii between which to look; None: wherever the metric has structure
 
-_POINTS = 1500  # of a grid between given radii
+_POINTS = 1500  # points of a grid between given radii
 
 
 def _offsets() -> Array:
-    """Radii in units of the metric's length: 150 a decade where black holes have their orbits, 12 further away."""
-    k = jnp.arange(16 * 12 + 7 * 150 + 17 * 12, dtype=float)  # computed there: so many constants are slow to compile
+    """Radii in units of the metric's length: 150 per decade near a black hole's orbits, 12 elsewhere."""
+    k = jnp.arange(16 * 12 + 7 * 150 + 17 * 12, dtype=float)  # not constants, which would be slow to compile
     left, near = k - 17 * 12, k - (17 * 12 + 7 * 150)
     decade = jnp.where(left < 0, left / 12, jnp.where(near < 0, left / 150, 7 + near / 12))
     return jnp.power(10.0, decade - 3)
@@ -41,11 +41,11 @@ def _offsets() -> Array:
 
 @struct
 class Observable(Outcome):
-    """A number read off a metric.
+    """A number computed from a metric.
 
     Attributes:
-        value: The number; not a number where there is none.
-        status: `Status` code; `not_applicable` where there is no such horizon, orbit or ray.
+        value: The number; NaN if there is none.
+        status: `Status` code; `not_applicable` if there is no such horizon, orbit or ray.
     """
 
     verb: ClassVar[str] = "observable"
@@ -70,7 +70,7 @@ class Profile(NamedTuple):
 
 
 def spherical(metric: Metric) -> Metric:
-    """The metric with its profile: read off the equator of its matrix where it was not made by one."""
+    """The metric with its profile, which is taken from the equator of its matrix if it was not given."""
     if metric.is_static:
         return metric
     entries = metric.entries
@@ -79,11 +79,11 @@ def spherical(metric: Metric) -> Metric:
 
 
 def profile_of(metric: Metric, params: Params) -> Profile:
-    """The profile of a static metric with its parameters put in.
+    """The profile of a static metric with its parameters inserted.
 
     Raises:
-        ValueError: The metric can be seen not to be static and spherical with `r` the radius of its spheres' areas.
-            Inside a trace its profile is NaN then.
+        ValueError: The metric is not static and spherical with `r` as its areal radius. Inside a trace, the profile is
+            NaN instead.
     """
     p, own = metric.resolve(params), spherical(metric)
     time, space = (lambda r, fn=fn: fn(r, p) for fn in (own.time, own.space))  # pyright: ignore[reportOptionalCall]
@@ -105,7 +105,7 @@ def _place(r: Array, shift: float) -> Array:
 
 
 def _is_spherical(metric: Metric, params: Params) -> Bool[Array, ""]:
-    """Whether the matrix is, at some radii and places, that of a static spherical metric."""
+    """Whether the matrix is that of a static spherical metric, at a few radii and places."""
     held = jax.lax.stop_gradient(params)
 
     def fits(r: Array) -> Array:
@@ -130,9 +130,9 @@ def minus_g_tt(metric: Metric) -> Radial:
 
 
 def own_length(metric: Metric, params: Params) -> Array:
-    """The metric's unit of length: where `|d log g_tt / d log r|` falls below 1/2 outwards, 6 M for Schwarzschild.
+    """The metric's unit of length: where `|d log g_tt / d log r|` falls below 1/2 outwards; 6 M for Schwarzschild.
 
-    Where it does not fall, the least radius where it rises above (a cosmological one); 1 in a space without structure.
+    If it never falls, the least radius where it rises above 1/2 (a cosmological one); 1 in a space without structure.
     """
     r = 10.0 ** (jnp.arange(641, dtype=float) / 8 - 40)
     held, lapse2 = jax.lax.stop_gradient(params), minus_g_tt(metric)
@@ -154,11 +154,11 @@ def radii(metric: Metric, params: Params, search: Search, start: ArrayLike = 0.0
 
 
 class Scan(NamedTuple):
-    """A radial function on a grid of radii, one of which is moved to its extremum nearest to 0.
+    """A radial function on a grid of radii, one of which is moved to the extremum nearest to 0.
 
     Attributes:
         r: Radii.
-        value: Values there; a double root counts as below 0, so that the function rises out of it.
+        value: Values there; a double root counts as negative, so that the function rises out of it.
         double: Where the function touches 0 from above.
     """
 
@@ -167,35 +167,35 @@ class Scan(NamedTuple):
     double: Bool[Array, " n"]
 
     def rising(self) -> Bool[Array, " m"]:
-        """After which points the function goes from below 0 to above."""
+        """After which points the function goes from negative to positive."""
         return (self.value[:-1] < 0) & (self.value[1:] >= 0) & ~self._poles()
 
     def falling(self) -> Bool[Array, " m"]:
-        """After which points it goes from above 0 to below."""
+        """After which points the function goes from positive to negative."""
         return (self.value[:-1] >= 0) & (self.value[1:] < 0) & ~self._poles()
 
     def _poles(self) -> Bool[Array, " m"]:
-        """Where it grows from both sides."""
+        """Where the function grows from both sides."""
         size = jnp.abs(self.value)
         padded = jnp.concatenate([size[:1], size, size[-1:]])
         return (size[:-1] > padded[:-3]) & (size[1:] > padded[3:])
 
     def clear(self, terms: Float[Array, " n"]) -> Bool[Array, " m"]:
-        """Between which points the function is no rounding error of terms of this size."""
+        """Between which points the function exceeds the rounding errors of terms of this size."""
         seen = jnp.abs(self.value) > 1e-10 * terms
         return (seen[:-1] | seen[1:]) | self.double[:-1]
 
 
 def sample(fn: Radial, params: Params, r: Float[Array, " n"]) -> Scan:
-    """Values of `fn` on a grid, and nothing between its points."""
+    """Values of `fn` on a grid, without looking between its points."""
     held = jax.lax.stop_gradient(params)
     return Scan(r, jax.vmap(lambda r: fn(r, held))(r), jnp.zeros(r.shape, bool))
 
 
 def scan(fn: Radial, params: Params, r: Float[Array, " n"]) -> Scan:
-    """Values of `fn` on a grid; two roots, or a double one, between two of its points are seen by the extremum there.
+    """Values of `fn` on a grid; two roots, or a double one, between two of its points are seen at the extremum there.
 
-    Of the extrema towards 0 that lie between two points of one sign, the one with the least values is looked at.
+    Of the extrema towards 0 that lie between two points of one sign, the one with the least values is examined.
     """
     held = jax.lax.stop_gradient(params)
     value = lambda r: fn(r, held)
@@ -207,7 +207,7 @@ def scan(fn: Radial, params: Params, r: Float[Array, " n"]) -> Scan:
     at, _ = bisected(lambda r: jnp.sign(jax.grad(value)(r)) == jnp.sign(slope[i]), r[i], r[i + 1], halvings=60)
     here = value(at)
     touches = exists & dips[i] & (jnp.abs(here) <= 8 * jnp.finfo(here.dtype).eps)
-    # It takes the place of the upper point, or of the lower one where the sign changes right behind the upper.
+    # It replaces the upper point, or the lower one if the sign changes right behind the upper.
     behind = jnp.sign(v[jnp.minimum(i + 2, r.size - 1)]) == jnp.sign(v[i + 1])
     place = exists & (jnp.arange(r.size) == jnp.where(behind, i + 1, i))
     here = jnp.where(touches, -jnp.finfo(here.dtype).tiny, here)
@@ -215,13 +215,13 @@ def scan(fn: Radial, params: Params, r: Float[Array, " n"]) -> Scan:
 
 
 class Found(NamedTuple):
-    """A bracket of a root.
+    """The bracket of a root.
 
     Attributes:
         low, high: Its ends.
         exists: Whether there is one.
-        double: Whether the root is double, and stands at `low`.
-        known: Whether the function has any value at all.
+        double: Whether the root is double, and lies at `low`.
+        known: Whether the function has any finite value at all.
     """
 
     low: Array
@@ -239,7 +239,7 @@ def after(scanned: Scan, index: Array, exists: Array) -> Found:
 
 
 def last(mask: Bool[Array, " m"]) -> Array:
-    """The index of the last one marked; -1 where none is."""
+    """The index of the last marked entry; -1 if there is none."""
     return jnp.where(jnp.any(mask), mask.size - 1 - jnp.argmax(mask[::-1]), -1)
 
 
@@ -259,7 +259,7 @@ def refine(fn: Radial, params: Params, found: Found) -> Observable:
     held, (low, high, exists, double, known) = jax.lax.stop_gradient(params), jax.lax.stop_gradient(found)
     simple = exists & ~double
     low_, start = jnp.where(simple, low, high), jnp.where(simple, 0.5 * (low + high), high)
-    # Unknown and residual are scaled to 1, so that tolerances mean the same in metres and in solar masses.
+    # The unknown and the residual are scaled to 1, so that tolerances mean the same in any units.
     size = jnp.maximum(jnp.abs(fn(low_, held)), jnp.abs(fn(high, held)))
     scale = jax.lax.stop_gradient(1 / jnp.where(size > 0, size, 1.0))
     scaled = lambda z, args: fn(z * args[1], args[0]) * args[2]
@@ -270,7 +270,7 @@ def refine(fn: Radial, params: Params, found: Found) -> Observable:
     value = jnp.where(double, low + (touching - jax.lax.stop_gradient(touching)), reached.value * start)
     value = without_derivative(double, value)
     absent = jnp.where(known, int(Status.not_applicable), int(Status.not_finite))
-    # Rounding may point a last tiny step out of the bracket; what counts is how far the residual can move the root.
+    # Rounding may point a last tiny step out of the bracket; what counts is how far the residual can shift the root.
     close = (reached.residual <= 1e-3) & (reached.residual * (high - low_) <= 1e-10 * start)
     there = jnp.where(close, int(Status.ok), jnp.where(reached.status == 0, int(Status.not_continuous), reached.status))
     status = jnp.where(double, int(Status.ok), jnp.where(exists, there, absent))
@@ -278,7 +278,7 @@ def refine(fn: Radial, params: Params, found: Found) -> Observable:
 
 
 def and_then(place: Observable, value: Array) -> Observable:
-    """A number computed at a place: it exists where the place does and it is finite."""
+    """A number computed at a place: it exists if the place does and it is finite."""
     bad = (place.status == int(Status.ok)) & ~jnp.isfinite(value)
     return Observable(value, jnp.where(bad, int(Status.not_applicable), place.status))
 

@@ -1,4 +1,4 @@
-"""Figures of gravity: metric functions, potentials, orbits, bounce, shadow, bounds."""
+"""Figures of gravity: metric functions, potentials, orbits, the bounce, the shadow, bounds."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -52,7 +52,7 @@ def plot_potentials(metrics: Mapping[str, Metric], *, momentum: float = 3.9, axe
 
 
 def orbit(metric: Metric, params: Params, p: float, e: float, turns: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Radius and angle along a bound orbit with the turning points `p / (1 ± e)`, by quadrature in the anomaly."""
+    """Radius and angle along a bound orbit with turning points `p / (1 ± e)`, by quadrature in the anomaly."""
     given = metric.resolve(params)
     u1, u2 = (1 - e) / p, (1 + e) / p
     lapse2 = lambda u: 1 - metric.time(1 / u, given)  # pyright: ignore[reportOptionalCall]
@@ -117,7 +117,7 @@ def plot_image(image: Image, *, axes: "Axes | None" = None, curve: Any = None) -
 
 
 def plot_redshift(image: Image, *, axes: "Axes | None" = None, curve: Any = None) -> "Axes":
-    """The disk's redshift: what comes towards us is blue and brighter, what recedes or sits deep is red."""
+    """The disk's redshift: what approaches us is blue and brighter, what recedes or lies deep in the field is red."""
     extent = float(image.extent)
     with axes_or_new(axes, figsize=(5.2, 4.4)) as axes:
         box = (-extent, extent, -extent, extent)
@@ -151,7 +151,7 @@ def plot_posterior(found: Posterior, *, axes: "Axes | None" = None) -> "Axes":
 
 
 def plot_bounds(rows: Sequence[Bound], *, axes: "Axes | None" = None) -> "Axes":
-    """Least allowed coupling of each measurement, in one unit: the solar system decides."""
+    """Least coupling that each measurement allows, in one unit: the solar system decides."""
     shown = [row for row in rows if row.omega > 0]
     with axes_or_new(axes) as axes:
         axes.barh([row.name for row in shown], [row.omega for row in shown], left=1e-30, color="#0072B2")

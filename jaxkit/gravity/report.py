@@ -38,7 +38,7 @@ CAPTIONS = {
 
 
 class Residual(NamedTuple):
-    """One row of the residual table: the closed form in its equations, and the action solved from scratch."""
+    """One row of the residual table: the closed form inserted in its equations, and the action solved from scratch."""
 
     name: str
     equations: float
@@ -46,15 +46,15 @@ class Residual(NamedTuple):
 
 
 def residuals(*, solve: bool = True, nodes: int = 32) -> list[Residual]:
-    """Field equations left by every closed solution, and how near `solve_static` comes to it.
+    """Residuals of the field equations for every closed solution, and how near `solve_static` comes to it.
 
-    An action has several branches, and the first guess chooses among them. The guess is `f(3) (r/3)^2` in the rows
-    of exact detailed balance (lambda, and epsilon = 0), and the closed form bent by 1% per unit of `r` in the others:
-    those show how exactly Newton's method solves the equations, not that it would find the branch from nothing.
+    An action has several branches, and the first guess selects one. The guess is `f(3) (r/3)^2` in the rows of exact
+    detailed balance (lambda, and epsilon = 0), and the closed form bent by 1% per unit of `r` in the others: those show
+    how exactly Newton's method solves the equations, not that it would find the branch from any guess.
 
     Args:
-        solve: Whether to solve the actions, too (not for an arbitrary lapse, nor where two branches nearly meet).
-        nodes: Nodes of `solve_static`.
+        solve: Whether to solve the actions too (not for an arbitrary lapse, nor where two branches nearly meet).
+        nodes: Number of nodes for `solve_static`.
     """
     rows = []
     for name, (metric, lagrangian, couplings, radii) in solutions().items():
@@ -66,7 +66,7 @@ def residuals(*, solve: bool = True, nodes: int = 32) -> list[Residual]:
             start = f(jnp.array([3.0]))[0]
             square = lambda r, start=start: start * (r / 3) ** 2  # the guess chooses the branch
             near = lambda r, f=f: f(r[None])[0] * (1 + 0.01 * (r - 3))
-            balanced = "lambda" in name or name.endswith("epsilon=0")  # there two branches nearly meet
+            balanced = "lambda" in name or name.endswith("epsilon=0")  # in these rows two branches nearly meet
             guess = square if balanced else near
             found = solve_static(lagrangian, (3.0, 9.0), couplings, inner=start, nodes=nodes, guess=guess)
             gap = float(jnp.max(jnp.abs(found.f - f(found.r))) / jnp.max(jnp.abs(f(found.r))))
@@ -85,7 +85,7 @@ def contenders() -> dict[str, Metric]:
 
 
 def compare(metrics: dict[str, Metric] | None = None) -> list[dict[str, str | float]]:
-    """The classical tests side by side; not a number where a metric has no such orbit, ray or sphere."""
+    """The classical tests side by side; NaN where a metric has no such orbit, ray or sphere."""
     tests = {
         "horizon": lambda m: horizon(m).value,
         "temperature": lambda m: hawking_temperature(m).value,

@@ -13,11 +13,11 @@ from jaxkit.gravity.fit import balance_left, bounds, posterior, published_bounds
 from jaxkit.gravity.report import ASSUMPTION, compare, residuals, write
 from jaxkit.report.verdict import Claim, Verdict, judge
 
-MERCURY_EXACT = 42.98060039  # seconds of arc a century
+MERCURY_EXACT = 42.98060039  # arcseconds per century
 
 
 def run(out: Path, *, quick: bool, console: Any) -> Verdict:
-    """Check every solution, compare the theories, bound the coupling, draw the figures."""
+    """Check every solution, compare the theories, bound the coupling, and draw the figures."""
     console.print(ASSUMPTION)
     with console.status("putting every published solution into its field equations ..."):
         checks = residuals(solve=not quick)

@@ -27,7 +27,7 @@ class CriticalCurve(NamedTuple):
         beta: Vertical coordinates of the upper half, shape `(n,)`; the lower half mirrors it.
         area: Area of the whole shadow.
         ends: Least and largest `alpha`.
-        status: `Status` code; `not_applicable` where there is no horizon inside, `|a| >= 1`.
+        status: `Status` code; `not_applicable` if there is no regular horizon, `|a| >= 1`.
     """
 
     alpha: Array
@@ -42,11 +42,11 @@ def critical_curve_kerr(a: ArrayLike, inclination: ArrayLike = 90.0, *, points: 
 
     Args:
         a: Rotation, `-1 < a < 1`.
-        inclination: Angle of the observer from the axis, degrees.
-        points: Points of the half curve; the area converges exponentially in them.
+        inclination: Angle of the observer from the axis, in degrees.
+        points: Number of points on the half curve; the area converges exponentially in it.
 
     Returns:
-        A `CriticalCurve`, differentiable in both; a circle for `a = 0` and on the axis.
+        A `CriticalCurve`, differentiable in `a` and `inclination`; it is a circle for `a = 0` and on the axis.
 
     Example:
         >>> from jaxkit import gravity
@@ -65,7 +65,7 @@ def _critical_curve(points: int, a: Array, inclination: Array) -> CriticalCurve:
     inside = jnp.abs(a) < 1
     spin, sin, cos2 = jnp.where(inside, jnp.abs(a), 0.5), jnp.sin(theta), jnp.cos(theta) ** 2
     shell = (spin, sin, cos2)
-    # From the polar orbit, which every observer sees (s = 0), to the ends of what this one sees.
+    # From the polar orbit (s = 0), which every observer sees, to the ends of what this one sees.
     polar = _polar_orbit(spin)
     reach = jnp.asarray(3.0)
     wide = spin * sin * reach > polar - 1
@@ -83,7 +83,7 @@ def _critical_curve(points: int, a: Array, inclination: Array) -> CriticalCurve:
     beta = jnp.sqrt(jnp.maximum(_seen(s, shell)[1], 0.0))
     slope = jax.vmap(jax.grad(across))(s) * 0.5 * (far - near) * jnp.sin(t)
     area = 2 * jnp.pi / points * jnp.abs(jnp.sum(beta * slope))
-    # Judged by the residual, of some 10 per unit of s: rounding may point a last tiny step out of the bracket.
+    # Judged by the residual, whose slope in s is about 10: rounding may point a last tiny step out of the bracket.
     found = [jnp.where(end.residual <= 1e-10, int(Status.ok), int(Status.no_progress)) for end in (low, high)]
     status = worst(jnp.where(inside, int(Status.ok), int(Status.not_applicable)), *found)
     known = lambda v: jnp.where(status == int(Status.ok), v, jnp.nan)
@@ -101,8 +101,8 @@ def _polar_orbit(a: Array) -> Array:
 def _seen(s: Array, shell: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
     """`alpha`, `beta²` and `beta² (r - 1)²` of the spherical photon orbit at `r = polar + a sin(theta) s`.
 
-    In `s` nothing is divided by `a` or `sin(theta)`: with `r - 3 = a k`, `k = sin(theta) s - a (polar + 1) / polar²`,
-    Carter's constant is `r³ (4 - r k²) / (r - 1)²`.
+    In terms of `s`, nothing is divided by `a` or `sin(theta)`: with `r - 3 = a k` and
+    `k = sin(theta) s - a (polar + 1) / polar²`, Carter's constant is `r³ (4 - r k²) / (r - 1)²`.
     """
     a, sin, cos2 = shell
     polar = _polar_orbit(a)
@@ -120,7 +120,7 @@ class Disk(NamedTuple):
     Attributes:
         inner: Inner edge; the ISCO by default.
         outer: Outer edge.
-        power: Emission in its own frame is `(inner / r)**power`.
+        power: The emission in the frame of the matter is `(inner / r)**power`.
     """
 
     inner: float | None = None
@@ -136,11 +136,11 @@ class Image(Outcome):
     """A picture.
 
     Attributes:
-        intensity: Observed bolometric intensity, redshift factor to the fourth power included, shape `(n, n)`.
-        redshift: `E_observed / E_emitted` where the disk is seen; not numbers elsewhere.
-        captured: Whether the ray ends in the hole.
-        drift: How well `H` was kept, ray by ray.
-        status: `Status`, ray by ray.
+        intensity: Observed bolometric intensity, including the fourth power of the redshift factor, shape `(n, n)`.
+        redshift: `E_observed / E_emitted` where the disk is seen, NaN elsewhere, shape `(n, n)`.
+        captured: Whether each ray ends in the black hole, shape `(n, n)`.
+        drift: How far `H` drifted, ray by ray.
+        status: `Status` code, ray by ray.
         extent: Half the width of the screen.
     """
 
@@ -174,12 +174,12 @@ def image(
     Args:
         metric: A stationary metric in (t, r, theta, phi).
         params: Parameters instead of its own.
-        inclination: Angle of the observer from the axis, degrees.
-        extent: Half the width of the screen, in impact parameter.
-        pixels: Pixels in a row.
+        inclination: Angle of the observer from the axis, in degrees.
+        extent: Half the width of the screen, as an impact parameter.
+        pixels: Number of pixels in a row.
         distance: Radius of the observer.
         disk: The disk; None leaves only the shadow.
-        passes: How often a ray may cross the equatorial plane beside the disk before it is given up as captured.
+        passes: How often a ray may cross the equatorial plane off the disk before it counts as captured.
 
     Returns:
         An `Image`.
@@ -207,7 +207,7 @@ def image(
     count = x.shape[0]
     drift, status, ended, steps = jnp.zeros(count), *(jnp.zeros(count, jnp.int32) for _ in range(3))
     on = jnp.ones(count, bool)
-    for _ in range(passes + 1):  # a ray that has ended is not moved: behind the horizon it would run out of steps
+    for _ in range(passes + 1):  # a ray that has ended is not moved: inside the horizon it would run out of steps
         rays = trace(metric, x, p, jnp.where(on, -4.0 * distance, 0.0), params, stop=stop, **go)
         r = rays.x[:, 1]
         hit = on & (rays.ended == 3) & (r >= inner) & (r <= disk.outer)
@@ -228,7 +228,7 @@ def _equatorial_never(x: Any, params: Params) -> Array:
 
 
 def _nudge(x: Array, p: Array) -> Array:
-    """A hair past the equatorial plane in the sense of the motion back in time, so that it is not crossed again."""
+    """Move slightly past the equatorial plane, along the motion back in time, so that it is not crossed again."""
     return x.at[:, 2].set(jnp.pi / 2 - 1e-7 * jnp.where(p[:, 2] < 0, -1.0, 1.0))
 
 

@@ -33,8 +33,8 @@ def from_text(
     """A metric from formulas in its coordinates and your parameters.
 
     Args:
-        f: Formula of `g^rr` in `r` of the static spherical `ds² = -N² dt² + dr²/f + r² dΩ²`, e.g.
-            `"1 - 2M/r + q^2/r^2"`; or the entries of any metric that do not vanish, by two coordinates, e.g.
+        f: Formula in `r` for `g^rr` of the static spherical `ds² = -N² dt² + dr²/f + r² dΩ²`, e.g.
+            `"1 - 2M/r + q^2/r^2"`; or the nonzero entries of any metric, named by two coordinates, e.g.
             `{"t t": "-1", "x x": "exp(2 H t)", ...}`.
         N: Formula of the static metric's lapse; `sqrt(f)` by default.
         params: Names in the formulas and their values.
@@ -45,7 +45,7 @@ def from_text(
 
     Raises:
         ParseError: A formula cannot be read; the message points at the place.
-        ValueError: An entry's name is not two coordinates.
+        ValueError: The name of an entry is not two coordinates.
 
     Example:
         >>> import jax.numpy as jnp
@@ -96,7 +96,7 @@ def action_from_text(text: str, params: Mapping[str, ArrayLike] | None = None) -
 
     Args:
         text: Formula in the radius `r`, `f = g^rr`, its derivative `df`, `n = N / sqrt(f)` and your couplings.
-        params: Names of the couplings and their values (the values are those given to `solve_static`).
+        params: Names of the couplings and their values (the values that count are those given to `solve_static`).
 
     Returns:
         The Lagrangian.
