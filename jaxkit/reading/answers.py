@@ -1,4 +1,4 @@
-"""Answers: what a vote of passages makes of the spans found in them."""
+"""Answers: the result of a vote of passages on the spans found in them."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,12 +14,12 @@ class Answer(Mapping):
 
     Attributes:
         text: The answer: `passages[passage][start:end]`; empty if there is none.
-        start: First character.
-        end: One past the last.
-        score: What the vote gave it.
+        start: Index of its first character in the passage.
+        end: One past the index of its last character.
+        score: Its score in the vote.
         passage: Index of the passage in which it scored highest; None if there is no answer.
-        probability: Highest probability that any passage answers.
-        support: Passages that voted for it.
+        probability: Highest probability, over the passages, that a passage answers.
+        support: Indices of the passages that voted for it.
     """
 
     text: str
@@ -45,7 +45,7 @@ class Answer(Mapping):
 
 
 def said(passage: str, found: Found) -> dict[str, tuple[float, int, int]]:
-    """What was found in a passage: each text with its highest score, and where that stands."""
+    """What was found in a passage: each text with its highest score, and where it stands with that score."""
     best: dict[str, tuple[float, int, int]] = {}
     for score, a, b in found.candidates:
         if score > best.get(passage[a:b], (0.0, a, b))[0]:
@@ -54,7 +54,7 @@ def said(passage: str, found: Found) -> dict[str, tuple[float, int, int]]:
 
 
 def supported(passages: Sequence[str], found: Sequence[Found]) -> list[float]:
-    """How likely each passage holds the answer, by what was found in all of them: see `decode.supported`."""
+    """How likely each passage is to hold the answer, by what was found in all of them: see `decode.supported`."""
     return decode.supported(passages, [_scores(said(p, f)) for p, f in zip(passages, found, strict=True)])
 
 
@@ -63,7 +63,7 @@ def _scores(places: Mapping[str, tuple[float, int, int]]) -> dict[str, float]:
 
 
 def ranked(passages: Sequence[str], found: Sequence[Found], top_k: int, threshold: float, vote: str) -> list[Answer]:
-    """The best answers from what was found in each passage; the empty one alone if the best span scores too low."""
+    """The best answers from what was found in each passage; only the empty one if the best span scores too low."""
     places = [said(passage, one) for passage, one in zip(passages, found, strict=True)]
     probability = max((f.exists for f in found), default=0.0)
     best = max((score for one in places for score, _, _ in one.values()), default=0.0)

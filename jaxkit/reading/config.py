@@ -1,4 +1,4 @@
-"""What a reader is and how it is trained: the net's architecture, the recipe, and both as one `Config`."""
+"""What a reader is and how it is trained: the net's architecture, the recipe, and both in one `Config`."""
 
 import dataclasses
 
@@ -14,20 +14,21 @@ class Architecture:
     Attributes:
         width: Number of channels.
         question_dilations: Dilations of the question's blocks.
-        passage_dilations: Dilations of the passage's blocks: (1, 2, 4, 8, 16, 1) see 32 tokens to each side.
-        head: `"softmax"`: pointers over the passage, existence apart (best on single passages); `"pointer"`: the
+        passage_dilations: Dilations of the passage's blocks: (1, 2, 4, 8, 16, 1) sees 32 tokens to each side.
+        head: `"softmax"`: pointers over the passage, existence separate (best on single passages); `"pointer"`: the
             article's sigmoids times existence, with focal loss.
         features: Whether the net sees where question and passage agree (`features.dense`).
-        align: Whether it sees, at each place, the question's tokens nearest to it.
-        lexical: Whether it sees the shape of tokens (script, case, punctuation) and parts of speech.
-        positions: Whether it sees where in the passage a token stands (the article's sines; an ablation).
-        gate: Whether the blocks have gates (else plain residual convolutions; an ablation).
-        dropout: Share of channels of the embeddings that are dropped, in training.
-        gate_noise: Noise of the gates, in training.
-        convolution: How the convolution is computed: a name of `nets.text.FORMS`.
+        align: Whether the net sees, at each place, the question's tokens most similar to the token there.
+        lexical: Whether the net sees the shape of tokens (script, case, punctuation) and parts of speech.
+        positions: Whether the net sees where in the passage a token stands (the article's sines; an ablation).
+        gate: Whether the blocks have gates (plain residual convolutions otherwise; an ablation).
+        dropout: Share of the embedding channels that are dropped in training.
+        gate_noise: Relative noise of the gates in training.
+        convolution: How the convolution is computed: a name in `nets.text.FORMS`.
         vocabulary_size: Rows of the embedding. This field and the next two follow from the data: `train` sets them.
-        learned_rows: Rows of the embedding that are learned, the first; the others have fixed vectors alone. 0: all.
-        vector_width: Width of the fixed vectors that are added to the embedding; 0 without.
+        learned_rows: Number of first rows of the embedding that are learned; the others have only fixed vectors. 0
+            learns all.
+        vector_width: Width of the fixed vectors that are added to the embedding; 0 without them.
     """
 
     width: int = 128
@@ -47,7 +48,7 @@ class Architecture:
     vector_width: int = 0
 
     def __post_init__(self) -> None:
-        """Check the values; lists, as JSON has them, become tuples."""
+        """Check the values; lists, as in JSON, become tuples."""
         checks.one_of("head", self.head, HEADS)
         for name in ("question_dilations", "passage_dilations"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
@@ -58,16 +59,16 @@ class Recipe:
     """How a reader is trained.
 
     Attributes:
-        learning_rate: Its peak, after the warm-up.
-        weight_decay: Decay of the matrices.
-        clip_norm: Largest norm of a gradient.
-        batch_size: Windows a step.
-        window: Tokens a window.
-        negatives: Share of windows from passages that do not answer the question.
-        random_windows: Of the others, share that lie anywhere in the passage, whether or not the answer is in them.
-        unanswerable: Of the others, share from which the answer was cut.
-        token_dropout: Share of tokens whose name is hidden.
-        ema: Decay of the averaged weights, which are the ones that answer; 0 for none.
+        learning_rate: Peak of the learning rate, after the warm-up.
+        weight_decay: Weight decay of the matrices.
+        clip_norm: Norm at which the gradient is clipped.
+        batch_size: Windows per step.
+        window: Tokens per window.
+        negatives: Share of the windows from passages that do not answer the question.
+        random_windows: Share of the other windows that lie anywhere in the passage, with or without the answer.
+        unanswerable: Share of the other windows from which the answer was cut.
+        token_dropout: Share of the tokens whose identity is hidden.
+        ema: Decay of the averaged weights, which are those that answer; 0 for no average.
     """
 
     learning_rate: float = 1e-3
@@ -99,12 +100,12 @@ class Config:
         recipe: How it is trained.
         steps: Number of steps.
         max_answer_tokens: Most tokens of an answer.
-        min_count: Least occurrences of a token in the vocabulary.
-        words: Whether to use jieba's words; None uses them where jieba is installed.
-        pretrained_characters: Whether the embedding starts from LAC's character vectors, where jieba is installed.
+        min_count: Least number of occurrences with which a token enters the vocabulary.
+        words: Whether to use jieba's words; None uses them if jieba is installed.
+        pretrained_characters: Whether the embedding starts from LAC's character vectors, if jieba is installed.
         metric: Scorer of held-out questions: `"cmrc"`, `"squad"` or `"sogou"`.
         dev_size: Number of held-out questions by which the best weights are chosen and the threshold is calibrated.
-        evaluations: How often held-out questions are scored.
+        evaluations: Number of times that held-out questions are scored.
 
     Example:
         >>> from jaxkit import reading
@@ -132,13 +133,13 @@ class Config:
 
 
 def small(*, steps: int = 150) -> Config:
-    """A small net for the synthetic questions, whose facts of a few words need no long view."""
+    """A small net for the synthetic questions, whose facts of a few words need no wide view."""
     architecture = Architecture(width=64, question_dilations=(1, 2), passage_dilations=(1, 2, 4, 1))
     recipe = Recipe(learning_rate=3e-3, window=96, ema=0.98)
     return Config(architecture, recipe, steps, max_answer_tokens=8, words=False)
 
 
 def chinese(*, steps: int = 3000) -> Config:
-    """What `python -m jaxkit run reading` trains on Chinese questions; 3,000 steps are enough."""
-    # Windows without their answer teach it to say no; too many of them cost exact matches.
+    """The run of `python -m jaxkit run reading` on Chinese questions; 3,000 steps are enough."""
+    # Windows without their answer teach the net to say no; too many of them cost exact matches.
     return Config(recipe=Recipe(unanswerable=0.08, token_dropout=0.1), steps=steps, dev_size=400)

@@ -1,4 +1,4 @@
-"""The data sets of Chinese and English questions, where they lie, and what of them is trained and tested on."""
+"""The data sets of Chinese and English questions: where they lie, and which are for training and for testing."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,10 +35,10 @@ def training_set(names: Sequence[str] = TRAINING, say: Callable[[str], Any] = la
 
     Args:
         names: Data sets, as for `corpus`.
-        say: Called with a line about each; a set of traditional characters is left out where opencc is not installed.
+        say: Called with a line about each set; sets in traditional characters are left out if opencc is not installed.
 
     Raises:
-        FileNotFoundError: One of them is not there.
+        FileNotFoundError: One of them is missing.
     """
     parts: list[Dataset] = []
     for name in names:
@@ -48,19 +48,19 @@ def training_set(names: Sequence[str] = TRAINING, say: Callable[[str], Any] = la
             say(f"{name} is left out: {error}")
             continue
         say(f"{name}: {found}")
-        parts += [found, found] if name == "webqa" else [found]  # few and short: twice
+        parts += [found, found] if name == "webqa" else [found]  # few and short, hence twice
     return sum(parts, Dataset(()))
 
 
 def corpus_scores(reader: Reader, *, limit: int | None = None) -> dict[str, Scores]:
-    """Scores on the test sets that are at hand, on at most `limit` questions spread over each."""
+    """Scores on the available test sets, on at most `limit` questions spread over each."""
     scores = {}
     for name, metric in TESTS.items():
         if not corpus(name).is_file():
             continue
         try:
             examples = simplified_corpus(name).examples
-        except ValueError:  # traditional characters, and nothing installed that simplifies them
+        except ValueError:  # traditional characters, and nothing is installed that simplifies them
             continue
         every = max(len(examples) // (limit or len(examples)), 1)  # spread over the articles: neighbours are alike
         scores[name] = reader.evaluate(examples[::every][:limit], metric)

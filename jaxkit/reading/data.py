@@ -1,7 +1,7 @@
 """Question-answering data: SQuAD 1.1 and 2.0, CMRC 2018, DRCD, WebQA in both its forms, SogouQA.
 
-A file may be .json, .json.gz or .json.xz. An answer that does not lie where the file says is looked for nearby;
-what was moved and what was given up is counted and said.
+A file may be .json, .json.gz or .json.xz. An answer that does not lie where the file says is sought nearby; the answers
+that were moved and those that were given up are counted and reported.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ class Passage:
 
     Attributes:
         text: The text.
-        spans: Half-open character ranges of the answer; none where the passage does not answer.
+        spans: Half-open character ranges of the answer; empty if the passage does not answer.
     """
 
     text: str
@@ -35,10 +35,10 @@ class Example:
 
     Attributes:
         question: The question.
-        passages: Where to read.
-        answers: Reference answers; none if there is no answer.
+        passages: The passages to read.
+        answers: Reference answers; empty if there is no answer.
         id: Name in the file.
-        group: Article or other source: questions of one group belong in one part of a split.
+        group: Article or other source: all questions of a group belong in the same part of a split.
     """
 
     question: str
@@ -50,12 +50,12 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Examples of a file and how reading it went.
+    """Examples from a file, and how reading it went.
 
     Attributes:
         examples: The examples.
-        realigned: Answers found elsewhere than where the file said.
-        dropped: Answers found nowhere in their passage: they count in scoring, not in training.
+        realigned: Number of answers found elsewhere than where the file said.
+        dropped: Number of answers found nowhere in their passage: they count in scoring, not in training.
     """
 
     examples: tuple[Example, ...]
@@ -69,7 +69,7 @@ class Dataset:
         return iter(self.examples)
 
     def __add__(self, other: "Dataset") -> "Dataset":
-        """Both one after the other."""
+        """The examples of both, one after the other."""
         return Dataset(self.examples + other.examples, self.realigned + other.realigned, self.dropped + other.dropped)
 
     def __str__(self) -> str:
@@ -85,17 +85,17 @@ class Dataset:
 
 
 def read(path: str | Path) -> Dataset:
-    """Read a file of questions in any of the known forms.
+    """Read a file of questions in any of the known formats.
 
     Args:
-        path: A `.json`, `.json.gz` or `.json.xz` file; the form is recognised by its content.
+        path: A `.json`, `.json.gz` or `.json.xz` file; the format is recognised by its content.
 
     Returns:
         A `Dataset`.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is damaged, is not UTF-8, or has none of the known forms.
+        ValueError: The file is damaged, is not UTF-8, or has none of the known formats.
 
     Example:
         >>> import json, pathlib, tempfile
@@ -128,7 +128,7 @@ def read(path: str | Path) -> Dataset:
 
 
 def simplified(data: Dataset) -> Dataset:
-    """Traditional characters to simplified ones (opencc, extra `zh`); answers are looked for again.
+    """Turn traditional characters into simplified ones (opencc, extra `zh`), and look for the answers again.
 
     Raises:
         ValueError: opencc is not installed.
@@ -166,7 +166,7 @@ class _Collector:
         self.realigned = self.dropped = 0
 
     def align(self, text: str, wanted: Iterable[tuple[str, int | None]]) -> tuple[Span, ...]:
-        """Where the answers stand: at the given place, or at the nearest one with the same text."""
+        """Where the answers stand: at the given place, or at the nearest place with the same text."""
         spans = []
         for answer, start in wanted:
             if not answer:
@@ -186,7 +186,7 @@ class _Collector:
 
 
 def occurrences(text: str, answer: str) -> list[Span]:
-    """Every place where the answer stands; failing that, where it stands up to white space and case."""
+    """Every place where the answer stands; if there is none, where it stands up to white space and case."""
     found = [m.span() for m in re.finditer(re.escape(answer), text)]
     if not found:
         letters = [re.escape(c) for c in answer if not c.isspace()]
@@ -199,7 +199,7 @@ def _parse(text: str, name: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as whole:
         try:
-            # Not `splitlines`: it also cuts at U+2028 and other characters that may stand inside a string.
+            # Not `splitlines`, which also cuts at U+2028 and other characters that may stand inside a string.
             return [json.loads(line) for line in text.split("\n") if line.strip()]
         except json.JSONDecodeError:
             raise ValueError(
@@ -208,7 +208,7 @@ def _parse(text: str, name: str) -> Any:
 
 
 def _form(content: Any, name: str) -> tuple[Callable[[Any, _Collector], Iterator[Example]], Any]:
-    """The form, and the content as that form takes it: one record of JSON lines is a list of one."""
+    """The format, and the content as that format has it: a single record of JSON lines becomes a list of one."""
     if isinstance(content, dict):
         if "data" in content:
             return _squad, content
@@ -225,14 +225,14 @@ def _form(content: Any, name: str) -> tuple[Callable[[Any, _Collector], Iterator
 
 
 def _text(value: Any) -> str:
-    """A text of a file; `TypeError` for anything else, so that it is refused here and not found out later."""
+    """A text from a file; `TypeError` for anything else, so that it is refused here rather than failing later."""
     if not isinstance(value, str):
         raise TypeError(f"{value!r} where a text should be")
     return value
 
 
 def _answers(values: Any) -> list[str]:
-    """Answers that are some: null and the empty text are how files say that there is none."""
+    """The answers that are not null or empty, by which files say that there is none."""
     return [_text(value) for value in values or () if value not in (None, "", "no_answer")]
 
 
@@ -275,7 +275,7 @@ def _webqa_tokens(content: Any, collected: _Collector) -> Iterator[Example]:
         for evidence in item["evidences"]:
             text = "".join(evidence["evidence_tokens"])
             given = _answers(["".join(tokens) for tokens in evidence["golden_answers"] or () if tokens])
-            # A passage that holds the answer's text without answering is no place to learn the answer from.
+            # A passage that holds the text of the answer without answering must not be learned from.
             right = given if evidence.get("type", "positive") == "positive" else []
             passages.append(Passage(text, collected.align(text, [(a, None) for a in right])))
             answers |= dict.fromkeys(given)

@@ -1,4 +1,4 @@
-"""From scores of places to an answer: the best spans of a passage, and the vote of the passages."""
+"""From scores of tokens to an answer: the best spans of a passage, and the vote of the passages."""
 
 import collections
 import functools
@@ -12,7 +12,7 @@ from jaxkit.core import checks
 from jaxkit.reading.metrics import normalise
 
 VOTES = ("smoothed", "sum", "squares", "max")
-VOTE = "sum"  # what a reader does: in each of eight readers it was ahead of the article's (`benchmarks/reading.py`)
+VOTE = "sum"  # a reader's rule: it was ahead of the article's for each of eight readers (`benchmarks/reading.py`)
 
 
 @functools.partial(jax.jit, static_argnames=("max_answer_tokens", "count"))
@@ -22,13 +22,13 @@ def spans(
     """The best spans of each row: `start[i] * end[j]` with `i <= j < i + max_answer_tokens`.
 
     Args:
-        start: Probability that the answer starts at a token; 0 at padding.
+        start: Probability that the answer starts at each token; 0 at padding.
         end: Probability that it ends there (inclusive).
         max_answer_tokens: Most tokens of an answer.
-        count: How many spans a row.
+        count: Number of spans per row.
 
     Returns:
-        Scores in falling order, first tokens, last tokens (inclusive).
+        Scores in decreasing order, first tokens, last tokens (inclusive).
 
     Example:
         >>> import jax.numpy as jnp
@@ -42,7 +42,7 @@ def spans(
     max_answer_tokens, count = min(max_answer_tokens, size), min(count, size)
     ends = jnp.pad(end, ((0, 0), (0, max_answer_tokens - 1)))
     band = jnp.stack([ends[:, o : o + size] for o in range(max_answer_tokens)], axis=2) * start[:, :, None]
-    # Spans among the best `count` start at one of the `count` places with the best spans: two short sorts, not a long.
+    # The best `count` spans start at the `count` places with the best spans: two short sorts instead of a long one.
     _, place = jax.lax.top_k(jnp.max(band, axis=2), count)
     near = jnp.take_along_axis(band, place[:, :, None], axis=1)
     best, at = jax.lax.top_k(near.reshape(rows, -1), count)
@@ -54,12 +54,12 @@ def vote(candidates: Sequence[Mapping[str, float]], *, rule: str = "smoothed") -
     """One ranking from the candidates of several passages.
 
     Args:
-        candidates: For each passage: answer text -> score in `[0, 1]` (a text counts once a passage, with its maximum).
+        candidates: For each passage: answer text -> score in `[0, 1]` (once per passage, its highest).
         rule: `"smoothed"` is the article's, `sum s^2 / (1 + sum s)`; also `"sum"`, `"squares"`, `"max"`.
 
     Returns:
-        `(text, score, passages that voted)` in falling order. Texts that agree up to case, width and
-        punctuation are one answer; the form with the highest single score is shown.
+        `(text, score, passages that voted)` in decreasing order of score. Texts that agree up to case, width and
+        punctuation are one answer; the variant with the highest single score is shown.
 
     Raises:
         ValueError: `rule` is unknown.
@@ -83,14 +83,14 @@ def vote(candidates: Sequence[Mapping[str, float]], *, rule: str = "smoothed") -
 
 
 def supported(passages: Sequence[str], candidates: Sequence[Mapping[str, float]]) -> list[float]:
-    """How likely each passage holds the answer, by what all passages of a question say.
+    """How likely each passage is to hold the answer, by what all passages of a question say.
 
     Args:
         passages: The texts.
         candidates: As for `vote`.
 
     Returns:
-        For each passage the share of all scores that went to texts which stand in it.
+        For each passage, the share of all scores that went to texts that occur in it.
 
     Example:
         >>> from jaxkit.reading import decode

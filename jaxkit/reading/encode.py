@@ -1,7 +1,8 @@
 """Tokens to integers: a vocabulary, and the five numbers that stand for a token.
 
-A token is its vocabulary entry, the fingerprint by which it is compared (so that words outside the vocabulary match
-too), what it looks like, the fingerprint of the word that covers it, and that word's part of speech and ends.
+The numbers are the token's vocabulary entry, the fingerprint by which it is compared (so that words outside the
+vocabulary match too), its kind, the fingerprint of the word that covers it, and that word's part of speech with the
+token's place in it.
 """
 
 import collections
@@ -20,22 +21,22 @@ from jaxkit.reading import tokens as tk
 
 PAD, UNKNOWN = 0, 1
 LAC_HEADER, LAC_WIDTH = 29, 128  # bytes before the table of jieba's LAC model, and its width
-SCALE = 0.3  # standard deviation of the first embedding
+SCALE = 0.3  # standard deviation of the initial embedding
 
 
 @struct
 class Coded:
-    """Tokens as integers, all of one shape `(..., n)`; 0 is padding in each.
+    """Tokens as integers, all of the same shape `(..., n)`; 0 is padding in each.
 
     Attributes:
-        ids: Row of the embedding (1: unknown).
+        ids: Row of the embedding (1 for unknown tokens).
         match: Fingerprint of the token in its normal form.
-        kind: What it looks like, below `tokens.KINDS`.
+        kind: Kind of the token by its looks, below `tokens.KINDS`.
         word: Fingerprint of the word that covers it (of the token's stem without jieba).
         tag: Part of speech and place in the word, below `tokens.TAG_CODES` (0 without jieba).
     """
 
-    ids: Any  # numpy's arrays on the host, JAX's in a program
+    ids: Any  # NumPy's arrays on the host, JAX's in a program
     match: Any
     kind: Any
     word: Any
@@ -44,7 +45,7 @@ class Coded:
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """Keys of the embedding's rows from the third on; rows 0 and 1 are padding and unknown.
+    """Keys of the embedding's rows from row 2 on; rows 0 and 1 are padding and unknown tokens.
 
     Attributes:
         keys: The keys, most frequent first.
@@ -69,9 +70,9 @@ class Vocabulary:
 
         Args:
             texts: Training texts.
-            min_count: Least occurrences.
+            min_count: Least number of occurrences.
             also: Further keys, such as the characters of a pretrained table.
-            words: Whether to use jieba's words; where jieba is installed by default.
+            words: Whether to use jieba's words; by default if jieba is installed.
         """
         counts = collections.Counter(tk.vocabulary_key(w) for text in texts for w in tk.TOKEN.findall(text))
         frequent = [key for key, count in counts.most_common() if count >= min_count]
@@ -98,7 +99,7 @@ class Vocabulary:
         """Row, fingerprint, kind, and fingerprint of the stem of a token."""
         found = self._known.get(token)
         if found is None:
-            if len(self._known) > 200_000:  # a service that reads for years must not grow for years
+            if len(self._known) > 200_000:  # bounded: a service may read for years
                 self._known.clear()
             row = self.index.get(tk.vocabulary_key(token), UNKNOWN)
             normal = tk.normal(token)
@@ -107,7 +108,7 @@ class Vocabulary:
         return found
 
     def encode(self, text: str) -> tuple[Coded, tk.Tokens]:
-        """Integers and offsets of a text's tokens."""
+        """The integers of a text's tokens, and the tokens with their offsets."""
         cut = tk.tokenize(text)
         table = np.array([self.look_up(w) for w in cut.words()], np.int32).reshape(-1, 4)
         word, tag = table[:, 3], np.zeros(len(cut), np.int32)
@@ -135,9 +136,9 @@ def pad(coded: Coded, length: int, *, keep: str = "start") -> Coded:
 
 @functools.cache
 def lac_table() -> tuple[tuple[str, ...], np.ndarray] | None:
-    """The character vectors of jieba's LAC model, read where pip put them; None without jieba.
+    """The character vectors of jieba's LAC model, read from where pip put them; None without jieba.
 
-    Keys, and rows `(n, 128)` sorted by the characters' frequency.
+    Keys, and rows `(n, 128)`, sorted by the characters' frequency.
     """
     if tk.jieba_tokenizer() is None:
         return None
@@ -156,9 +157,9 @@ def lac_table() -> tuple[tuple[str, ...], np.ndarray] | None:
 
 
 def initial_embedding(vocabulary: Vocabulary, width: int, seed: int, *, pretrained: bool = True) -> np.ndarray:
-    """First embedding `(len(vocabulary), width)`: normal, but LAC's vectors where there are any (if `pretrained`).
+    """Initial embedding `(len(vocabulary), width)`: normal, but LAC's vectors where there are any (if `pretrained`).
 
-    A long number takes the mean of the ten digits' vectors.
+    A long number gets the mean of the vectors of the ten digits.
     """
     table = (SCALE * np.random.default_rng(seed).standard_normal((len(vocabulary), width))).astype(np.float32)
     table[PAD] = 0

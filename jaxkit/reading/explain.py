@@ -1,4 +1,4 @@
-"""Why an answer: how much each character matters, and what the net says of each place."""
+"""Explanations of an answer: how much each character matters, and what the net says about each token."""
 
 import dataclasses
 import functools
@@ -44,7 +44,7 @@ def places(
 def _read(
     params: Any, architecture: Architecture, vocabulary: Vocabulary, max_answer_tokens: int, question: str, passage: str
 ) -> tuple[Tokens, Any]:
-    """The passage's tokens and what `_program` says of them; None if there is nothing to read."""
+    """The passage's tokens and what `_program` returns for them; None if there is nothing to read."""
     coded, cutting = vocabulary.encode(passage)
     asked, _ = vocabulary.encode(question)
     if not len(cutting) or not len(asked.ids):
@@ -58,14 +58,14 @@ def _read(
 
 @functools.lru_cache(maxsize=16)
 def _program(architecture: Architecture, max_answer_tokens: int) -> Callable[..., Any]:
-    """The compiled `(params, question, passage) -> (saliency, start, end, existence)`, of one row."""
+    """The compiled `(params, question, passage) -> (saliency, start, end, existence)` of one row."""
     net = model.network(architecture)
 
     def value(emphasis: Any, params: Any, question: Any, passage: Any) -> Any:
         logits = net.apply(params, question, passage, emphasis=emphasis)
         start, end, exists = model.probabilities(logits, architecture.head)
         score, _, _ = decode.spans(start, end, max_answer_tokens=max_answer_tokens, count=1)
-        bare = dataclasses.replace(logits, exists=jnp.full_like(logits.exists, jnp.inf))  # places apart from existence
+        bare = dataclasses.replace(logits, exists=jnp.full_like(logits.exists, jnp.inf))  # pointers without existence
         start, end, _ = model.probabilities(bare, architecture.head)
         return jnp.log(jnp.maximum(score[0, 0], 1e-30)), (start[0], end[0], exists[0])
 

@@ -1,8 +1,8 @@
-"""Where question and passage agree: the article's eight features, exact and jitted, and the reader's own dense set.
+"""Where question and passage agree: the article's eight features, exact and compiled, and the reader's own set.
 
-After kexue.fm/archives/5409: match, co-occurrence between passages, and two soft matches of a window with the question
-(Jaccard, relative edit distance), at the level of words, and the same at the level of characters, averaged over each
-word. All functions take padded integer arrays (0 is padding) and broadcast over leading axes by `jax.vmap`.
+The article's (kexue.fm/archives/5409) are match, co-occurrence between passages, and two soft matches of a window with
+the question (Jaccard, relative edit distance), at the level of words, and the same at the level of characters, averaged
+over each word. All functions take padded integer arrays (0 is padding); use `jax.vmap` for leading axes.
 """
 
 import functools
@@ -17,21 +17,21 @@ from jaxkit.core import checks
 from jaxkit.core.numerics import safe_divide
 from jaxkit.reading import tokens as tk
 
-DENSE = 11  # features a token of `dense`
+DENSE = 11  # features per token in `dense`
 BLOCK = 32  # bits of a machine word in `edit_distance`
 
 _range = lambda n: jnp.arange(n, dtype=jnp.int32)
 
 
 def match(question: Int[Array, " q"], passage: Int[Array, " p"]) -> Float[Array, " p"]:
-    """1 where a passage's token is in the question, else 0."""
+    """1 where a token of the passage occurs in the question, else 0."""
     return jnp.any(_equal(question, passage), axis=1).astype(jnp.float32)
 
 
 def cooccurrence(passages: Int[Array, "m p"]) -> Float[Array, "m p"]:
-    """For each token, the share of all the question's passages, itself excepted, that contain it.
+    """For each token, the number of other passages of the question that contain it, over that of all passages.
 
-    In 4 of the other 9 of 10 passages: 4/10.
+    A token in 4 of the 9 others of 10 passages has 4/10.
     """
     count = passages.shape[0]
     present = jax.vmap(lambda other: jax.vmap(lambda tokens: match(other, tokens))(passages))(passages)  # other, own
@@ -53,8 +53,8 @@ def jaccard(question: Int[Array, " q"], passage: Int[Array, " p"]) -> Float[Arra
     start, length = windows(question, passage)
     size_q, size_p = question.shape[0], passage.shape[0]
     before = lambda v: jnp.tril(v[:, None] == v[None, :], -1)
-    new = ~jnp.any(before(question), axis=1) & (question > 0)  # first of its kind in the question
-    # A token counts once in a window: where its previous occurrence lies before the window.
+    new = ~jnp.any(before(question), axis=1) & (question > 0)  # first occurrence in the question
+    # A token counts once in a window: only where its previous occurrence lies before the window.
     previous = jnp.max(jnp.where(before(passage), _range(size_p)[None, :], -1), axis=1)
     index = start[:, None] + _range(size_q)[None, :]
     inside = _range(size_q)[None, :] < length[:, None]
@@ -68,10 +68,10 @@ def jaccard(question: Int[Array, " q"], passage: Int[Array, " p"]) -> Float[Arra
 
 
 def edit_distance(question: Int[Array, " q"], passage: Int[Array, " p"]) -> Int[Array, " p"]:
-    """Levenshtein distance of each token's window and the question, all windows at once.
+    """Levenshtein distance between each token's window and the question, for all windows at once.
 
-    Bit-parallel (Myers 1999, in blocks after Hyyro 2003): the column of the table is a few machine words, so that a
-    token of all windows costs some twenty integer operations, whatever the question's length.
+    It is bit-parallel (Myers 1999, in blocks after Hyyro 2003): a column of the table is a few machine words, so that a
+    token of all windows costs about twenty integer operations for each word.
 
     Args:
         question: Tokens, 0 is padding.
@@ -94,7 +94,7 @@ def edit_distance(question: Int[Array, " q"], passage: Int[Array, " p"]) -> Int[
         plus, minus, score = carry
         eq = peq[jnp.minimum(start + k, size_p - 1)]
         live = k < length
-        up, down = jnp.ones(size_p, bool), jnp.zeros(size_p, bool)  # the table's top row grows by one a column
+        up, down = jnp.ones(size_p, bool), jnp.zeros(size_p, bool)  # the table's top row grows by one per column
         pluses, minuses, moved = [], [], score
         for b in range(blocks):
             pv, mv = plus[:, b], minus[:, b]
@@ -128,8 +128,8 @@ def article_features(question: Sequence[str], passages: Sequence[Sequence[str]])
         passages: Words of each passage.
 
     Returns:
-        Shape `(passages, words, 8)`, zero after a passage's last word. The last axis: match, co-occurrence, Jaccard,
-        edit distance over the question's length; then the same four of the characters, averaged over each word.
+        Shape `(passages, words, 8)`, zero after a passage's last word. The last axis holds match, co-occurrence,
+        Jaccard, and edit distance over the question's length; then the same four of characters, averaged over words.
 
     Example:
         >>> from jaxkit.reading import features
@@ -161,7 +161,7 @@ def dense(
         question: Fingerprints of the question's tokens, 0 is padding.
         passage: Fingerprints of the passage's tokens.
         question_words: Fingerprints of the words that cover them.
-        words: The same of the passage.
+        words: The same for the passage.
 
     Returns:
         Shape `(p, DENSE)`: match; matches of two and three tokens in a row; word match; Jaccard; 1 - edit distance /
@@ -172,7 +172,7 @@ def dense(
     single = jnp.any(equal, axis=1)
     runs = equal
     grown = []
-    for _ in range(2):  # runs[i, j]: tokens up to i and question tokens up to j agree, one more each time
+    for _ in range(2):  # runs[i, j]: passage tokens up to i and question tokens up to j agree, one more each time
         runs = jnp.pad(runs[:-1, :-1], ((1, 0), (1, 0))) & equal
         grown.append(jnp.any(runs, axis=1))
     double, triple = grown
@@ -204,17 +204,17 @@ def _left(v: Array, by: int) -> Array:
 
 
 def _density(v: Array, reach: int) -> Array:
-    """Mean over the window of `reach` tokens to each side."""
+    """Mean over a window of `reach` tokens to each side."""
     total = jnp.cumsum(jnp.pad(v, (reach + 1, reach)))
     return (total[2 * reach + 1 :] - total[: -2 * reach - 1]) / (2 * reach + 1)
 
 
 def _nearest(hit: Array, size: int) -> Array:
-    """`1 / (1 + distance)` to the nearest hit, 0 without any."""
+    """`1 / (1 + distance)` to the nearest hit; 0 without any."""
     at, index = jnp.where(hit, _range(size), -size), _range(size)
     left = index - jax.lax.cummax(at)
     right = jax.lax.cummin(jnp.where(hit, index, 2 * size), reverse=True) - index
-    # Nothing near is 0 whatever the padding: a number that told its length would leak.
+    # Without a hit it is 0 for any padding: a number that depends on its length would leak.
     return jnp.where(jnp.any(hit), 1 / (1 + jnp.minimum(left, right).astype(jnp.float32)), 0)
 
 
@@ -228,7 +228,7 @@ def _four(question: Array, passages: Array) -> Array:
 
 
 def _codes(texts: Sequence[Sequence[str]]) -> np.ndarray:
-    """Fingerprints, padded to a multiple of 32 so that few programs are compiled."""
+    """Fingerprints, padded to a multiple of 32, so that few programs are compiled."""
     checks.require(all(all(words) for words in texts), "question", "hold no empty words", "holds one")
     width = -(-max(len(words) for words in texts) // BLOCK) * BLOCK or BLOCK
     table = np.zeros((len(texts), width), np.int32)

@@ -15,9 +15,9 @@ import numpy as np
 from jaxkit.core import checks
 from jaxkit.reading.tokens import HALF_WIDTH
 
-# The characters that CMRC's scorer removes and splits at; a hyphen among them, other ASCII marks not.
+# The characters that CMRC's scorer removes and splits at; a hyphen is among them, other ASCII marks are not.
 CMRC_MARKS = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
-# nltk's tokenizer does the rest there; these are its tokens on what occurs between Chinese characters.
+# nltk's tokenizer does the rest there; these are its tokens for what occurs between Chinese characters.
 CMRC_LATIN = re.compile(r"\w+(?:[.,']\w+)*|\S")
 CMRC_CHINESE = re.compile("[\u4e00-\u9fa5]")
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -30,8 +30,8 @@ class Scores:
     Attributes:
         exact: Exact match (SogouQA calls it accuracy).
         f1: F1.
-        count: Questions.
-        metric: Which scorer.
+        count: Number of questions.
+        metric: Name of the scorer.
     """
 
     exact: float
@@ -49,7 +49,7 @@ class Scores:
 
 
 def squad(prediction: str, answers: Sequence[str]) -> tuple[float, float]:
-    """SQuAD's exact match and F1: words in lower case, without punctuation and articles; best of the references.
+    """SQuAD's exact match and F1: words in lower case, without punctuation or articles; the best over the references.
 
     Example:
         >>> from jaxkit.reading import metrics
@@ -84,7 +84,7 @@ def cmrc(prediction: str, answers: Sequence[str]) -> tuple[float, float]:
 
 
 def sogou(prediction: str, answers: Sequence[str]) -> tuple[float, float]:
-    """SogouQA's accuracy and F1 of characters; a list of things is right in any order.
+    """SogouQA's accuracy and character F1; a list of things is right in any order.
 
     Example:
         >>> from jaxkit.reading import metrics
@@ -109,8 +109,8 @@ def score_answers(predictions: Iterable[str], references: Iterable[Sequence[str]
     """Mean scores over questions.
 
     Args:
-        predictions: One text a question, empty for no answer.
-        references: Reference answers of each.
+        predictions: One text per question, empty for no answer.
+        references: Reference answers of each question.
         metric: `"squad"`, `"cmrc"` or `"sogou"`.
 
     Returns:
@@ -126,7 +126,7 @@ def score_answers(predictions: Iterable[str], references: Iterable[Sequence[str]
 
 
 def auc(score: np.ndarray, right: np.ndarray) -> float:
-    """Area under the ROC curve: the probability that a right one scores above a wrong one (ties count half)."""
+    """Area under the ROC curve: the probability that a right item scores above a wrong one (ties count half)."""
     order = np.argsort(score, kind="stable")
     ranks = np.empty(len(score))
     ranks[order] = np.arange(1, len(score) + 1)
@@ -142,7 +142,7 @@ def normalise(text: str) -> str:
 
 
 def _spaced(text: str) -> str:
-    """Half width, lower case (ASCII only, as its Python 2 did), punctuation to spaces."""
+    """Half width, lower case (ASCII only, like the original in Python 2), with punctuation as spaces."""
     lowered = "".join(c.lower() if c.isascii() else c for c in text.translate(HALF_WIDTH))
     return "".join(" " if unicodedata.category(c)[0] in "PS" else c for c in lowered)
 
@@ -162,7 +162,7 @@ def _f1(common: int, own: int, theirs: int) -> float:
 def _segments(text: str) -> list[str]:
     """CMRC's mixed segmentation without marks: each Chinese character, and the words between them.
 
-    A mark is dropped before anything is split, so that it does not part the letters around it: so does the original.
+    As in the original, a mark is dropped before anything is split, so that it does not separate the letters around it.
     """
     segments, between = [], ""
     for c in text.lower().strip():

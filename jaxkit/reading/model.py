@@ -1,7 +1,7 @@
 """DGCNN: a question as one vector, put to every place of a passage; where does the answer start, end, and is there one?
 
-After Su Jianlin, kexue.fm/archives/5409 (2018) and 6906 (2019). Beside the article's net: features of `features.dense`,
-what the tokens look like, and for each place the question's tokens it is nearest to (DrQA, arXiv 1704.00051).
+After Su Jianlin, kexue.fm/archives/5409 (2018) and 6906 (2019). The net also gets the features of `features.dense`, the
+kinds of the tokens, and for each place the most similar tokens of the question (DrQA, arXiv 1704.00051).
 """
 
 import functools
@@ -24,18 +24,18 @@ from jaxkit.reading.pool import QUESTION
 
 FLOAT = jnp.float32
 EXISTENCE_WEIGHT = 1.0
-FROZEN = ("vectors",)  # parameters that training leaves as they are
+FROZEN = ("vectors",)  # parameters that training does not change
 
 
 @struct
 class Logits:
-    """What the net says of each passage.
+    """What the net says about each passage.
 
     Attributes:
-        start: Start of the answer at each token, shape `(b, n)`.
-        end: Its end (inclusive).
-        exists: Whether there is one, shape `(b,)`.
-        mask: Where tokens are, shape `(b, n)`.
+        start: Logit that the answer starts at each token, shape `(b, n)`.
+        end: Logit that it ends there (inclusive), shape `(b, n)`.
+        exists: Logit that there is an answer, shape `(b,)`.
+        mask: Where there are tokens, shape `(b, n)`.
     """
 
     start: Float[Array, "b n"]
@@ -55,8 +55,8 @@ class DGCNN(nn.Module):
     ) -> Logits:
         """Logits of passages `(b, n)` for questions `(b, q)`.
 
-        `key` is the noise's, and None outside training; `emphasis` `(b, n)` multiplies the embedding of each of the
-        passage's tokens: the derivative by it says how much the token matters.
+        `key` is that of the noise, and None outside training; `emphasis`, shape `(b, n)`, multiplies the embedding of
+        each of the passage's tokens: the derivative in it says how much the token matters.
         """
         c = self.config
         keys = iter([None] * 20 if key is None else jax.random.split(key, 20))
@@ -105,11 +105,11 @@ class DGCNN(nn.Module):
         def embed(coded: Coded, mask: Array, key: Array | None) -> Array:
             ids = jnp.asarray(coded.ids)
             own = jnp.where(ids < len(tables[0]), ids, UNKNOWN)
-            x = tables[0][own] * (ids > 0)[..., None].astype(FLOAT)  # row 0 stands for a token whose name is hidden
+            x = tables[0][own] * (ids > 0)[..., None].astype(FLOAT)  # row 0 stands for a hidden token
             if c.vector_width:
                 x = x + project(fixed[ids])
             if c.lexical:
-                # Products, not look-ups: the derivative of a look-up adds row by row, which is slow on a CPU.
+                # Products instead of look-ups, whose derivative adds row by row, which is slow on a CPU.
                 x = x + jax.nn.one_hot(coded.kind, tk.KINDS, dtype=FLOAT) @ tables[1]
                 x = x + jax.nn.one_hot(coded.tag, tk.TAG_CODES, dtype=FLOAT) @ tables[2]
             if key is not None and c.dropout:
@@ -126,7 +126,7 @@ class DGCNN(nn.Module):
         return Ungated(dilation, c.convolution, name=name)
 
     def _pointer(self, name: str, x: Array, asked: Array, dense: Any) -> Array:
-        """A place's logit: linear in the place and the question, and bilinear in both."""
+        """The logit of a place: linear in the place and in the question, and bilinear in both."""
         own, general = dense(f"{name}_question")(asked), dense(f"{name}_bias", 1, use_bias=True)(asked)
         return dense(name, 1)(x)[..., 0] + jnp.einsum("bnc,bc->bn", x, own) * (x.shape[-1] ** -0.5) + general
 
@@ -135,11 +135,11 @@ def network(architecture: Architecture) -> nets.Net:
     """The net as two plain functions: `apply(params, question, passage, key=None, emphasis=None) -> Logits`."""
     example = lambda n: Coded(*[jnp.zeros((1, n), jnp.int32)] * 5)
     net = nets.plain(DGCNN(architecture), example(QUESTION), example(64))
-    return nets.Net(jax.jit(net.init), net.apply)  # compiled, the net itself is not computed for its first weights
+    return nets.Net(jax.jit(net.init), net.apply)  # compiled, making weights does not evaluate the net
 
 
 class Ungated(nn.Module):
-    """`y = x + relu(conv(x))`: the block of the ablation."""
+    """`y = x + relu(conv(x))`: the block of the ablation without gates."""
 
     dilation: int
     form: str
@@ -157,17 +157,17 @@ def _dense(width: int, name: str, size: int | None = None, *, use_bias: bool = F
 
 
 def positions(size: int, width: int) -> Float[Array, "n c"]:
-    """The article's position vectors: `sin` and `cos` of `p / 10000^(2i / width)` in turn."""
+    """The article's position vectors: `sin` and `cos` of `p / 10000^(2i / width)`, alternating."""
     rate = 10000.0 ** (-2 * jnp.arange(width // 2, dtype=FLOAT) / width)
     angle = jnp.arange(size, dtype=FLOAT)[:, None] * rate[None, :]
     return jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1).reshape(size, width)
 
 
 def probabilities(logits: Logits, head: str) -> tuple[Array, Array, Array]:
-    """Probability of start, of end (each `(b, n)`), and of an answer's existence `(b,)`.
+    """Probabilities of the start and of the end (each `(b, n)`), and of an answer's existence `(b,)`.
 
-    The score of a span is `start[i] * end[j]`: both carry their share of existence, so that scores of
-    different passages compare.
+    The score of a span is `start[i] * end[j]`: both carry their share of existence, so that scores of different
+    passages can be compared.
     """
     exists = jax.nn.sigmoid(logits.exists)
     if head == "softmax":
@@ -190,8 +190,8 @@ def span_loss(
         logits: What the net says.
         start: 1 at every token where the answer starts.
         end: 1 at every token where it ends.
-        head: `"softmax"`: log-likelihood of all right places together, where there is an answer, plus the binary
-            cross-entropy of its existence; `"pointer"`: the article's focal loss of sigmoids times existence.
+        head: `"softmax"`: negative log-likelihood of all right places together, where there is an answer, plus the
+            binary cross-entropy of its existence; `"pointer"`: the article's focal loss of sigmoids times existence.
 
     Returns:
         The loss and `{"pointer": ..., "existence": ...}`.
@@ -222,15 +222,15 @@ def focal(p: Float[Array, "..."], label: Float[Array, "..."], *, alpha: float = 
         >>> [round(float(model.focal(jnp.float32(0.5), jnp.float32(y))), 4) for y in (1, 0)]
         [0.0433, 0.13]
     """
-    p = jnp.clip(p, 1e-7, 1 - 1e-7)  # the article's 1e-8 is 0 away from 1 in single precision
+    p = jnp.clip(p, 1e-7, 1 - 1e-7)  # 1 minus the article's 1e-8 is 1 in single precision
     return -alpha * label * jnp.log(p) * (1 - p) ** gamma - (1 - alpha) * (1 - label) * jnp.log1p(-p) * p**gamma
 
 
 def _negative_log_likelihood(logit: Array, label: Array, mask: Array) -> Array:
-    """Minus the log of the probability of all labelled places together; 0 where none is labelled."""
+    """Minus the log of the probability of all labelled places together; 0 if none is labelled."""
     low = jnp.finfo(logit.dtype).min
     right = (label > 0) & mask
     some = jnp.any(right, axis=1)
-    right = right | ~some[:, None]  # where there is none, all: the difference is 0 then, and finite
+    right = right | ~some[:, None]  # all places if there is none: the difference is then 0, and finite
     total = jax.nn.logsumexp(jnp.where(mask, logit, low), axis=1)
     return jnp.where(some, total - jax.nn.logsumexp(jnp.where(right & mask, logit, low), axis=1), 0.0)

@@ -1,4 +1,4 @@
-"""Figures: what the reader looks at, and how sure it is where."""
+"""Figures: what the reader looks at, how sure it is of each token, and how training went."""
 
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ def plot_saliency(reader: "Reader", question: str, passage: str, *, axes: "Axes 
 
 
 def plot_scores(reader: "Reader", question: str, passage: str, *, axes: "Axes | None" = None) -> "Axes":
-    """Probability that the answer starts and that it ends at each token of a passage.
+    """Probabilities that the answer starts, and that it ends, at each token of a passage.
 
     Args:
         reader: A reader.
@@ -67,7 +67,7 @@ def plot_scores(reader: "Reader", question: str, passage: str, *, axes: "Axes | 
 
 
 def plot_training(trained: "Trained", *, axes: "Axes | None" = None) -> "Axes":
-    """Loss of a training run over its steps, and the scores of held-out questions between.
+    """Loss of a training run over its steps, and the scores on held-out questions.
 
     Args:
         trained: What `train` returned.

@@ -1,8 +1,8 @@
 """All questions and passages of a training set as flat arrays, and batches drawn from them inside the program.
 
-A batch is a function of the key and of its number alone: which questions, which window of which passage, which token
-names are hidden. Some windows answer nothing: those from other passages, which share words with the question, and
-those from which the answer was cut, from which the net learns to say no to a passage that speaks of what is asked.
+A batch is a function of the key and of its index alone: which questions, which window of which passage, which tokens
+are hidden. Some windows answer nothing: those from other passages that share words with the question, and those from
+which the answer was cut. From these the net learns to say no to a passage on the subject without the answer.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,11 +19,11 @@ from jaxkit.reading.config import Recipe
 from jaxkit.reading.data import Dataset
 from jaxkit.reading.encode import Coded, Vocabulary, pad
 
-QUESTION = 40  # tokens kept of a question, its last: in Chinese the interrogative is late
-SPANS = 8  # places of the answer kept in a passage
-NEGATIVES = 12  # other passages kept for a question
-LEFT = 4  # tokens that a passage must have when its answer is cut from it
-COMMON = 0.1  # words in more than this share of the passages say nothing
+QUESTION = 40  # tokens kept of a question, the last ones: in Chinese the interrogative comes late
+SPANS = 8  # places of the answer kept per passage
+NEGATIVES = 12  # other passages kept per question
+LEFT = 4  # tokens that must be left of a passage when its answer is cut from it
+COMMON = 0.1  # words in more than this share of the passages are ignored
 
 
 @struct
@@ -32,12 +32,12 @@ class Pool:
 
     Attributes:
         questions: Tokens of the questions, shape `(questions, QUESTION)`.
-        passages: Tokens of all passages one after the other.
-        offset: Where each passage starts.
-        length: Its tokens.
+        passages: Tokens of all passages, one after the other.
+        offset: Index of the first token of each passage, shape `(passages,)`.
+        length: Number of its tokens, shape `(passages,)`.
         item: Question and passage of each training pair, shape `(items, 2)`.
-        spans: First and last token of each place of the answer, shape `(items, SPANS, 2)`; -1 is none.
-        others: Passages that share words with each question and do not answer it, `(questions, NEGATIVES)`.
+        spans: First and last token of each place of the answer, shape `(items, SPANS, 2)`; -1 for none.
+        others: Passages that share words with each question without answering it, shape `(questions, NEGATIVES)`.
     """
 
     questions: Coded
@@ -61,7 +61,7 @@ class Batch:
 
 @struct
 class Sampler:
-    """Batch number i, for any i.
+    """The i-th batch, for any i.
 
     Attributes:
         pool: The training set.
@@ -74,7 +74,7 @@ class Sampler:
     recipe: Recipe = static(default=Recipe())
 
     def __call__(self, i: Int[Array, ""] | int) -> Batch:
-        """The batch."""
+        """The i-th batch."""
         number = jnp.asarray(i, jnp.int32)
         rows = Minibatches(jnp.arange(self.pool.item.shape[0], dtype=jnp.int32), self.key, self.recipe.batch_size)(
             number.astype(jnp.result_type(int))
@@ -92,7 +92,7 @@ class Sampler:
         passage = jnp.where(foreign, which, own)
         spans, count = pool.spans[row], jnp.sum(pool.spans[row, :, 0] >= 0, dtype=jnp.int32)
         answer = spans[jax.random.randint(place, (), 0, jnp.maximum(count, 1), jnp.int32)]
-        along = (u - recipe.negatives) / max(1 - recipe.negatives, 1e-6)  # of the windows of the own passage
+        along = (u - recipe.negatives) / max(1 - recipe.negatives, 1e-6)  # share among the windows of the own passage
         low, high, emptied = self._part(spans, pool.length[passage], jax.random.fold_in(where, 1))
         anywhere = along < recipe.random_windows
         emptied = emptied & ~anywhere & (along < recipe.random_windows + recipe.unanswerable) & ~foreign
@@ -115,7 +115,7 @@ class Sampler:
 
     @staticmethod
     def _part(spans: Array, length: Array, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
-        """The tokens before all places of the answer or after, one of them at random, and whether they are enough."""
+        """The tokens before or after all places of the answer, either at random, and whether they are enough."""
         real = spans[:, 0] >= 0
         before = jnp.min(jnp.where(real, spans[:, 0], length))
         after = jnp.max(jnp.where(real, spans[:, 1] + 1, 0))
@@ -130,19 +130,19 @@ class Sampler:
 
 
 def build(data: Dataset, vocabulary: Vocabulary, *, window: int = 128, seed: int = 0) -> Pool:
-    """Tokenise a data set and find for each question other passages that share words with it.
+    """Tokenise a data set, and find other passages for each question that share words with it.
 
     Args:
         data: Questions; passages without spans are negatives of their question.
         vocabulary: The vocabulary.
         window: Tokens of the windows that will be drawn.
-        seed: For questions to which too few passages are similar.
+        seed: Seed of the random passages for questions that share words with too few.
 
     Returns:
         A `Pool`.
 
     Raises:
-        ValueError: Nothing in the data answers anything.
+        ValueError: No passage in the data answers its question.
     """
     texts = list(dict.fromkeys(p.text for e in data for p in e.passages))
     row = {text: i for i, text in enumerate(texts)}
@@ -194,7 +194,7 @@ def neighbours(
 ) -> np.ndarray:
     """Passages that share rare words with each question but do not contain its answers, shape `(questions, count)`.
 
-    Where a question has fewer, random passages fill up.
+    If a question has fewer, random passages fill up the rest.
     """
     sets = [np.unique(np.asarray(p.word)) for p in passages]
     words, owner = np.concatenate(sets), np.repeat(np.arange(len(sets)), [len(s) for s in sets])

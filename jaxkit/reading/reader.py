@@ -1,4 +1,4 @@
-"""The reader: ask it, score it, see why it answers as it does."""
+"""The reader: it answers, is scored, and explains its answers."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -21,15 +21,15 @@ Pair = tuple[str, str | Sequence[str]]
 
 @struct
 class Reader:
-    """A net with its vocabulary: answers questions from passages.
+    """A net with its vocabulary, which answers questions from passages.
 
     Attributes:
         params: Weights.
         architecture: The net.
         vocabulary: The vocabulary.
         max_answer_tokens: Most tokens of an answer.
-        threshold: Least score of the best span for an answer to be given (calibrated by `train`).
-        report: How it was trained: steps, CPU seconds, scores of held-out questions.
+        threshold: Least score of the best span for which an answer is given (calibrated by `train`).
+        report: How it was trained: steps, CPU seconds, scores on held-out questions.
 
     Example:
         >>> from jaxkit import reading
@@ -54,9 +54,9 @@ class Reader:
 
         Args:
             question: The question.
-            passages: One text or several, of any length; none and empty ones are fine.
-            threshold: Least score of the best span; the calibrated one by default, 0 always answers.
-            vote: How passages vote (`vote`).
+            passages: One text or several, of any length; there may be none, and they may be empty.
+            threshold: Least score of the best span; the calibrated one by default. 0 always answers.
+            vote: Rule by which the passages vote (see `decode.vote`).
 
         Returns:
             An `Answer`, which may be empty.
@@ -70,12 +70,12 @@ class Reader:
 
         Args:
             pairs: Questions with their passages.
-            top_k: Most answers a question.
+            top_k: Most answers per question.
             threshold: See `ask`.
             vote: See `ask`.
 
         Returns:
-            For each question its answers, the best first: at least one, which may be empty.
+            For each question, its answers, the best first: at least one, which may be empty.
         """
         checks.require(top_k > 0, "top_k", "be positive", f"is {top_k}")
         pairs = [(q, [p] if isinstance(p, str) else list(p)) for q, p in pairs]
@@ -99,12 +99,12 @@ class Reader:
         return metrics.score_answers([a[0].text for a in answers], [e.answers for e in examples], metric)
 
     def existence(self, examples: Iterable[Example], *, by: str = "span") -> tuple[np.ndarray, np.ndarray]:
-        """For every passage of the examples, how sure the reader is that it answers, and whether it truly does.
+        """For every passage of the examples, how sure the reader is that it answers, and whether it does.
 
         Args:
             examples: A `Dataset`, or examples.
-            by: `"span"`: score of its best span; `"head"`: what the head for existence says alone; `"vote"`: what all
-                passages of the question together make likely (`decode.supported`).
+            by: `"span"`: the score of its best span; `"head"`: only the head for existence; `"vote"`: what all passages
+                of the question together make likely (`decode.supported`).
         """
         checks.one_of("by", by, ("span", "head", "vote"))
         examples = list(examples)
@@ -118,10 +118,10 @@ class Reader:
         return np.array(sure), np.array([bool(p.spans) for e in examples for p in e.passages])
 
     def calibrated(self, dev: Iterable[Example]) -> "Reader":
-        """The reader with the threshold that best parts passages that answer from others that share words.
+        """The reader with the threshold that best separates passages that answer from others that share words.
 
-        For each question one passage of another question is added; the threshold maximises the share of rightly
-        answered and rightly refused passages (each kind weighs the same).
+        For each question, one passage of another question is added; the threshold maximises the mean of the share of
+        answering passages that are answered and the share of the others that are refused.
         """
         examples = [e for e in dev if any(p.spans for p in e.passages)]
         texts = list(dict.fromkeys(p.text for e in examples for p in e.passages))
@@ -145,19 +145,19 @@ class Reader:
         return dataclasses.replace(self, threshold=threshold, report=self.report | {"auc": metrics.auc(score, right)})
 
     def saliency(self, question: str, passage: str) -> np.ndarray:
-        """How much each character matters: derivative of the log score of the answer by the weight of its embedding.
+        """How much each character matters: the derivative of the answer's log score in the weight of its embedding.
 
         Args:
             question: The question.
-            passage: The passage; of a long one, the first 256 tokens.
+            passage: The passage; only its first 256 tokens are read.
 
         Returns:
-            Shape `(len(passage),)`: zero at white space; all zero where there is nothing to read.
+            Shape `(len(passage),)`: zero at white space; all zero if there is nothing to read.
         """
         return explain.saliency(*self._net, question, passage)
 
     def token_probabilities(self, question: str, passage: str) -> tuple[list[str], np.ndarray, np.ndarray, float]:
-        """The tokens of a passage (its first 256), how probable start and end are at each, and existence."""
+        """The first 256 tokens of a passage, the probabilities of start and end at each, and that of existence."""
         return explain.places(*self._net, question, passage)
 
     @property

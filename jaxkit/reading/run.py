@@ -1,4 +1,4 @@
-"""`python -m jaxkit run reading`: train a reader on what is at hand, score it, ask it."""
+"""`python -m jaxkit run reading`: train a reader on the available data, score it, ask it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +21,9 @@ from jaxkit.report.figures import save as save_figure
 from jaxkit.report.figures import style
 from jaxkit.report.verdict import Claim, Verdict, judge
 
-SYNTHETIC_GOAL, REAL_GOAL = 95.0, 30.0  # percent exact match, of templates and of the first real test set
+SYNTHETIC_GOAL, REAL_GOAL = 95.0, 30.0  # percent of exact matches, on templates and on the first real test set
 MINUTES = 20.0  # at most
-# Published without pretraining, for the table: exact match and F1.
+# Published results without pretraining, for the table: exact match and F1.
 PUBLISHED = {
     "cmrc-dev": "P-Reader 59.9 / 81.5; BERT 65.5 / 84.5",
     "drcd-test": "R-Net 29.1 / 44.4 (on DRCD's own 26,936)",
@@ -32,7 +32,7 @@ PUBLISHED = {
 
 
 def run(out: Path, *, quick: bool, console: Any) -> Verdict:
-    """Train and show: on CMRC, DRCD and WebQA where they are at hand (and not `quick`), else on templates."""
+    """Train and report: on CMRC, DRCD and WebQA if they are available (and not `quick`), else on templates."""
     there = [name for name in corpora.TRAINING if corpora.corpus(name).is_file()]
     if quick or not there:
         return _synthetic(out, console)
@@ -40,7 +40,7 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
 
 
 def train_synthetic(seed: int, *, steps: int = 150) -> tuple[Trained, Dataset]:
-    """A small reader of the synthetic set, trained on other passages than the 200 questions returned with it."""
+    """A small reader of the synthetic set, and 200 questions on passages on which it was not trained."""
     data, test = synthetic(3000, seed=1000 + seed), synthetic(200, seed=seed)
     return train(small(steps=steps), data, key=jax.random.key(seed), run=Run(chunk=50)), test
 

@@ -1,4 +1,4 @@
-"""Readers as files: one file that holds weights, net and vocabulary, and knows whether it is whole."""
+"""Readers as files: one file holds weights, net and vocabulary, and can tell whether it is intact."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ def save(path: str | Path, model: Reader) -> Path:
     """Write a reader into a file.
 
     Args:
-        path: The file; its folder is made.
+        path: The file; its folder is created if missing.
         model: The reader.
 
     Returns:
@@ -34,7 +34,7 @@ def load(path: str | Path) -> Reader:
 
     Raises:
         FileNotFoundError: There is no such file.
-        CheckpointError: A byte has changed; one sentence.
+        CheckpointError: The file is damaged, or holds something else.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"Argument `path` must be the file of a saved reader, but {path} is none.")

@@ -1,7 +1,7 @@
 """Questions made from templates, in Chinese and English: for tests, first runs and machines without data.
 
 Each passage states a few facts about several people, cities or companies; a question asks for one of them. The others
-are the distractors: without the question the answer cannot be told.
+are distractors: without the question, the answer cannot be known.
 """
 
 import dataclasses
@@ -78,8 +78,8 @@ def synthetic(count: int, *, seed: int = 0, language: str = "both", unanswerable
     """Questions with passages made from templates.
 
     Args:
-        count: Questions.
-        seed: The same seed gives the same questions; different seeds almost always different ones.
+        count: Number of questions.
+        seed: The same seed gives the same questions; different seeds almost always give different ones.
         language: `"zh"`, `"en"` or `"both"`.
         unanswerable: Share of questions whose passage states everything but what is asked.
 

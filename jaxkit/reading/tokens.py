@@ -1,4 +1,4 @@
-"""Text to tokens whose offsets are exact: `text[start:end]` is the token, always.
+"""Text to tokens with exact offsets: `text[start:end]` is always the token.
 
 One tokenizer for both scripts: a CJK character | digits | Latin (or other) letters | any other character.
 jieba, where it is installed (extra `zh`), adds words: which word covers a token, its part of speech, its ends.
@@ -18,13 +18,13 @@ from jaxkit.core import checks
 
 CJK = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 TOKEN = re.compile(rf"[{CJK}]|[^\W\D]+|[^\W\d_{CJK}]+|\S")
-ARTICLE = re.compile(rf"[{CJK}]|\S")  # the article's characters: each digit and letter its own
+ARTICLE = re.compile(rf"[{CJK}]|\S")  # the article's characters: each digit and letter by itself
 HALF_WIDTH = {code: code - 65248 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 NUMERALS = frozenset("〇零一二三四五六七八九十百千万亿兩两几数")
 STOPS, PAUSES = frozenset("。！？.!?;；…"), frozenset(",，、:：-—–~～/·")
 OPENS, CLOSES = frozenset("([{（【《〈「『“‘<\"'"), frozenset(")]}）】》〉」』”’>")
-ENDINGS = "ations ation ating ated ates ings ing ies ied ers er est ed es ly al e s y".split()  # the longest first
-KINDS = 18  # of `kind`: 0 is padding
+ENDINGS = "ations ation ating ated ates ings ing ies ied ers er est ed es ly al e s y".split()  # longer ones first
+KINDS = 18  # values of `kind`; 0 is padding
 TAGS = ("x", "nr", "ns", "nt", "nz", "n", "v", "a", "d", "m", "q", "t", "r", "p", "c", "u", "f", "i", "eng", "other")
 TAG_CODES = 1 + 4 * len(TAGS)  # 0: no word known; else 1 + 4 * part of speech + place (inside, begin, end, both)
 
@@ -52,18 +52,18 @@ class Tokens:
 
 
 def tokenize(text: str, *, units: str = "mixed") -> Tokens:
-    """Cut a text into tokens; white space belongs to none.
+    """Cut a text into tokens; white space belongs to no token.
 
     Args:
         text: Any text.
-        units: `"mixed"`: CJK character | digits | letters | other. `"character"`: every character its own.
-            `"word"`: jieba's words, with every digit and Latin letter its own (the article's units; needs extra `zh`).
+        units: `"mixed"`: CJK character | digits | letters | other. `"character"`: every character by itself.
+            `"word"`: jieba's words, with every digit and Latin letter by itself (as in the article; needs extra `zh`).
 
     Returns:
-        The tokens, with offsets into `text` as it is.
+        The tokens, with offsets into the unchanged `text`.
 
     Raises:
-        ValueError: `units` is unknown, or jieba is needed and not installed.
+        ValueError: `units` is unknown, or jieba is needed but not installed.
 
     Example:
         >>> from jaxkit import reading
@@ -87,12 +87,12 @@ def tokenize(text: str, *, units: str = "mixed") -> Tokens:
 
 
 def normal(token: str) -> str:
-    """The form in which tokens are compared: half width, lower case."""
+    """The form in which tokens are compared: half width and lower case."""
     return token.translate(HALF_WIDTH).lower()
 
 
 def vocabulary_key(token: str) -> str:
-    """The form under which a token is looked up in a vocabulary: a long number counts by its length alone."""
+    """The form under which a token is looked up in a vocabulary: of a long number, only the length counts."""
     token = normal(token)
     return f"#{min(len(token), 8)}" if token.isdecimal() and len(token) > 1 else token
 
@@ -132,7 +132,7 @@ def kind(token: str) -> int:
 
 @functools.cache
 def jieba_tokenizer() -> Any:
-    """Jieba's tokenizer with its dictionary loaded (half a second, once), or None where it is not installed."""
+    """Jieba's tokenizer with its dictionary loaded (once), or None if it is not installed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes and pkg_resources in jieba itself

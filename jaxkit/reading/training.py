@@ -26,23 +26,23 @@ from jaxkit.reading.pool import Batch, Sampler, build
 from jaxkit.reading.reader import Reader
 from jaxkit.reading.vectors import Vectors
 
-WARM_UP = 200  # steps of rising learning rate, but at most a tenth of the run
+WARM_UP = 200  # steps of increasing learning rate, but at most a tenth of the run
 LOW = 0.02  # learning rate at the end, as a share of its peak
-BLIND = 0.98  # a pointer loss above this share of that of guessing, after a quarter of the run, is a collapse
+BLIND = 0.98  # a pointer loss above this share of the loss of guessing, after a quarter of the run, is a collapse
 MEMORY = 0.98  # decay of the running mean of the pointer loss
-LAC_ROWS = 6000  # of LAC's most frequent characters, which every Chinese vocabulary holds
-FIXED = "vectors"  # the parameter that training leaves as it is
+LAC_ROWS = 6000  # rows of LAC's most frequent characters, which every Chinese vocabulary holds
+FIXED = "vectors"  # the parameter that training does not change
 
 
 @struct
 class Trained(Outcome):
-    """A trained reader and how it came about.
+    """A trained reader and how it was reached.
 
     Attributes:
-        model: The reader, with the averaged weights that read held-out questions best.
-        history: Loss of each step, shape `(steps,)`; not a number where the run ended before.
-        metrics: Parts of the loss, `pointer` and `existence`, and `contrast`, how much likelier an answer is held to be
-            where there is one, each of shape `(steps,)`.
+        model: The reader, with the averaged weights that scored best on held-out questions.
+        history: Loss of each step, shape `(steps,)`; NaN after an early end of the run.
+        metrics: The parts of the loss, `pointer` and `existence`, and `contrast`, the difference in the probability of
+            an answer between windows with and without one; each of shape `(steps,)`.
         status: `Status` code.
         steps: Steps taken.
     """
@@ -68,23 +68,23 @@ def train(
 ) -> Trained:
     """Train a reader.
 
-    If the pointers know no more than the length of the window after a quarter of the run, it starts again, once, with
-    another order of the data (its checkpoints lie in a folder `again` beside the others).
+    If after a quarter of the run the pointers know no more than the length of the window, training starts again, once,
+    with another order of the data (its checkpoints lie in a folder `again` beside the others).
 
     Args:
         config: The net and the recipe.
-        data: Questions with passages; passages without spans are read as not answering.
+        data: Questions with passages; passages without spans count as not answering.
         key: Key of all draws: the same key gives the same reader.
         run: What the host does meanwhile: see `jaxkit.Run`.
-        dev: Held-out questions: the best of `config.evaluations` looks at `config.dev_size` of them is kept, and the
-            threshold calibrated on them. Without them the last weights are kept.
-        vectors: Fixed word vectors to add (`read_vectors`): their words are read too, and of the training set's only
-            those with `config.min_count` occurrences have an embedding of their own.
-        start: Go on from this reader's weights, with its vocabulary and its net, instead of beginning anew.
+        dev: Held-out questions: `config.dev_size` of them are scored `config.evaluations` times, the best weights are
+            kept, and the threshold is calibrated on them. Without them, the last weights are kept.
+        vectors: Fixed word vectors to add (`read_vectors`): their words are known too, and only words of the training
+            set with `config.min_count` occurrences have an embedding of their own.
+        start: Continue from this reader's weights, with its vocabulary and net, instead of beginning anew.
 
     Returns:
-        A `Trained`; the `report` of its `model` holds what was done. It does not raise when the loss stops being
-        finite: call `.checked()`, or look at `.status`.
+        A `Trained`; the `report` of its `model` says what was done. A loss that is not finite does not raise: call
+        `.checked()`, or look at `.status`.
 
     Raises:
         ValueError: The data hold no answers, or training collapsed twice.
@@ -126,7 +126,7 @@ def train(
 
 
 def schedule(recipe: Recipe, steps: int) -> optax.Schedule:
-    """Warm-up, then a cosine down to almost nothing at `steps` steps."""
+    """A warm-up, then a cosine down to nearly zero after `steps` steps."""
     warm = max(round(min(WARM_UP, 0.1 * steps)), 1)
     rise = optax.linear_schedule(recipe.learning_rate / warm, recipe.learning_rate, warm - 1)
     fall = optax.cosine_decay_schedule(recipe.learning_rate, max(steps - warm, 1), alpha=LOW)
@@ -134,7 +134,7 @@ def schedule(recipe: Recipe, steps: int) -> optax.Schedule:
 
 
 def optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
-    """Adam with decay of the matrices and a clipped gradient."""
+    """Adam with weight decay of the matrices and gradient clipping."""
     matrices = lambda params: jax.tree.map(lambda v: v.ndim > 1, params)
     adam = optax.adamw(schedule(recipe, steps), weight_decay=recipe.weight_decay, mask=matrices)
     return optax.chain(optax.clip_by_global_norm(recipe.clip_norm), adam)
@@ -143,21 +143,21 @@ def optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
 def blind(pointer: float, head: str, window: int) -> bool:
     """Whether a mean pointer loss shows the known collapse: the net knows no more than the length of the window.
 
-    With the article's focal loss it shows as probabilities that are all zero, in a port without its square and without
-    averaged weights; here the mean pointer loss is compared with that of guessing.
+    The mean pointer loss is compared with that of guessing. (In ports of the article's focal loss, the collapse shows
+    as probabilities that are all zero.)
     """
     if head == "softmax":
         return not pointer < BLIND * 2 * np.log(window)
-    share = jnp.float32(1 / window)  # what a blind net learns: the share of positives, everywhere
+    share = jnp.float32(1 / window)  # what a blind net learns everywhere: the share of positives
     return not pointer < BLIND * 200 * float(model.focal(share, share))
 
 
 @struct
 class _Stream:
-    """Batch number i, and the fixed vectors, which are no parameters."""
+    """The i-th batch, and the fixed vectors, which are not parameters."""
 
     sampler: Sampler
-    fixed: dict[str, Array]  # with a leading axis of 1: what is cut over devices is cut along its first axis
+    fixed: dict[str, Array]  # with a leading axis of 1, since batches are cut over devices along their first axis
 
     def __call__(self, i: Array) -> tuple[Batch, dict[str, Array]]:
         return self.sampler(i), self.fixed
@@ -191,7 +191,7 @@ def _moved(config: Config, begin: Reader, sampler: Sampler, noise: PRNGKeyArray,
 
 
 class _Overseer:
-    """Callback of a run: takes its CPU time, keeps the best weights, and ends it when the pointers learn nothing."""
+    """Callback of a run: measures its CPU time, keeps the best weights, and ends it if the pointers learn nothing."""
 
     def __init__(self, config: Config, head: str, chunk: int, score: Callable[[Any], float] | None):
         self.config, self.head, self.chunk = config, head, chunk
@@ -212,13 +212,13 @@ class _Overseer:
         return self.collapsed
 
     def look(self, step: int, params: Any) -> None:
-        """Score weights by the held-out questions, if there are any."""
+        """Score weights on the held-out questions, if there are any."""
         if self.best is not None:
             row = int(np.sum(np.isfinite(self.looks[:, 0])))
             self.looks[row] = step, self.best.look(step, params)
 
     def chosen(self, done: Fit) -> Any:
-        """The best weights, after a last look if the run ended before its time; the last where nothing was scored."""
+        """The best weights, after a last look if the run ended early; the last weights if nothing was scored."""
         if self.best is None:
             return done.ema
         if int(done.steps) not in self.looks[:, 0]:
@@ -274,5 +274,5 @@ def _vocabulary(config: Config, data: Dataset) -> Vocabulary:
 
 
 def _spread(data: Dataset, count: int) -> tuple[Any, ...]:
-    """`count` questions, evenly spread: neighbours are alike."""
+    """`count` evenly spread questions, since neighbours are alike."""
     return data.examples[:: max(len(data) // count, 1)][:count]

@@ -1,4 +1,4 @@
-"""Fixed word vectors from a file in the form of GloVe's and word2vec's: a word and its numbers a line."""
+"""Fixed word vectors from a text file as of GloVe or word2vec: on each line a word and its numbers."""
 
 import collections
 import dataclasses
@@ -14,12 +14,12 @@ from jaxkit.reading.encode import Vocabulary
 
 @dataclasses.dataclass(frozen=True)
 class Vectors:
-    """Pretrained vectors, which training leaves as they are (kexue.fm 5409 and 6906 do so too).
+    """Pretrained vectors, which training does not change (as in kexue.fm/archives/5409 and 6906).
 
     Attributes:
         keys: Keys as a `Vocabulary` has them, the most frequent first.
-        table: Their vectors, shape `(n, width)`, of mean square 1 / 10.
-        skipped: Lines of the file that hold no word and numbers like the others, and were left out.
+        table: Their vectors, shape `(n, width)`, scaled to a mean square of 1 / 10.
+        skipped: Number of lines that were left out, since they do not hold a word and numbers like the others.
     """
 
     keys: tuple[str, ...]
@@ -27,7 +27,7 @@ class Vectors:
     skipped: int = 0
 
     def rows(self, vocabulary: Vocabulary) -> np.ndarray:
-        """A row for each of the vocabulary's; zeros where there is no vector."""
+        """A vector for each row of the vocabulary; zeros where there is none."""
         table = np.zeros((len(vocabulary), self.table.shape[1]), np.float32)
         own = {key: i for i, key in enumerate(self.keys)}
         pairs = [(row, own[key]) for key, row in vocabulary.index.items() if key in own]
@@ -38,18 +38,18 @@ class Vectors:
 
 
 def read_vectors(path: str | Path, *, most: int = 50_000) -> Vectors:
-    """Read word vectors from a text file, UTF-8: a word and its numbers a line, the most frequent first.
+    """Read word vectors from a UTF-8 text file: on each line a word and its numbers, the most frequent first.
 
     Args:
         path: The file; a first line of two numbers (word2vec, fastText) is skipped.
-        most: Lines that are read.
+        most: Most lines that are read.
 
     Returns:
-        The vectors. Words with the same key share their mean, as all numbers of four digits do; an odd line is left out
-        and counted in `skipped`.
+        The vectors. Words with the same key, such as all numbers of four digits, share their mean; a malformed line is
+        left out and counted in `skipped`.
 
     Raises:
-        ValueError: Half of the lines or more do not hold what the others do.
+        ValueError: Half of the lines or more are malformed.
     """
     checks.require(most > 0, "most", "be positive", f"is {most}")
     name = Path(path).name
@@ -57,7 +57,7 @@ def read_vectors(path: str | Path, *, most: int = 50_000) -> Vectors:
         lines = list(itertools.islice(file, most))
     if lines and len(lines[0].split()) == 2:
         del lines[0]
-    # Numbers a line: of most lines, not of the first.
+    # Numbers per line: of most lines, not of the first.
     widths = collections.Counter(len(line.split()) - 1 for line in lines)
     width = max(widths.most_common(1)[0][0], 0) if widths else 0
     sums: dict[str, np.ndarray] = {}
@@ -74,7 +74,7 @@ def read_vectors(path: str | Path, *, most: int = 50_000) -> Vectors:
 
 
 def _parsed(line: bytes, width: int) -> tuple[str, np.ndarray] | None:
-    """The word of a line (it may hold spaces, as some of GloVe's do) and its numbers; None if it is no such line."""
+    """The word of a line (it may contain spaces, as some of GloVe's do) and its numbers; None for a malformed line."""
     try:
         word, *values = line.decode("utf-8").rstrip().rsplit(" ", width)
         vector = np.array(values, np.float32)

@@ -14,9 +14,9 @@ from jaxkit.reading.config import Architecture
 from jaxkit.reading.encode import Coded, Vocabulary, pad
 from jaxkit.reading.pool import QUESTION
 
-BUCKETS = (64, 128, 256)  # tokens a window
-BATCHES = (1, 8)  # windows a program: at most len(BUCKETS) * len(BATCHES) programs for any mix
-SPANS = 8  # candidates a window
+BUCKETS = (64, 128, 256)  # tokens per window
+BATCHES = (1, 8)  # windows per program: at most len(BUCKETS) * len(BATCHES) programs for any mix
+SPANS = 8  # candidates per window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Found:
     """What the net found in one passage.
 
     Attributes:
-        candidates: `(score, first character, one past the last)`, the best first.
+        candidates: `(score, first character, one past the last character)`, the best first.
         exists: Probability that the passage answers.
     """
 
@@ -44,7 +44,7 @@ class Found:
 
 
 def cut(length: int, widest: int = BUCKETS[-1]) -> list[tuple[int, int]]:
-    """Windows `(begin, size)` that cover a passage of `length` tokens; neighbours share half."""
+    """Windows `(begin, size)` that cover a passage of `length` tokens; neighbours overlap by half."""
     if length <= widest:
         return [(0, length)] if length else []
     step = widest // 2
@@ -56,7 +56,7 @@ def cut(length: int, widest: int = BUCKETS[-1]) -> list[tuple[int, int]]:
 def program(architecture: Architecture, max_answer_tokens: int) -> Callable[..., Any]:
     """The compiled reader of a batch: scores and places of the best spans, and existence.
 
-    Questions and passages are the five integers of every token as one array, `(5, rows, tokens)`: one transfer each.
+    Questions and passages are one array each, the five integers of every token, `(5, rows, tokens)`: a single transfer.
     """
     net = model.network(architecture)
 
@@ -86,7 +86,7 @@ def read(
         pairs: Questions with their passages.
 
     Returns:
-        For each pair, one `Found` for each of its passages.
+        For each pair, one `Found` per passage.
     """
     texts = dict.fromkeys(text for _, passages in pairs for text in passages)
     coded = {text: vocabulary.encode(text) for text in texts}
@@ -127,7 +127,7 @@ def _batches(windows: list[Window]) -> list[list[Window]]:
 def _stack(
     part: Sequence[Window], questions: Sequence[np.ndarray], passages: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Questions and pieces of passages as a batch, filled up with empty rows."""
+    """Questions and windows of passages as a batch, filled up with empty rows."""
     rows, fields = BATCHES[0] if len(part) == 1 else BATCHES[1], len(questions[0])
     asked = np.zeros((fields, rows, QUESTION), np.int32)
     text = np.zeros((fields, rows, part[0].bucket), np.int32)
