@@ -1,7 +1,7 @@
 """jaxkit: differentiable scientific computing in JAX. Everything moves, and every motion has a derivative.
 
 The verbs live at the top (`jk.solve`, `jk.root`, ...), the subjects in modules of their own
-(`jaxkit.competition`, ...). Names are loaded when first used: `import jaxkit` costs little more than `import jax`.
+(`jaxkit.competition`, ...). Names are loaded when first used, so `import jaxkit` costs little more than `import jax`.
 """
 
 import importlib
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# Public name -> the module that defines it. One line makes a name public.
+# Public name -> the module that defines it. A line here makes a name public.
 _HOME = {
     "Annealed": "jaxkit.dynamics.mcmc.annealed",
     "Associative": "jaxkit.dynamics.recurrence.associative",
@@ -65,7 +65,7 @@ _HOME = {
     "split_rhat": "jaxkit.dynamics.mcmc.diagnostics",
     "unroll": "jaxkit.dynamics.recurrence.unroll",
 }
-# Rooms reachable after `import jaxkit as jk`: `jk.nets`, `jk.data`, ...
+# Subpackages reachable after `import jaxkit as jk`: `jk.nets`, `jk.data`, ...
 _ROOMS = {
     "data": "jaxkit.learn.data",
     "inverse": "jaxkit.inverse",

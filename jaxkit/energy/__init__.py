@@ -1,4 +1,4 @@
-"""GAN as digging pits and jumping into them; energies, their entropy, and samplers.
+"""GANs as digging pits and jumping into them; energies, their entropy, and samplers.
 
 After Su Jianlin, "An energy view of GAN" I-III (kexue.fm/archives/6316, 6331, 6612).
 """

@@ -1,8 +1,8 @@
-"""Article II: lower bounds of the mutual information of two variables, from the scores of a critic.
+"""Article II: lower bounds on the mutual information of two variables, from the scores of a critic.
 
 A critic gives a score to a pair. `joint` holds the scores of pairs drawn together, `marginal` those of pairs drawn
-apart: either one a sample (the partners shuffled) or a square matrix (every `x` with every `z`, its diagonal the joint
-pairs). One line in `BOUNDS` makes a bound; one test covers them all.
+separately: either one per sample (with the partners shuffled) or a square matrix (every `x` with every `z`, with the
+joint pairs on its diagonal). A line in `BOUNDS` adds a bound.
 """
 
 import math
@@ -20,11 +20,11 @@ Critic = Callable[[Array, Array], Array]
 
 
 class Bound(NamedTuple):
-    """A lower bound of the mutual information.
+    """A lower bound on the mutual information.
 
     Attributes:
         estimate: `(joint, marginal) -> nats`; its mean is a lower bound for every critic.
-        objective: `(joint, marginal) -> scalar` to be maximised over the critic (and a generator).
+        objective: `(joint, marginal) -> scalar`, to be maximised over the critic (and a generator).
         optimum: `log p(x, z) / (p(x) p(z)) -> score` of the best critic.
         scores: `(critic, x, z, key) -> (joint, marginal)`.
     """
@@ -36,13 +36,13 @@ class Bound(NamedTuple):
 
 
 def shuffled(critic: Critic, x: Array, z: Array, key: Array) -> tuple[Joint, Joint]:
-    """Scores of the pairs, and of as many pairs with the partners moved on by a random number of places."""
+    """Scores of the pairs, and of as many pairs with the partners shifted by a random number of places."""
     shift = jax.random.randint(key, (), 1, len(z))
     return critic(x, z), critic(x, jnp.roll(z, shift, axis=0))
 
 
 def every_pair(critic: Critic, x: Array, z: Array, key: Array) -> tuple[Joint, Float[Array, "n n"]]:
-    """Scores of the pairs, and the matrix of all: row `i` is `x[i]` with every `z`."""
+    """Scores of the pairs, and the matrix of all scores: row `i` is `x[i]` with every `z`."""
     del key
     matrix = jax.vmap(lambda one: critic(jnp.broadcast_to(one, x.shape), z))(x)
     return jnp.diagonal(matrix), matrix
@@ -56,7 +56,7 @@ def joint_only(critic: Critic, x: Array, z: Array, key: Array) -> tuple[Joint, J
 
 
 def deep_infomax(joint: Joint, marginal: Array) -> Scalar:
-    """`-E sp(-T) - E' sp(T)` (Deep InfoMax): steady, but not a bound of the information itself."""
+    """`-E sp(-T) - E' sp(T)` (Deep InfoMax): stable, but not a bound on the information itself."""
     return -jnp.mean(jax.nn.softplus(-joint)) - jnp.mean(jax.nn.softplus(marginal))
 
 
@@ -71,7 +71,7 @@ def nguyen_wainwright_jordan(joint: Joint, marginal: Array) -> Scalar:
 
 
 def info_nce(joint: Joint, marginal: Float[Array, "n n"]) -> Scalar:
-    """`E [T - logsumexp of its row] + log n`: never above `log n`."""
+    """`E [T - logsumexp of its row] + log n`, which is never above `log n`."""
     return jnp.mean(joint - jax.nn.logsumexp(marginal, axis=1)) + math.log(len(joint))
 
 
@@ -79,7 +79,7 @@ def corrected(joint: Joint, marginal: Array, mean: Scalar) -> Scalar:
     """MINE's objective with its corrected gradient: `E T - E' exp(T) / mean`, with a moving average of `E' exp(T)`.
 
     The gradient of a batch's `log E' exp(T)` divides two averages over the same few points and is biased; the moving
-    average (`moving_mean`) takes the bias away. Its value is no estimate: use `donsker_varadhan`.
+    average (`moving_mean`) removes the bias. The value is not an estimate: use `donsker_varadhan` for that.
     """
     return jnp.mean(joint) - jnp.mean(jnp.exp(marginal)) / jax.lax.stop_gradient(mean)
 
@@ -95,7 +95,7 @@ def _sum_bound(joint: Joint, marginal: Array) -> Scalar:
 
 
 def _mean_joint(joint: Joint, marginal: Array) -> Scalar:
-    """Barber-Agakov: `E log q(z|x) - log p(z)`; the score is that difference, so that no marginal is needed."""
+    """Barber-Agakov: `E log q(z|x) - log p(z)`; the score is that difference, so no marginal is needed."""
     del marginal
     return jnp.mean(joint)
 
@@ -116,7 +116,7 @@ def gaussian_decoder(decode: Callable[[Array], tuple[Array, Array]]) -> Critic:
     """The critic `log q(z|x) - log p(z)` of a Gaussian decoder, for `z` drawn from N(0, 1).
 
     Args:
-        decode: `x -> (mean, log of the standard deviation)` of `z`, each of `z`'s shape.
+        decode: `x -> (mean, log of the standard deviation)` of `z`, each of the shape of `z`.
 
     Returns:
         `critic(x, z) -> (n,)`. With a fixed deviation this is the article's `|z - E(G(z))|^2`.

@@ -1,4 +1,4 @@
-"""A channel whose information is known: what the bounds are measured against."""
+"""A channel whose mutual information is known, against which the bounds are measured."""
 
 from collections.abc import Callable
 from typing import Any
@@ -59,19 +59,19 @@ def measure(
     corrected_gradient: bool = False,
     evaluations: int = 64,
 ) -> dict[str, float]:
-    """Train a critic of the channel by a bound and say what the bound then is, on fresh pairs.
+    """Train a critic of the channel by a bound, and evaluate the bound on fresh pairs.
 
     Args:
         bound: A name in `BOUNDS`.
-        matrix: The channel.
-        noise: Its noise.
+        matrix: The matrix of the channel.
+        noise: Standard deviation of its noise.
         key: Random key.
         steps: Training steps.
-        batch_size: Pairs a step.
-        width: Of the critic's two hidden layers.
-        corrected_gradient: Train `"dv"` by MINE's corrected gradient.
-        evaluations: The bound is the mean over so many fresh batches of 8 times the size (of the size, for InfoNCE,
-            whose cap depends on it).
+        batch_size: Pairs per step.
+        width: Width of the critic's two hidden layers.
+        corrected_gradient: Whether to train `"dv"` by MINE's corrected gradient.
+        evaluations: Number of fresh batches over which the bound is averaged, of 8 times the size (of the same size for
+            InfoNCE, whose cap depends on it).
 
     Returns:
         `{"exact": nats, "estimate": nats, "error": standard error of the estimate}`.
@@ -109,7 +109,7 @@ def measure(
 
 
 def _critic(bound: str, d: int, k: int, width: int, dtype: Any) -> tuple[Callable, Callable]:
-    """A critic of pairs, or of a Gaussian decoder."""
+    """A critic of pairs, or one from a Gaussian decoder."""
     x, z = jnp.zeros((1, d), dtype), jnp.zeros((1, k), dtype)
     if bound != "barber-agakov":
         net = nets.plain(nets.MLP((width, width, 1), scalar=True), x, z)

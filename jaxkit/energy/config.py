@@ -1,4 +1,4 @@
-"""What a training of an energy is: frozen records, one for a game with a generator, one for a replay buffer."""
+"""Training runs of an energy: frozen records, one for a game with a generator, one for a replay buffer."""
 
 import dataclasses
 
@@ -10,18 +10,18 @@ from jaxkit.learn import batches
 
 @dataclasses.dataclass(frozen=True)
 class Negatives:
-    """Where a landscape is pushed up: what is made of a generator's points before.
+    """Where a landscape is pushed up: how a generator's points are changed first.
 
-    A generator that has found the pits sits in them, and between them nothing tells the energy how high it should be.
-    Some points uniform in a box and some Langevin moves, which leave a pit as far as the energy lets them, do.
+    A generator that has found the pits stays in them, and nothing tells the energy how high it should be between them.
+    Some points uniform in a box do, and some Langevin steps, which leave a pit as far as the energy lets them.
 
     Attributes:
         fresh: Share of the points that are replaced by ones uniform in `box`.
-        moved: Share of the points that then move.
-        moves: Langevin steps they make, under the energy as it is.
+        moved: Share of the points that then make Langevin steps.
+        moves: Number of these steps, under the energy as it is.
         step_size: Size of these steps.
-        box: Ends of each coordinate in deviations from the mean (`train` centres and scales each coordinate by itself);
-            what leaves the box is put on its edge.
+        box: Bounds of each coordinate, in standard deviations from the mean (`train` centres and scales each coordinate
+            by itself); what leaves the box is put on its edge.
     """
 
     fresh: float = 0.2
@@ -37,20 +37,20 @@ class Config:
 
     Attributes:
         digging: How the landscape is dug: a name in `DIGGINGS`, or a `Digging` of your own.
-        bound: Bound of the mutual information of `G(z)` and `z`, the generator's entropy: a name in `BOUNDS` (to
-            `train`, not `"barber-agakov"`), or a `Bound` of your own; None leaves the entropy out.
+        bound: Bound on the mutual information of `G(z)` and `z`, which is the generator's entropy: a name in `BOUNDS`
+            (`train` does not take `"barber-agakov"`), or a `Bound` of your own; None leaves the entropy out.
         entropy: Weight of the bound.
-        penalty: Weight of the squared gradient at real points, over all axes of a sample, and at the negatives where
-            there are some.
-        negatives: What is made of the generator's points before the landscape is pushed up there; None: nothing.
-        steps: Steps, of the energy and of the generator each.
-        batch_size: Real points a step.
-        learning_rate: Of Adam, at the start and at the end, along a cosine.
-        betas: Of Adam.
+        penalty: Weight of the squared gradient at real points, over all axes of a sample, and at the negatives if
+            there are any.
+        negatives: How the generator's points are changed before the landscape is pushed up there; not at all if None.
+        steps: Number of steps of each of the energy and the generator.
+        batch_size: Real points per step.
+        learning_rate: Adam's learning rate at the start and at the end, along a cosine.
+        betas: Adam's decay rates.
         ema: Decay of the averaged weights.
-        latent: Numbers of noise a sample.
+        latent: Noise dimensions per sample.
         prior: `"normal"`, N(0, 1), or `"uniform"` on [-1, 1].
-        width: Size of the hidden layers.
+        width: Width of the hidden layers.
         depth: Hidden layers of the energy and of the generator; the critic of the bound has two.
         frequencies: Angular frequencies at which the energy and the critic see the coordinates.
     """
@@ -103,7 +103,7 @@ LANDSCAPE = Config(
     depth=2,
     frequencies=(),
 )
-"""The plain game of the first article: digging and jumping, without entropy, small networks."""
+"""The plain game of the first article: digging and jumping, without entropy, with small networks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,20 +111,20 @@ class ReplayConfig:
     """A training run of an energy by Langevin chains with a replay buffer, without a generator.
 
     Attributes:
-        steps: Steps.
-        batch_size: Real points, and chains moved, a step.
+        steps: Number of steps.
+        batch_size: Real points, and chains that move, per step.
         buffer_size: States in the buffer.
-        moves: Langevin steps a training step.
-        step_size: Size of these.
-        fresh: Share of the chains that start anew, uniformly in `box`; the others go on from the buffer.
-        box: Ends of each coordinate in deviations from the mean; what leaves the box is put on its edge.
-        regulariser: Weight of `U_real^2 + U_fake^2`. (The article prints a minus: then the loss is unbounded below in
-            the fakes' energy.)
+        moves: Langevin steps per training step.
+        step_size: Size of these steps.
+        fresh: Share of the chains that start anew, uniformly in `box`; the others continue from the buffer.
+        box: Bounds of each coordinate, in standard deviations from the mean; what leaves the box is put on its edge.
+        regulariser: Weight of `U_real^2 + U_fake^2`. (The article prints a minus sign, with which the loss is unbounded
+            below in the energy of the fakes.)
         noise: Standard deviation of the Langevin noise in units of `sqrt(step_size)`; 1 is the true motion. Published
-            image models take far less, a tempered motion.
-        learning_rate: Of Adam, at the start and at the end, along a cosine.
+            image models use far less, a tempered motion.
+        learning_rate: Adam's learning rate at the start and at the end, along a cosine.
         ema: Decay of the averaged weights.
-        width: Size of the two hidden layers.
+        width: Width of the two hidden layers.
     """
 
     steps: int = 1500

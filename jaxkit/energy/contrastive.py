@@ -38,7 +38,7 @@ def langevin(
     box: tuple[float, float],
     key: Array,
 ) -> Array:
-    """Where Langevin chains are after some moves under the energy `one` of a datum; what leaves the box is put back."""
+    """Langevin chains after some steps under the energy `one` of a datum; what leaves the box is put back."""
     weights = jax.lax.stop_gradient(weights)
     run = sample(one, start, weights, key=key, steps=moves, method=ULA(step), thin=moves)
     return jax.lax.stop_gradient(jnp.clip(run.final, *box))
@@ -47,12 +47,12 @@ def langevin(
 def contrastive(energy: Callable[[PyTree, Array], Float[Array, " batch"]], config: ReplayConfig) -> Callable[..., Any]:
     """The loss of contrastive training, for `jk.fit(loss, params, batches, key=..., carry=replay_buffer(...))`.
 
-    The replay buffer is the carry: in each step some of its states make a Langevin run under the energy as it is, are
-    where the energy is pushed up, and are put back.
+    The replay buffer is the carry: in each step, some of its states make a Langevin run under the energy as it is; the
+    energy is pushed up where they arrive, and they are put back.
 
     Args:
-        energy: `energy(params, x) -> (batch,)`. Divide its kernels by their spectral norm (`nets.MLP(spectral=True)`)
-            or the landscape grows steeper without end.
+        energy: `energy(params, x) -> (batch,)`. Divide its kernels by their spectral norm
+            (`nets.MLP(spectral=True)`), or the landscape grows steeper without end.
         config: What the chains do, and the regulariser.
 
     Returns:
@@ -89,9 +89,9 @@ def contrastive(energy: Callable[[PyTree, Array], Float[Array, " batch"]], confi
 def chain_moves(
     energy: Callable[[PyTree, Array], Array], params: PyTree, start: Array, config: ReplayConfig, key: Array
 ) -> Array:
-    """Where chains of a run are after their Langevin steps.
+    """Chains of a run after their Langevin steps.
 
-    With less noise than 1 the motion is the true one at a lower temperature and a shorter step.
+    With noise below 1, the motion is the true one at a lower temperature with a shorter step.
     """
     one = lambda x, params: energy(params, x[None])[0] / config.noise**2
     step = config.step_size * config.noise**2

@@ -22,7 +22,7 @@ class Digging(NamedTuple):
     Attributes:
         dig: Loss of the landscape, from the energies at real and at fake points.
         jump: Loss of the generator, from the energies at fake points.
-        floor: Applied to the network's output first: the energy's range.
+        floor: Applied first to the network's output: it sets the range of the energy.
     """
 
     dig: Callable[[Energies, Energies], Float[Array, ""]]

@@ -1,4 +1,4 @@
-"""The articles' experiments on laws in the plane: the landscape as it is dug, momentum, what an energy has learned."""
+"""The articles' experiments in the plane: the landscape as it is dug, momentum, what an energy has learned."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -21,14 +21,14 @@ NOISES = (0.0, 0.05, 0.1, 0.2)
 
 @struct
 class Frames:
-    """A landscape while it is dug.
+    """A landscape while it is being dug.
 
     Attributes:
         axis: Grid points of both axes, shape `(n,)`.
-        energy: Shape `(frames, n, n)`, rows along the second coordinate; each frame's least value is 0.
-        fakes: Where the generator's points then lie, shape `(frames, m, 2)`.
+        energy: Energies, shape `(frames, n, n)`, rows along the second coordinate; the least value of each frame is 0.
+        fakes: The generator's points at each frame, shape `(frames, m, 2)`.
         real: Some real points, shape `(m, 2)`.
-        steps: Steps made at each frame, shape `(frames,)`.
+        steps: Steps taken before each frame, shape `(frames,)`.
     """
 
     axis: Float[Array, " n"]
@@ -48,16 +48,16 @@ def landscape(
     points: int = 41,
     shown: int = 300,
 ) -> Frames:
-    """Dig a landscape at real points and let a generator jump, picture by picture: one compiled program.
+    """Dig a landscape at real points and let a generator jump, frame by frame, in one compiled program.
 
     Args:
         config: The run, such as `LANDSCAPE`; `frames` times `every` replaces its number of steps.
         law: The law of the real points.
         key: Random key.
-        frames: Number of pictures.
-        every: Steps between pictures.
-        points: Grid points an axis.
-        shown: Generated points a picture.
+        frames: Number of frames.
+        every: Steps between frames.
+        points: Grid points per axis.
+        shown: Generated points per frame.
     """
     seed, data, noise = jax.random.split(key, 3)
     config = dataclasses.replace(config, steps=frames * every)
@@ -93,12 +93,12 @@ def by_momentum(
     """How momentum spoils the game of digging and jumping (article I).
 
     Args:
-        config: The run, such as `LANDSCAPE`, without an entropy that would mend it.
+        config: The run, such as `LANDSCAPE`, without an entropy, which would repair it.
         law: A law with components.
-        momenta: Adam's first decays, of both players.
+        momenta: Values of Adam's first decay rate, for both players.
         key: Random key.
-        steps: Steps of both players, in eight pictures of which the last is judged.
-        seeds: Runs a momentum, side by side in one program.
+        steps: Steps of both players, in eight frames of which the last is judged.
+        seeds: Runs per momentum, side by side in one program.
 
     Returns:
         Modes found and share of good points (see `jaxkit.metrics.modes`), each of shape `(len(momenta), seeds)`.
@@ -114,11 +114,11 @@ def by_momentum(
 
 @struct
 class Assessment:
-    """What an energy and its samples have of a law.
+    """How well an energy and its samples agree with a law.
 
     Attributes:
         fakes: The model's points, shape `(m, 2)`.
-        modes: Modes found, good points, evenness (see `jaxkit.metrics.modes`); None where the law has no components.
+        modes: Modes found, good points, evenness (see `jaxkit.metrics.modes`); None if the law has no components.
         correlations: See `agreement`.
     """
 
@@ -142,17 +142,17 @@ def assess(model: EnergyModel, law: PlaneLaw, *, key: Array, points: int = 10_00
 
 
 def agreement(energy: Callable[[Array], Array], law: PlaneLaw, key: Array, *, n: int = 5000) -> dict[str, float]:
-    """Correlation of `-energy` with a law's true log density, where the law is and around it.
+    """Correlation of `-energy` with the true log density of a law, at its points and around them.
 
     Args:
-        energy: `x (n, 2) -> (n,)`.
+        energy: The energy, `(n, 2) -> (n,)`.
         law: The law.
         key: Random key.
         n: Number of points.
 
     Returns:
-        `"real"`: at real points; `"real + s"`: at real points moved by noise of deviation `s`; `"square"`: on a grid
-        over the law's square and a quarter beyond.
+        `"real"`: at real points; `"real + s"`: at real points moved by noise of standard deviation `s`; `"square"`: on
+        a grid over the law's square and a quarter beyond.
     """
     draw, move = jax.random.split(key)
     real = law.sample(draw, n, FLOAT)
@@ -165,7 +165,7 @@ def agreement(energy: Callable[[Array], Array], law: PlaneLaw, key: Array, *, n:
 
 
 def modes_of(law: PlaneLaw, points: Any) -> metrics.Modes:
-    """Modes of a law with components in a sample."""
+    """The modes of a law with components in a sample."""
     if law.mixture is None:
         raise ValueError(f"Argument `law` must have components, but {law.name!r} has none.")
     return metrics.modes(points, law.mixture.means, law.width, law.mixture.weights)

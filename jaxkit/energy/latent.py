@@ -1,4 +1,4 @@
-"""Sampling through a generator: two densities of the latent variable that are often taken for one."""
+"""Sampling through a generator: densities of the latent variable, two of which are often confused."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,11 +13,11 @@ LatentEnergy = Callable[[Float[Array, " k"], Any], Float[Array, ""]]
 def article(energy: Callable[[Array, PyTree], Array], generator: Callable[[Array, PyTree], Array]) -> LatentEnergy:
     """The article's energy `U(G(z))`, for `jk.sample`: a truncation trick, not a sampler of `exp(-U(x))`.
 
-    What comes out as `x = G(z)` has the density `exp(-U(x)) / |det dG/dz|`: right where the generator changes
-    volumes equally everywhere (an affine one), wrong elsewhere. The energy and the generator take one point and args.
+    The resulting `x = G(z)` has the density `exp(-U(x)) / |det dG/dz|`: right if the generator changes volumes equally
+    everywhere (an affine one), wrong otherwise. The energy and the generator take one point and args.
 
     References:
-        Su, An energy view of GAN II, kexue.fm/archives/6331 (with a note that it needs det J = 1).
+        Su, An energy view of GAN II, kexue.fm/archives/6331 (which notes that it needs det J = 1).
     """
     return lambda z, args: energy(generator(z, args), args)
 
@@ -25,7 +25,7 @@ def article(energy: Callable[[Array, PyTree], Array], generator: Callable[[Array
 def exact(energy: Callable[[Array, PyTree], Array], generator: Callable[[Array, PyTree], Array]) -> LatentEnergy:
     """The exact energy `U(G(z)) - 1/2 log det(J^T J)`, `J = dG/dz`: then `x = G(z)` has the density `exp(-U)`.
 
-    For an invertible generator; where it maps into more dimensions, the density on its surface.
+    This holds for an invertible generator; if it maps into more dimensions, for the density on its surface.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxkit as jk

@@ -20,12 +20,12 @@ def double_pit(x: Float[Array, "..."], args: Any = None) -> Float[Array, "..."]:
 def crossings(
     optimizer: optax.GradientTransformation, *, starts: int = 2000, steps: int = 2000
 ) -> tuple[Float[Array, " starts"], Float[Array, " starts"]]:
-    """Where descent from points of the right-hand pit ends.
+    """Where descent from points in the right-hand pit ends.
 
     Args:
         optimizer: Any optax optimizer.
-        starts: Points, evenly over (0.05, 2).
-        steps: Steps of each.
+        starts: Number of starts, spaced evenly over (0.05, 2).
+        steps: Number of steps of each.
 
     Returns:
         The starts and the ends. An end below 0 is in the wrong pit.

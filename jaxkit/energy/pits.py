@@ -25,8 +25,8 @@ def game(
     """The two losses of an energy GAN, for `jk.play`: players `"energy"` and `"generator"`.
 
     The landscape minimises `E_real U - E_fake U + penalty * E_real |grad U|^2` (or its `digging`), so that real points
-    lie at the bottom of pits; the generator minimises `E U(G(z))`, and with a `bound` also maximises `entropy` times a
-    lower bound of the mutual information of `G(z)` and `z`: its entropy, which keeps it from falling into one pit.
+    lie at the bottom of pits; the generator minimises `E U(G(z))` and, with a `bound`, also maximises `entropy` times a
+    lower bound on the mutual information of `G(z)` and `z`: its entropy, which keeps it from falling into one pit.
 
     Args:
         energy: `energy(params, x) -> (batch,)`.
@@ -86,7 +86,7 @@ def game(
 def _heights(
     rule: Negatives | None, landscape: Callable[..., Array], weights: PyTree, real: Array, fake: Array, key: Array
 ) -> tuple[Array, Array, Array]:
-    """Energies at real points and at the negatives, and the squared gradient that the penalty counts."""
+    """Energies at real points and at the negatives, and the squared gradient that enters the penalty."""
     at_real, half_square = value_and_half_square_gradient(landscape, weights, real)
     if rule is None:
         return at_real, landscape(weights, fake), 2 * jnp.mean(half_square)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def draw_frame(frames: Frames, i: int, axes: "Axes", *, top: float | None = None) -> None:
-    """One picture: heights above the lowest point, real points in white, the generator's in black."""
+    """One frame: heights above the lowest point, real points in white, the generator's in black."""
     axis, heights = np.asarray(frames.axis), np.asarray(frames.energy[i])
     top = float(np.quantile(np.asarray(frames.energy[-1]), 0.97)) if top is None else top
     levels = np.linspace(0, top, 25)
@@ -32,7 +32,7 @@ def draw_frame(frames: Frames, i: int, axes: "Axes", *, top: float | None = None
 
 
 def animate_landscape(frames: Frames, path: str | Path, *, seconds: float = 6.0) -> Path:
-    """A GIF of the landscape being dug, the generator jumping into its pits."""
+    """A GIF of the landscape being dug and the generator jumping into its pits."""
     top = float(np.quantile(np.asarray(frames.energy[-1]), 0.97))
 
     def draw(axes: "Axes", i: int) -> None:
@@ -43,7 +43,7 @@ def animate_landscape(frames: Frames, path: str | Path, *, seconds: float = 6.0)
 
 
 def plot_landscape(frames: Frames, i: int = -1, *, axes: "Axes | None" = None) -> "Axes":
-    """One picture of a landscape, the last one by default."""
+    """One frame of a landscape, the last one by default."""
     with axes_or_new(axes, figsize=(5.2, 4.6)) as axes:
         draw_frame(frames, i, axes)
         axes.legend(loc="upper right", frameon=True, fontsize=8)
@@ -51,7 +51,7 @@ def plot_landscape(frames: Frames, i: int = -1, *, axes: "Axes | None" = None) -
 
 
 def plot_momentum(momenta: Any, good: dict[str, Any], *, axes: "Axes | None" = None) -> "Axes":
-    """Share of good generated points against momentum, one line a digging, one point a seed."""
+    """Share of good generated points against momentum: one line per digging, one point per seed."""
     with axes_or_new(axes, figsize=(5.6, 4.0)) as axes:
         for i, (name, shares) in enumerate(good.items()):
             shares = np.asarray(shares)
@@ -63,7 +63,7 @@ def plot_momentum(momenta: Any, good: dict[str, Any], *, axes: "Axes | None" = N
 
 
 def plot_crossings(ends: dict[str, tuple[Any, Any]], *, axes: "Axes | None" = None) -> "Axes":
-    """Where descent from the right-hand pit ended, one row an optimizer, below the landscape itself."""
+    """Where descent from the right-hand pit ended: one row per optimizer, below the landscape itself."""
     with axes_or_new(axes, figsize=(6.4, 4.2)) as axes:
         x = np.linspace(-1.8, 2.05, 400)
         axes.plot(x, np.asarray(double_pit(jnp.asarray(x))), color="black", linewidth=1.2)
@@ -79,7 +79,7 @@ def plot_crossings(ends: dict[str, tuple[Any, Any]], *, axes: "Axes | None" = No
 
 
 def plot_bounds(rows: list[dict[str, Any]], *, axes: "Axes | None" = None) -> "Axes":
-    """What each bound says of channels of growing information; the diagonal is the truth."""
+    """The value of each bound on channels of growing information; the diagonal is the truth."""
     with axes_or_new(axes, figsize=(5.2, 4.4)) as axes:
         names = list(dict.fromkeys(row["bound"] for row in rows))
         for i, name in enumerate(names):
@@ -105,7 +105,7 @@ def plot_energy(
         model: A model of points in the plane.
         key: Random key of the points; a fixed one by default.
         box: Half-width of the window.
-        points: Grid points an axis.
+        points: Grid points per axis.
         axes: Where to draw; new ones by default.
     """
     axis = np.linspace(-box, box, points)

@@ -30,7 +30,7 @@ from jaxkit.report.verdict import Claim, Verdict, judge
 
 
 def run(out: Path, *, quick: bool, console: Any) -> Verdict:
-    """Measure every claim, draw, and judge the numbers."""
+    """Measure every claim, draw the figures, and judge the numbers."""
     claims, figures = [], {}
     with console.status("descent with momentum on a double pit ..."):
         claims += _optimizers(figures, quick=quick)
@@ -79,7 +79,7 @@ def _optimizers(figures: dict[str, Any], *, quick: bool) -> list[Claim]:
         for momentum in (0.0, 0.9) if quick else (0.0, 0.5, 0.9):
             descent = DiracGame().descend(gamma, momentum)
             modulus, distance = float(descent.growth), float(descent.distance)
-            # Linear theory is local: with modulus > 1 the game must not come to rest; below, it must.
+            # Linear theory is local: with a modulus above 1 the game must not come to rest; below 1 it must.
             ok = distance < 1e-6 if modulus < 1 else distance > 1e-3
             text = f"Dirac game, penalty {gamma:g}, momentum {momentum:g}: modulus, distance after 2000 steps"
             claims.append(Claim(text, f"{modulus:.4f}, {distance:.2g}", ok=ok))
@@ -129,7 +129,7 @@ def _partition(key: jax.Array, precision: jax.Array, chains: int) -> LogPartitio
 
 
 def _weights(key: jax.Array) -> list[Claim]:
-    """Unequal weights of a mixture: by annealing, and by plain Langevin from the same starts."""
+    """Unequal weights of a mixture, by annealing and by plain Langevin steps from the same starts."""
     law = mixture([[-4.0, 0.0], [4.0, 0.0], [0.0, 5.0]], 0.5, [0.6, 0.3, 0.1])
     blurred = lambda x, _, sigma: -law.log_prob(x, sigma)
 
@@ -212,13 +212,13 @@ def _landscape(figures: dict[str, Any], out: Path, *, quick: bool) -> list[Claim
 
 
 def _momentum(figures: dict[str, Any]) -> list[Claim]:
-    """Article I in the game itself: with momentum the generator overshoots the pits."""
+    """Article I in the game itself: with momentum, the generator overshoots the pits."""
     momenta, claims, shares = (0.0, 0.5, 0.9), [], {}
     for digging in DIGGINGS:
         config = dataclasses.replace(LANDSCAPE, digging=digging)
         modes, good = by_momentum(config, _five_pits(), momenta, key=jax.random.key(0))
         shares[digging], mean = good, good.mean(axis=1)
-        # The non-negative landscape is flat at the bottom of its pits, and loses modes on some seeds by itself.
+        # The non-negative landscape is flat at the bottom of its pits, and loses modes for some seeds by itself.
         free = digging == "nonnegative"
         text = f"{digging} digging, momentum 0, three seeds: least modes of 5, mean share of good points"
         ok = None if free else bool(modes[0].min() == 5 and mean[0] > 0.8)
@@ -250,7 +250,7 @@ def _entropy(figures: dict[str, Any], *, quick: bool) -> list[Claim]:
 
 
 def _trained(config: Config | ReplayConfig, law: PlaneLaw, seed: int = 0) -> tuple[EnergyModel, Any]:
-    """A model and what it has of its law."""
+    """A model and how well it agrees with its law."""
     first, last = jax.random.split(jax.random.key(seed))
     draw = lambda key, n: law.sample(key, n, jnp.float32)
     model = train(config, draw, key=first).checked().model

@@ -1,4 +1,4 @@
-"""Training an energy, against a generator or by a replay buffer: the `train` verb of the subject."""
+"""Training an energy, against a generator or with a replay buffer: the `train` verb of the subject."""
 
 import functools
 from pathlib import Path
@@ -22,7 +22,7 @@ from jaxkit.learn.fit import fit
 from jaxkit.learn.play import play
 from jaxkit.learn.units import Inside, Units, drawn
 
-FLOAT = jnp.float32  # nets are trained in single precision, whatever the script's precision
+FLOAT = jnp.float32  # nets are trained in single precision, whatever precision is set
 
 
 @struct
@@ -31,10 +31,10 @@ class EnergyModel:
 
     Attributes:
         params: Parameters of the energy (averaged).
-        source: Parameters of the generator (averaged); after training by replay the buffer, shape `(m, size)`.
+        source: Parameters of the generator (averaged); after training with replay, the buffer, shape `(m, size)`.
         config: The run that made it.
-        size: Coordinates of a point.
-        units: Centre and scale of the data that the networks (and the buffer) have.
+        size: Number of coordinates of a point.
+        units: Centre and scale of the data that the networks (and the buffer) see.
     """
 
     params: PyTree
@@ -44,7 +44,7 @@ class EnergyModel:
     units: Units = Units()
 
     def energy(self, x: Float[Array, "n size"]) -> Float[Array, " n"]:
-        """The energy of points: minus their log density, up to a constant, as far as it was learned."""
+        """The energy of points: minus their log density up to a constant, as far as it was learned."""
         return _energy(self.config, self.size)(self.params, self.units.inside(x).astype(FLOAT))
 
     def sample(self, key: Array, n: int) -> Float[Array, "n size"]:
@@ -68,8 +68,8 @@ class Trained(Outcome):
 
     Attributes:
         model: The model, with averaged weights.
-        history: Loss of each player before each step (of the energy alone, after training by replay).
-        metrics: Of each player: mean energies at real and fake points; the bound of the information in nats.
+        history: Loss of each player before each step (only of the energy, after training with replay).
+        metrics: For each player: mean energies at real and fake points; the bound on the information in nats.
         status: `Status` code.
         steps: Steps taken.
     """
@@ -97,7 +97,7 @@ def train(config: Config | ReplayConfig, data: Any, *, key: Array, run: Run | No
         A `Trained`.
 
     Raises:
-        ValueError: The data are no points.
+        ValueError: The data are not points.
 
     Example:
         >>> import jax, jaxkit as jk
@@ -157,7 +157,7 @@ def _replay(
 
 
 def opening(config: Config, size: int, key: Array) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The losses and the first players of a game, for `jaxkit.play`."""
+    """The losses and the initial players of a game, for `jaxkit.play`."""
     energy, generator, critic = networks(config, size)
     losses = game(energy.apply, generator.apply, config, critic.apply)
     first, second, third = jax.random.split(key, 3)
@@ -183,7 +183,7 @@ def _falling(config: Config | ReplayConfig) -> optax.Schedule:
 
 @functools.lru_cache(maxsize=32)
 def networks(config: Config | ReplayConfig, size: int) -> tuple[nets.Net, nets.Net, nets.Net]:
-    """Energy, generator and critic of pairs (for chains the energy is all three)."""
+    """Energy, generator and critic of pairs (for chains, the energy stands for all three)."""
     x = jax.ShapeDtypeStruct((1, size), FLOAT)
     if isinstance(config, ReplayConfig):
         net = nets.plain(nets.MLP((config.width, config.width, 1), spectral=True, scalar=True), x)
@@ -202,7 +202,7 @@ def _energy(config: Config | ReplayConfig, size: int) -> Any:
     net = networks(config, size)[0]
     if isinstance(config, Config):
         return lambda params, x: config.the_digging.floor(net.apply(params, x))
-    # Kernels of spectral norm 1 alone would keep the energy all but flat: a learned scale makes it as steep as needed.
+    # Kernels of spectral norm 1 alone would keep the energy nearly flat: a learned scale makes it as steep as needed.
     return lambda params, x: jnp.exp(params["log_scale"]) * net.apply(params["net"], x)
 
 
@@ -215,7 +215,7 @@ def load(path: str | Path) -> EnergyModel:
     """Read a model that `save` wrote.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: There is no such file.
         CheckpointError: The file is damaged, or holds no such model.
     """
     return saving.load(path, EnergyModel)

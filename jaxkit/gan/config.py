@@ -1,4 +1,4 @@
-"""What a training run is: one frozen record, the same for points in the plane and for images."""
+"""A training run as one frozen record, the same for points in the plane and for images."""
 
 import dataclasses
 
@@ -13,27 +13,27 @@ class Config:
 
     Attributes:
         loss: Name in `LOSSES`, or a `Loss` of your own.
-        all_pairs: Whether every real sample meets every fake one (losses of pairs only).
-        penalty: Name in `PENALTIES`, or a `Penalty` of your own; None takes the loss's own where it has one (`"gp"`
-            for `"wgan-gp"`), else `"r1+r2"`.
+        all_pairs: Whether every real sample is paired with every fake one (losses of pairs only).
+        penalty: Name in `PENALTIES`, or a `Penalty` of your own; None takes the loss's own if it has one (`"gp"` for
+            `"wgan-gp"`), else `"r1+r2"`.
         gamma: Weight of the penalty at the start and at the end, annealed along a cosine; None takes the penalty's
-            usual one throughout. Large, it keeps the critic smooth while the modes are found; small, it lets it see
-            fine structure.
-        learning_rate: Of Adam, at the start and at the end, along a cosine.
-        betas: Of Adam. No momentum: it overshoots the nearest data (Su, kexue.fm/archives/6316).
-        critic_steps: Updates of the critic for each of the generator.
-        steps: Steps.
-        batch_size: Samples a batch.
-        ema: Decay of the averaged generator, which makes the samples; None: over about the last tenth of the steps.
-        latent: Numbers of noise a sample.
+            usual weight throughout. A large weight keeps the critic smooth while the modes are found; a small one lets
+            it see fine structure.
+        learning_rate: Adam's learning rate at the start and at the end, along a cosine.
+        betas: Adam's decay rates. There is no momentum: it overshoots the nearest data (Su, kexue.fm/archives/6316).
+        critic_steps: Updates of the critic per update of the generator.
+        steps: Number of steps.
+        batch_size: Samples per batch.
+        ema: Decay of the averaged generator, which makes the samples; None averages about the last tenth of the steps.
+        latent: Noise dimensions per sample.
         prior: `"uniform"` on [-1, 1] or `"normal"`.
-        width: Size of hidden layers (points).
+        width: Width of the hidden layers (points).
         depth: Number of hidden layers (points).
         frequencies: Angular frequencies at which the critic sees the coordinates (points): a plain network is slow to
             learn fine detail.
         generator_channels: Channels from the coarsest scale to half the resolution (images).
         critic_channels: Channels from half the resolution down (images).
-        blocks: Residual blocks a scale, of the generator and of the critic (images).
+        blocks: Residual blocks per scale of the generator and of the critic (images).
         resample: `"nearest"` or `"bilinear"`: how the generator doubles the resolution (images).
     """
 
@@ -61,7 +61,7 @@ class Config:
         checks.one_of("prior", self.prior, batches.PRIORS)
         for name in ("critic_steps", "steps", "batch_size", "latent", "width", "depth"):
             checks.require(getattr(self, name) > 0, name, "be positive", f"is {getattr(self, name)}")
-        _ = self.the_loss, self.the_penalty  # they raise for what does not fit
+        _ = self.the_loss, self.the_penalty  # they raise if something does not fit
 
     @property
     def the_loss(self) -> losses.Loss:
@@ -94,8 +94,8 @@ IMAGES = Config(
     latent=64,
     prior="normal",
 )
-"""The recipe for small images: normal noise of 64 numbers, residual networks, small batches and long steps.
+"""The recipe for small images: normal noise in 64 dimensions, residual networks, small batches and large steps.
 
-On a CPU many noisy steps of small networks come further than few exact ones of large ones. Other settings:
+On a CPU, many noisy steps of small networks achieve more than a few exact ones of large networks. Other settings:
 `dataclasses.replace(gan.IMAGES, steps=4000)`.
 """

@@ -1,8 +1,8 @@
 """The losses of two players as pairs of pure functions of the critic's outputs on real and on fake samples.
 
-All of the table come from three families, each made from convex functions of one number: losses that look at real and
-fake apart, losses that look at pairs `r - f` (relativistic), and losses that compare each with the others' mean
-(relativistic average). `loss.critic(r, f)` and `loss.generator(r, f)` are both to be minimised.
+All losses in the table come from three families, each made from convex functions of one number: losses of real and
+fake samples separately, losses of pairs `r - f` (relativistic), and losses that compare each sample with the mean of
+the other kind (relativistic average). `loss.critic(r, f)` and `loss.generator(r, f)` are both to be minimised.
 """
 
 import dataclasses
@@ -27,14 +27,14 @@ class Loss:
     Attributes:
         name: Its name in `LOSSES`.
         critic: `critic(r, f, *, weights=None)`: what the critic minimises; `r` and `f` have shape `(batch,)`.
-            `weights = (w_r, w_f)`, each of sum 1, replace the means by weighted ones (quadrature, importance weights).
+            `weights = (w_r, w_f)`, each summing to 1, turn means into weighted ones (quadrature, importance weights).
         generator: `generator(r, f, *, weights=None)`: what the generator minimises.
         relativistic: Whether adding a constant to the critic changes nothing.
-        centre: The loss is the same for the critic `2 centre - T` with real and fake exchanged.
+        centre: Number with which the loss is the same for the critic `2 centre - T` with real and fake exchanged.
         penalty: Name of the gradient penalty that belongs to it, or None.
         distance: Whether the critic's loss needs `distance=`, shape `(batch,)`: how far each real sample is from its
             fake (GAN-QP).
-        slope: `phi` of the family of pairs, or None: `all_pairs` needs it.
+        slope: The `phi` of the family of pairs, which `all_pairs` needs, or None.
     """
 
     name: str
@@ -55,13 +55,13 @@ def _pair(weights: Weights) -> tuple[Array | None, Array | None]:
     return (None, None) if weights is None else weights
 
 
-# The players of the families are records, not closures: equal ones are equal, and a model that was trained by an own
-# loss can be saved.
+# The players of the families are records, not closures, so that they compare by value, and a model that was trained
+# with a user's own loss can be saved.
 
 
 @dataclasses.dataclass(frozen=True)
 class _Swapped:
-    """A player who wants what another would with real and fake exchanged."""
+    """A player with the loss of another, with real and fake exchanged."""
 
     other: Player
 
@@ -123,19 +123,19 @@ class _Quadratic:
 
 
 def apart(name: str, real: Curve, fake: Curve, generator: Curve, *, centre: float = 0.0) -> Loss:
-    """The loss `E real(r) + E fake(f)` of the critic, `E generator(f)` of the generator."""
+    """The loss `E real(r) + E fake(f)` of the critic and `E generator(f)` of the generator."""
     return Loss(name, _Apart(real, fake), _Fool(generator), relativistic=False, centre=centre)
 
 
 def pairs(name: str, phi: Curve, *, penalty: str | None = None, every: bool = False) -> Loss:
-    """The loss `E phi(r - f)` of the critic, `E phi(f - r)` of the generator.
+    """The loss `E phi(r - f)` of the critic and `E phi(f - r)` of the generator.
 
     Args:
-        name: A name.
-        phi: Falls where the critic does well.
+        name: Name of the loss.
+        phi: A function that decreases as the critic does better.
         penalty: See `Loss`.
-        every: Whether every real sample meets every fake one (the U-statistic), not only its own. With weights, the
-            expectation over independent pairs is taken in either case.
+        every: Whether every real sample is paired with every fake one (the U-statistic), not only with its own. With
+            weights, the expectation over independent pairs is taken in either case.
     """
     critic = _Pairs(phi, every)
     return Loss(name, critic, _Swapped(critic), relativistic=True, penalty=penalty, slope=phi)
@@ -153,7 +153,7 @@ def quadratic_potential(name: str, strength: float = 10.0) -> Loss:
 
 
 def find(loss: str | Loss) -> Loss:
-    """The loss of that name."""
+    """The loss of that name, or the loss itself."""
     if isinstance(loss, Loss):
         return loss
     checks.one_of("loss", loss, LOSSES)
@@ -161,10 +161,10 @@ def find(loss: str | Loss) -> Loss:
 
 
 def all_pairs(loss: Loss) -> Loss:
-    """The same loss of pairs, but with every real sample against every fake one: less variance, no other optimum.
+    """The same loss of pairs, but with every real sample against every fake one: less variance, the same optimum.
 
     Raises:
-        ValueError: The loss is not one of pairs.
+        ValueError: The loss is not a loss of pairs.
 
     Example:
         >>> import jax.numpy as jnp
@@ -180,7 +180,7 @@ def all_pairs(loss: Loss) -> Loss:
 
 
 def distances(real: Float[Array, "batch ..."], fake: Float[Array, "batch ..."]) -> Float[Array, " batch"]:
-    """Mean absolute difference of each real sample from its fake: the distance in GAN-QP, above 0."""
+    """Mean absolute difference of each real sample from its fake: the distance in GAN-QP, always positive."""
     return jnp.mean(jnp.abs(real - fake), axis=tuple(range(1, real.ndim))) + 1e-6
 
 

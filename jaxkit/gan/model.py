@@ -17,7 +17,7 @@ from jaxkit.learn.data.images import pixels, scaled
 from jaxkit.learn.units import Units
 
 BLOCK = 500
-"""Samples made at once: what stays in the caches."""
+"""Number of samples made at once, such that they stay in the caches."""
 
 
 @struct
@@ -29,7 +29,7 @@ class GAN:
         critic: Parameters of the critic.
         config: The run that made it.
         shape: Shape of a sample.
-        bits: Whether samples are bytes 0..255 (images), else floating.
+        bits: Whether samples are bytes, 0 to 255 (images), or else floating-point numbers.
         units: Centre and scale of the data that the networks see.
     """
 
@@ -56,24 +56,24 @@ class GAN:
             n: Number of samples.
 
         Returns:
-            Shape `(n, *shape)`: bytes for a model of images, else floating.
+            Shape `(n, *shape)`: bytes for a model of images, floating-point numbers otherwise.
         """
         checks.require(n > 0, "n", "be positive", f"is {n}")
         return _sample(self, key, -(-n // BLOCK), min(n, BLOCK)).reshape(-1, *self.shape)[:n]
 
     def interpolate(self, key: Array, rows: int = 6, points: int = 9) -> Array:
-        """Samples on the way between pairs of noise: straight, or on the sphere for normal noise.
+        """Samples along paths between pairs of noise: straight ones, or on the sphere for normal noise.
 
         Args:
             key: Random key of the ends.
-            rows: Number of ways.
-            points: Points on each, the ends among them.
+            rows: Number of paths.
+            points: Points on each path, including the ends.
 
         Returns:
             Shape `(rows, points, *shape)`.
 
         References:
-            White (2016), Sampling generative networks (the spherical way).
+            White (2016), Sampling generative networks (for the spherical paths).
         """
         a, b = (nets.noise(self.config, k, rows, self.dtype)[:, None] for k in jax.random.split(key))
         t = jnp.linspace(0, 1, points, dtype=self.dtype)[None, :, None]
@@ -107,7 +107,7 @@ def save(path: str | Path, model: GAN) -> Path:
         The file.
 
     Raises:
-        ValueError: An own loss or penalty holds functions that cannot be imported by name (lambdas, say).
+        ValueError: A user's own loss or penalty holds functions that cannot be imported by name (lambdas, say).
     """
     return saving.save(path, model)
 
@@ -116,7 +116,7 @@ def load(path: str | Path) -> GAN:
     """Read a model that `save` wrote.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: There is no such file.
         CheckpointError: The file is damaged, or holds no such model (see `jaxkit.learn.checkpoint`).
     """
     return saving.load(path, GAN)

@@ -17,7 +17,7 @@ HE = nn.initializers.he_normal()
 
 
 class PointGenerator(nn.Module):
-    """A perceptron with rectified units: piecewise linear, so that it can jump between modes within little noise."""
+    """A perceptron with rectified units: piecewise linear, so that small changes of noise can jump between modes."""
 
     size: int
     width: int
@@ -30,7 +30,7 @@ class PointGenerator(nn.Module):
 
 
 class PointCritic(nn.Module):
-    """Points to numbers: sees the coordinates and their sines and cosines at a few frequencies."""
+    """Points to numbers, from the coordinates and their sines and cosines at a few frequencies."""
 
     width: int
     depth: int
@@ -70,10 +70,10 @@ def networks(config: Config, shape: tuple[int, ...]) -> tuple[Net, Net]:
 
 
 def gradient_mode(shape: tuple[int, ...]) -> str:
-    """How the critic's penalty is differentiated: twice backward is a third faster where convolutions do the work."""
+    """How the critic's penalty is differentiated: double backward is faster where convolutions do the work."""
     return "forward" if len(shape) == 1 else "reverse"
 
 
 def noise(config: Config, key: Array, n: int, dtype: Any) -> Float[Array, "n latent"]:
-    """What the generator starts from."""
+    """Draw the input of the generator."""
     return batches.latent_noise(config.prior, key, n, config.latent, dtype)

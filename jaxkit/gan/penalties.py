@@ -1,4 +1,4 @@
-"""Penalties on the critic's gradient in its input. Norms are over all axes of a sample, channels and pixels alike."""
+"""Penalties on the gradient of the critic in its input. Norms are over all axes of a sample, channels and pixels."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,18 +13,18 @@ from jaxkit.learn.gradients import half_square_gradient
 
 Critic = Callable[[Any, Array], Array]
 TINY = 1e-12
-"""Added under the root where a norm is differentiated: the gradient at zero is zero, not NaN."""
+"""Added under the root where a norm is differentiated, so that the gradient at zero is zero, not NaN."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Penalty:
-    """A penalty: where the gradient is taken, and what is paid for its size.
+    """A penalty: where the gradient is taken, and what its size costs.
 
     Attributes:
         name: Its name in `PENALTIES`.
         at: `"real"`, `"fake"`, `"both"` (the sum of the two means), or `"between"` (one point on the segment between
             each real sample and its fake, uniform).
-        price: Maps half the squared norms, shape `(batch,)`, to what each costs.
+        price: Maps half the squared norms, shape `(batch,)`, to their costs.
         weight: Its usual weight.
     """
 
@@ -71,15 +71,15 @@ def penalise(
 
     Args:
         penalty: A `Penalty` or its name.
-        critic: `critic(params, x)` gives one number a sample.
+        critic: `critic(params, x)`, which gives one number per sample.
         params: Its parameters.
         real: Real samples.
-        fake: Fake samples, as many.
-        key: For penalties between real and fake.
+        fake: As many fake samples.
+        key: Random key, for penalties between real and fake.
         mode: See `jaxkit.learn.gradients.half_square_gradient`.
 
     Raises:
-        ValueError: The name is unknown, or a key is needed and not given.
+        ValueError: The name is unknown, or a key is needed but not given.
 
     Example:
         >>> import jax.numpy as jnp
@@ -99,7 +99,7 @@ def penalise(
 
 
 def find(penalty: str | Penalty) -> Penalty:
-    """The penalty of that name."""
+    """The penalty of that name, or the penalty itself."""
     if isinstance(penalty, Penalty):
         return penalty
     checks.one_of("penalty", penalty, PENALTIES)
@@ -107,7 +107,7 @@ def find(penalty: str | Penalty) -> Penalty:
 
 
 def points(penalty: Penalty, real: Array, fake: Array, key: Array | None) -> Array:
-    """Where a penalty takes the gradient, if not at both."""
+    """Where a penalty takes the gradient, unless at both."""
     if penalty.at != "between":
         return {"real": real, "fake": fake}[penalty.at]
     if key is None:

@@ -1,4 +1,4 @@
-"""Pictures of a game: samples, ways between them, losses, the plane with its critic, the smallest game."""
+"""Figures of a game: samples, paths between them, losses, the plane with its critic, the smallest game."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +23,14 @@ def plot_images(images: Any, *, columns: int = 10, axes: "Axes | None" = None, t
 
     Args:
         images: Bytes or numbers in [-1, 1], shape `(n, height, width, channels)`.
-        columns: Images a row.
+        columns: Images per row.
         axes: Where to draw; new ones by default.
-        title: Title.
+        title: Title of the figure.
     """
     images = np.asarray(images)
     images = np.clip((np.asarray(scaled(images), float) + 1) / 2, 0, 1)
     rows = len(images) // columns
-    # A grey line around each: the eye must see where one ends.
+    # A grey line around each image shows where it ends.
     framed = np.pad(images[: rows * columns], ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=0.5)
     _, height, width, channels = framed.shape
     tiles = framed.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
@@ -43,7 +43,7 @@ def plot_images(images: Any, *, columns: int = 10, axes: "Axes | None" = None, t
 
 
 def plot_interpolation(ways: Any, *, axes: "Axes | None" = None) -> "Axes":
-    """Samples along ways between pairs of noise: images, shape `(rows, points, h, w, c)`, or points in the plane."""
+    """Samples along paths between pairs of noise: images, shape `(rows, points, h, w, c)`, or points in the plane."""
     ways = np.asarray(ways)
     if ways.ndim == 5:
         title = "Each row: from one noise to another"
@@ -56,7 +56,7 @@ def plot_interpolation(ways: Any, *, axes: "Axes | None" = None) -> "Axes":
 
 
 def plot_history(trained: Trained, *, axes: "Axes | None" = None, span: int = 100) -> "Axes":
-    """Both losses, running means over `span` steps; for a relativistic game both rest at `log 2`."""
+    """Both losses as running means over `span` steps; in a relativistic game both rest at `log 2`."""
     with axes_or_new(axes) as axes:
         for i, (name, values) in enumerate(trained.history.items()):
             values = np.asarray(values)[np.isfinite(np.asarray(values))]
@@ -87,7 +87,7 @@ def plot_critic(model: GAN, *, box: float = 2.0, points: int = 160, axes: "Axes 
     Args:
         model: A model of points in the plane.
         box: Half-width of the window.
-        points: Grid points an axis.
+        points: Grid points per axis.
         axes: Where to draw; new ones by default.
     """
     grid = lambda line: jnp.asarray(np.stack(np.meshgrid(line, line), -1).reshape(-1, 2), model.dtype)
@@ -109,7 +109,7 @@ def _window(axes: "Axes", box: float, title: str) -> None:
 
 
 def plot_dirac(gamma: float = 0.0, *, loss: str = "rsgan", span: float = 2.0, axes: "Axes | None" = None) -> "Axes":
-    """Both players' flow in the smallest game, with R1 of strength `gamma`: without, its linear part is a centre."""
+    """Both players' flow in the smallest game, with R1 of weight `gamma`; without it, the linear part is a centre."""
     game = dirac_game(loss)
     field = lambda t, x, _: game.field(t, x, gamma)
     with axes_or_new(axes, figsize=(4.2, 3.9)) as axes:

@@ -34,7 +34,7 @@ CAPTIONS = {
 
 
 def run(out: Path, *, quick: bool, console: Any) -> Verdict:
-    """Train on the grid, then on Fashion-MNIST (on the digits of scikit-learn where it is absent)."""
+    """Train on the grid, then on Fashion-MNIST (on scikit-learn's digits if it is missing)."""
     with style() as plt:
         figure, panels = plt.subplots(1, 3, figsize=(12.6, 3.9))
         for axes, gamma in zip(panels, (0.0, 0.3, 1.5), strict=True):

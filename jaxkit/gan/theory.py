@@ -1,4 +1,4 @@
-"""What the game of two players must do: the best critic, the value it reaches, and the smallest game."""
+"""Theory of the game of two players: the best critic, the value it reaches, and the smallest game."""
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +14,13 @@ LOG_RATIO = ("sgan", "sgan-saturating", "rsgan")  # the losses of the table whos
 def optimal_value(
     loss: Loss | str, log_p: Float[Array, " n"], log_q: Float[Array, " n"], dx: ArrayLike
 ) -> Float[Array, ""]:
-    """What the critic's loss is at the best critic of RSGAN and SGAN, `T* = log p/q`, by quadrature on a grid.
+    """The critic's loss at the best critic of RSGAN and SGAN, `T* = log p/q`, by quadrature on a grid.
 
     Args:
         loss: A loss whose best critic is the log ratio: `"sgan"`, `"sgan-saturating"`, `"rsgan"`, or such a `Loss`.
         log_p: Log-density of the data on the grid.
         log_q: Log-density of the generator's samples there.
-        dx: Weight of the grid's points: their spacing, or an array `(n,)`.
+        dx: Weights of the grid points: their spacing, or an array, shape `(n,)`.
 
     Raises:
         ValueError: The loss has another best critic: its slope in the critic is not zero at `T*`.
@@ -38,13 +38,13 @@ def optimal_value(
     best = loss.name not in LOSSES or loss.name in LOG_RATIO
     if best and not checks.is_traced((critic, weights)):
         slope = jax.grad(lambda values: loss.critic(values, values, weights=weights))(critic)
-        best = not jnp.sum(jnp.abs(slope)) > 1e-3  # of a sum of weights near 1; numbers that are none pass on
+        best = not jnp.sum(jnp.abs(slope)) > 1e-3  # the weights sum to about 1; NaN passes
     checks.require(bool(best), "loss", "have the best critic `log p/q`", f"{loss.name!r} has another")
     return loss.critic(critic, critic, weights=weights)
 
 
 def jensen_shannon(log_p: Array, log_q: Array, dx: ArrayLike) -> Float[Array, ""]:
-    """Jensen-Shannon divergence in nats (at most log 2), by quadrature: arrays of one shape."""
+    """Jensen-Shannon divergence in nats (at most log 2), by quadrature; both arrays have the same shape."""
     log_m = jnp.logaddexp(log_p, log_q) - jnp.log(jnp.asarray(2.0, log_p.dtype))
     return 0.5 * jnp.sum(dx * (jnp.exp(log_p) * (log_p - log_m) + jnp.exp(log_q) * (log_q - log_m)))
 
@@ -52,7 +52,7 @@ def jensen_shannon(log_p: Array, log_q: Array, dx: ArrayLike) -> Float[Array, ""
 def swap_divergence(log_p: Float[Array, " n"], log_q: Float[Array, " n"], dx: ArrayLike) -> Float[Array, ""]:
     """`JS(p(x) q(y) || q(x) p(y))`: whether a real and a fake sample could have been exchanged unnoticed.
 
-    The best critic of RSGAN reaches `log 2` less this divergence; Su calls it the Turing test.
+    The best critic of RSGAN reaches `log 2` minus this divergence; Su calls it the Turing test.
 
     References:
         Su, kexue.fm/archives/6110.
@@ -63,10 +63,10 @@ def swap_divergence(log_p: Float[Array, " n"], log_q: Float[Array, " n"], dx: Ar
 
 
 def dirac_game(loss: Loss | str = "rsgan") -> DiracGame:
-    """The smallest game with one of the losses: its flow, its eigenvalues and its descent are those of `DiracGame`.
+    """The smallest game with one of the losses, as a `DiracGame` with its flow, eigenvalues and descent.
 
     Args:
-        loss: A `Loss` or its name; not GAN-QP, which needs distances.
+        loss: A `Loss` or its name, except GAN-QP, which needs distances.
     """
     loss = find(loss)
     return DiracGame(loss.critic, loss.generator)

@@ -25,14 +25,14 @@ from jaxkit.learn.units import Inside, drawn
 
 @struct
 class Trained(Outcome):
-    """A trained pair and how it came about.
+    """A trained pair and how it was reached.
 
     Attributes:
         model: The averaged generator and the critic.
-        players: Parameters of both after the last step (the generator's not averaged).
+        players: Parameters of both after the last step (those of the generator without averaging).
         opt_states: States of both optimizers.
         history: Loss of each player, shape `(steps,)`.
-        metrics: Of each player: for the critic the penalty and the gap `E T(real) - E T(fake)`.
+        metrics: Metrics of each player: for the critic, the penalty and the gap `E T(real) - E T(fake)`.
         status: `Status` code.
         steps: Steps taken.
     """
@@ -50,7 +50,7 @@ class Trained(Outcome):
 
 @struct
 class _Stream:
-    """Batch `j` of a run: real samples, and how far the run is (0 to 1)."""
+    """Batch `j` of a run: real samples, and the progress of the run (0 to 1)."""
 
     real: Any
     updates: int = static()
@@ -72,14 +72,14 @@ def train(
     Args:
         config: The run.
         data: Samples, shape `(N, size)` (points) or `(N, height, width, channels)` (images; bytes stay bytes on the
-            device); or a function `(key, n) -> samples` that draws new ones. Any units do: each coordinate of points
-            is centred and scaled by itself, pictures that are no bytes are brought to [-1, 1] by their range, and the
-            model carries that.
-        key: Random key: of the first parameters, the noise and the batches.
+            device); or a function `(key, n) -> samples` that draws new ones. Any units will do: each coordinate of
+            points is centred and scaled by itself, images that are not bytes are scaled to [-1, 1] by their range, and
+            the model carries these units.
+        key: Random key of the initial parameters, the noise and the batches.
         run: What the host does meanwhile; chunks of 500 steps by default.
 
     Returns:
-        A `Trained`; it vmaps over `key`. It does not raise: call `.checked()`, or look at `.status`.
+        A `Trained`; `vmap` over `key` works. A failed run does not raise: call `.checked()`, or look at `.status`.
 
     Raises:
         ValueError: The data do not fit.
@@ -162,7 +162,7 @@ def judge(
 ) -> tuple[Array, Array, Array]:
     """The critic on real and fake samples, and the penalty.
 
-    One pass of the critic goes over both, and serves the penalty as well where that is taken at them.
+    One pass of the critic goes over both, and also serves the penalty if that is taken at these samples.
 
     Returns:
         `(r, f, penalty)`: shapes `(batch,)`, `(batch,)`, `()`.

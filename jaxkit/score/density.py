@@ -22,23 +22,24 @@ from jaxkit.learn.units import Units, standard
 from jaxkit.score import losses, nets
 
 LogDensity = Callable[[Any, Array], Array]
-# Cells an axis of the quadrature, by dimension: about a million points at most.
+# Cells per axis of the quadrature, by dimension: about a million points at most.
 CELLS = {1: 4000, 2: 600, 3: 100}
 
 
 @struct
 class Density(Outcome):
-    """A normalised log density of data with noise.
+    """A normalised log density of noisy data.
 
     Attributes:
         params: Parameters of `apply`.
         log_z: Log of the integral of `exp(apply)`.
-        log_z_error: Its error: of the quadrature (half the cells), or standard error of the importance weights.
+        log_z_error: Its error: that of the quadrature (from half the cells), or the standard error of the importance
+            weights.
         mean: Mean of the data, shape `(d,)`.
         history: Loss before each step.
         status: `Status` code.
-        apply: `apply(params, y)`: log density up to a constant, shape `(n,)`.
-        sigma: The noise, in units of `scale`.
+        apply: `apply(params, y)`, the log density up to a constant, shape `(n,)`.
+        sigma: Standard deviation of the noise, in units of `scale`.
         scale: Standard deviation of the data, shape `(d,)`; 1 for densities made by hand.
     """
 
@@ -56,7 +57,7 @@ class Density(Outcome):
 
     @property
     def units(self) -> Units:
-        """Centre and scale of the data that `apply` is shown."""
+        """Centre and scale of the data that `apply` sees."""
         return Units(self.mean, self.scale)
 
     def log_prob(self, y: Float[Array, "n d"]) -> Float[Array, " n"]:
@@ -76,12 +77,12 @@ class DensityConfig:
     """A training run of a density estimator.
 
     Attributes:
-        sigma: The noise, in units of each coordinate's standard deviation. Too little, and regions that are far apart
-            do not learn their relative weights.
-        net: Network of points with one number each (anything that `jk.nets.plain` takes); a perceptron by default.
+        sigma: The noise, in units of each coordinate's standard deviation. With too little of it, the relative weights
+            of regions that are far apart are not learned.
+        net: Network that gives one number per point (anything that `jk.nets.plain` takes); a perceptron by default.
         steps: Steps of Adam.
-        batch_size: Points a step.
-        learning_rate: Learning rate at the start; it falls to zero as a cosine.
+        batch_size: Points per step.
+        learning_rate: Learning rate at the start; it falls to zero along a cosine.
         ema: Decay of the averaged weights.
     """
 
@@ -98,10 +99,10 @@ class DensityConfig:
 
 
 def density(config: DensityConfig, data: Float[Array, "n d"], *, key: Array, run: Run | None = None) -> Density:
-    """Learn the log density of noisy data, by how the noise is best removed; then normalise it.
+    """Learn the log density of noisy data from how the noise is best removed; then normalise it.
 
-    The network is trained by `dde`. Its normaliser comes from quadrature in up to three dimensions, and from annealed
-    importance sampling above.
+    The network is trained by `dde`. The normaliser comes from quadrature in up to three dimensions, and from annealed
+    importance sampling in more.
 
     Args:
         config: The run.
@@ -113,7 +114,7 @@ def density(config: DensityConfig, data: Float[Array, "n d"], *, key: Array, run
         A `Density`.
 
     Raises:
-        ValueError: `data` are no points.
+        ValueError: `data` are not points.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -172,11 +173,11 @@ def log_normalizer(
     Args:
         log_density: `log_density(params, y)`, shape `(n,)`.
         params: Its parameters.
-        reach: Half the sides of a box around the origin that holds practically all of it, shape `(d,)`.
-        scale: A standard deviation no smaller than the density's (above three dimensions).
-        key: Random key (above three dimensions).
-        chains: Chains of the annealed importance sampling (above three dimensions).
-        levels: Its temperatures.
+        reach: Half the sides of a box around the origin that holds practically all of the density, shape `(d,)`.
+        scale: A standard deviation no smaller than the density's (in more than three dimensions).
+        key: Random key (in more than three dimensions).
+        chains: Chains of the annealed importance sampling (in more than three dimensions).
+        levels: Number of its temperatures.
     """
     return run_kept(_log_normalizer, (log_density, chains, levels), (params, reach, scale, key))
 

@@ -25,12 +25,12 @@ class GeneratorConfig:
     """A training run of a generator.
 
     Attributes:
-        latent: Number of normal codes.
+        latent: Number of normal codes per point.
         features: Sizes of the generator's hidden layers.
         steps: Updates of the generator.
-        batch_size: Points a step.
-        learning_rate: Learning rate of the generator at the start; the density estimator's is three times that.
-        density_steps: Updates of the density estimator for each of the generator.
+        batch_size: Points per step.
+        learning_rate: Learning rate of the generator at the start; the density estimator's is three times as large.
+        density_steps: Updates of the density estimator per update of the generator.
         ema: Decay of the averaged generator.
     """
 
@@ -51,8 +51,8 @@ class Generated(Outcome):
         params: Parameters of `apply`, averaged.
         history: Estimate of `KL(q_sigma || p_sigma) + constant` before each step.
         status: `Status` code.
-        apply: `apply(params, z)` of normal codes.
-        latent: Number of codes.
+        apply: `apply(params, z)`, points from normal codes.
+        latent: Number of codes per point.
     """
 
     verb: ClassVar[str] = "score.generator"
@@ -76,15 +76,15 @@ class Shifted:
     sd: float
 
     def __call__(self, params: PyTree, z: Float[Array, "n latent"]) -> Float[Array, "n d"]:
-        """Points of codes."""
+        """Points from codes."""
         return Units(params["mean"], params["scale"]).outside(self.sd * self.net(params["net"], z))
 
 
 def generator(config: GeneratorConfig, target: Density, *, key: Array, run: Run | None = None) -> Generated:
-    """Train a generator by the Kullback-Leibler divergence between what it makes and the data, both with noise.
+    """Train a generator by the Kullback-Leibler divergence of its points from the data, both with noise.
 
     `KL(q_sigma || p_sigma) = E[log q_sigma(G(z) + e) - log p_sigma(G(z) + e)]` with a second density estimator for
-    `q_sigma`, which follows the generator. No adversary: both estimators only learn what noise does.
+    `q_sigma`, which follows the generator. There is no adversary: both estimators only learn to remove noise.
 
     Args:
         config: The run.

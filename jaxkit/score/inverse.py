@@ -1,4 +1,4 @@
-"""Inverse problems: a denoiser that knows a measurement, by a gradient through the denoiser."""
+"""Inverse problems: a denoiser conditioned on a measurement, by a gradient through the denoiser."""
 
 import dataclasses
 from collections.abc import Callable
@@ -39,7 +39,7 @@ class _Guided:
 
 
 def _solve(apply: Callable[[Array], Array], right: Float[Array, "n ..."], moves: int) -> Float[Array, "n ..."]:
-    """A few steps of conjugate gradients, datum by datum; a datum stops where the matrix is not positive."""
+    """A few steps of conjugate gradients, datum by datum; a datum stops if the matrix is not positive."""
     axes = tuple(range(1, right.ndim))
     dot = lambda a, b: jnp.sum(a * b, axis=axes)
     tiny = jnp.finfo(right.dtype).tiny
@@ -50,7 +50,7 @@ def _solve(apply: Callable[[Array], Array], right: Float[Array, "n ..."], moves:
         step = jnp.where(bend > tiny, size / jnp.where(bend > tiny, bend, 1), 0)
         found, rest = found + over(step, right) * along, rest - over(step, right) * image
         after = dot(rest, rest)
-        # A system that is solved, or no longer positive, keeps its solution: both of its steps are zero from here on.
+        # A system that is solved, or no longer positive, keeps its solution: its steps are zero from here on.
         go = (bend > tiny) & (size > tiny)
         along = jnp.where(over(go, right), rest + over(after / jnp.where(go, size, 1), right) * along, 0)
         size = after
@@ -68,33 +68,35 @@ def condition(
     damping: float = 0.0,
     bounds: tuple[float, float] | None = None,
 ) -> Denoiser:
-    """The denoiser of data of which a measurement is known: it takes the place of the model.
+    """The denoiser of data of which a measurement is known, to be used in place of the model.
 
     Given noisy data `y`, the clean data scatter around the denoised ones `D(y)` with the covariance `sigma^2 D'(y)`
-    (Tweedie's identity of second order). If they do so normally, their mean given the measurement, `H` to first order,
-    is that of linear regression: `D + sigma^2 D'^T H^T (noise^2 + sigma^2 H D'^T H^T)^-1 (observed - H D)`. The system
-    is solved by a few conjugate gradients, each a derivative backwards through the denoiser. For normal data and
-    linear measurements this is exact; where a measurement must choose among separate modes, their weights come out too
-    equal. For pictures give `damping` and `bounds`: without them some of a
-    dozen completions turned white, where the network's derivative is no covariance.
+    (Tweedie's identity of second order). If they do so normally, their mean given the measurement, with `H` to first
+    order, is that of linear regression: `D + sigma^2 D'^T H^T (noise^2 + sigma^2 H D'^T H^T)^-1 (observed - H D)`. The
+    system is solved by a few conjugate gradients, each with a backward pass through the denoiser. For normal data and
+    linear measurements this is exact; if a measurement must decide between separate modes, their weights come out too
+    equal. For pictures give `damping` and `bounds`: without them, some draws fail where the derivative of the
+    network is not a covariance.
 
     Args:
         model: A denoiser.
         measure: What the measurement sees: a differentiable function of data `(n, *shape)` with the leading axis kept.
             A mask gives inpainting, a blur deblurring, a block mean super-resolution.
-        observed: The measurement of each datum to draw, of `measure`'s shape; a leading axis of 1 is shared by all.
+        observed: The measurement of each datum to draw, of the shape that `measure` gives; a leading axis of 1 is
+            shared by all.
         noise: Standard deviation of the measurement's noise.
-        strength: Factor of the correction; above 1 the measurement is obeyed more closely than it deserves.
-        moves: Conjugate gradients: the price of an evaluation grows by a backward pass with each.
-        damping: Share of `sigma^2` by which the measurement counts as noisier. `sigma^2 D'` of a trained network is a
-            covariance only to such an error, which at large noise drowns the measurement: about 0.001 for pictures.
-        bounds: Least and largest value that data can have, (-1, 1) for pictures: denoised data are kept between them.
+        strength: Factor of the correction; above 1, the measurement is obeyed more closely than its noise warrants.
+        moves: Number of conjugate gradients; each costs one backward pass per evaluation.
+        damping: Share of `sigma^2` that is added to the variance of the measurement. `sigma^2 D'` of a trained network
+            is a covariance only up to such an error, which at large noise drowns the measurement: about 0.001 for
+            pictures.
+        bounds: Least and largest value of the data, (-1, 1) for pictures: denoised data are clipped to them.
 
     Returns:
         A `Denoiser`, differentiable with respect to `observed` too.
 
     Raises:
-        ValueError: `observed` is not what `measure` gives.
+        ValueError: `observed` does not have the shape that `measure` gives.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxkit as jk

@@ -1,4 +1,4 @@
-"""Exact log-likelihood by the probability-flow ODE, with error bars for what is approximate in it."""
+"""Exact log-likelihood by the probability-flow ODE, with error bars for its approximations."""
 
 import dataclasses
 import math
@@ -25,13 +25,14 @@ Prior = Callable[[Array, Array], Array]
 
 @struct
 class LogProb(Outcome):
-    """Log densities and how far to trust them.
+    """Log densities and their errors.
 
     Attributes:
         value: Log density of each datum in nats, shape `(n,)`.
-        tolerance_error: How much `value` moves when the tolerance of the solver is ten times coarser (it bounds the
+        tolerance_error: How much `value` changes when the tolerance of the solver is ten times coarser (a bound on the
             error at the tolerance asked for, as long as the errors shrink); NaN without `error_bars`.
-        probe_error: Standard error of the mean over the probes of the trace: 0 for an exact trace, NaN for one probe.
+        probe_error: Standard error of the mean over the probes of the trace: 0 for an exact trace, NaN for a single
+            probe.
         latent: Where the flow carries the data, as standard normal codes, shape `(n, *shape)`.
         status: `Status` code of each solve.
         steps: Steps of each solve.
@@ -49,19 +50,19 @@ class LogProb(Outcome):
 
 @dataclasses.dataclass(frozen=True)
 class ProbabilityFlow:
-    """How data are carried along the probability-flow ODE: the process, the trace, and the settings of the solver.
+    """How data are carried along the probability-flow ODE: process, trace, and settings of the solver.
 
     Attributes:
-        noise: The process, its noise in units of the data's standard deviation; `VE(sigma_min=1e-3)` by default.
-        trace: `"exact"` (all `d` directional derivatives), or the number of random probes (Hutchinson): their *mean*,
-            the same probes all along one solve, others for each datum.
-        prior: Exact `prior(y, sigma)`, the log density of data with noise `sigma` (that of `Denoiser.denoise`), shape
-            `(n,)`, where it is known; by default the normal with the moments of the noisy data.
+        noise: The process, with noise in units of the data's standard deviation; `VE(sigma_min=1e-3)` by default.
+        trace: `"exact"` (all `d` directional derivatives), or the number of random probes (Hutchinson), over which the
+            *mean* is taken: the same probes throughout a solve, different ones for each datum.
+        prior: The exact log density of data with noise `sigma` (that of `Denoiser.denoise`), `prior(y, sigma)`, shape
+            `(n,)`, if it is known; by default the normal with the moments of the noisy data.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step; `rtol` by default.
         method: Method of `jaxkit.solve`.
         max_steps: Most steps; beyond, the status is `max_steps`.
-        error_bars: Whether a likelihood is solved once more at ten times the tolerances.
+        error_bars: Whether to solve for a likelihood once more at ten times the tolerances.
     """
 
     noise: Noise = dataclasses.field(default_factory=lambda: VE(sigma_min=1e-3))
@@ -81,7 +82,7 @@ class ProbabilityFlow:
     def carry(
         self, field: Any, first: Any, args: Any, *, coarser: float = 1.0, back: bool = False
     ) -> tuple[Any, Array, Array]:
-        """Where `field` carries `first` between the ends of the process, with the status and the steps."""
+        """Where `field` carries `first` between the ends of the process, with the status and the number of steps."""
         dtype = jnp.result_type(*jax.tree.leaves(first))
         low, high = jnp.asarray(self.noise.t_min, dtype), jnp.asarray(self.noise.t_max, dtype)
         turned = lambda u, x, args: jax.tree.map(jnp.negative, field(high + low - u, x, args))
@@ -128,7 +129,7 @@ def log_prob(flow: ProbabilityFlow, model: "Denoiser", x: Float[Array, "n ..."],
 
 
 def _with_prior(flow: ProbabilityFlow, units: Units, spread: Array, shape: tuple[int, ...]) -> ProbabilityFlow:
-    """The same flow of a standard model: its prior, if it has one, in that model's units."""
+    """The same flow for a standard model: its prior, if there is one, in that model's units."""
     prior = flow.prior
     if prior is None:
         return flow
@@ -137,12 +138,12 @@ def _with_prior(flow: ProbabilityFlow, units: Units, spread: Array, shape: tuple
 
 
 def bits_per_dimension(log_prob: Float[Array, " n"], dimensions: int, *, bin_width: float) -> Float[Array, " n"]:
-    """Bits a coordinate needs, for data that were integers, spread uniformly over their bins (dequantised).
+    """Bits per coordinate, for integer data that were spread uniformly over their bins (dequantised).
 
     Args:
         log_prob: Log densities in nats.
-        dimensions: Coordinates of a datum.
-        bin_width: Distance of neighbouring values after scaling: 1/256 for bytes in [0, 1], 2/256 in [-1, 1].
+        dimensions: Number of coordinates of a datum.
+        bin_width: Distance between neighbouring values after scaling: 1/256 for bytes in [0, 1], 2/256 in [-1, 1].
 
     Example:
         >>> from jaxkit import models, score
@@ -155,7 +156,7 @@ def bits_per_dimension(log_prob: Float[Array, " n"], dimensions: int, *, bin_wid
 
 @struct
 class Carried(Outcome):
-    """Where the flow carried something.
+    """Where the flow carried data or codes.
 
     Attributes:
         values: Codes or data, shape `(n, *shape)`.
@@ -215,7 +216,7 @@ def _velocity(process: Noise) -> Callable[[Array, Array, Any], Array]:
 def _one_density(
     model: "Denoiser", x: Array, probes: Array, flow: ProbabilityFlow, coarser: float
 ) -> tuple[Array, Array, Array, Array]:
-    """Log density of one datum by each probe (one entry for the exact trace), its code, status and steps."""
+    """Log density of one datum by each probe (one entry for the exact trace), with its code, status and steps."""
     process, exact = flow.noise, flow.trace == "exact"
     velocity, axes = _velocity(process), tuple(range(1, probes.ndim))
 
@@ -235,7 +236,7 @@ def _one_density(
         end = -0.5 * jnp.sum(code**2) - jnp.sum(jnp.log(spread)) - 0.5 * x.size * jnp.log(2 * jnp.pi)
     else:
         end = flow.prior((final / scale)[None], sigma[None])[0]
-    # Densities of x / scale at both ends: the scales enter with one factor for each coordinate.
+    # Densities of x / scale at both ends: the scales enter with one factor per coordinate.
     shrunk = x.size * (jnp.log(scale) - jnp.log(process.scale(low)))
     return end + grown - shrunk, code, status, steps
 
@@ -245,6 +246,6 @@ def _sd(model: "Denoiser", sigma: Array) -> Array:
 
 
 def _standardise(model: "Denoiser", final: Array, process: Noise) -> Array:
-    """Codes of states at the largest noise: with the moments of the noisy data they are standard normal."""
+    """Codes of states at the largest noise, made standard normal by the moments of the noisy data."""
     top = jnp.asarray(process.t_max, final.dtype)
     return final / process.scale(top) / _sd(model, process.sigma(top))

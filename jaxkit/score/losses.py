@@ -1,6 +1,6 @@
-"""What a denoiser, a score or an energy is trained by. Each loss is a mean over the batch.
+"""Losses of denoisers, scores and energies, each a mean over the batch.
 
-Noisy data are `y = x + sigma n`. All of these are minimised by the same thing, the optimal denoiser
+Noisy data are `y = x + sigma n`. But for `mdsm`, all are minimised by the optimal denoiser,
 `E[x | y] = y + sigma^2 grad log p_sigma(y)`; they differ in what is learned (score, denoiser, energy) and in the
 weights of the noise levels. Energies are trained without a second backward pass: see `jaxkit.learn.gradients`.
 """
@@ -30,9 +30,9 @@ def dsm(score: Noisy, x: Float[Array, "n ..."], sigma: Float[Array, " n"], key: 
     """Denoising score matching, `1/2 E sigma^2 |s(y, sigma) + n / sigma|^2`.
 
     Args:
-        score: `score(y, sigma)`, of `y`'s shape.
+        score: `score(y, sigma)`, of the shape of `y`.
         x: Clean data.
-        sigma: A noise level for each.
+        sigma: Noise level of each datum.
         key: Random key.
 
     References:
@@ -45,12 +45,12 @@ def dsm(score: Noisy, x: Float[Array, "n ..."], sigma: Float[Array, " n"], key: 
 def edm(
     denoise: Noisy, x: Float[Array, "n ..."], sigma: Float[Array, " n"], key: Array, *, sd: float
 ) -> Float[Array, ""]:
-    """EDM's loss, `E (sigma^2 + sd^2) / (sigma sd)^2 |D(y, sigma) - x|^2`: 1 a coordinate for an untrained network.
+    """EDM's loss, `E (sigma^2 + sd^2) / (sigma sd)^2 |D(y, sigma) - x|^2`: 1 per coordinate for an untrained network.
 
     Args:
-        denoise: `denoise(y, sigma)`, of `y`'s shape.
+        denoise: `denoise(y, sigma)`, of the shape of `y`.
         x: Clean data.
-        sigma: A noise level for each.
+        sigma: Noise level of each datum.
         key: Random key.
         sd: Standard deviation of the data.
 
@@ -71,7 +71,7 @@ def dde(
         log_density: `log_density(params, y)`, shape `(n,)`, up to a constant.
         params: Its parameters.
         x: Clean data.
-        sigma: A noise level for each.
+        sigma: Noise level of each datum.
         key: Random key.
 
     References:
@@ -93,19 +93,19 @@ def mdsm(
 ) -> Float[Array, ""]:
     """Multi-scale score matching, `1/2 E w |grad E(y) - (y - x)|^2`: *one* energy for all noise levels.
 
-    The weight is `w = 1 / sigma^2 + 1 / sd^2`: by default the paper's, which hardly counts what loud levels show of the
-    data as a whole; with the data's standard deviation `sd` that of EDM, which counts all levels alike.
+    The weight is `w = 1 / sigma^2 + 1 / sd^2`: by default that of the paper, which hardly counts what high noise levels
+    show of the data as a whole; with the data's standard deviation `sd`, that of EDM, which counts all levels alike.
 
     Its optimum is `y - grad E(y) = E_w[x | y]`, a mean over `x` *and* over the noise levels with weights
-    `w N(y; x, sigma^2)`. In many dimensions `y` tells its own noise level, and this is the denoiser of that
-    level; in few it is the score of no `p_sigma`. Do not read `-E` as a log density there: use the
-    energy of `score.train(kind="energy")`.
+    `w N(y; x, sigma^2)`. In many dimensions, `y` reveals its own noise level, and this is the denoiser of that level;
+    in few, it is not the score of any `p_sigma`. Do not read `-E` as a log density there: use the energy of
+    `score.train(kind="energy")`.
 
     Args:
         energy: `energy(params, y)`, shape `(n,)`, in units in which its gradient is a residual of the data's size.
         params: Its parameters.
         x: Clean data.
-        sigma: A noise level for each.
+        sigma: Noise level of each datum.
         key: Random key.
         sd: Standard deviation of the data; infinite for the paper's weights.
 

@@ -1,4 +1,4 @@
-"""A denoiser with what one must know of its data: it draws, it has a density, it is saved."""
+"""A denoiser with what one must know of its data: it draws samples, has a density, and can be saved."""
 
 import dataclasses
 from collections.abc import Callable
@@ -24,16 +24,16 @@ class Denoiser:
     """A denoiser of data of one shape: `r(y) = E[x | y = x + sigma n] = y + sigma^2 grad log p_sigma(y)`.
 
     The noise `sigma` is relative to the model's units: a coordinate gets `sigma` times its `units.scale`, which is the
-    standard deviation of the data where the model was trained, and 1 where it is made by hand or exact.
+    standard deviation of the data if the model was trained, and 1 if it is made by hand or exact.
 
     Attributes:
         params: Parameters of `apply`.
-        mean: Mean of the data: a scalar, or of the data's shape.
-        variance: Variance of one coordinate of the data: a scalar, or of the data's shape.
-        apply: `apply(params, y, sigma)`: the mean of `x` given `y = x + sigma n`, for `y` of shape `(n, *shape)` and
-            `sigma` of shape `(n,)`, data and noise in the model's units.
+        mean: Mean of the data: a scalar, or an array of the data's shape.
+        variance: Variance of each coordinate of the data: a scalar, or an array of the data's shape.
+        apply: `apply(params, y, sigma)`, the mean of `x` given `y = x + sigma n`, for `y` of shape `(n, *shape)` and
+            `sigma` of shape `(n,)`, with data and noise in the model's units.
         shape: Shape of one datum.
-        units: Centre and scale of the data that `apply` is shown.
+        units: Centre and scale of the data that `apply` sees.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxkit as jk
@@ -55,14 +55,14 @@ class Denoiser:
     units: Units = Units()
 
     def denoise(self, y: Float[Array, "n ..."], sigma: ArrayLike) -> Float[Array, "n ..."]:
-        """The mean of the data behind noisy ones.
+        """The mean of the clean data behind noisy ones.
 
         Args:
             y: Noisy data, shape `(n, *shape)`.
-            sigma: Noise in the model's units: a scalar, or one value a datum, shape `(n,)`.
+            sigma: Noise in the model's units: a scalar, or one value per datum, shape `(n,)`.
 
         Raises:
-            ValueError: `y` has not the shape of the model's data.
+            ValueError: `y` does not have the shape of the model's data.
 
         Example:
             >>> import jax.numpy as jnp, jaxkit as jk
@@ -78,17 +78,17 @@ class Denoiser:
         return Units(0.0, self.units.scale).inside((clean - noisy) / over(levels, y) ** 2)
 
     def _inner(self, y: Float[Array, "n ..."], sigma: ArrayLike) -> tuple[Array, Array, Array]:
-        """The denoised and the noisy data in the model's units, and the noise of each."""
+        """The denoised and the noisy data in the model's units, and the noise of each datum."""
         checks.shape("y", y, ("n", *self.shape))
         levels = jnp.broadcast_to(jnp.asarray(sigma, y.dtype), y.shape[:1])
         noisy = self.units.inside(y)
         return self.apply(self.params, noisy, levels), noisy, levels
 
     def standard(self) -> tuple["Denoiser", Units, Float[Array, ""]]:
-        """The same model of data with mean 0 and mean variance 1: what samplers and flows have their levels for.
+        """The same model for data with mean 0 and mean variance 1, to which the levels of samplers and flows refer.
 
         Returns:
-            That model, the units of its data, and the factor of its noise in this model's.
+            That model, the units of its data, and the factor from its noise to this model's.
         """
         variance = self.variance / jnp.asarray(self.units.scale, self.variance.dtype) ** 2
         spread = jnp.sqrt(jnp.mean(variance))
@@ -108,13 +108,13 @@ class Denoiser:
             key: Random key.
             n: Number of data.
             sampler: A name in `SAMPLERS`, or a sampler with its own settings, such as `Heun(steps=40, churn=8.0)`.
-            start: States at the largest noise; drawn from the normal with the moments of the noisy data by default.
+            start: States at the largest noise; by default drawn from the normal with the moments of the noisy data.
 
         Returns:
             A `Drawn`; a datum that is not finite has the status `not_finite`.
 
         Raises:
-            ValueError: The sampler is unknown, or `start` has a wrong shape.
+            ValueError: The sampler is unknown, or `start` has the wrong shape.
         """
         return run_kept(samplers.draw, (n, samplers.chosen(sampler)), (self, key, start))
 
@@ -123,20 +123,20 @@ class Denoiser:
     ) -> LogProb:
         """Log density of data, by the change of variables along the probability-flow ODE.
 
-        The flow carries the data, smoothed by the smallest noise, to the largest; there the density is nearly normal.
-        The normal has the variance of the noise *and* of the data: without the latter the result is off by 1e-2 nats
-        at a largest noise of 30. Differentiable with respect to `x` and `params`.
+        The flow carries the data, smoothed by the smallest noise, to the largest noise, where the density is nearly
+        normal. That normal has the variance of the noise *and* of the data: without the latter, the result is off by
+        1e-2 nats at a largest noise of 30. It is differentiable with respect to `x` and `params`.
 
         Args:
             x: Data, shape `(n, *shape)`.
             flow: The process and the settings of the solver.
-            key: Random key of the probes, where the trace is not exact.
+            key: Random key of the probes, if the trace is not exact.
 
         Returns:
-            A `LogProb`, one lane a datum.
+            A `LogProb`, with one lane per datum.
 
         Raises:
-            ValueError: `x` has not the shape of the model's data, or a key is needed and not given.
+            ValueError: `x` does not have the shape of the model's data, or a key is needed but not given.
 
         Example:
             >>> import jax.numpy as jnp, jaxkit as jk
@@ -168,13 +168,13 @@ class Denoiser:
         return run_kept(likelihood.encode, (flow or ProbabilityFlow(),), (self, x))
 
     def decode(self, codes: Float[Array, "n ..."], *, flow: ProbabilityFlow | None = None) -> Carried:
-        """Carry standard normal codes along the probability-flow ODE back to data; arguments as for `encode`."""
+        """Carry standard normal codes along the probability-flow ODE back to data; for the arguments see `encode`."""
         return run_kept(likelihood.decode, (flow or ProbabilityFlow(),), (self, codes))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Standard:
-    """A denoiser of the same data in other units, with one scale for all coordinates and so for the noise."""
+    """A denoiser of the same data in other units, with one scale for all coordinates and hence for the noise."""
 
     apply: Callable[[Any, Array, Array], Array]
 
@@ -184,12 +184,12 @@ class _Standard:
 
 
 def over(values: Float[Array, " n"], like: Array) -> Array:
-    """`values`, one a datum, with trailing axes of length 1 to broadcast against `like`."""
+    """`values`, one per datum, with trailing axes of length 1 to broadcast against `like`."""
     return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
 
 
 def exact(law: Mixture) -> Denoiser:
-    """The exact denoiser of a mixture of Gaussians, for everything that takes a denoiser.
+    """The exact denoiser of a mixture of Gaussians, for anything that takes a denoiser.
 
     Example:
         >>> import jax.numpy as jnp, jaxkit as jk
@@ -205,7 +205,7 @@ def save(path: str | Path, model: Denoiser) -> Path:
 
     Args:
         path: The file.
-        model: The model; a network of its own must be named, see `jk.learn.save`.
+        model: The model; a user's own network must have a name, see `jk.learn.save`.
 
     Returns:
         The file.
@@ -217,7 +217,7 @@ def load(path: str | Path) -> Denoiser:
     """Read a model that `save` wrote.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: There is no such file.
         CheckpointError: The file is damaged, or holds something else.
     """
     return saving.load(path, Denoiser)

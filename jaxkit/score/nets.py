@@ -1,4 +1,4 @@
-"""Networks as denoisers: EDM's preconditioning, energies, and what they stand on.
+"""Networks as denoisers: EDM's preconditioning, energies, and the networks beneath them.
 
 Each constructor gives a callable that is compared by value, so that compiled programs are shared between models.
 """
@@ -22,10 +22,10 @@ from jaxkit.score.model import over
 class Preconditioned:
     """The denoiser `D = mean + c_skip (y - mean) + c_out F(c_in (y - mean), ln(sigma) / 4)` of a network `F`.
 
-    With these factors input and target of the network have unit variance at every noise level.
+    With these factors, the input and the target of the network have unit variance at every noise level.
 
     Attributes:
-        net: `F`, of the data's shape.
+        net: The network `F`, with outputs of the data's shape.
         mean: Mean of the data.
         sd: Standard deviation of the data.
 
@@ -47,10 +47,10 @@ class Preconditioned:
 
 @dataclasses.dataclass(frozen=True)
 class Conservative:
-    """The same denoiser with `F` the gradient of a scalar network: its score is curl-free and has a log density.
+    """The same denoiser with the gradient of a scalar network as `F`: its score is curl-free and has a log density.
 
     Attributes:
-        net: A network of `(y, level)` with one number a datum.
+        net: A network of `(y, level)` with one number per datum.
         mean: Mean of the data.
         sd: Standard deviation of the data.
 
@@ -63,7 +63,7 @@ class Conservative:
     sd: float
 
     def log_density(self, params: Any, y: Float[Array, "n ..."], sigma: Float[Array, " n"]) -> Float[Array, " n"]:
-        """`log p_sigma(y)` up to a number that depends on `sigma` alone."""
+        """`log p_sigma(y)` up to a number that depends only on `sigma`."""
         skip, out, into = _factors(sigma, self.sd)
         y = y - self.mean
         square = jnp.sum(y**2, axis=tuple(range(1, y.ndim)))
@@ -96,11 +96,11 @@ class Blind:
 class Distance:
     """The energy `1/2 |y - D(y)|^2`: half the squared distance of `y` from what a denoiser makes of it.
 
-    Its gradient is `(1 - D'(y)^T) (y - D(y))`: where `D` denoises, that is near the residual of the denoiser. `D` has
-    EDM's factors at the noise level that `y` itself shows, see `noise_in`, so that one energy serves all levels.
+    Its gradient is `(1 - D'(y)^T) (y - D(y))`: where `D` denoises, that is close to the residual of the denoiser. `D`
+    has EDM's factors at the noise level that `y` itself shows (see `noise_in`), so that one energy serves all levels.
 
     Attributes:
-        net: The network in `D`, of the data's shape.
+        net: The network in `D`, with outputs of the data's shape.
         mean: Mean of the data.
         sd: Standard deviation of the data.
     """
@@ -122,8 +122,8 @@ class Distance:
 def noise_in(y: Float[Array, "n ..."], sd: float) -> Float[Array, " n"]:
     """A rough, smooth estimate of the noise in data of standard deviation `sd`, from the data alone.
 
-    Pictures show it in differences of differences of neighbouring pixels, which vanish for smooth ones and have the
-    variance 4 sigma^2 for noise; points only in how far out they are.
+    Pictures show it in the mixed second differences of neighbouring pixels, which vanish for smooth pictures and have
+    variance 4 sigma^2 for noise; points show it only in their distance from the centre.
     """
     least = 0.02 * sd
     if y.ndim == 4 and min(y.shape[1:3]) > 1:
@@ -136,10 +136,10 @@ def noise_in(y: Float[Array, "n ..."], sd: float) -> Float[Array, " n"]:
 
 @dataclasses.dataclass(frozen=True)
 class LogDensity:
-    """An unnormalised log density of points: a broad normal and a network's correction to it.
+    """An unnormalised log density of points: a broad normal plus a network's correction.
 
     Attributes:
-        net: A network of `y` with one number a point.
+        net: A network of `y` with one number per point.
         sd: Standard deviation of the normal.
     """
 
@@ -152,12 +152,12 @@ class LogDensity:
 
 
 class PointNet(nn.Module):
-    """A perceptron of points and a noise level, both also as sines and cosines: details far below the data's spread.
+    """A perceptron of points and a noise level, both also as sines and cosines, to resolve fine details.
 
     Attributes:
         features: Sizes of the hidden layers.
-        out: Size of the output; 0 gives one number a point without an axis.
-        octaves: Frequencies of the points' waves: 1, 2, 4, ... quarter turns a unit.
+        out: Size of the output; 0 gives one number per point, without an axis.
+        octaves: Number of frequencies of the sines and cosines of points: 1, 2, 4, ... quarter turns per unit.
         activation: See `jaxkit.learn.nets.MLP`.
         param_dtype: Type of the parameters; that of the input if None.
     """
@@ -170,7 +170,7 @@ class PointNet(nn.Module):
 
     @nn.compact
     def __call__(self, y: Float[Array, "n d"], level: Float[Array, " n"] | None = None) -> Float[Array, "n ..."]:
-        """The network of `y`, under `level` if it depends on the noise."""
+        """The network of `y`, and of `level` if it depends on the noise."""
         parts = [y]
         if self.octaves:
             turns = jnp.exp2(jnp.arange(self.octaves).astype(y.dtype)) * (0.5 * math.pi)
@@ -194,10 +194,10 @@ def point_net(
     """`PointNet` with an output of the points' shape.
 
     Args:
-        dimensions: Coordinates of a point.
+        dimensions: Number of coordinates of a point.
         features: Sizes of the hidden layers.
         octaves: See `PointNet`.
-        dtype: Type of the parameters; that of the precision in force by default.
+        dtype: Type of the parameters; by default that of the precision that is set.
     """
     return plain(PointNet(tuple(features), dimensions, octaves), _like(dtype, 1, dimensions), _like(dtype, 1))
 
@@ -210,7 +210,7 @@ def scalar_net(
     leveled: bool = True,
     dtype: DTypeLike | None = None,
 ) -> Net:
-    """`PointNet` with one number a point; `leveled` networks are told the noise level. Arguments as `point_net`."""
+    """`PointNet` with one number per point; `leveled` networks get the noise level. For the rest see `point_net`."""
     inputs = [_like(dtype, 1, dimensions), *([_like(dtype, 1)] if leveled else [])]
     return plain(PointNet(tuple(features), 0, octaves), *inputs)
 

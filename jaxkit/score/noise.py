@@ -1,7 +1,7 @@
-"""How data drown in noise: the processes `x_t = scale(t) (x_0 + sigma(t) n)`.
+"""Noising processes, `x_t = scale(t) (x_0 + sigma(t) n)`.
 
-Every Gaussian diffusion process is fixed by two functions of time, how much of the data is left and how much noise is
-added relative to it (Karras et al. 2022, table 1). Drift and diffusion follow, so that one denoiser serves them all.
+Every Gaussian diffusion process is determined by two functions of time: how much of the data is left, and how much
+noise is added relative to it (Karras et al. 2022, table 1). Drift and diffusion follow, so one denoiser serves all.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from jaxkit.core.struct import static, struct
 class Noise:
     """A process `x_t = scale(t) (x_0 + sigma(t) n)` with `n` standard normal, and its equation `dx = f dt + g dW`.
 
-    Members are `VE`, `VP`, `SubVP` and `EDM`; a new one states `scale`, `sigma`, `time`, `t_min` and `t_max`.
+    The processes are `VE`, `VP`, `SubVP` and `EDM`; a new one defines `scale`, `sigma`, `time`, `t_min` and `t_max`.
 
     Example:
         >>> from jaxkit import score
@@ -33,7 +33,7 @@ class Noise:
 
         @property
         def t_min(self) -> float:
-            """The time at which the noise is negligible, and paths end."""
+            """The time at which the noise is negligible, where paths end."""
             ...
 
         @property
@@ -78,7 +78,7 @@ class Noise:
 
 @struct
 class VE(Noise):
-    """Exploding variance: `sigma = sigma_min (sigma_max / sigma_min)^t`, `scale = 1`, `t` in [0, 1].
+    """Variance exploding: `sigma = sigma_min (sigma_max / sigma_min)^t`, `scale = 1`, `t` in [0, 1].
 
     Attributes:
         sigma_min: Smallest noise.
@@ -132,7 +132,7 @@ class EDM(Noise):
 
 @struct
 class _Beta(Noise):
-    """Processes whose drift is `-beta(t) x / 2`, `beta` growing linearly on `t` in [0, 1]."""
+    """Processes with the drift `-beta(t) x / 2`, where `beta` grows linearly for `t` in [0, 1]."""
 
     beta_min: float = static(default=0.1)
     beta_max: float = static(default=20.0)
@@ -156,7 +156,7 @@ class _Beta(Noise):
 
 @struct
 class VP(_Beta):
-    """Preserved variance (the continuous limit of DDPM): `f = -beta x / 2`, `g^2 = beta`.
+    """Variance preserving (the continuous limit of DDPM): `f = -beta x / 2`, `g^2 = beta`.
 
     Attributes:
         beta_min: `beta(0)`.
@@ -200,7 +200,7 @@ class SubVP(_Beta):
         return self._time(2 * jnp.arcsinh(0.5 * jnp.asarray(sigma)))
 
 
-# One line makes a process known, and covers it by the invariant tests.
+# A line here makes a process known, and includes it in the invariant tests.
 NOISES: Mapping[str, Any] = MappingProxyType({"ve": VE, "vp": VP, "sub_vp": SubVP, "edm": EDM})
 
 
@@ -213,7 +213,7 @@ def karras(
         steps: Number of levels, at least 2.
         sigma_min: The last level.
         sigma_max: The first level.
-        rho: 1 is linear; large values approach a geometric sequence.
+        rho: Exponent; 1 is linear, and large values approach a geometric sequence.
 
     Example:
         >>> from jaxkit import score
@@ -228,7 +228,7 @@ def karras(
 
 
 def geometric(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0) -> Float[Array, " steps"]:
-    """Noise levels from `sigma_max` to `sigma_min` with a constant ratio; arguments as for `karras`."""
+    """Noise levels from `sigma_max` to `sigma_min` with a constant ratio; the arguments are as for `karras`."""
     return sigma_max * (sigma_min / sigma_max) ** _shares(steps, sigma_min, sigma_max)
 
 

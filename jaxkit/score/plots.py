@@ -31,8 +31,8 @@ def plot_density(
     Args:
         density: What `on_grid` gives.
         box: Half the side of the square.
-        title: Of the picture.
-        top: The density that is drawn brightest; its maximum by default.
+        title: Title of the figure.
+        top: The density that is drawn brightest; the maximum by default.
         axes: Where to draw; new ones by default.
     """
     with axes_or_new(axes, figsize=(3.2, 3.2)) as axes:
@@ -43,11 +43,11 @@ def plot_density(
 
 
 def plot_suite(rows: Sequence[tuple[str, Float[Array, "n 2"], LogProb, LogProb, float]], box: Sequence[float]) -> Any:
-    """Samples of a denoiser, its density by the probability flow, and the true density, one row a law.
+    """Samples of a denoiser, its density by the probability flow, and the true density, in one row per law.
 
     Args:
         rows: Name, samples, learned log density, true log density, divergence in nats.
-        box: Half the side of the square of each.
+        box: Half the side of the square, for each row.
 
     Returns:
         The figure.
@@ -71,8 +71,8 @@ def plot_rows(rows: Mapping[str, Any], *, columns: int = 12, title: str = "") ->
 
     Args:
         rows: Name -> pictures in [-1, 1], shape `(n, h, w, 1 or 3)`.
-        columns: Pictures a row.
-        title: Of the figure.
+        columns: Pictures per row.
+        title: Title of the figure.
 
     Returns:
         The figure.
@@ -95,7 +95,7 @@ def plot_rows(rows: Mapping[str, Any], *, columns: int = 12, title: str = "") ->
 def plot_likelihood(
     tolerances: Sequence[float], errors: Mapping[str, Sequence[float]], *, axes: "Axes | None" = None
 ) -> "Axes":
-    """Largest error of the log-likelihood of a known mixture over the tolerance of the solver, log-log.
+    """Largest error of the log-likelihood of a known mixture against the tolerance of the solver, log-log.
 
     Args:
         tolerances: Relative tolerances.
@@ -111,7 +111,7 @@ def plot_likelihood(
 
 
 def batched(log_prob: LogProb, size: int = 1600) -> LogProb:
-    """`log_prob` compiled once and called on parts of one size: grids are as long as wanted."""
+    """`log_prob`, compiled once and called on parts of one size, for data of any length."""
     program = jax.jit(log_prob)
 
     def call(x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""`python -m jaxkit run score`: likelihoods one can trust, learned densities, samples by four samplers of one net."""
+"""`python -m jaxkit run score`: exact likelihoods, learned densities, samples of one net by four samplers."""
 
 import time
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from jaxkit.score.model import Denoiser, exact
 from jaxkit.score.samplers import DDIM, DPMSolver, Heun, PredictorCorrector
 from jaxkit.score.train import train
 
-# What must come out: largest error of a known mixture's likelihood, nats of a learned density, mean error of a DDE.
+# Goals: largest error of a known mixture's likelihood, divergence of a learned density, mean error of a DDE, in nats.
 LIKELIHOOD, NATS, ESTIMATOR = 1e-3, 0.03, 0.05
 QUICK_NATS, QUICK_ESTIMATOR = 0.3, 0.2
 SAMPLERS = {
@@ -58,7 +58,7 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
 
 
 def _known(out: Path, console: Any, files: list[Path], *, quick: bool) -> float:
-    """The likelihood of a mixture whose density is known; its largest error at a tolerance of 1e-5."""
+    """The likelihood of a mixture whose density is known; returns its largest error at a tolerance of 1e-5."""
     mixture = ring(8)
     x = mixture.sample(jax.random.key(0), 300)
     truth = mixture.log_prob(x)
@@ -84,7 +84,7 @@ def _known(out: Path, console: Any, files: list[Path], *, quick: bool) -> float:
 
 
 def _plane(out: Path, console: Any, files: list[Path], *, quick: bool) -> float:
-    """Learned densities of the plane beside the true ones; the divergence of the mixture's in nats."""
+    """Learned densities of the plane beside the true ones; returns the divergence for the mixture, in nats."""
     mixture = ring(8)
     laws: dict[str, tuple[Callable[[Array, int], Array], Callable[[Array], Array], float]] = {
         "8 Gaussians": (mixture.sample, mixture.log_prob, 3.0)
@@ -125,7 +125,7 @@ def _plane(out: Path, console: Any, files: list[Path], *, quick: bool) -> float:
 
 
 def _estimator(console: Any, *, quick: bool) -> float:
-    """A denoising density estimator of eight Gaussians; mean distance of its log density from the truth."""
+    """A denoising density estimator of eight Gaussians; returns the mean error of its log density, in nats."""
     mixture, sigma = ring(8), 0.2
     with console.status("training a denoising density estimator ..."):
         data = mixture.sample(jax.random.key(0), 100_000).astype(jnp.float32)
@@ -143,7 +143,7 @@ def _estimator(console: Any, *, quick: bool) -> float:
 
 
 def _pictures(out: Path, console: Any, files: list[Path], *, quick: bool) -> str | None:
-    """One U-Net, four samplers; a sentence, or None where a sampler failed."""
+    """One U-Net, four samplers; returns a sentence, or None if a sampler failed."""
     name, data, test = _data(quick=quick)
     if data is None:
         return "no pictures (neither Fashion-MNIST nor scikit-learn's digits are here)"
@@ -204,7 +204,7 @@ def _late(done: Any) -> float:
 
 
 def _inpaint(model: Denoiser, real: Array) -> dict[str, Array]:
-    """The upper half given, the lower half drawn: three times."""
+    """The lower half drawn three times, given the upper half."""
     height = real.shape[1] // 2
     upper = lambda x: x[:, :height]
     hidden = real.at[:, height:].set(-1.0)
@@ -217,7 +217,7 @@ def _inpaint(model: Denoiser, real: Array) -> dict[str, Array]:
 
 
 def _bits(model: Denoiser, real: Array, console: Any) -> None:
-    """Bits a pixel of a few test pictures, with both error bars."""
+    """Bits per pixel of a few test pictures, with both error bars."""
     some = real[:16] + jax.random.uniform(jax.random.key(4), real[:16].shape, real.dtype, 0, 2 / 256)
     with console.status("likelihood of 16 test pictures, 4 probes each ..."):
         flow = ProbabilityFlow(trace=4, rtol=1e-4)

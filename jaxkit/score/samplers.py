@@ -1,8 +1,8 @@
-"""Samplers: from noise to data with one denoiser. A new sampler is one class and one line of `SAMPLERS`.
+"""Samplers: from noise to data with one denoiser. A new sampler is a class and a line in `SAMPLERS`.
 
-Each takes states at the first of falling noise levels, in the frame where the data keep their scale (every process of
-`noise` has it: divide by its `scale`), and ends with one denoising step at the last level. The levels are relative to
-the data's standard deviation: a sampler sees `Denoiser.standard`.
+Each takes states at the first of decreasing noise levels, in the frame in which the data keep their scale (for every
+process of `noise`, divide by its `scale`), and ends with one denoising step at the last level. The levels are relative
+to the data's standard deviation: a sampler sees `Denoiser.standard`.
 """
 
 import dataclasses
@@ -48,12 +48,11 @@ class Drawn(Outcome):
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """What all samplers have; each has its own defaults, with which two modes keep their weights within .03.
+    """What all samplers share; the defaults of each are such that two modes keep their weights within 0.03.
 
     Attributes:
         steps: Number of noise levels (steps of the solver for `ReverseSDE`; `FlowODE` chooses its own).
-        sigma_min: Least noise, in units of the data's standard deviation; of the order of a hundredth of the finest
-            detail.
+        sigma_min: Least noise, in units of the data's standard deviation; about a hundredth of the finest detail.
         sigma_max: Largest noise, in the same units: many times the spread of the data.
         schedule: `"karras"` or `"geometric"` levels.
     """
@@ -68,17 +67,17 @@ class Sampler:
         checks.one_of("schedule", self.schedule, SCHEDULES)
 
     def move(self, model: "Denoiser", x: Array, sigmas: Array, key: Array) -> Moved:
-        """Data from states `x` at the noise `sigmas[0]`, and the evaluations of the denoiser that took."""
+        """Data from states `x` at the noise `sigmas[0]`, and the number of evaluations of the denoiser."""
         raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
 class Heun(Sampler):
-    """Second-order steps of the probability-flow ODE `dx/dsigma = (x - D) / sigma`, two evaluations a level.
+    """Second-order steps of the probability-flow ODE `dx/dsigma = (x - D) / sigma`, with two evaluations per level.
 
     Attributes:
-        churn: Before each step the states are noised by the factor `1 + churn / steps` (at most the root of 2); the
-            step removes that noise and mends what earlier steps did wrong.
+        churn: Before each step the noise of the states is raised by the factor `1 + churn / steps` (at most the root of
+            2); the step removes that noise and corrects errors of earlier steps.
 
     References:
         Karras et al. (2022), algorithm 2.
@@ -108,7 +107,7 @@ class Heun(Sampler):
 
 @dataclasses.dataclass(frozen=True)
 class DDIM(Sampler):
-    """Steps to the next level along the denoised direction, one evaluation a level.
+    """Steps to the next level along the denoised direction, with one evaluation per level.
 
     Attributes:
         eta: Share of the ancestral noise: 0 is deterministic, 1 is DDPM's ancestral sampling.
@@ -145,7 +144,7 @@ class Ancestral(DDIM):
 
 @dataclasses.dataclass(frozen=True)
 class DPMSolver(Sampler):
-    """DPM-Solver++(2M): second order in `log sigma` from the denoised state of the step before; one evaluation a level.
+    """DPM-Solver++(2M): second order in `log sigma` by the previous denoised state, with one evaluation per level.
 
     `x' = (s'/s) x - (e^-h - 1) ((1 + 1/2r) D - 1/2r D_before)` with `h = log s/s'`, `r = h_before / h`.
 
@@ -177,13 +176,13 @@ class DPMSolver(Sampler):
 class AnnealedLangevin(Sampler):
     """Langevin steps `x + a/2 grad log p_sigma + sqrt(a) n` at each level, `a = step_size sigma^2`.
 
-    Around a single datum the variance of a level comes out `1 / (1 - step_size / 4)` times too large, since no step is
-    rejected; the last denoising removes most of it. Weights of separate modes come out right when the levels are close
-    (a ratio of 1.1, say) and `sigma_max` is not far above the spread of the data.
+    Around a single datum, the variance at a level comes out `1 / (1 - step_size / 4)` times too large, since no step is
+    rejected; the last denoising removes most of the excess. The weights of separate modes come out right if the levels
+    are close (a ratio of 1.1, say) and `sigma_max` is not far above the spread of the data.
 
     Attributes:
-        moves: Langevin steps a level.
-        step_size: Their size in units of `sigma^2`.
+        moves: Langevin steps per level.
+        step_size: Size of the steps in units of `sigma^2`.
 
     References:
         Song and Ermon (2019), Generative modeling by estimating gradients of the data distribution.
@@ -206,11 +205,11 @@ class AnnealedLangevin(Sampler):
 
 @dataclasses.dataclass(frozen=True)
 class PredictorCorrector(Sampler):
-    """An ancestral step to the next level, then Langevin moves there of size `2 (snr |n| / |score|)^2`.
+    """An ancestral step to the next level, then Langevin steps of size `2 (snr |n| / |score|)^2` there.
 
     Attributes:
-        snr: Ratio of the score's step to that of the noise.
-        moves: Langevin moves a level.
+        snr: Ratio of the step by the score to that by the noise.
+        moves: Langevin steps per level.
 
     References:
         Song et al. (2021), Score-based generative modeling through stochastic differential equations.
@@ -234,7 +233,7 @@ class PredictorCorrector(Sampler):
             def correction(x: Array, key: Array) -> tuple[Array, None]:
                 n = jax.random.normal(key, x.shape, x.dtype)
                 score = (model.denoise(x, after) - x) / after**2
-                size = 2 * self.snr**2 * jnp.mean(n**2) / jnp.mean(score**2)  # of the batch, as in the paper
+                size = 2 * self.snr**2 * jnp.mean(n**2) / jnp.mean(score**2)  # over the batch, as in the paper
                 return x + size * score + jnp.sqrt(2 * size) * n, None
 
             return jax.lax.scan(correction, x, jax.random.split(correct, self.moves))
@@ -245,7 +244,7 @@ class PredictorCorrector(Sampler):
 
 @dataclasses.dataclass(frozen=True)
 class ReverseSDE(Sampler):
-    """Euler-Maruyama steps of the reverse equation `dx = -g^2 score dt + g dW`, even in `log sigma`."""
+    """Euler-Maruyama steps of the reverse equation `dx = -g^2 score dt + g dW`, evenly spaced in `log sigma`."""
 
     steps: int = 300
 
@@ -267,7 +266,7 @@ class ReverseSDE(Sampler):
 
 @dataclasses.dataclass(frozen=True)
 class FlowODE(Sampler):
-    """The probability-flow ODE with adaptive steps of the whole batch.
+    """The probability-flow ODE, with adaptive steps for the whole batch.
 
     Attributes:
         rtol: Relative tolerance of a step.
@@ -289,7 +288,7 @@ class FlowODE(Sampler):
 
         ends = jnp.linspace(0.0, 1.0, 2, dtype=x.dtype)
         found = solve(field, x, ends, model, method=self.method, rtol=self.rtol, atol=self.atol)
-        x = jnp.where(found.ok, found.final, jnp.nan)  # a solve that gave up has drawn nothing
+        x = jnp.where(found.ok, found.final, jnp.nan)  # a failed solve has drawn nothing
         stages = STAGES.get(self.method, 1) if isinstance(self.method, str) else 1
         return model.denoise(x, sigmas[-1]), stages * (found.steps + found.rejected) + 1
 
@@ -311,7 +310,7 @@ SAMPLERS: Mapping[str, type[Sampler]] = MappingProxyType(
 
 
 def chosen(sampler: str | Sampler) -> Sampler:
-    """The sampler of that name, or itself."""
+    """The sampler of that name, or the sampler itself."""
     if isinstance(sampler, str):
         checks.one_of("sampler", sampler, SAMPLERS)
         sampler = SAMPLERS[sampler]()

@@ -118,7 +118,7 @@ def _default(config: Config, shape: tuple[int, ...], dtype: Any) -> Net:
 
 
 def _job(config: Config, net: Net) -> tuple[Callable[..., Array], Callable[..., Array]]:
-    """The denoiser's function and its loss, for data of mean 0 and deviation 1."""
+    """The denoiser's function and its loss, for data of mean 0 and standard deviation 1."""
     if config.kind == "mdsm":
         energy, low, high = nets.Distance(net, 0.0, 1.0), cast(float, config.sigma_min), cast(float, config.sigma_max)
 

@@ -1,1 +1,1 @@
-"""The command line, and what it starts."""
+"""The command line and its commands."""

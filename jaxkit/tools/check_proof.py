@@ -1,7 +1,7 @@
-"""Re-verifies the proof that `python -m jaxkit root "..." --all --certify --proof FILE` writes, without jaxkit.
+"""Verify again, without jaxkit, the proof that `python -m jaxkit root "..." --all --certify --proof FILE` writes.
 
-It needs python-flint alone. Pieces cover the interval: without a root, the formula's bounds leave zero out, or it is
-monotone with equal signs at both ends; with one, it is monotone and changes its sign within the bounds that are named.
+It needs only python-flint. Pieces cover the interval: in one without a root, the formula's bounds exclude zero, or it
+is monotone with equal signs at both ends; in one with a root, it is monotone and changes sign within the given bounds.
 """
 
 import json
@@ -25,16 +25,16 @@ DOMAIN = dict.fromkeys(("exp", "atan"), (-INF, INF)) | dict.fromkeys(("log", "sq
 DOMAIN |= {"asin": (arb(-1), arb(1))}
 
 
-def _hull(*values):  # what is no number may be any
+def _hull(*values):  # NaN may be any number
     some = [INF, -INF] if any(v.is_nan() for v in values) else values
     return min(v.lower() for v in some), max(v.upper() for v in some)
 
 
-def _bounds(op, u, v, n):  # the range of an operation over intervals; n is its second argument where that is a fraction
+def _bounds(op, u, v, n):  # the range of an operation over intervals; n is its second argument if that is a fraction
     if op in DOMAIN:  # increasing
         low, high = DOMAIN[op]
         if u[1] < low or u[0] > high:
-            raise ArithmeticError  # it is defined for none of these numbers
+            raise ArithmeticError  # undefined for all of these numbers
         first, last = (getattr(end, op)() for end in (max(u[0], low), min(u[1], high)))
         return -INF if first.is_nan() else first.lower(), INF if last.is_nan() else last.upper()
     if op == "/" and (v[0] >= 0 or v[1] <= 0):
@@ -44,7 +44,7 @@ def _bounds(op, u, v, n):  # the range of an operation over intervals; n is its 
         return _hull(*ends, arb(int(n == 0))) if n % 2 == 0 and u[0] <= 0 <= u[1] else _hull(*ends)
     if op == "^" and (u[0] >= 0 or n is not None):
         return _bounds("exp", _bounds("*", v, _bounds("log", u, u, None), None), u, None)
-    if op == "^":  # whole powers alone are defined
+    if op == "^":  # only integer powers are defined
         return _hull(*(sign * _bounds("^", _bounds("abs", u, u, None), v, None)[1] for sign in (-1, 1)))
     ball = u[0].union(u[1]) if u[0].is_finite() and u[1].is_finite() else NAN
     own = dict.fromkeys(("sin", "cos", "erf"), lambda: [getattr(ball, op)()] if ball.is_finite() else [arb(-1), arb(1)])
@@ -59,7 +59,7 @@ def _bounds(op, u, v, n):  # the range of an operation over intervals; n is its 
     return _hull(*own.get(op, lambda: [NAN])())
 
 
-def _series(op, u, v, n):  # value and derivative of what is smooth; NaN where it is not
+def _series(op, u, v, n):  # value and derivative of a smooth operation; NaN where it is not smooth
     sign = arb(1) if u[0] > 0 else arb(-1) if u[0] < 0 else NAN
     if op == "^" and n is not None and n.denominator == 1 and n >= 0:
         return u ** int(n)
@@ -131,11 +131,11 @@ class _Proof:  # as read from its file
         crosses = signs == [0, 0] if within[0] == within[1] else signs in ([-1, 1], [1, -1])
         inside = (lo < within[0] or lo == within[0] == self.start) and within[0] <= within[
             1
-        ] <= hi  # none counted twice
+        ] <= hi  # no root is counted twice
         return crosses and inside and (lo == hi or self._monotone(lo, hi, 60))
 
     def verify(self):
-        """The number of pieces of each kind; what is wrong ends the program."""
+        """The number of pieces of each kind; a wrong piece ends the program."""
         checks = {"one root": self._one_root, "no root": self._no_root, "undecided": lambda *_: True}
         at, counts = self.start, dict.fromkeys(checks, 0)
         for piece in self.pieces:

@@ -1,4 +1,4 @@
-"""The command line: `python -m jaxkit run|root|...`. Each command lives with what it does; here are their arguments."""
+"""The command line: `python -m jaxkit run|root|...`. Each command is defined elsewhere; here are their arguments."""
 
 import argparse
 import dataclasses
@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxkit import SUBJECTS, __version__
 
-# Subjects whose programs run for milliseconds: there the compiler's time is all the time.
+# Subjects whose programs run for milliseconds, so that compilation takes nearly all the time.
 LIGHT = ("competition", "newton", "recurrent")
 
 Argument = tuple[tuple[str, ...], dict[str, Any]]
@@ -24,9 +24,9 @@ class Command:
     Attributes:
         name: Its name.
         handler: `"module:function"` of `function(options) -> exit status`, imported when the command is given.
-        help: One line.
-        arguments: What argparse's `add_argument` takes, one pair an argument.
-        precision: Precision in which it computes; None where it computes nothing itself.
+        help: One line of help.
+        arguments: What argparse's `add_argument` takes, one pair per argument.
+        precision: Precision in which it computes; None if it computes nothing itself.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Command:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 1 a number came out wrong, 2 unusable input."""
+    """Run one command and return its exit status: 0 if done, 1 if a number came out wrong, 2 for unusable input."""
     parser = argparse.ArgumentParser(prog="jaxkit", description="Differentiable scientific computing in JAX.")
     parser.add_argument("--version", action="version", version=f"jaxkit {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -58,14 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _values(arguments: Sequence[str]) -> list[str]:
-    """Numbers and equations that begin with a minus (`--x0 -1+1i`) are no flags: a space tells the parser so."""
+    """Mark values that begin with a minus (`--x0 -1+1i`) by a space, so that the parser does not see flags in them."""
     if not arguments or arguments[0] != "root":
         return list(arguments)
     return [f" {text}" if text[:1] == "-" and text[:2] not in ("--", "-h") else text for text in arguments]
 
 
 def _prepare(precision: str, *, light: bool = False) -> None:
-    """Settings of a command: quiet compiler logs, a precision, an optional compile cache."""
+    """Apply the settings of a command: quiet compiler logs, a precision, an optional compile cache."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from jaxkit.compile.options import compile_fast, use_compile_cache
     from jaxkit.core.environment import set_precision

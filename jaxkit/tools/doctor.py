@@ -1,6 +1,6 @@
-"""Is this machine fit? A canary for compilers that compute wrong numbers, the facts that are read off JAX, a diagnosis.
+"""Is this machine fit? A canary for compilers that compute wrong numbers, facts about JAX's internals, a diagnosis.
 
-`python -m jaxkit doctor` shows all of it, and fails where a kernel or a fact is wrong.
+`python -m jaxkit doctor` shows all of it, and fails if a kernel or a fact is wrong.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def _heron(a: jax.Array) -> jax.Array:
 
 
 def _kernels() -> dict[str, tuple[Callable[..., jax.Array], tuple[jax.Array, ...]]]:
-    """Small programs of the shapes that compilers have got wrong, with their inputs."""
+    """Small programs of the kinds that compilers have got wrong, with their inputs."""
     rng = np.random.default_rng(0)
     few, square, rows, image, filters = (
         jnp.asarray(rng.normal(size=shape)) for shape in ((5, 3), (7, 7), (20_000, 3), (2, 8, 8, 3), (3, 3, 3, 4))
@@ -103,7 +103,7 @@ def _kernels() -> dict[str, tuple[Callable[..., jax.Array], tuple[jax.Array, ...
 
 
 def canary() -> dict[str, float]:
-    """Largest relative difference of jitted from eager results for dozens of kernels.
+    """Largest relative difference between compiled and eager results, for dozens of kernels.
 
     A healthy compiler stays below about 1e-4 in single and 1e-11 in double precision.
 
@@ -121,7 +121,7 @@ def canary() -> dict[str, float]:
 
 
 def _seen_inside(transform: Callable[[Callable[..., Any]], Any]) -> bool:
-    """What `inside_a_trace` says in a function that `transform` traces."""
+    """The value of `inside_a_trace` in a function that `transform` traces."""
     seen = []
 
     def function(x: jax.Array) -> jax.Array:
@@ -158,7 +158,7 @@ def _tracers_are_known() -> bool:
 
 
 def _constants_of_jaxprs() -> bool:
-    """What a function closes over, a tracer too, is a constant of its jaxpr, and other values may take its place."""
+    """What a function closes over, even a tracer, is a constant of its jaxpr, and can be replaced by other values."""
 
     def outer(y: jax.Array) -> jax.Array:
         jaxpr = jax.make_jaxpr(lambda x: jnp.sin(x) * y)(1.0)
@@ -256,7 +256,7 @@ def _varying_is_read_off() -> bool:
     return seen[-1] == (frozenset({"rows"}), frozenset())
 
 
-# What `core.jax_internals` and `compile.scalars` take for granted: a sentence, and how to find out.
+# What `core.jax_internals` and `compile.scalars` rely on: a sentence, and how to check it.
 FACTS: dict[str, Callable[[], bool]] = {
     **{f"inside_a_trace sees {name}": partial(_seen_inside, transform) for name, transform in _TRACES.items()},
     "inside_a_trace sees nothing outside, nor in a callback": _no_trace_is_seen,
@@ -272,19 +272,19 @@ FACTS: dict[str, Callable[[], bool]] = {
 
 
 def false_facts() -> dict[str, str]:
-    """The facts about JAX's internals that do not hold here, each with what was found."""
+    """The facts about JAX's internals that do not hold here, each with what was found instead."""
     found = {}
     for sentence, check in FACTS.items():
         try:
             if not check():
                 found[sentence] = "is not so"
-        except Exception as error:  # an internal that is gone may fail in any way
+        except Exception as error:  # a missing internal may fail in any way
             found[sentence] = f"{type(error).__name__}: {error}"
     return found
 
 
 def diagnose() -> list[str]:
-    """What a newcomer should know of this machine: backend, devices, precision, data, a GPU that is not used."""
+    """What a newcomer should know about this machine: backend, devices, precision, data, a GPU that is not used."""
     devices = jax.devices()
     kinds = sorted({device.device_kind for device in devices})
     lines = [
@@ -300,7 +300,7 @@ def diagnose() -> list[str]:
 
 
 def doctor_command(options: argparse.Namespace) -> int:
-    """Print what a newcomer should know of this machine; 1 if its JAX cannot be trusted."""
+    """Print what a newcomer should know about this machine; return 1 if its JAX cannot be trusted."""
     del options
     from rich.console import Console
     from rich.table import Table

@@ -1,4 +1,4 @@
-"""`python -m jaxkit launch`: local processes of one training run, watched; if one dies, all start again.
+"""`python -m jaxkit launch`: start and watch the local processes of one training run; if one dies, all start again.
 
 A run that checkpoints and resumes (`fit(..., run=jk.Run(checkpoint=folder, resume=True))`, after
 `jk.learn.initialize()`) then loses at most one chunk, whatever dies.
@@ -33,21 +33,23 @@ def launch(
     stuck: float | None = None,
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
 ) -> int:
-    """Run a command as several processes that find each other, until all have ended well.
+    """Run a command as several processes that find each other, until all have ended successfully.
 
     Args:
-        command: Program and arguments; every process gets the same, and calls `scale.initialize()`.
-        processes: How many there are.
-        coordinator: `host:port` of process 0; a free port here by default.
-        process: Start this one alone (the others are started elsewhere, with the same `coordinator`).
-        restarts: Times to start all again after one has failed.
+        command: Program and arguments, the same for every process; it must call `scale.initialize()`.
+        processes: Number of processes.
+        coordinator: `host:port` of process 0; by default a free port on this machine.
+        process: Index of the only process to start here (the others are started elsewhere, with the same
+            `coordinator`); all if None.
+        restarts: How often to start all processes again after one has failed.
         grace: Seconds that processes have to end when told to, before they are killed.
-        stuck: Seconds without a finished chunk after which a process counts as failed (compilation counts, too); for
-            ever by default. A peer that is alive but waits is not noticed otherwise.
-        say: Where a line a happening goes.
+        stuck: Seconds without a finished chunk after which a process counts as failed (including compilation); no limit
+            by default. A peer that is alive but waits is not noticed otherwise.
+        say: Called with one line per event.
 
     Returns:
-        0, the status of the process that failed in the last attempt, or 128 + the number of the signal that ended us.
+        0, or the status of the process that failed in the last attempt, or 128 + the number of the signal that ended
+        the launcher.
     """
     ranks, status = range(processes) if process is None else (process,), 0
     with _signals() as received, tempfile.TemporaryDirectory(prefix="jaxkit-") as folder:
@@ -56,7 +58,7 @@ def launch(
             try:
                 failed = _watch(group, received, Path(folder), stuck)
             finally:
-                # Told to end, a run finishes its chunk and saves it: that may take longer than the grace for the rest.
+                # When told to end, a run finishes its chunk and saves it, which may take longer than the usual grace.
                 _stop(group.values(), 6 * grace if received else grace)
             if received:
                 say(f"launch: ended by {signal.Signals(received[0]).name}")
@@ -70,7 +72,7 @@ def launch(
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -79,7 +81,7 @@ def free_port() -> int:
 def _group(
     command: Sequence[str], ranks: Sequence[int], processes: int, coordinator: str | None, folder: Path
 ) -> dict[int, subprocess.Popen]:
-    """Start the processes; each touches a file of the folder when it moves."""
+    """Start the processes; each touches a file in the folder after every chunk."""
     where, group = coordinator or f"127.0.0.1:{free_port()}", {}
     common = {scale.COORDINATOR: where, scale.PROCESSES: str(processes), scale.PARENT: str(os.getpid())}
     for rank in ranks:
@@ -92,7 +94,7 @@ def _group(
 def _watch(
     group: dict[int, subprocess.Popen], received: list[int], folder: Path, stuck: float | None
 ) -> tuple[int, str] | None:
-    """Wait until all have ended well (None), one has not (its rank and how), or we are told to end (None)."""
+    """Wait until all have ended successfully (None), one has failed (its rank and how), or a signal comes (None)."""
     while not received:
         states = {rank: child.poll() for rank, child in group.items()}
         for rank, status in states.items():
@@ -110,7 +112,7 @@ def _watch(
 
 
 def _stop(children: Iterable[subprocess.Popen], grace: float) -> None:
-    """Tell those that still run to end; after `grace` seconds, kill them."""
+    """Tell the running processes to end; after `grace` seconds, kill them."""
     children = [child for child in children if child.poll() is None]
     for child in children:
         child.terminate()
@@ -125,7 +127,7 @@ def _stop(children: Iterable[subprocess.Popen], grace: float) -> None:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Numbers of the signals received that ask us to end."""
+    """Collect the numbers of received signals that ask the launcher to end."""
     received: list[int] = []
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in numbers}

@@ -1,4 +1,4 @@
-"""`python -m jaxkit run` and `cite`: the subjects, one or all, and what stands behind them."""
+"""`python -m jaxkit run` and `cite`: the subjects, one or all, and their references."""
 
 import argparse
 import importlib
@@ -15,7 +15,7 @@ def run_command(options: argparse.Namespace) -> int:
         options: `subject` (or `"all"`), `quick`, `out`.
 
     Returns:
-        0; 1 if a number came out wrong.
+        0, or 1 if a number came out wrong.
     """
     from rich.console import Console
 

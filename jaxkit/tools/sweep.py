@@ -1,4 +1,4 @@
-"""Sweeps: one ensemble cut in shards for job arrays; one file a shard, written once, merged at the end.
+"""Sweeps: one ensemble cut into shards for job arrays; one file per shard, written once, merged at the end.
 
 A shard's file carries the hash of the whole sweep, so that a second run of the same shard does nothing, and files of
 different sweeps cannot be merged. Nothing is communicated: shards may run anywhere and in any order.
@@ -31,7 +31,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """A sweep's configuration from a JSON file.
 
     Keys: `field` ("module:function"), `x0` and `args` (numbers, or `{"low": a, "high": b}` for uniform draws; nested
-    lists and objects become the state's and the parameters' pytrees), `ts` (beginning and end), `lanes`, and optionally
+    lists and objects become the state's and the parameters' pytrees), `ts` (start and end), `lanes`, and optionally
     `seed`, `method`, `rtol`, `atol`, `max_steps`.
 
     Raises:
@@ -51,7 +51,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 
 def shard_of(text: str | None) -> tuple[int, int]:
-    """The shard `(i, n)` of `"i/n"`, or of a job array: `"/n"` or None take i from the array's index variable."""
+    """The shard `(i, n)` of `"i/n"`, or of a job array: for `"/n"` or None, i is the array's index variable."""
     first, _, second = (text or "").partition("/")
     index = first or next((os.environ[name] for name in _ARRAY_JOBS if name in os.environ), "0")
     total = second or os.environ.get("SLURM_ARRAY_TASK_COUNT", "1")
@@ -62,7 +62,7 @@ def shard_of(text: str | None) -> tuple[int, int]:
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """A short name for a configuration: the same for the same content."""
+    """A short name for a configuration, the same for the same content."""
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -70,7 +70,7 @@ def run_shard(config: Mapping[str, Any], shard: tuple[int, int], folder: str | P
     """Solve one shard and write its file, unless it is there already.
 
     Returns:
-        The file, and whether it was written now.
+        The file, and whether it was written in this call.
     """
     i, n = shard
     path = Path(folder) / f"{config_hash(config)}.{i:05d}-of-{n:05d}.npz"
@@ -92,10 +92,10 @@ def run_shard(config: Mapping[str, Any], shard: tuple[int, int], folder: str | P
 
 
 def merge(config: Mapping[str, Any], folder: str | Path) -> Path:
-    """All shards of a sweep as one file, lanes in order.
+    """Merge all shards of a sweep into one file, with the lanes in order.
 
     Raises:
-        ValueError: A shard is missing, or shards of different cuts lie side by side.
+        ValueError: A shard is missing, or the folder holds shards of different divisions.
     """
     name = config_hash(config)
     files = sorted(Path(folder).glob(f"{name}.*-of-*.npz"))
@@ -131,7 +131,7 @@ def _field(text: str) -> Any:
 
 
 def _draw(spec: Any, lanes: int, generator: np.random.Generator) -> Any:
-    """A batch from a specification: every lane of every shard is the same whoever draws it."""
+    """A batch from a specification: a lane is the same whichever shard draws it."""
     if isinstance(spec, Mapping) and set(spec) == {"low", "high"}:
         return generator.uniform(spec["low"], spec["high"], lanes)
     if isinstance(spec, Mapping):
@@ -143,7 +143,7 @@ def _draw(spec: Any, lanes: int, generator: np.random.Generator) -> Any:
 
 def sweep_command(options: argparse.Namespace) -> int:
     """Solve one shard of a sweep, or merge all: `options` are `config`, `shard`, `merge`, `out`."""
-    sys.path.insert(0, str(Path.cwd()))  # where the field's module lies
+    sys.path.insert(0, str(Path.cwd()))  # where the module of the field lies
     config = read_config(options.config)
     if options.merge:
         print(f"merged into {merge(config, options.out)}")
