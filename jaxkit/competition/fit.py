@@ -112,7 +112,7 @@ def fit(data: Counts, *, starts: int = 12, key: Array | None = None, rtol: float
         A `CompetitionFit`; call `.checked()` to raise if it did not converge.
 
     Raises:
-        ValueError: There are no more observations than parameters, or a species was never observed.
+        ValueError: There are not more observations than parameters, or a species was never observed.
 
     Example:
         >>> import jax

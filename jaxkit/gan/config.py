@@ -20,7 +20,8 @@ class Config:
             usual weight throughout. A large weight keeps the critic smooth while the modes are found; a small one lets
             it see fine structure.
         learning_rate: Adam's learning rate at the start and at the end, along a cosine.
-        betas: Adam's decay rates. There is no momentum: it overshoots the nearest data (Su, kexue.fm/archives/6316).
+        betas: Adam's decay rates. The default has no momentum, which overshoots the nearest data (Su,
+            kexue.fm/archives/6316).
         critic_steps: Updates of the critic per update of the generator.
         steps: Number of steps.
         batch_size: Samples per batch.

@@ -203,7 +203,7 @@ def _shown(stack: contextlib.ExitStack, run: Run, about: Mapping[str, Any], step
 
 @contextlib.contextmanager
 def _termination() -> Iterator[list[bool]]:
-    """A list that is no longer empty once SIGTERM has come; the chunk under way is finished and saved."""
+    """A list that is no longer empty once SIGTERM has come; the current chunk is still finished and saved."""
     flag: list[bool] = []
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield flag

@@ -19,7 +19,7 @@ from jaxkit.core.files import replacing
 
 @runtime_checkable
 class RunLog(Protocol):
-    """What `jk.Run(log=...)` needs of a log; an own class with these methods will do."""
+    """What `jk.Run(log=...)` needs of a log; a class of your own with these methods will do."""
 
     def start(self, config: Mapping[str, Any], step: int) -> None:
         """A run begins, or continues after `step` steps."""

@@ -48,7 +48,7 @@ def search(
     """Interval Newton with bisection over `[a, b]` (Moore, Kearfott, Cloud: Introduction to Interval Analysis, 8).
 
     Args:
-        residual: The expression that shall be zero.
+        residual: The expression whose zeros are sought.
         name: Its unknown.
         ends: The interval.
         parameters: Values of the other names.

@@ -22,7 +22,7 @@ class EquationRoot(Outcome):
         steps: Iterations taken.
         history: The iterates of the method shown; None inside a jitted program.
         equations: The equations as they were understood; None for a function.
-        remark: Anything else worth knowing, as text.
+        remark: Further remarks, as text.
         enclosure: Name -> (lower, upper), between which exactly one root is proven to lie; None without a proof.
     """
 

@@ -51,7 +51,7 @@ def _residuals(z: Array, problem: Problem) -> Array:
 
 @runtime_checkable
 class Method(Protocol):
-    """A way to fit. A new one is a class with this method, and a line in `METHODS` if it shall have a name."""
+    """A way to fit. A new one is a class with this method, and a line in `METHODS` if it is to have a name."""
 
     def fit(self, problem: Problem) -> Found:
         """Fit the problem."""

@@ -127,7 +127,7 @@ def fid_infinity(
 def fid_floor(
     train: Float[ArrayLike, "n d"], test: Float[ArrayLike, "m d"], size: int, *, repeats: int = 3, seed: int = 0
 ) -> float:
-    """The distance that a perfect generator would reach: the mean one of `size` test samples to the training samples.
+    """What a perfect generator would reach: the mean distance of `size` test samples from the training samples.
 
     Args:
         train: Features of the training split, to which generated samples are compared.

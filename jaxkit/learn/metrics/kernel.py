@@ -27,7 +27,7 @@ class Mmd:
 
     Attributes:
         value: Unbiased estimate of its square.
-        p: Share of permutations of the joint sample that give at least as much: the p-value of equal laws.
+        p: Share of permutations of the joint sample that give at least as much: the p-value for equal laws.
     """
 
     value: float
