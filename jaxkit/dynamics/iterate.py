@@ -26,10 +26,10 @@ def iterate(
 
     Args:
         step: Moves the state (any pytree) once.
-        state: Where to start.
-        status: `Status` code read off the state; anything but ok stops the lane.
-        done: Whether the state is an answer.
-        max_steps: Most steps.
+        state: The state to start from.
+        status: Gives the `Status` code of a state; anything but ok stops the lane.
+        done: Tells whether a state is an answer.
+        max_steps: Largest number of steps.
 
     Returns:
         The last state, its `Status`, and the number of steps.
@@ -52,12 +52,12 @@ def record(
 
     Args:
         step: Moves the state (any pytree) once.
-        state: Where to start.
-        running: Whether to go on from a state.
-        max_steps: Most steps.
+        state: The state to start from.
+        running: Tells whether to go on from a state.
+        max_steps: Largest number of steps.
 
     Returns:
-        The states with a leading axis of `max_steps + 1` (the last one repeated), and the number of steps.
+        The states with a leading axis of `max_steps + 1` (the last state is repeated), and the number of steps.
     """
 
     def body(carry: tuple[S, Any], _: None) -> tuple[tuple[S, Any], S]:

@@ -23,7 +23,7 @@ def multistart(
     gtol: float = 1e-10,
     max_steps: int = 200,
 ) -> tuple[LeastSquares[P], LeastSquares[P]]:
-    """Fit by least squares from many starts at once, and pick the best.
+    """Fit by least squares from many starts at once, and choose the best.
 
     Args:
         residuals: Maps parameters and `args` to a pytree of residuals.
@@ -32,11 +32,11 @@ def multistart(
         method: As in `least_squares`.
         rtol: As in `least_squares`.
         gtol: As in `least_squares`.
-        max_steps: Most iterations of each fit.
+        max_steps: Largest number of iterations of each fit.
 
     Returns:
-        The fit with the least finite sum of squares (its own status says whether it converged; its derivative does not
-        depend on the others), and all fits with a leading axis `k`.
+        The fit with the least finite sum of squares (its own status says whether it converged, and its derivative does
+        not depend on the others), and all fits with a leading axis `k`.
 
     Raises:
         ValueError: There are no starts, no parameters, or fewer residuals than parameters.
@@ -66,6 +66,6 @@ def _best(
     found = jax.vmap(lambda start: problem.search(start, **options))(flat)
     every = jax.vmap(problem.fit)(*found)
     index = jnp.argmin(jnp.where(jnp.isfinite(every.sse), every.sse, jnp.inf))
-    # The derivative is that of the chosen optimum alone: a lane that has failed would make it 0 * NaN.
+    # The derivative is that of the chosen optimum alone: a failed lane would make it 0 * NaN.
     best = problem.fit(*problem.settle(*jax.tree.map(lambda v: v[index], found)))
     return best, every

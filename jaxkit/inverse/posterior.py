@@ -27,17 +27,17 @@ def sample_posterior(
 ) -> Chains[P]:
     """Draw parameters from their posterior under a flat prior, given residuals in units of known Gaussian errors.
 
-    The fit gives the mode and the shape about it; MALA, whose gradients run through the residuals, does the rest.
+    The fit gives the mode and the shape about it; MALA, whose gradients run through the residuals, then draws.
     Residuals that are not finite count as a thousand standard deviations.
 
     Args:
         residuals: Maps parameters and `args` to an array of residuals, each in units of its error.
-        best: Their least-squares fit, with some misfit left.
+        best: The least-squares fit of the residuals, with some misfit left.
         args: Data.
         key: Random key.
-        chains: Chains that move at once.
-        steps: Draws a chain.
-        warmup: Draws thrown away before.
+        chains: Number of chains, which move at once.
+        steps: Number of draws of each chain.
+        warmup: Number of draws before those, which are discarded.
 
     Returns:
         The chains: `xs` has the structure of `best.params`, leaves of shape `(steps, chains, ...)`.
@@ -51,7 +51,7 @@ def sample_posterior(
         (True, True)
     """
     mode, unravel = jax.flatten_util.ravel_pytree(best.params)
-    # The errors are known, so the spread of the residuals plays no part.
+    # The errors are known, so that the spread of the residuals plays no part.
     spread = jnp.linalg.cholesky(best.covariance * best.degrees_of_freedom / best.sse)
     expand = lambda z, mode, spread: unravel(mode + spread @ z)
 

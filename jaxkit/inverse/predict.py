@@ -1,4 +1,4 @@
-"""What a fit says of anything computed from its parameters, with standard errors."""
+"""What a fit says about anything computed from its parameters, with standard errors."""
 
 from collections.abc import Callable
 from typing import TypeVar

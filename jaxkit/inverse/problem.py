@@ -21,8 +21,8 @@ class Unknowns(Generic[P]):
 
     Attributes:
         first: First guess: a pytree of real arrays, `n` numbers in all.
-        positive: Every number keeps the sign of its first guess: `z` holds logarithms of the ratios to it. Otherwise
-            `z` holds the numbers themselves.
+        positive: Every number keeps the sign of its first guess: `z` holds the logarithms of the ratios to it.
+            Otherwise `z` holds the numbers themselves.
 
     Raises:
         ValueError: A number whose sign is to be kept is 0.
@@ -53,7 +53,7 @@ class Unknowns(Generic[P]):
 
     @property
     def guess(self) -> Float[Array, " n"]:
-        """The first guess as a `z`."""
+        """The first guess in the coordinates `z`."""
         return jnp.zeros_like(self.base) if self.positive else self.base
 
     def natural(self, z: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -78,15 +78,15 @@ class Unknowns(Generic[P]):
     def scatter(
         self, count: int, key: Array, *, spread: float | None = None, normal: bool | None = None
     ) -> Float[Array, "count n"]:
-        """Starts for a fit, as `z`: the first guess, and others about it.
+        """Starts for a fit, in the coordinates `z`: the first guess and others about it.
 
         Args:
-            count: How many.
+            count: Number of starts.
             key: Random key.
-            spread: With signs kept, how far `z` reaches, by default `log(10)`; otherwise a standard deviation in units
-                of each number's size (of 1 where it is 0), by default 1.
-            normal: Draw `z` from the normal with standard deviation `spread`, not uniformly within it; by default
-                where signs are not kept.
+            spread: With signs kept, the range of `z` to both sides, by default `log(10)`; otherwise a standard
+                deviation in units of each number's size (of 1 where it is 0), by default 1.
+            normal: Whether to draw `z` from the normal with standard deviation `spread`, not uniformly within it; by
+                default where signs are not kept.
         """
         checks.require(count > 0, "count", "be positive", f"is {count}")
         if spread is None:

@@ -19,8 +19,8 @@ class Profile(Outcome):
 
     Attributes:
         values: Values at which the number was held, shape `(points,)`.
-        sse: Least sum of squares over all other numbers, at each.
-        status: `Status` code of the fit at each.
+        sse: Least sum of squares over all other numbers, at each value.
+        status: `Status` code of the fit at each value.
     """
 
     verb: ClassVar[str] = "profile"
@@ -42,24 +42,24 @@ def profile(
     rtol: float = 1e-10,
     max_steps: int = 200,
 ) -> Profile:
-    """Profile of the sum of squares: one number held at values about its estimate, all others fitted again.
+    """Profile of the sum of squares: one number is held at values about its estimate, and all others are fitted again.
 
     Args:
         residuals: Maps parameters and `args` to a pytree of residuals.
         params: The estimate, `n >= 2` numbers in all.
-        covariance: Its covariance, shape `(n, n)`.
-        index: Which number, counted through the flattened parameters.
+        covariance: The covariance of the flattened parameters, shape `(n, n)`.
+        index: Index of the number among the flattened parameters.
         args: Data.
         span: Half the width of the range, in standard errors.
         points: Number of values.
         rtol: As in `least_squares`.
-        max_steps: Most iterations of each fit.
+        max_steps: Largest number of iterations of each fit.
 
     Returns:
         A `Profile`.
 
     Raises:
-        ValueError: There is no such number, or no other one.
+        ValueError: There is no number of this index, or no other number.
 
     Example:
         >>> import jax.numpy as jnp, jaxkit as jk

@@ -1,4 +1,4 @@
-"""Systems that several subjects speak of, each written once."""
+"""Systems that several subjects use, each written once."""
 
 from jaxkit.models.dirac import DiracGame as DiracGame
 from jaxkit.models.dirac import DiracRun as DiracRun

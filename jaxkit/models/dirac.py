@@ -27,9 +27,9 @@ class DiracRun:
     """The game under descent with momentum, by eigenvalues and by simulation.
 
     Attributes:
-        growth: Growth of a small displacement a step (see `growth`); below 1 the players settle.
-        distance: Distance from the equilibrium after the steps; infinite where it blew up.
-        flow: The gradient flow's linear part at the equilibrium.
+        growth: Growth per step of a small displacement (see `growth`); below 1 the players settle.
+        distance: Distance from the equilibrium after the steps; infinite where it diverged.
+        flow: Linear part of the gradient flow at the equilibrium.
     """
 
     growth: Float[Array, ""]
@@ -129,7 +129,7 @@ def dirac_eigenvalues(gamma: ArrayLike, slope: ArrayLike = 0.5) -> Complex[Array
 def growth(
     eigenvalues: Complex[Array, "..."], learning_rate: ArrayLike, momentum: ArrayLike = 0.0
 ) -> Float[Array, "..."]:
-    """Growth of a displacement a step when simultaneous descent follows a flow with these eigenvalues.
+    """Growth per step of a displacement when simultaneous descent follows a flow with these eigenvalues.
 
     Heavy-ball steps `m <- momentum m + field`, `x <- x + rate m` multiply a mode of eigenvalue `s` by the roots of
     `z^2 - (1 + momentum + rate s) z + momentum = 0`; the larger modulus is returned. Below 1, the players settle.

@@ -1,4 +1,4 @@
-"""Gause's experiments of 1934, the few numbers that jaxkit ships; where they come from is said in gause.txt."""
+"""Gause's experiments of 1934, the few numbers that jaxkit ships; gause.txt says where they come from."""
 
 import csv
 import functools
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from jaxkit.core import checks
 from jaxkit.core.struct import static, struct
 
-# experiment -> (species in the order of the models, unit of time, time to which the first state of a fit refers)
+# experiment -> (species in the order of the models, unit of time, the time to which the first state of a fit refers)
 EXPERIMENTS = {
     "paramecium": (("P. caudatum", "P. aurelia"), "days", 2.0),
     "paramecium caudatum": (("P. caudatum",), "days", 0.0),
@@ -21,7 +21,7 @@ EXPERIMENTS = {
     "schizosaccharomyces": (("S. kephir",), "hours", 0.0),
 }
 # The published fit of "paramecium" (nls in the vignette of the R package gauseR, A. T. Clark and others): estimate and
-# standard error. It is in the form dn_j = n_j (r_j + sum_i n_i A_ij); its signs of A are turned round here.
+# standard error. It is in the form dn_j = n_j (r_j + sum_i n_i A_ij); the signs of A are reversed here.
 PUBLISHED = {
     "x0": ((0.574824, 4.533909), (0.683, 3.276)),
     "r": ((1.734873, 0.810376), (0.4005, 0.2182)),
@@ -32,13 +32,13 @@ PUBLISHED_SSE = 3874.23
 
 @struct
 class Counts:
-    """Populations that were counted, one entry an observation.
+    """Populations that were counted, one entry for each observation.
 
     Attributes:
-        time: Shape `(m,)`, in `unit`.
+        time: Time of each observation, shape `(m,)`, in `unit`.
         species: Which species was counted, an index into `names`, shape `(m,)`.
-        volume: What was found, shape `(m,)`.
-        start: Time to which the first state of a fit refers.
+        volume: The amount that was found, shape `(m,)`.
+        start: The time to which the first state of a fit refers.
         names: Names of the species.
         unit: Unit of time.
         name: Name of the experiment.

@@ -1,4 +1,4 @@
-"""Populations that grow and take from each other: Lotka's and Volterra's field, and its parameters in two forms."""
+"""Populations that grow and take from each other: the field of Lotka and Volterra, and its parameters in two forms."""
 
 from typing import Any, Self, TypeVar
 
@@ -13,7 +13,7 @@ Populations = TypeVar("Populations", Array, tuple[Array, ...])
 
 @struct
 class Params:
-    """Parameters of two species, one entry a species.
+    """Parameters of two species, one entry for each species.
 
     `dx1/dt = r1 x1 (1 - x1/N1) - a1 x1 x2`, `dx2/dt = r2 x2 (1 - x2/N2) - a2 x1 x2`.
 
@@ -33,7 +33,7 @@ class Params:
     a: Any
 
     def arrays(self) -> Self:
-        """The same as arrays of shape `(2,)`, checked positive where their values are known."""
+        """The same as arrays of shape `(2,)`, checked to be positive where their values are known."""
         values = {}
         for name in ("r", "N", "a"):
             value = checks.floating(name, getattr(self, name))
@@ -55,14 +55,14 @@ class Rates:
 
     Attributes:
         r: Growth rates when rare, shape `(n,)`, per unit time.
-        A: What each unit of `j` takes from the growth rate of `i`, shape `(n, n)`.
+        A: What each unit of `j` takes from the growth rate of `i`, shape `(n, n)`, per unit time and unit of `x`.
     """
 
     r: Any
     A: Any
 
     def arrays(self) -> Self:
-        """The same as arrays, shapes checked."""
+        """The same as arrays, whose shapes are checked."""
         r, a = checks.floating("r", self.r), checks.floating("A", self.A)
         checks.shape("r", r, ("n",))
         checks.shape("A", a, (r.size, r.size))
@@ -84,7 +84,7 @@ def as_rates(p: Params | Rates) -> Rates:
 
 
 def as_two_species(p: Params | Rates) -> Params:
-    """Either form of the parameters, as checked `Params`; theory of two species alone takes it."""
+    """Either form of the parameters, as checked `Params`; for the theory of two species alone."""
     if isinstance(p, Rates):
         count = p.arrays().r.size
         checks.require(count == 2, "p", "be of two species", f"is of {count}; `simulate` and `fit` take any number")
@@ -93,12 +93,12 @@ def as_two_species(p: Params | Rates) -> Params:
 
 
 def two_species_rates(r: Array, own: Array, other: Array) -> Rates:
-    """The rates of two species from what a unit of each takes from its own growth rate and from the other's.
+    """The rates of two species, from what a unit of each takes from its own growth rate and from the other's.
 
     Args:
         r: Growth rates when rare, shape `(2,)`.
         own: What a unit of a species takes from its own growth rate, `r / N`, shape `(2,)`.
-        other: What a unit of the other takes from it, shape `(2,)`.
+        other: What a unit of the other species takes from that growth rate, shape `(2,)`.
     """
     return Rates(r, jnp.stack([jnp.stack([own[0], other[0]]), jnp.stack([other[1], own[1]])]))
 
@@ -109,8 +109,8 @@ def lotka_volterra(t: Any, x: Populations, rates: Rates) -> Populations:
     Competitors have positive `A`; of a predator and its prey one entry is negative.
 
     Args:
-        t: Time; plays no part.
-        x: Populations, shape `(n,)`, or a tuple of n scalars, which vmapped solves run through faster than short
+        t: Time; not used.
+        x: Populations, shape `(n,)`, or a tuple of n scalars, which vmapped solves process faster than short
             arrays.
         rates: Growth rates and interactions.
 

@@ -12,7 +12,7 @@ from jaxkit.core.struct import struct
 
 @struct
 class Mixture:
-    """A mixture of round Gaussians in any number of dimensions; `mixture` makes one.
+    """A mixture of round Gaussians in any number of dimensions; made by `mixture`.
 
     Attributes:
         log_weights: Logarithms of the weights, shape `(k,)`.
@@ -36,7 +36,7 @@ class Mixture:
         return jnp.exp(self.log_weights)
 
     def log_prob(self, x: Float[Array, "... d"], sigma: ArrayLike = 0.0) -> Float[Array, "..."]:
-        """Log density at `x`, of the mixture with noise `sigma`: a scalar, or one value a point."""
+        """Log density at `x` of the mixture with noise `sigma`, which is a scalar or one value for each point."""
         logs, _, _ = self._parts(x, sigma)
         return jax.nn.logsumexp(logs, axis=1).reshape(x.shape[:-1])
 
@@ -53,7 +53,7 @@ class Mixture:
         return jnp.sum(jax.nn.softmax(logs, axis=1)[..., None] * mean, axis=1).reshape(y.shape)
 
     def sample(self, key: Array, n: int, dtype: DTypeLike | None = None) -> Float[Array, "n d"]:
-        """Draw `n` points, of the means' type by default."""
+        """Draw `n` points, in the dtype of the means by default."""
         dtype = self.means.dtype if dtype is None else dtype
         pick, noise = jax.random.split(key)
         which = jax.random.choice(pick, len(self.means), (n,), p=self.weights.astype(dtype))
@@ -85,7 +85,7 @@ def mixture(means: ArrayLike | list, sd: ArrayLike | list, weights: ArrayLike | 
     Args:
         means: Means, shape `(k, d)`.
         sd: Standard deviation of all components, or of each, shape `(k,)`.
-        weights: Positive weights, shape `(k,)`, which are divided by their sum; equal by default.
+        weights: Positive weights, shape `(k,)`, which are normalised to sum to 1; equal by default.
 
     Raises:
         ValueError: A shape does not fit, or a number is not positive.
@@ -106,8 +106,8 @@ def ring(k: int = 8, radius: float = 2.0, sd: float = 0.2, weights: ArrayLike | 
     Args:
         k: Number of components.
         radius: Radius of the circle.
-        sd: Standard deviation of each.
-        weights: Their weights; equal by default.
+        sd: Standard deviation of each component.
+        weights: Weights of the components, shape `(k,)`; equal by default.
     """
     angle = jnp.linspace(0.0, 2 * math.pi, k, endpoint=False)
     return mixture(radius * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1), sd, weights)

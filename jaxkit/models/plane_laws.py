@@ -1,8 +1,8 @@
-"""Laws in the plane whose samples *and* densities are exact: what generative models are measured against.
+"""Laws in the plane whose samples *and* densities are exact: generative models are measured against them.
 
-Three kinds: mixtures of Gaussians; curves blurred by Gaussian noise, whose densities are integrals along the curve by
-Gauss-Legendre quadrature with several nodes a standard deviation (exact to rounding); and closed forms. A new law is
-one entry of `PLANE_LAWS`, and the one test of them all covers it.
+There are three kinds: mixtures of Gaussians; curves blurred by Gaussian noise, whose densities are integrals along the
+curve by Gauss-Legendre quadrature with several nodes per standard deviation (exact to rounding); and closed forms. A
+new law is one entry of `PLANE_LAWS`, and the one test of all laws covers it.
 """
 
 import dataclasses
@@ -25,12 +25,12 @@ class PlaneLaw:
     """A law in the plane.
 
     Attributes:
-        name: Its name.
+        name: Name of the law.
         sample: `sample(key, n, dtype=None) -> x`, shape `(n, 2)`.
-        log_prob: Log density in nats, shapes `(..., 2) -> (...)`; it computes in the type of its argument.
-        box: The square `[-box, box]^2` holds practically all of it: for figures and quadrature.
+        log_prob: Log density in nats, shapes `(..., 2) -> (...)`; it computes in the dtype of its argument.
+        box: The square `[-box, box]^2` holds practically all of the law; for figures and quadrature.
         width: Smallest length over which the density changes.
-        mixture: The mixture that the law is, or None.
+        mixture: The law as a mixture, or None where it is not one.
     """
 
     name: str
@@ -65,10 +65,10 @@ class PlaneLaw:
 
 
 def plane_law(name: str) -> PlaneLaw:
-    """One of the laws by name, with its usual settings; the functions of `jaxkit.models.plane_laws` take others.
+    """One of the laws by name, with its usual settings; the functions in `jaxkit.models.plane_laws` take others.
 
     Args:
-        name: `"ring8"`, `"grid25"` (the scaled mixtures of maximum entropy generators), `"rings"`, `"checkerboard"`,
+        name: `"ring8"`, `"grid25"` (the scaled mixtures from maximum entropy generators), `"rings"`, `"checkerboard"`,
             `"funnel"`, `"moons"`, `"swissroll"`, `"pinwheel"` or `"spirals"`.
 
     Returns:
@@ -98,7 +98,7 @@ def ring8(radius: float = 2 / math.sqrt(2), sd: float = 0.02 / math.sqrt(2)) -> 
 
 
 def grid25(spacing: float = 2 / 2.828, sd: float = 0.05 / 2.828) -> PlaneLaw:
-    """Twenty-five Gaussians on a square grid; the width is a fortieth of the spacing: hard."""
+    """Twenty-five Gaussians on a square grid; the standard deviation is a fortieth of the spacing."""
     ticks = spacing * np.arange(-2, 3)
     return PlaneLaw.of(
         mixture(np.stack(np.meshgrid(ticks, ticks, indexing="ij"), -1).reshape(-1, 2), sd), name="grid25"
@@ -106,7 +106,7 @@ def grid25(spacing: float = 2 / 2.828, sd: float = 0.05 / 2.828) -> PlaneLaw:
 
 
 def rings(radii: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0), sd: float = 0.06) -> PlaneLaw:
-    """Concentric circles of equal weight, blurred: radii follow the law of Rice."""
+    """Concentric circles of equal weight, blurred: the radii are Rice distributed."""
 
     def sample(key: Array, n: int, dtype: DTypeLike | None = None) -> Array:
         dtype = jnp.result_type(float) if dtype is None else dtype
@@ -180,7 +180,7 @@ def swissroll(sd: float = 0.25 / 7.5) -> PlaneLaw:
 
 
 def spirals(sd: float = 0.1) -> PlaneLaw:
-    """Two spirals of one and a half turns, denser outside: the angle is `3 pi sqrt(u)`, `u` uniform; blurred."""
+    """Two blurred spirals of one and a half turns, denser outside: the angle is `3 pi sqrt(u)` with `u` uniform."""
     one = lambda m, t: (-t * m.cos(t) / 3, t * m.sin(t) / 3)
     two = lambda m, t: (t * m.cos(t) / 3, -t * m.sin(t) / 3)
     return _curves("spirals", (one, two), (0.0, 3 * math.pi), sd, box=math.pi + 6 * sd, nodes=384, growing=True)
@@ -189,7 +189,7 @@ def spirals(sd: float = 0.1) -> PlaneLaw:
 def pinwheel(arms: int = 5, radial: float = 0.3, tangential: float = 0.1, rate: float = 0.25) -> PlaneLaw:
     """Elongated Gaussians around the origin, twisted by the angle `rate * exp(radius)`.
 
-    The twist keeps areas, so that the density is exact (the usual pinwheel twists by the first coordinate, and has no
+    The twist preserves areas, so that the density is exact (the usual one twists by the first coordinate and has no
     closed density).
     """
     turns = 2 * np.pi * np.arange(arms) / arms
@@ -230,7 +230,7 @@ PLANE_LAWS: dict[str, Callable[..., PlaneLaw]] = {
 
 
 def _pointwise(log_prob: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    """A function of one point, over any leading axes."""
+    """A function of one point, applied over any leading axes."""
     return functools.wraps(log_prob)(jnp.vectorize(log_prob, signature="(d)->()"))
 
 
@@ -244,7 +244,7 @@ def _curves(
     nodes: int,
     growing: bool = False,
 ) -> PlaneLaw:
-    """Curves of equal weight, blurred; the parameter is uniform on `span`, or (`growing`) has a density like itself.
+    """Blurred curves of equal weight; the parameter is uniform on `span`, or has a density like itself (`growing`).
 
     `curve(m, t)` computes with the module `m`: numpy in double precision for the nodes, jax.numpy for samples.
     """

@@ -1,1 +1,1 @@
-"""What a reader sees: figures in one style, LaTeX, animation."""
+"""Figures in one style, LaTeX documents, animations."""

@@ -26,14 +26,14 @@ def animate(
 
     Args:
         draw: Draws one frame.
-        frames: How many.
-        path: Where to (`.gif` where it has no suffix); folders are made.
+        frames: Number of frames.
+        path: Where to write (`.gif` is added where it has no suffix); folders are created.
         seconds: Duration of one round.
         figsize: Size in inches.
-        dpi: Pixels an inch.
+        dpi: Pixels per inch.
 
     Returns:
-        The path.
+        The path of the file.
     """
     from PIL import Image
 
@@ -41,7 +41,7 @@ def animate(
     path = Path(path) if Path(path).suffix else Path(path).with_suffix(".gif")
     pictures: list[Any] = []
     with style() as plt:
-        # A layout solved anew for each frame would make the axes tremble, and take most of the time.
+        # A layout computed anew for each frame would make the axes jitter, and would take most of the time.
         figure, axes = plt.subplots(figsize=figsize, dpi=dpi, layout="none")
         figure.subplots_adjust(left=0.15, bottom=0.14, right=0.96, top=0.9)
         for i in range(frames):

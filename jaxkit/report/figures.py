@@ -23,7 +23,7 @@ CHINESE = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQua
 
 @contextlib.contextmanager
 def style() -> Iterator[Any]:
-    """Within the block, figures have jaxkit's style; gives `matplotlib.pyplot`.
+    """Give figures jaxkit's style within the block; yields `matplotlib.pyplot`.
 
     Example:
         >>> from jaxkit.report.figures import style
@@ -58,12 +58,12 @@ def chinese_font() -> str | None:
     from matplotlib import font_manager
 
     fonts = {font.name: font.fname for font in font_manager.fontManager.ttflist if "Last Resort" not in font.name}
-    known = [name for name in CHINESE if name in fonts]  # any other: a font of last resort has boxes alone
+    known = [name for name in CHINESE if name in fonts]  # else any other font with the character
     return next((name for name in [*known, *fonts] if name in known or ord("中") in _characters(fonts[name])), None)
 
 
 def _characters(path: str) -> Any:
-    """The characters of a font; none of a file that is no font."""
+    """The characters of a font; none where the file is not a font."""
     from matplotlib import font_manager
 
     try:
@@ -92,9 +92,9 @@ def _warn_of_boxes() -> None:
 
 
 def plain(text: object) -> str:
-    r"""Text of a user that a figure shows as it stands: no formula, in a legend too, whatever it begins with.
+    r"""Text of a user that a figure, its legend included, shows as it stands and not as a formula.
 
-    Characters that no font has are boxes, of which one warning is given.
+    Characters that no font has become boxes, and one warning is given.
 
     Example:
         >>> from jaxkit.report.figures import plain
@@ -104,7 +104,7 @@ def plain(text: object) -> str:
     shown = "".join(c if ord(c) in _drawable() or c == "\n" else "\u25a1" for c in str(text))
     if shown != str(text):
         _warn_of_boxes()
-    # A legend leaves out what begins with an underscore; a space of no width does not show.
+    # A legend omits labels that begin with an underscore; a zero-width space in front is not seen.
     return ("\u200b" if shown.startswith("_") else "") + shown.replace("$", r"\$")
 
 
@@ -113,14 +113,14 @@ def save(figure: "Figure", path: str | Path, *, caption: str = "") -> Path:
 
     Args:
         figure: A matplotlib figure.
-        path: Where to; folders are made.
-        caption: Stored as the PNG's description.
+        path: Where to write; folders are created.
+        caption: Text that is stored as the PNG's description.
 
     Returns:
         The file: `path`, or `path` with `.png` where it has no suffix.
 
     Raises:
-        ValueError: matplotlib writes no such format. Nothing is left behind.
+        ValueError: matplotlib cannot write this format. Nothing is left behind.
     """
     import matplotlib.pyplot as plt
 

@@ -1,6 +1,6 @@
-"""LaTeX reports: text, formulas, tables and figures; compiled where `pdflatex` is at hand.
+"""LaTeX reports: text, formulas, tables and figures; compiled where `pdflatex` is installed.
 
-Text in other than Latin letters needs `xelatex` (or `lualatex`), and Chinese the package ctex.
+Text in non-Latin letters needs `xelatex` (or `lualatex`), and Chinese text needs the package ctex.
 
 Everything a user supplies goes through `escape`; formulas are written by the caller, never taken from outside.
 """
@@ -65,7 +65,7 @@ class Document:
     """A report in parts. Each method returns a longer document.
 
     Attributes:
-        title: Plain text.
+        title: Title, as plain text.
         parts: LaTeX source of the parts so far.
     """
 
@@ -104,7 +104,7 @@ class Document:
         )
 
     def figure(self, path: str | Path, caption: str, width: float = 0.8) -> "Document":
-        """Add a picture that lies in the folder the report is written to."""
+        """Add a picture from the folder to which the report is written."""
         name = Path(path).name
         return self._with(
             rf"\begin{{figure}}[H]\centering\includegraphics[width={width}\textwidth]{{{name}}}"
@@ -120,10 +120,10 @@ class Document:
         return f"{_PREAMBLE}{chinese}{title}\n\\begin{{document}}\\maketitle\n{body}\n\\end{{document}}\n"
 
     def write(self, folder: str | Path, name: str = "report") -> tuple[tuple[Path, ...], str]:
-        """Write `name.tex`, and `name.pdf` where the program that it needs is installed.
+        """Write `name.tex`, and `name.pdf` where the program that makes it is installed.
 
         Args:
-            folder: Where to; the pictures must lie there.
+            folder: Where to write; the pictures must be there.
             name: Name of the files.
 
         Returns:

@@ -14,7 +14,7 @@ from jaxkit.report.figures import axes_or_new
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Filled: stable. Square: saddle. Shape and fill carry the meaning, so that grey print keeps it.
+# Filled: stable. Square: saddle. Shape and fill carry the meaning, so that it survives printing in grey.
 MARKERS: dict[Kind, dict[str, Any]] = {
     Kind.stable_node: {"marker": "o", "markerfacecolor": "black"},
     Kind.stable_focus: {"marker": "o", "markerfacecolor": "black"},
@@ -52,9 +52,9 @@ def plot_field(
         window: `(x_low, x_high, y_low, y_high)`.
         args: Parameters of the field.
         axes: Where to draw; new ones by default.
-        density: Of the streamlines.
+        density: Density of the streamlines.
         colorbar: Label of the colour bar; None leaves it out.
-        points: Grid points an axis.
+        points: Number of grid points along each axis.
     """
     x, y, u, v = velocities(field, window, args, points)
     with axes_or_new(axes) as axes:

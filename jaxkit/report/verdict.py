@@ -1,4 +1,4 @@
-"""What the run of a subject ends with: claims, each with what was measured, and one function that judges them all."""
+"""What the run of a subject ends with: claims, each with what was measured; one function judges them all."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ class Claim:
         value: The number, or a text where there is more to say than one number.
         at_most: The number must not exceed this.
         at_least: The number must not fall below this.
-        ok: Whether the claim holds, where that is more than a bound. Without any of the three, the number is shown for
-            the record.
+        ok: Whether the claim holds, where that is more than a bound. Without any of the three, the number is shown
+            for the record.
 
     Example:
         >>> from jaxkit.report.verdict import Claim
@@ -46,7 +46,7 @@ class Claim:
 
     @property
     def holds(self) -> bool:
-        """Whether the value is as it must be; what is not a number keeps no bound."""
+        """Whether the value is as it must be; a value that is not a number keeps no bound."""
         low = self.at_least is None or bool(float(self.value) >= self.at_least)
         high = self.at_most is None or bool(float(self.value) <= self.at_most)
         return low and high and self.ok is not False
@@ -71,11 +71,11 @@ class Verdict:
     """The outcome of `python -m jaxkit run <subject>`.
 
     Attributes:
-        subject: Its name.
+        subject: Name of the subject.
         ok: Whether every claim holds.
         sentence: The result in one line, with its numbers; it names the claims that do not hold.
         claims: What was measured.
-        files: What was written.
+        files: The files that were written.
     """
 
     subject: str
@@ -89,10 +89,10 @@ def judge(subject: str, claims: Sequence[Claim], sentence: str, files: Sequence[
     """The verdict on a subject's claims.
 
     Args:
-        subject: Its name.
+        subject: Name of the subject.
         claims: What was measured; at least one of them must be able to fail.
         sentence: The result in one line, with its numbers.
-        files: What was written.
+        files: The files that were written.
 
     Raises:
         ValueError: No claim can fail.

@@ -1,1 +1,1 @@
-"""What a motion does near a rest point, along a parameter, in the long run."""
+"""What a motion does near a rest point, along a parameter and in the long run."""

@@ -1,8 +1,8 @@
 """One step along a branch of equilibria, and what lies between its two ends.
 
-A point carries a signature of three whole numbers: how many eigenvalues lie to the right of the axis, the direction of
-the parameter, and the orientation of the bordered Jacobian. Every special point changes it. Signs are compared, never
-products, so nothing over- or underflows, and eigenvalues that cross together do not cancel.
+A point carries a signature of three whole numbers: the number of eigenvalues to the right of the imaginary axis, the
+direction of the parameter, and the orientation of the bordered Jacobian. Every special point changes it. Signs are
+compared, never products, so that nothing over- or underflows and eigenvalues that cross together do not cancel.
 """
 
 import enum
@@ -21,9 +21,9 @@ from jaxkit.dynamics.roots.root import root
 
 Residual = Callable[[Array], Array]  # (n + 1,) scaled state and parameter -> (n,)
 
-SHRINK, SHORTEST = 0.6, 1e-6  # a step that fails is shortened by this factor, down to this share of the longest
+SHRINK, SHORTEST = 0.6, 1e-6  # a failed step is shortened by this factor, down to this fraction of the longest
 TURN = 0.75  # least cosine between the tangents of a step's ends
-LIMIT = 0.01  # special points nearer than this share of a step are one; also what counts as small against the ends
+LIMIT = 0.01  # special points nearer than this fraction of a step are one; also, what counts as small
 
 
 class Special(enum.IntEnum):
@@ -33,7 +33,7 @@ class Special(enum.IntEnum):
     fold = 1
     branch_point = 2
     hopf = 3
-    kink = 4  # the signature jumps where nothing vanishes: the field is not smooth there
+    kink = 4  # the signature jumps although nothing vanishes: the field is not smooth there
 
 
 class Place(NamedTuple):
@@ -43,10 +43,10 @@ class Place(NamedTuple):
         u: State and parameter in scaled units, shape `(n + 1,)`.
         tangent: Unit tangent, shape `(n + 1,)`.
         values: Eigenvalues, shape `(n,)`.
-        up: How many have a real part that is surely positive.
-        down: How many have a real part that is surely negative.
+        up: Number of eigenvalues whose real part is surely positive.
+        down: Number of eigenvalues whose real part is surely negative.
         border: Sign of the determinant of the Jacobian bordered by the tangent.
-        sizes: Logarithms of what vanishes at a fold, a branch point and a Hopf point: `(3,)`.
+        sizes: Logarithms of what vanishes at a fold, a branch point and a Hopf point, shape `(3,)`.
         fine: Whether this is a point of the branch at all.
     """
 
@@ -66,7 +66,7 @@ class Place(NamedTuple):
 
     @property
     def neutral(self) -> Int[Array, ""]:
-        """How many eigenvalues cannot be told from the axis."""
+        """Number of eigenvalues that cannot be told from the imaginary axis."""
         return self.values.size - self.up - self.down
 
 
@@ -74,10 +74,10 @@ class Step(NamedTuple):
     """Where a step ended.
 
     Attributes:
-        end: Its last point; not `fine` where the branch was lost.
-        length: How long it was.
-        kind: `Special` code of what it passed.
-        there: Where that is, in scaled units; NaN where it passed nothing.
+        end: The last point of the step; not `fine` where the branch was lost.
+        length: Length of the step.
+        kind: `Special` code of the point it passed.
+        there: That point, in scaled units; NaN where it passed none.
     """
 
     end: Place
@@ -87,13 +87,13 @@ class Step(NamedTuple):
 
 
 def correct(residual: Residual, guess: Array, normal: Array) -> tuple[Array, Int[Array, ""]]:
-    """The point of the branch in the plane through `guess` normal to `normal`, and its `Status` code."""
+    """The point of the branch in the plane through `guess` with normal `normal`, and its `Status` code."""
     found = root(lambda u, _: jnp.append(residual(u), normal @ (u - guess)), guess, max_steps=16)
     return found.value, found.status
 
 
 def place(residual: Residual, u: Array, like: Array, fine: Array) -> Place:
-    """What a point `u` is like; the tangent points along `like`."""
+    """The properties of a point `u`; the tangent points along `like`."""
     jac = value_and_jacobian(residual, u)[1]
     tangent = solve_dense(jnp.concatenate([jac, like[None]]), jnp.zeros_like(u).at[-1].set(1))
     tangent = tangent / jnp.linalg.norm(tangent)
@@ -108,7 +108,7 @@ def place(residual: Residual, u: Array, like: Array, fine: Array) -> Place:
 
 
 def _spectrum(matrix: Float[Array, "n n"]) -> tuple[Complex[Array, " n"], Float[Array, " n"]]:
-    """Eigenvalues, and how far each may be off by rounding (componentwise, from its two eigenvectors)."""
+    """Eigenvalues, and how far each may be off by rounding (componentwise, from its left and right eigenvectors)."""
     n = len(matrix)
     rounding = 64 * n * float(jnp.finfo(matrix.dtype).eps)
     if n == 1:
@@ -125,15 +125,15 @@ def _spectrum(matrix: Float[Array, "n n"]) -> tuple[Complex[Array, " n"], Float[
     values, right = values[order], right[:, order]
     left = jnp.linalg.inv(right)
     size = jnp.einsum("ij,jk,ki->i", jnp.abs(left), jnp.abs(matrix), jnp.abs(right))
-    most = jnp.linalg.norm(matrix) / rounding**0.5  # a defective eigenvalue is off by the root of the rounding
+    most = jnp.linalg.norm(matrix) / rounding**0.5  # a defective eigenvalue is off by the square root of the rounding
     return values, rounding * jnp.where(size < most, size, most)
 
 
 def forward(residual: Residual, before: Place, length: Array, longest: float, alive: Array) -> Step:
-    """One step from `before`: as long as `length` if the corrector allows it, shorter where it does not.
+    """One step from `before`: as long as `length` if the corrector allows it, else shorter.
 
-    It is shortened where the corrector fails or goes to another place than the tangent says, where the branch turns
-    too much, where the end lies on a special point, and so that it passes one special point only.
+    It is shortened where the corrector fails or goes elsewhere than the tangent says, where the branch turns too much,
+    and where the end lies on a special point; and so that it passes only one special point.
     """
 
     def trying(carry: tuple[Place, Array, Array]) -> Array:
@@ -152,7 +152,7 @@ def forward(residual: Residual, before: Place, length: Array, longest: float, al
 
 
 def _reach(residual: Residual, before: Place, length: Array) -> Place:
-    """The point one step along the tangent, `fine` if it can be trusted."""
+    """The point one step along the tangent; it is `fine` if it can be trusted."""
     guess = before.u + length * before.tangent
     u, status = correct(residual, guess, before.tangent)
     near = (jnp.linalg.norm(u - guess) <= 0.5 * length) & (jnp.linalg.norm(u - before.u) >= 0.5 * length)
@@ -172,10 +172,10 @@ def _locate(residual: Residual, before: Place, after: Place, length: Array) -> S
     soon = jnp.minimum(high + LIMIT, 1)
     later = soon + (1 - soon) * 2.0 ** -jnp.arange(1, 7, dtype=length.dtype)
     shares = jnp.concatenate([jnp.stack([low, high, 0.5 * low]), later, soon[None]])
-    places = jax.lax.map(between, shares)  # one after the other: the program holds the corrector once
+    places = jax.lax.map(between, shares)  # one after another, so that the program holds the corrector once
     pick = lambda i: jax.tree.map(lambda v: v[i], places)
     low_place, high_place, back = pick(0), pick(1), pick(2)
-    # The step ends where the signature is still what it is right behind the special point.
+    # The step ends where the signature is still the one right behind the special point.
     alone = places.fine & jnp.all(places.signature == places.signature[-1:], axis=-1)
     whole = (soon >= 1) | ~places.fine[-1] | jnp.all(after.signature == places.signature[-1])
     last = 3 + jnp.argmax(alone[3:])
@@ -185,7 +185,7 @@ def _locate(residual: Residual, before: Place, after: Place, length: Array) -> S
     kind = jnp.where(vanishes, kind, jnp.where(joined, Special.kink.value, Special.none.value))
     single = (kind == Special.branch_point.value) & (end.border != before.border)
     there = jnp.where(single, _branch_point(residual, low_place.u, length), low_place.u)
-    # Neither: the corrector went over to another branch. Stay on this one.
+    # Neither: the corrector went to another branch. Stay on this one.
     torn = ~vanishes & ~joined
     back = back._replace(fine=back.fine & (low > 0) & jnp.all(back.signature == before.signature))
     end, share = jax.tree.map(lambda x, y: jnp.where(torn, x, y), (back, 0.5 * low), (end, share))
@@ -193,7 +193,7 @@ def _locate(residual: Residual, before: Place, after: Place, length: Array) -> S
 
 
 def _named(before: Place, spot: Place, end: Place) -> tuple[Int[Array, ""], Bool[Array, ""]]:
-    """What the change between two ends is called, and whether that which should vanish for it does so at the spot."""
+    """The name of the change between two ends, and whether what should vanish for it does so at the spot."""
     direction, border, _ = end.signature != before.signature
     real, imag = jnp.abs(jnp.real(spot.values)), jnp.abs(jnp.imag(spot.values))
     pair = imag[jnp.argmin(real)] > 1e3 * jnp.min(real)
@@ -204,7 +204,7 @@ def _named(before: Place, spot: Place, end: Place) -> tuple[Int[Array, ""], Bool
 
 
 def _between(residual: Residual, before: Place, after: Place, s: Array) -> Place:
-    """The point at the share `s` of the way, guessed by the cubic through both ends and their tangents."""
+    """The point at the fraction `s` of the way, guessed from the cubic through both ends with their tangents."""
     chord = after.u - before.u
     length = jnp.linalg.norm(chord)
     first, last = length * before.tangent, length * after.tangent
@@ -220,8 +220,8 @@ def _between(residual: Residual, before: Place, after: Place, s: Array) -> Place
 def _branch_point(residual: Residual, u: Array, length: Array) -> Array:
     """The root of the extended system that is regular at a simple branch point, where the branch's own is singular.
 
-    Unknowns `(u, beta, psi)`: `G(u) + beta psi = 0`, `G'(u)^T psi = 0`, `|psi| = 1` (`beta` ends at 0). `u` itself
-    where that system has no root nearby.
+    The unknowns are `(u, beta, psi)`: `G(u) + beta psi = 0`, `G'(u)^T psi = 0`, `|psi| = 1` (`beta` ends at 0). Returns
+    `u` itself where that system has no root nearby.
     """
     n = u.size - 1
     psi = jnp.linalg.svd(value_and_jacobian(residual, u)[1])[0][:, -1]

@@ -21,15 +21,15 @@ class Branch(Outcome):
 
     Attributes:
         x: Points, shape `(steps + 1, n)`.
-        parameter: The parameter at each, shape `(steps + 1,)`.
-        eigenvalues: Of the field's Jacobian at each, shape `(steps + 1, n)`.
-        unstable: Number of unstable directions at each, shape `(steps + 1,)`: eigenvalues whose real part is positive
-            by more than rounding can make it; -1 where the branch was lost.
-        stable: Whether all eigenvalues of each have a real part that is surely negative.
-        special: `Special` code of what lies between this point and the one before; never `none` where `unstable`
+        parameter: The parameter at each point, shape `(steps + 1,)`.
+        eigenvalues: Eigenvalues of the field's Jacobian at each point, shape `(steps + 1, n)`.
+        unstable: Number of unstable directions at each point, shape `(steps + 1,)`: eigenvalues whose real part is
+            positive by more than rounding can make it; -1 where the branch was lost.
+        stable: Whether all eigenvalues at a point have a real part that is surely negative.
+        special: `Special` code of what lies between a point and the one before; never `none` where `unstable`
             changes.
-        special_x: Where: the state there; NaN where `special` is 0.
-        special_parameter: Where: the parameter there.
+        special_x: The state at that special point; NaN where `special` is 0.
+        special_parameter: The parameter at that special point; NaN where `special` is 0.
         status: `Status` code of each point: `branch_lost` from where the corrector found no next point, however short
             the step; all of a point's numbers are NaN then.
     """
@@ -65,19 +65,19 @@ def continuation(
     once), Hopf points (also several) and kinks (the field is not smooth, and stability jumps) between two steps are
     located along the arc to rounding, and flagged. Steps are shortened where the corrector fails, where the branch
     turns by more than 40 degrees, and so that each passes one special point; points nearer to each other than a
-    hundredth of a step count as one. Two that undo each other within one step (stability lost and won again) are not
+    hundredth of a step count as one. Two that undo each other within one step (stability lost and regained) are not
     seen: take shorter steps.
 
     Args:
-        field: `field(t, x, args)` with a state of shape `(n,)`.
+        field: `field(t, x, args)` with `x` of shape `(n,)`.
         x0: An equilibrium (or near one) at `parameter0`, shape `(n,)`.
         parameter0: Where to start.
         args_of: Maps the parameter to the field's `args`.
-        step: Most arc length of a step, in scaled units.
+        step: Largest arc length of a step, in scaled units.
         steps: Number of steps.
         scale: Typical size of the state, a number or shape `(n,)`; arc length is measured in these units.
         parameter_scale: Typical size of the parameter.
-        backward: Start towards smaller parameters.
+        backward: Whether to start towards smaller parameters.
 
     Returns:
         A `Branch` of `steps + 1` points. It does not raise: call `.checked()` on the host, or look at `.status`.

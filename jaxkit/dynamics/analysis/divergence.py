@@ -1,4 +1,4 @@
-"""`divergence`: of a field, or of a weighted one (Bendixson and Dulac)."""
+"""`divergence`: that of a field, or of a weighted field (Bendixson and Dulac)."""
 
 from collections.abc import Callable
 from typing import Any

@@ -20,9 +20,9 @@ class Equilibria(Outcome):
     """Rest points of a field, padded to a fixed capacity.
 
     Attributes:
-        x: Points: the state's structure, leading axis `capacity`.
+        x: Points: the state's structure, each leaf with a leading axis `capacity`.
         found: Which entries are rest points (the others are padding).
-        linearization: At each point.
+        linearization: The `Linearization` at each point.
         status: `Status` code of the search from each start.
     """
 
@@ -37,15 +37,15 @@ class Equilibria(Outcome):
 def equilibria(
     field: Field, starts: PyTree, args: PyTree = None, *, rtol: float = 1e-8, atol: float = 1e-10, apart: float = 1e-5
 ) -> Equilibria:
-    """Rest points of a field, by Newton from many starts; each distinct point is kept once.
+    """Rest points of a field, by Newton's method from many starts; each distinct point is kept once.
 
     Args:
         field: `field(t, x, args)`, taken at `t = 0`.
         starts: Guesses, stacked along a leading axis of every leaf (the capacity of the result).
-        args: Parameters; the points are differentiable in them.
+        args: Parameters; the points are differentiable with respect to them.
         rtol: See `root`.
         atol: See `root`.
-        apart: Points nearer than `apart * (1 + |x|)` are one point.
+        apart: Points nearer than `apart * (1 + |x|)` count as one point.
 
     Returns:
         `Equilibria`, with `found` marking the distinct ones in the order of the starts.

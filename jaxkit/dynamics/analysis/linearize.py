@@ -42,8 +42,8 @@ class Linearization:
     """The linear part of a field at a point.
 
     Attributes:
-        jacobian: Shape `(..., n, n)`, over the flattened state.
-        eigenvalues: Shape `(..., n)`.
+        jacobian: Jacobian with respect to the flattened state, shape `(..., n, n)`.
+        eigenvalues: Eigenvalues of the Jacobian, shape `(..., n)`.
         kind: `Kind` code, shape `(...)`.
     """
 
@@ -70,7 +70,7 @@ def linearize(
         atol: Real or imaginary parts below `atol` count as zero, see `classify`.
 
     Returns:
-        A `Linearization`; differentiable, vmaps.
+        A `Linearization`; differentiable, and works under `vmap`.
 
     Example:
         >>> import jax.numpy as jnp, jaxkit as jk
@@ -93,9 +93,9 @@ def _linearized(field: Field, atol: float | None, x: Any, args: Any, t: Any) -> 
 
 
 def eigenvalues(matrix: Float[Array, "n n"]) -> Complex[Array, " n"]:
-    """Eigenvalues of a small real matrix by falling real part; closed form for n <= 2 (any device, any mode).
+    """Eigenvalues of a small real matrix by decreasing real part; in closed form for n <= 2 (any device, any mode).
 
-    NaN where the matrix is not finite.
+    They are NaN where the matrix is not finite.
     """
     n, known = matrix.shape[-1], jnp.all(jnp.isfinite(matrix))
     if n == 1:
@@ -131,7 +131,7 @@ def classify(values: Complex[Array, "... n"], *, atol: float | None = None) -> I
 
     Args:
         values: Eigenvalues, shape `(..., n)`.
-        atol: Parts below it count as zero; default 100 eps times the largest eigenvalue.
+        atol: Parts below it count as zero; by default 100 eps times the largest modulus of an eigenvalue.
 
     Returns:
         `Kind` codes, shape `(...)`; `none` where an eigenvalue is not finite.

@@ -17,7 +17,7 @@ def nullclines(
         field: `field(t, x, args)`, taken at `t = 0`, with `x` of shape `(2,)`.
         window: `(x_low, x_high, y_low, y_high)`.
         args: Parameters.
-        points: Grid points an axis; the curves are as exact as a linear interpolation between them.
+        points: Number of grid points along each axis; the curves come from linear interpolation between them.
 
     Returns:
         Polylines of shape `(k, 2)`: those where the first component vanishes, and those where the second does. Where
@@ -30,7 +30,7 @@ def nullclines(
         >>> bool(abs((ring**2).sum(axis=1) - 1).max() < 1e-3), bool(abs(axis[:, 0]).max() < 1e-12)
         (True, True)
     """
-    import contourpy  # comes with matplotlib, and is not needed elsewhere in this layer
+    import contourpy  # it comes with matplotlib and is not needed elsewhere in this layer
 
     x, y = np.linspace(*window[:2], points), np.linspace(*window[2:], points)
     grid = jnp.asarray(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2))

@@ -1,9 +1,9 @@
-"""One function whose derivative has a program for each mode: tangents by one, cotangents by another.
+"""One function whose derivative has a program for each mode: one for tangents, another for cotangents.
 
-A loop that keeps checkpoints for the reverse mode has no forward mode, and one that has forward mode alone has no
-reverse mode. Here the tangent of a function is a linear map of its own (a primitive), which is evaluated by pushing
-tangents through the one program, and transposed into pulling cotangents through the other. How this map changes with
-the point, that is all higher derivatives, comes from a third program, which has both modes to any order.
+A loop that keeps checkpoints for the reverse mode has no forward mode, and a loop with forward mode alone has no
+reverse mode. Here the tangent of a function is a linear map of its own (a primitive). It is evaluated by pushing
+tangents through the first program, and transposed by pulling cotangents through the second. How this map changes with
+the point, that is, all higher derivatives, comes from a third program, which has both modes to any order.
 """
 
 import dataclasses
@@ -26,10 +26,10 @@ class Derivative:
     """The derivative of a function at a point, as a linear map.
 
     Attributes:
-        apply: `(point, tangents) -> tangents of the outputs`, lists of arrays.
+        apply: `(point, tangents) -> tangents of the outputs`, both lists of arrays.
         transpose: `(point, cotangents of the outputs) -> cotangents`.
-        smooth_apply: As `apply`, differentiable to any order in either mode.
-        smooth_transpose: As `transpose`, differentiable likewise.
+        smooth_apply: Like `apply`, but differentiable to any order in either mode.
+        smooth_transpose: Like `transpose`, but differentiable to any order in either mode.
         inputs: Shapes of the tangents.
         outputs: Shapes of the tangents of the outputs.
     """
@@ -49,7 +49,7 @@ class Derivative:
         )
 
     def batched(self, size: int, axes: tuple[int | None, ...]) -> "Derivative":
-        """The maps at many points (those entries of the point that have an axis), of one tangent each."""
+        """The maps at many points, along the axes that entries of the point have, each applied to one tangent."""
         many = lambda fn: jax.vmap(fn, (list(axes), 0), 0, axis_size=size)
         wide = lambda shapes: tuple(jax.ShapeDtypeStruct((size, *s.shape), s.dtype) for s in shapes)
         return Derivative(
@@ -63,14 +63,14 @@ class Derivative:
 
 
 def both_modes(forward: Callable, reverse: Callable, smooth: Callable, *inputs: PyTree) -> tuple[PyTree, PyTree]:
-    """`forward(*inputs)`, with a derivative in both modes and to any order.
+    """The value of `forward(*inputs)`, with a derivative in both modes and to any order.
 
     Args:
-        forward: A function of pytrees that has forward mode: `(moving, still)`, of which `still` has no derivative. It
+        forward: A function of pytrees with forward mode. It returns `(moving, still)`; `still` has no derivative. It
             closes over no tracers.
         reverse: The same function with reverse mode.
         smooth: The same function with both modes, to any order.
-        *inputs: Its arguments.
+        *inputs: The arguments of the functions.
     """
     leaves, treedef = jax.tree.flatten(inputs)
     leaves = [jnp.asarray(v) for v in leaves]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-DENSE = 4096  # up to so many unknowns a derivative factors the Jacobian; above, it iterates (GMRES)
+DENSE = 4096  # up to so many unknowns a derivative factors the Jacobian; above it iterates (GMRES)
 
 
 def value_and_jacobian(fn: Callable[[Array], Array], x: Array, *, mode: str = "forward") -> tuple[Array, Array]:
@@ -14,7 +14,7 @@ def value_and_jacobian(fn: Callable[[Array], Array], x: Array, *, mode: str = "f
 
     Args:
         fn: Maps a scalar to a scalar, or a vector to a vector.
-        x: Where.
+        x: The point, shape `()` or `(n,)`.
         mode: `"forward"` or `"reverse"` (vectors only).
     """
     if x.ndim == 0:
@@ -28,7 +28,7 @@ def value_and_jacobian(fn: Callable[[Array], Array], x: Array, *, mode: str = "f
 
 
 def solve_dense(matrix: Array, right: Array) -> Array:
-    """Solve `matrix @ y = right`; one and two unknowns by hand, which stays fast for millions of lanes."""
+    """Solve `matrix @ y = right`; one and two unknowns are solved by hand, which stays fast for millions of lanes."""
     if matrix.ndim == 0:
         return right / matrix
     if matrix.shape == (1, 1):
@@ -50,9 +50,9 @@ def _solve_two(matrix: Array, right: Array) -> Array:
 
 
 def solve_jacobian(fn: Callable[[Array], Array], x: Array, right: Array) -> Array:
-    """`J^-1 right` with the Jacobian of `fn` at `x`: by factoring; for many unknowns by products with `J` alone.
+    """`J^-1 right` with the Jacobian of `fn` at `x`: by factoring it, or for many unknowns by products with `J` alone.
 
-    It is NaN where a scalar's derivative vanishes, and where the products did not converge.
+    It is NaN where a scalar's derivative vanishes, and where the iteration did not converge.
     """
     if x.size <= DENSE:
         slope = value_and_jacobian(fn, x)[1]
@@ -62,7 +62,7 @@ def solve_jacobian(fn: Callable[[Array], Array], x: Array, right: Array) -> Arra
 
 
 def _krylov(product: Callable[[Array], Array], right: Array) -> Array:
-    """GMRES without preconditioner; NaN where the residual says that it has not converged."""
+    """GMRES without a preconditioner; NaN where the residual says that it has not converged."""
     y = jax.scipy.sparse.linalg.gmres(product, right, tol=1e-10, restart=30, maxiter=50)[0]
     left = jnp.linalg.norm(product(y) - right)
     good = left <= jnp.sqrt(jnp.finfo(left.dtype).eps) * jnp.linalg.norm(right)

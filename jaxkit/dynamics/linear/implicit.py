@@ -1,4 +1,4 @@
-"""Derivatives by a rule instead of through the iteration: what roots, fits and ensembles share.
+"""Derivatives by a rule instead of through the iteration: roots, fits and ensembles share them.
 
 A rule outlives the trace in which it was made, so the function it is about must not hold tracers of that trace: what it
 closes over becomes arguments (`closed`). A status has no derivative: its tangent is `float0` (`implicit`).
@@ -25,7 +25,7 @@ def closed(fn: Callable[..., Any], *examples: Any) -> tuple[Callable[..., Any], 
         examples: Arguments, as arrays or shapes.
 
     Returns:
-        A function of `(*arguments, *values)`, and those values; none if `fn` holds no tracer.
+        A function of `(*arguments, *values)`, and those values, of which there are none if `fn` holds no tracer.
     """
     jaxpr, shapes = jax.make_jaxpr(fn, return_shape=True)(*examples)
     structure = jax.tree.structure(shapes)
@@ -42,10 +42,10 @@ def closed(fn: Callable[..., Any], *examples: Any) -> tuple[Callable[..., Any], 
 
 
 def implicit(solve: Callable[..., tuple[Any, Any]], rule: Rule) -> Callable[..., tuple[Any, Any]]:
-    """`solve` with its derivative by a rule.
+    """`solve` with its derivative given by a rule.
 
     Args:
-        solve: Maps inputs (pytrees) to `(answer, info)`; `info` (status, steps) is of whole numbers.
+        solve: Maps inputs (pytrees) to `(answer, info)`; `info` (status, steps) holds whole numbers.
         rule: `rule(answer, inputs, tangents)` is the answer's tangent, linear in `tangents`.
     """
 

@@ -1,1 +1,1 @@
-"""Noisy motion towards a density: one algorithm a file, `sample` in front."""
+"""Noisy motion towards a density: one algorithm in each file, with `sample` in front."""

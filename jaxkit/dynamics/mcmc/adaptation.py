@@ -1,4 +1,4 @@
-"""Warm-up: throw steps away, and meanwhile find the step with a wanted acceptance."""
+"""Warm-up: discard the first steps, and find the step length with the acceptance wanted meanwhile."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ from jaxkit.dynamics.mcmc.kernel import Evaluate, Method
 def warm_up(
     method: Method, evaluate: Evaluate, state: Any, step_size: Array, steps: int, key: Array
 ) -> tuple[Any, Array]:
-    """Move the chains `steps` times; with a `target_accept`, by steps of changing length.
+    """Move the chains `steps` times, with steps of changing length if there is a `target_accept`.
 
-    Nesterov's dual averaging of log(step) against the mean acceptance of all chains (Hoffman and Gelman 2014, their
-    constants).
+    The length follows from Nesterov's dual averaging of log(step) against the mean acceptance of all chains (with the
+    constants of Hoffman and Gelman 2014).
 
     Returns:
-        The last state, and the step to go on with.
+        The last state, and the step length to go on with.
     """
     shrink, delay, power, target = 0.05, 10.0, 0.75, method.target_accept
     centre = jnp.log(10 * step_size)

@@ -15,12 +15,12 @@ from jaxkit.dynamics.mcmc.langevin import ULA
 
 @struct
 class Annealed:
-    """ULA down a ladder of levels, the last of which is the density wanted; the energy is `energy(x, args, level)`.
+    """ULA down a ladder of levels, the last of which is the target density; the energy is `energy(x, args, level)`.
 
     Attributes:
-        levels: Pytree of arrays whose first axis is the levels.
-        step_size: One step a level, shape `(L,)`; or one number where `levels` is a vector of noise levels sigma: then
-            the steps are `step_size * (sigma / sigma[-1])**2`.
+        levels: Pytree of arrays whose first axis runs over the `L` levels.
+        step_size: One step for each level, shape `(L,)`; or one number where `levels` is a vector of noise levels
+            sigma: then the steps are `step_size * (sigma / sigma[-1])**2`.
 
     References:
         Song and Ermon (2019), Generative modeling by estimating gradients of the data distribution.

@@ -1,7 +1,7 @@
 """Are the chains good? Effective sample sizes and R-hat, as Stan computes them (Vehtari et al. 2021).
 
-Draws count by their ranks, so that heavy tails and huge numbers do no harm; each chain is cut in two; and the folded
-draws, `|x - median|`, tell chains apart that differ in their spread alone.
+Draws count by their ranks, so that heavy tails and huge numbers do no harm. Each chain is cut in two. The folded draws,
+`|x - median|`, tell chains apart that differ only in their spread.
 """
 
 import functools
@@ -27,7 +27,7 @@ def autocovariance(xs: Float[Array, "draws ..."]) -> Float[Array, "draws ..."]:
     """Autocovariances over the first axis at every lag, by the Fourier transform, divided by the number of draws.
 
     Args:
-        xs: Shape `(draws, ...)`.
+        xs: Draws, shape `(draws, ...)`.
     """
     n = xs.shape[0]
     centred = xs - jnp.mean(xs, axis=0, keepdims=True)
@@ -37,15 +37,15 @@ def autocovariance(xs: Float[Array, "draws ..."]) -> Float[Array, "draws ..."]:
 
 @functools.partial(jax.jit, static_argnames="kind")
 def effective_sample_size(xs: Float[Array, "draws chains ..."], kind: str = "bulk") -> Float[Array, "..."]:
-    """How many independent draws the chains are worth.
+    """The number of independent draws that the chains are worth.
 
     Args:
-        xs: Shape `(draws, chains, ...)`.
+        xs: Draws, shape `(draws, chains, ...)`.
         kind: `"bulk"` for the middle of the distribution (of the rank-normalised draws); `"tail"` for its 5% and 95%
             quantiles, the smaller of the two; `"mean"` for the mean of the draws as they are.
 
     Returns:
-        Shape `(...)`; at most `draws * chains * log10(draws * chains)`. NaN where a draw is not finite, or all are
+        Shape `(...)`; at most `draws * chains * log10(draws * chains)`. NaN where a draw is not finite or all are
         the same.
 
     Example:
@@ -76,14 +76,14 @@ def effective_sample_size(xs: Float[Array, "draws chains ..."], kind: str = "bul
 def split_rhat(xs: Float[Array, "draws chains ..."]) -> Float[Array, "..."]:
     """R-hat: the spread between half chains over the spread within them; near 1 where all tell the same story.
 
-    The larger of that of the rank-normalised draws and that of the folded ones, as Stan prints it.
+    It is the larger of the values for the rank-normalised draws and for the folded draws, as Stan prints it.
 
     Args:
-        xs: Shape `(draws, chains, ...)`; one chain is enough, since each is cut in two.
+        xs: Draws, shape `(draws, chains, ...)`; one chain is enough, since each is cut in two.
 
     Returns:
-        Shape `(...)`. Above 1.01 the chains have not mixed (Vehtari et al. 2021). Beyond all
-        bounds where no chain moves and they differ; NaN where a draw is not finite, or all are the same.
+        Shape `(...)`. Above 1.01 the chains have not mixed (Vehtari et al. 2021). Infinite or very large where no chain
+        moves and they differ; NaN where a draw is not finite or all are the same.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -102,11 +102,11 @@ def split_rhat(xs: Float[Array, "draws chains ..."]) -> Float[Array, "..."]:
 def mixed(xs: Float[Array, "draws chains d"], count: Bool[Array, " chains"], most: float) -> Bool[Array, ""]:
     """Whether R-hat is at most `most` in every coordinate, of the draws as they are and folded about their mean.
 
-    Without ranks, which need a sort of all draws: this runs at the end of every `sample`.
+    It uses no ranks, which need a sort of all draws, because it runs at the end of every `sample`.
 
     Args:
-        xs: Draws.
-        count: The chains that count.
+        xs: Draws, shape `(draws, chains, d)`.
+        count: Which chains count.
         most: Largest R-hat.
     """
     weight = jnp.tile(count, 2).astype(xs.dtype)
@@ -121,7 +121,7 @@ def mixed(xs: Float[Array, "draws chains d"], count: Bool[Array, " chains"], mos
 
 
 def longest_rest(xs: Float[Array, "draws chains d"]) -> Int[Array, " chains"]:
-    """For how many draws in a row each chain stayed where it was, at most."""
+    """The largest number of draws in a row for which each chain stayed where it was."""
     moves = jnp.any(xs[1:] != xs[:-1], axis=-1)
     draw = jnp.arange(1, len(xs))[:, None]
     return jnp.max(draw - jax.lax.cummax(jnp.where(moves, draw, 0), axis=0), axis=0, initial=0)
@@ -134,7 +134,7 @@ def _usable(xs: Array) -> Array:
 
 
 def _halves(xs: Array) -> Array:
-    """Each chain cut in two; of an odd number of draws the middle one is left out."""
+    """Each chain cut in two; the middle one of an odd number of draws is left out."""
     half = xs.shape[0] // 2
     return jnp.concatenate([xs[:half], xs[-half:]], axis=1)
 
@@ -153,13 +153,13 @@ def _normalised(xs: Array) -> Array:
 
 
 def _rhat(xs: Array, weight: Array | None = None) -> Array:
-    """The root of total over within variance, chains with their weights (each the same by default)."""
+    """The square root of total over within-chain variance, with weights for the chains (equal by default)."""
     n, chains = xs.shape[:2]
     weight = jnp.full(chains, 1 / chains, xs.dtype) if weight is None else weight
     mean = lambda v: jnp.tensordot(weight, v, 1)
     means = jnp.mean(xs, axis=0)
     within = mean(jnp.var(xs, axis=0, ddof=1))
-    share = 1 - jnp.sum(weight**2)  # (chains - 1) / chains where all weigh the same
+    share = 1 - jnp.sum(weight**2)  # (chains - 1) / chains where all weights are equal
     between = mean(jnp.square(means - mean(means)[None])) / jnp.where(share > 0, share, 1)
     return jnp.sqrt((n - 1) / n + between / within)
 
@@ -173,7 +173,7 @@ def _geyer(xs: Array) -> Array:
     correlation = (1 - (within[None] - covariance) / total[None]).at[0].set(1)
     even, odd = correlation[: n // 2 * 2 : 2], correlation[1::2]
     pairs = even + odd
-    last = min(max(-(-(n - 5) // 2), 0), len(pairs) - 1)  # Stan looks no further
+    last = min(max(-(-(n - 5) // 2), 0), len(pairs) - 1)  # Stan goes no further
     index = jnp.arange(len(pairs)).reshape(-1, *(1,) * (pairs.ndim - 1))
     positive = jax.lax.associative_scan(jnp.logical_and, (pairs > 0) & (index < last))
     falling = jax.lax.associative_scan(jnp.minimum, pairs)

@@ -1,4 +1,4 @@
-"""Hamiltonian Monte Carlo: a leapfrog that is reversible, and the Metropolis test."""
+"""Hamiltonian Monte Carlo: a reversible leapfrog and the Metropolis test."""
 
 from typing import ClassVar
 
@@ -13,14 +13,14 @@ from jaxkit.dynamics.mcmc.kernel import Evaluate, Kernel, State, metropolis, row
 
 @struct
 class HMC(Kernel):
-    """Hamiltonian motion from a fresh velocity, and the Metropolis test: exact for any step.
+    """Hamiltonian motion from a fresh velocity, and the Metropolis test: exact for any step length.
 
     Attributes:
         step_size: Length of a leapfrog step; the first guess, with a `target_accept`.
-        num_leapfrog_steps: Leapfrog steps a proposal.
-        jitter: Each chain's step is changed by up to this share at random. Without it a direction whose period the
-            leapfrogs hit never forgets where it was, at an acceptance of nearly 1.
-        target_accept: Acceptance probability that the warm-up aims at by changing the step, 0.65 to 0.8 is best. None
+        num_leapfrog_steps: Number of leapfrog steps of a proposal.
+        jitter: Each chain's step is changed at random by up to this fraction. Without it, a direction whose period the
+            trajectory's length meets never forgets where it was, at an acceptance of nearly 1.
+        target_accept: Acceptance probability that the warm-up aims at by changing the step; 0.65 to 0.8 is best. None
             keeps `step_size`.
 
     References:
@@ -42,11 +42,11 @@ class HMC(Kernel):
         checks.require(0 <= jitter < 1, "jitter", "be a share below 1", f"is {jitter}")
 
     def move(self, evaluate: Evaluate, key: Array, state: State, step_size: Float[Array, ""]) -> tuple[State, Array]:
-        """Draw a velocity, follow Hamilton's equations, test."""
+        """Draw a velocity, follow Hamilton's equations, and test."""
         draw, test, shake = jax.random.split(key, 3)
         velocity = jax.random.normal(draw, state.x.shape, state.x.dtype)
         if self.jitter:
-            # Drawn without a look at the state, one length a chain: the mixture over lengths keeps detailed balance.
+            # One length for each chain, drawn independently of the state: the mixture keeps detailed balance.
             share = self.jitter * jax.random.uniform(shake, (len(state.x), 1), step_size.dtype, -1, 1)
             step_size = step_size * (1 + share)
         before = state._replace(velocity=velocity)
@@ -60,13 +60,13 @@ class HMC(Kernel):
 def leapfrog(evaluate: Evaluate, state: State, step_size: Array, steps: int) -> State:
     """Move by Hamilton's equations of `U(x) + |v|^2 / 2`, `steps` steps of length `step_size`.
 
-    The last half kick is made: without it the map is not reversible and the Metropolis test is wrong.
+    The last half kick is included: without it the map is not reversible and the Metropolis test is wrong.
 
     Args:
         evaluate: Energies and gradients of all chains.
-        state: Where to start, velocities included.
+        state: The state to start from, velocities included.
         step_size: Length of a step: one for all chains, or shape `(n, 1)`.
-        steps: How many.
+        steps: Number of steps.
 
     Returns:
         The state after the last step.

@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jaxkit.core import checks
 
-DIVERGENT = 1000.0  # a gain of energy that no accurate step has (Stan's number)
+DIVERGENT = 1000.0  # a gain of energy that no accurate step has (Stan's value)
 
 # All chains at once: (n, d) -> energies (n,), gradients (n, d).
 Evaluate = Callable[[Array], tuple[Array, Array]]
@@ -20,10 +20,10 @@ class State(NamedTuple):
 
     Attributes:
         x: Flattened states, shape `(n, d)`.
-        energy: Shape `(n,)`.
-        gradient: Of the energy, shape `(n, d)`.
-        velocity: Shape `(n, d)`; zeros (never read) in methods without one.
-        error: Energy that the last proposal gained by the integrator's error, shape `(n,)`; zeros without one.
+        energy: Energies, shape `(n,)`.
+        gradient: Gradients of the energy, shape `(n, d)`.
+        velocity: Velocities, shape `(n, d)`; zeros (never read) in methods without them.
+        error: Energy that the last proposal gained by the integrator's error, shape `(n,)`; zeros where there is none.
     """
 
     x: Float[Array, "n d"]
@@ -35,7 +35,7 @@ class State(NamedTuple):
 
 @runtime_checkable
 class Method(Protocol):
-    """A sampling method. A new one is a class with these members, and a line of `METHODS` if it is to have a name.
+    """A sampling method. A new one is a class with these members, and a line in `METHODS` if it is to have a name.
 
     Its state is any pytree of arrays, chains first, with fields `x` and `energy`, and `error` (see `State`) where
     proposals may diverge.
@@ -43,7 +43,7 @@ class Method(Protocol):
     Attributes:
         step_size: Length of a step; the first guess, where the warm-up adapts it.
         target_accept: Acceptance probability that the warm-up aims at; None keeps `step_size`.
-        corrected: Whether a Metropolis test makes it exact for any step (such a method needs energies, not only
+        corrected: Whether a Metropolis test makes it exact for any step length (it then needs energies, not only
             gradients).
     """
 
@@ -94,7 +94,7 @@ def start(evaluate: Evaluate, x: Float[Array, "n d"], velocity: Float[Array, "n 
 def walk(
     method: Method, evaluate: Evaluate, state: Any, step_size: Array, steps: int, thin: int, key: Array
 ) -> tuple[Any, Array, Array, Array, Array]:
-    """Move `steps` times: last state, every `thin`-th state and its energy, each chain's acceptance and divergences."""
+    """Move `steps` times: last state, every `thin`-th state and its energy, the chains' acceptances and divergences."""
 
     def move(i: Any, carry: tuple[Any, Array, Array]) -> tuple[Any, Array, Array]:
         state, total, count = carry
@@ -118,13 +118,13 @@ def walk(
 def metropolis(
     key: Array, log_ratio: Float[Array, " n"], proposed: Any, current: Any
 ) -> tuple[Any, Float[Array, " n"]]:
-    """Accept each chain's proposal with probability `min(1, exp(log_ratio))`; where that is not a number, refuse it.
+    """Accept each chain's proposal with probability `min(1, exp(log_ratio))`; refuse it where that is not a number.
 
     Args:
         key: Random key.
         log_ratio: Log of the Metropolis-Hastings ratio, shape `(n,)`.
         proposed: Pytree of arrays with the chains first.
-        current: The same structure.
+        current: The present states, with the same structure.
 
     Returns:
         The state after the test, and the acceptance probabilities.

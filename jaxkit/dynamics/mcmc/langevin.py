@@ -39,8 +39,8 @@ class MALA(Kernel):
             keeps `step_size`.
 
     References:
-        Roberts and Tweedie (1996). Su (2019), An energy view of GAN II, kexue.fm/archives/6331 (its drift is that of
-        another step; here the test is right).
+        Roberts and Tweedie (1996). Su (2019), An energy view of GAN II, kexue.fm/archives/6331 (the drift there is that
+        of another step; here the test is right).
     """
 
     corrected: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""log Z by annealed importance sampling, from either end."""
+"""Estimates of log Z by annealed importance sampling, from either end."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from jaxkit.core.struct import struct
 from jaxkit.dynamics.mcmc.hmc import HMC
 from jaxkit.dynamics.mcmc.kernel import Evaluate, start
 
-# Without jitter a Gaussian direction whose period the leapfrogs hit never forgets.
+# Without jitter, a Gaussian direction whose period the trajectory's length meets never forgets its start.
 MOVES = HMC(0.3, num_leapfrog_steps=5, jitter=0.3, target_accept=0.8)
 
 
@@ -27,9 +27,9 @@ class LogPartition(Outcome):
         value: The estimate, in nats.
         std_error: Its standard error, from the spread of the weights.
         log_weights: Log importance weight of each chain, shape `(chains,)`.
-        ess: How many equal weights they are worth.
+        ess: Number of equal weights that these weights are worth.
         acceptance: Mean acceptance at each temperature, shape `(levels,)`.
-        status: `Status` code; `not_finite` where a weight is not.
+        status: `Status` code; `not_finite` where a weight is not finite.
     """
 
     verb: ClassVar[str] = "log_partition"
@@ -58,21 +58,21 @@ def log_partition(
 
     Chains start in the Gaussian `N(center, scale^2)`, whose log Z is known, and are cooled into the density along
     `(1 - beta) U_base + beta U`. The estimate errs downwards on average. Given exact `samples` of the density they are
-    heated instead, and the estimate errs upwards: the truth lies between (Grosse et al. 2015).
+    heated instead, and the estimate errs upwards: the truth lies in between (Grosse et al. 2015).
 
     Args:
-        energy: `energy(x, args) -> scalar` of one state.
+        energy: `energy(x, args) -> scalar` for one state.
         center: Mean of the Gaussian: one state, a pytree of arrays.
         args: Parameters of the energy.
         key: Random key.
-        scale: Standard deviation of the Gaussian: one number. It should be no narrower than the density.
+        scale: Standard deviation of the Gaussian: one number. The Gaussian should be no narrower than the density.
         chains: Number of chains.
         levels: Number of temperatures.
-        method: Moves at each temperature. Its step is in units of `scale`. With a `target_accept` a first pass changes
+        method: Moves at each temperature. Its step is in units of `scale`. With a `target_accept`, a first pass changes
             the step at each temperature, and spaces the temperatures closest where the weights spread most; the
-            weights come from a second pass with fresh noise, so that they stay unbiased. Without one the step stays,
-            and temperatures are close together at both ends.
-        samples: Exact samples: `center`'s structure with the chains first. Then the pass is backwards.
+            weights come from a second pass with fresh noise, so that they stay unbiased. Without one, the step stays
+            the same, and temperatures are close together at both ends.
+        samples: Exact samples: `center`'s structure with the chains first. With them, the pass runs backwards.
 
     Returns:
         A `LogPartition`.
@@ -124,7 +124,7 @@ def _schedule(levels: int, dtype: Any) -> Float[Array, " rungs"]:
 def _respaced(betas: Array, steps: Array, spread: Array) -> tuple[Array, Array]:
     """Temperatures at equal distances in the length that the weights see, and the steps that belong to them.
 
-    The variance of a log weight is the sum of `(spread * width)^2` over the levels: least where all are equal.
+    The variance of a log weight is the sum of `(spread * width)^2` over the levels: least where all terms are equal.
     """
     widths = jnp.abs(jnp.diff(betas))
     length = jnp.cumsum(jnp.concatenate([jnp.zeros(1, betas.dtype), (spread + 1e-3 * jnp.max(spread)) * widths]))
@@ -159,11 +159,11 @@ class _Bridge:
     def walk(
         self, x: Array, betas: Array, steps: Array, key: Array, aim: float | None
     ) -> tuple[Array, Array, Array, Array]:
-        """Weigh and move at every temperature; with an `aim` each step follows from the acceptance before.
+        """Weigh and move at every temperature; with an `aim`, each step length follows from the acceptance before it.
 
         Returns:
-            Log weights, shape `(chains,)`; acceptances, steps, and standard deviations of the rate at which the log
-            weights change with beta, shape `(levels,)`.
+            Log weights, shape `(chains,)`; acceptances, step lengths, and standard deviations of the rate at which the
+            log weights change with beta, shape `(levels,)`.
         """
 
         def level(carry: tuple[Array, Array, Array], given: tuple[Array, ...]) -> tuple[Any, tuple[Array, ...]]:
@@ -186,7 +186,7 @@ class _Bridge:
 
 
 def _estimate(log_weights: Array, base: Array, acceptance: Array, *, backwards: bool) -> LogPartition:
-    """The mean weight, with its error."""
+    """The mean weight with its error."""
     n = log_weights.size
     shifted = jnp.exp(log_weights - jnp.max(log_weights))
     log_mean = jnp.log(jnp.mean(shifted)) + jnp.max(log_weights)

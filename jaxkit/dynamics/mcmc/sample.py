@@ -28,17 +28,17 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     {"ula": ULA(), "mala": MALA(target_accept=0.57), "hmc": HMC(target_accept=0.8), "underdamped": Underdamped()}
 )
 
-TELLING, UNMIXED = 50, 1.1  # kept states from which R-hat is judged, and above what the chains have surely not mixed
-# One proposal in so many diverges, and a chain rests for one in so many of its kept states: together they tell of a
-# place that is hardly entered, and not left. (Divergences alone are met by chains that are right.)
+TELLING, UNMIXED = 50, 1.1  # kept states needed to judge R-hat, and the R-hat above which chains have surely not mixed
+# One in so many proposals diverges, and a chain rests for one in so many of its kept states: together they tell of a
+# place that is hardly entered, and not left. (Divergences alone also occur in chains that are right.)
 MANY, RESTING = 100, 25
 
 
 class Score(NamedTuple):
-    """The gradient of a log density, in the place of an energy, for methods without a test.
+    """The gradient of a log density, in place of an energy, for methods without a test.
 
     Attributes:
-        fn: `fn(x, args)` of one state, or `fn(x, args, level)` under `Annealed`; of the structure of `x`.
+        fn: `fn(x, args)` for one state, or `fn(x, args, level)` under `Annealed`; its value has the structure of `x`.
     """
 
     fn: Callable[..., Any]
@@ -46,21 +46,21 @@ class Score(NamedTuple):
 
 @struct
 class Chains(Outcome, Generic[X]):
-    """What the chains saw.
+    """The states that the chains went through, and their outcomes.
 
     Attributes:
         xs: Kept states: the structure of `x0`, leaves of shape `(kept, chains, ...)`.
         energy: Their energies, shape `(kept, chains)`; zeros where a `Score` was given.
-        final: The last state of each chain: `x0`'s structure and shapes. Give it back as `x0` to go on.
+        final: The last state of each chain: `x0`'s structure and shapes. Pass it as `x0` to go on.
         acceptance: Mean acceptance probability of each chain after the warm-up, shape `(chains,)`.
         step_size: The step used after the warm-up.
-        status: `Status` code of each chain, shape `(chains,)`: `not_finite` where a state or an energy was not;
+        status: `Status` code of each chain, shape `(chains,)`: `not_finite` where a state or an energy was not finite;
             `stuck` where no proposal was accepted after the warm-up; `not_mixed` where the chains tell different
             stories (an R-hat above 1.1, said from 50 kept states on: fewer cannot tell); `divergent` where more than
             1% of the proposals diverge and a chain rests at one place for more than 1/25 of its run.
-        divergences: How many proposals of each chain diverged after the warm-up, shape `(chains,)`: their energy grew
-            by more than 1,000, as by steps too long where the density is narrow, which such chains hardly enter. Not
-            counted are those that left the domain: to an energy that is infinite or NaN.
+        divergences: Number of proposals of each chain that diverged after the warm-up, shape `(chains,)`: their energy
+            grew by more than 1,000, as it does with steps too long for a narrow part of the density, which such chains
+            hardly enter. Proposals to an energy that is infinite or NaN have left the domain and do not count.
     """
 
     verb: ClassVar[str] = "sample"
@@ -75,7 +75,7 @@ class Chains(Outcome, Generic[X]):
 
     @property
     def ess(self) -> X:
-        """Effective sample size of every coordinate in the bulk, all chains together: `x0`'s structure, no chains."""
+        """Effective sample size of every coordinate in the bulk over all chains: `x0`'s structure without chains."""
         return jax.tree.map(effective_sample_size, self.xs)
 
     @property
@@ -85,7 +85,7 @@ class Chains(Outcome, Generic[X]):
 
     @property
     def rhat(self) -> X:
-        """R-hat of every coordinate; above 1.01 take longer chains."""
+        """R-hat of every coordinate; if it is above 1.01, take longer chains."""
         return jax.tree.map(split_rhat, self.xs)
 
 
@@ -100,21 +100,23 @@ def sample(
     warmup: int = 0,
     thin: int = 1,
 ) -> Chains[X]:
-    """Draw from the density proportional to `exp(-energy(x, args))` by chains that move at once.
+    """Draw from the density proportional to `exp(-energy(x, args))` by many chains at once.
 
-    Methods: `ULA`, `MALA`, `HMC`, `Underdamped`, `Annealed`, objects that carry their settings. The names `"mala"` and
-    `"hmc"` stand for methods that find their step in the warm-up, `"ula"` and `"underdamped"` for steps of 0.1.
+    Methods: `ULA`, `MALA`, `HMC`, `Underdamped` and `Annealed` are objects that carry their settings. The names
+    `"mala"` and `"hmc"` stand for methods that find their step in the warm-up, `"ula"` and `"underdamped"` for steps
+    of 0.1.
 
     Args:
-        energy: `energy(x, args) -> scalar` of one state (`energy(x, args, level)` under `Annealed`); or a `Score`, for
+        energy: `energy(x, args) -> scalar` for one state (`energy(x, args, level)` under `Annealed`); or a `Score`, for
             methods without a test.
-        x0: Where the chains start: a pytree of arrays whose first axis is the chains.
+        x0: Where the chains start: a pytree of arrays whose first axis runs over the chains.
         args: Parameters of the energy, any pytree.
         key: Random key.
-        steps: Steps after the warm-up; at each level, under `Annealed`.
-        method: See above.
-        warmup: Steps before those, thrown away; a method with a `target_accept` adapts its step meanwhile.
-        thin: Keep every `thin`-th state; must divide `steps`. `thin=steps` keeps the last one alone.
+        steps: Number of steps after the warm-up; under `Annealed`, at each level.
+        method: Name or object, see above.
+        warmup: Number of steps before those, which are discarded; a method with a `target_accept` adapts its step
+            meanwhile.
+        thin: Keep every `thin`-th state; it must divide `steps`. `thin=steps` keeps only the last state.
 
     Returns:
         `Chains`. It does not raise: call `.checked()` on the host, or look at `.status`.
@@ -165,7 +167,7 @@ def _chains(energy: Any, options: dict[str, Any], x0: Any, args: Any, key: Array
 
 
 def _check(energy: Any, method: Any, steps: int, warmup: int, thin: int) -> None:
-    """Check what does not depend on numbers inside a trace."""
+    """Check what does not depend on traced numbers."""
     annealed = isinstance(method, Annealed)
     fits = annealed or (isinstance(method, Method) and not isinstance(method, type))
     checks.require(fits, "method", "be a name or a method", f"is {method!r}")
@@ -185,7 +187,7 @@ def _check(energy: Any, method: Any, steps: int, warmup: int, thin: int) -> None
 
 
 def _evaluate(energy: Any, unravel: Callable, args: PyTree, *level: PyTree) -> Evaluate:
-    """Energies and gradients of all chains, from functions of one state."""
+    """Energies and gradients of all chains, from functions for one state."""
     if isinstance(energy, Score):
         ravel = lambda tree: jax.flatten_util.ravel_pytree(tree)[0]
         slope = jax.vmap(lambda x: -ravel(energy.fn(unravel(x), args, *level)))
@@ -202,7 +204,7 @@ def _evaluate(energy: Any, unravel: Callable, args: PyTree, *level: PyTree) -> E
 def _status(
     begun: Array, xs: Array, energies: Array, acceptance: Array, many: Array, *, corrected: bool
 ) -> Int[Array, " chains"]:
-    """How each chain fared after the warm-up, which ended at `begun`; whether `many` proposals diverged."""
+    """The outcome of each chain after the warm-up, which ended at `begun`; `many`: whether many proposals diverged."""
     finite = jnp.all(jnp.isfinite(xs), axis=(0, 2)) & jnp.all(jnp.isfinite(energies), axis=0) & jnp.isfinite(acceptance)
     stuck = jnp.all(xs == begun[None], axis=(0, 2)) if corrected else jnp.zeros(finite.shape, bool)
     status = jnp.where(~finite, int(Status.not_finite), jnp.where(stuck, int(Status.stuck), int(Status.ok)))

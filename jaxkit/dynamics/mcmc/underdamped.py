@@ -1,6 +1,6 @@
 """Underdamped Langevin motion: `dx = v dt, dv = -(g v + grad U) dt + sqrt(2 g) dW`.
 
-A splitting of our own: diffrax's solvers for these terms compare the frictions of drift and diffusion by a host
+The splitting is our own: diffrax's solvers for these terms compare the frictions of drift and diffusion by a host
 callback, which a program that is to be cached, exported or sharded must not hold.
 """
 
@@ -18,12 +18,12 @@ from jaxkit.dynamics.mcmc.kernel import Evaluate, Kernel, State, start
 class Underdamped(Kernel):
     """Langevin motion with inertia, without a test.
 
-    Where N(0, 1) is asked for, it samples N(0, 1/(1 - step_size^2/4)): a bias of second order in time, where ULA's is
-    of first.
+    Where N(0, 1) is asked for, it samples N(0, 1/(1 - step_size^2/4)): its bias is of second order in the step, while
+    ULA's is of first order.
 
     Attributes:
         step_size: Length of a step, in time.
-        friction: How fast velocities are forgotten, per unit of time.
+        friction: Rate at which velocities are forgotten, per unit of time.
 
     References:
         Bussi and Parrinello, Phys. Rev. E 75, 056707 (2007).
@@ -41,7 +41,7 @@ class Underdamped(Kernel):
         return start(evaluate, x, jax.random.normal(key, x.shape, x.dtype))
 
     def move(self, evaluate: Evaluate, key: Array, state: State, step_size: Float[Array, ""]) -> tuple[State, Array]:
-        """Half of friction and noise (exact), one leapfrog, the other half: OBABO, order 2, one gradient."""
+        """Half of friction and noise (exact), one leapfrog, the other half: OBABO, of order 2, with one gradient."""
         keep = jnp.exp(-0.5 * self.friction * step_size)
         spread = jnp.sqrt(-jnp.expm1(-self.friction * step_size))
         noise = jax.random.normal(key, (2, *state.x.shape), state.x.dtype)

@@ -25,7 +25,7 @@ class LinearCell(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Associative:
-    """A linear cell (`affine`, `readout`), exactly, by an associative scan."""
+    """A linear cell (`affine`, `readout`), run exactly by an associative scan."""
 
     def run(self, step: Step, x0: Any, inputs: PyTree, args: PyTree, length: int) -> Unrolled:
         """All states at once."""
@@ -47,8 +47,8 @@ def affine_scan(
 
     Args:
         a: Matrices, shape `(t, n, n)` with `b` of shape `(t, n)`; or elementwise factors of the shape of `b`.
-        b: Inhomogeneity, time along the first axis.
-        start: `h_{-1}`, of the shape of `b[0]`; None is 0.
+        b: Inhomogeneity, with time along the first axis.
+        start: `h_{-1}`, of the shape of `b[0]`; None stands for 0.
         reverse: Run from the last time to the first.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What the methods of `unroll` share: the step they run, the result they return."""
+"""What the methods of `unroll` share: the step they run and the result they return."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
@@ -16,12 +16,12 @@ Step = Callable[[X, Any, Any], tuple[X, Any]]  # step(x, input, args) -> (x, y)
 
 @struct
 class Unrolled(Outcome, Generic[X]):
-    """Where a step led.
+    """The result of running a step over a sequence.
 
     Attributes:
-        ys: Outputs, time along the first axis of every leaf.
+        ys: Outputs, with time along the first axis of every leaf.
         final: The last state.
-        status: `Status` code: `not_finite` where the last state is not or an output is not a number; `max_steps` where
+        status: `Status` code: `not_finite` where the last state is not finite or an output is NaN; `max_steps` where
             Newton's method did not converge.
         iterations: Newton iterations over the whole sequence; 0 in the other methods.
     """
@@ -39,12 +39,12 @@ class Method(Protocol):
     """A way to run a step over a sequence."""
 
     def run(self, step: Step, x0: Any, inputs: PyTree, args: PyTree, length: int) -> Unrolled:
-        """All states from `x0`, a pytree of arrays, over `length` inputs, time first."""
+        """All states from `x0`, a pytree of arrays, over `length` inputs, with time first."""
         ...
 
 
 def floating_leaves(tree: PyTree) -> list[Array]:
-    """The leaves that can fail to be finite."""
+    """The leaves that may be not finite."""
     return [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
 
 

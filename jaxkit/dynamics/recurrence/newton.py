@@ -1,4 +1,4 @@
-"""Recurrences solved for all times at once: Newton over the whole sequence, each iteration one associative scan."""
+"""Recurrences solved for all times at once: Newton's method over the sequence, an associative scan per iteration."""
 
 import dataclasses
 from collections.abc import Callable
@@ -23,17 +23,17 @@ Advance = Callable[[Float[Array, " n"], PyTree, PyTree], Float[Array, " n"]]  # 
 class ParallelNewton:
     """All steps at once, by Newton's method over the whole sequence.
 
-    It pays where many processors wait and the state is small; `vmap` it over a batch. The derivative is that of the
-    solution, by one linear solve.
+    It pays where many processors are idle and the state is small; `vmap` it over a batch. The derivative is that of the
+    solution, obtained by one linear solve.
 
     Attributes:
         jacobian: `"full"`, or `"diagonal"`: keep only the diagonals of the Jacobians (quasi-Newton, for wide states:
-            O(n) instead of O(n^3) work a step).
-        damping: Between 0 and 1: shrinks the Jacobians by `1 - damping`, for motions that amplify; 1 is fixed-point
+            O(n) instead of O(n^3) work per step).
+        damping: Between 0 and 1; multiplies the Jacobians by `1 - damping`, for motions that amplify; 1 is fixed-point
             iteration.
         rtol: Stop when no state moves by more than `rtol * (1 + |x|)`; by default `eps**0.75`.
-        max_steps: Most iterations; by default `2 * length`: each one settles at least one more state.
-        guess: First guess of the states, shaped like them with time first; by default `x0` at all times.
+        max_steps: Largest number of iterations; by default `2 * length`, since each settles at least one more state.
+        guess: First guess of the states, with their shapes and time first; by default `x0` at all times.
 
     References:
         Lim et al. (2024), Parallelizing non-linear sequential models over the sequence length (DEER); Gonzalez et al.
@@ -78,25 +78,25 @@ def newton_states(
     guess: Float[Array, "t n"],
     newton: ParallelNewton,
 ) -> tuple[Float[Array, "t n"], Int[Array, ""], Int[Array, ""]]:
-    """States `h_t = advance(h_{t-1}, input_t, args)` of all times, by Newton's method in the whole sequence.
+    """States `h_t = advance(h_{t-1}, input_t, args)` for all times, by Newton's method over the whole sequence.
 
     Each iteration linearises every step at once and solves the affine recurrence of the corrections. Whatever the
-    factors used for the Jacobians, every iteration makes at least one more state exact (up to rounding), so the
-    iteration ends; a state that overflows falls back to the plain step from its neighbour, which keeps that promise.
+    factors used for the Jacobians, each iteration makes at least one more state exact (up to rounding), so that the
+    iteration ends. A state that overflows falls back to the plain step from its neighbour, which keeps that promise.
 
     The derivative is that of the solution (implicit function theorem): one linear solve with the exact Jacobians, in
     both modes, however the states were found.
 
     Args:
         advance: One step of the flat state.
-        start: State before the first step; differentiable, as are `inputs` and `args`.
-        inputs: Time along the first axis.
+        start: The state before the first step; differentiable, as are `inputs` and `args`.
+        inputs: The inputs, with time along the first axis.
         args: Parameters.
         guess: First guess of the states.
-        newton: How Newton's method goes.
+        newton: The settings of Newton's method.
 
     Returns:
-        The states, the `Status` code, and the iterations taken.
+        The states, the `Status` code, and the number of iterations taken.
     """
 
     def solve(given: Any) -> tuple[Array, tuple[Array, Array]]:
@@ -155,13 +155,13 @@ def _iterate(
         states, _ = state
         before = _shift(states, start)
         values, slopes = jax.vmap(fixed)(before, inputs), (1 - newton.damping) * derivative(fixed, before, inputs)
-        # In the corrections, not the states: they are 0 where all is settled, however large the products of Jacobians.
+        # Solved for corrections, not states: they are 0 where all is settled, however large the products of Jacobians.
         moved = states + affine_scan(slopes, values - states)
         moved = jnp.where(jnp.isfinite(moved), moved, values)
         return moved, jnp.max(jnp.abs(moved - states) / (1 + jnp.abs(states)))
 
     first = (jnp.where(jnp.isfinite(guess), guess, 0), jnp.asarray(jnp.inf, start.dtype))
-    unfinished = lambda s: jnp.zeros((), int)  # a state that is not finite shows at the end; it may still be mended
+    unfinished = lambda s: jnp.zeros((), int)  # a state that is not finite may be repaired; else it shows at the end
     (states, _), status, steps = iterate(
         step, first, status=unfinished, done=lambda s: s[1] <= rtol, max_steps=max_steps
     )
@@ -172,7 +172,7 @@ def _iterate(
 def _by_scan(advance: Callable, before: Array, inputs: PyTree, forcing: Float[Array, "t n"]) -> Float[Array, "t n"]:
     """Solve `dh_t - J_t dh_{t-1} = forcing_t`; the transposed system runs backward through the same scan."""
     slopes = _jacobians(advance, before, inputs)
-    # `dh_{-1} = 0`, so the first Jacobian plays no part.
+    # `dh_{-1} = 0`, so that the first Jacobian plays no part.
     matvec = lambda v: v - jnp.einsum("tij,tj->ti", slopes, _shift(v, jnp.zeros_like(v[0])))
     solve = lambda _, b: affine_scan(slopes, b)
     after = lambda: jnp.concatenate([slopes[1:], jnp.zeros_like(slopes[:1])]).mT

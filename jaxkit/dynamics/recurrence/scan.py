@@ -1,4 +1,4 @@
-"""Step by step."""
+"""The recurrence step by step."""
 
 import dataclasses
 from typing import Any
@@ -13,10 +13,10 @@ from jaxkit.dynamics.recurrence.method import Step, Unrolled, outcome
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """Step by step, by `jax.lax.scan`.
+    """The recurrence step by step, by `jax.lax.scan`.
 
     Attributes:
-        checkpoint_every: Keep only every so many states for the backward pass and recompute the others: about
+        checkpoint_every: Distance between the states kept for the backward pass, which recomputes the others: about
             `sqrt(length)` makes its memory O(sqrt(length)) for one more forward pass. None keeps all.
     """
 
@@ -27,7 +27,7 @@ class Scan:
         checks.require(every is None or every > 0, "checkpoint_every", "be a positive number of steps", f"is {every}")
 
     def run(self, step: Step, x0: Any, inputs: PyTree, args: PyTree, length: int) -> Unrolled:
-        """All steps, one after the other."""
+        """All steps, one after another."""
         body, every = (lambda x, given: step(x, given, args)), self.checkpoint_every
         if every is None or every >= length:
             final, ys = jax.lax.scan(body, x0, inputs)

@@ -1,4 +1,4 @@
-"""Discrete motion: the `unroll` verb. A step and its inputs, one after the other or parallel in time."""
+"""Discrete motion: the `unroll` verb. A step and its inputs, one after another or in parallel over time."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -35,15 +35,15 @@ def unroll(
     """Run `step(x, input, args) -> (x, y)` over a sequence of inputs.
 
     Methods: `"scan"` goes step by step (`Scan`). `"parallel_newton"` solves all steps at once (`ParallelNewton`).
-    `"associative"` does linear cells (`LinearCell`) exactly in O(log length) parallel steps. `"auto"` takes scan on a
+    `"associative"` runs linear cells (`LinearCell`) exactly in O(log length) parallel steps. `"auto"` takes scan on a
     CPU; elsewhere associative for a linear cell, Newton's method for a state of at most 16 numbers and at least 1000
     steps, else scan.
 
     Args:
         step: Moves the state once; a pure function (or an object that is called like one).
         x0: State before the first step: any pytree of arrays.
-        inputs: Time along the first axis of every leaf. None feeds the number of the step: 0, 1, ...
-        args: Parameters; any pytree; differentiable, as are `x0` and `inputs`.
+        inputs: Inputs, with time along the first axis of every leaf. None feeds the number of the step: 0, 1, ...
+        args: Parameters: any pytree; differentiable, as are `x0` and `inputs`.
         length: Number of steps, where `inputs` is None.
         method: A name, or an object that carries the method's settings.
 
@@ -83,7 +83,7 @@ def _unrolled(step: Step, length: int | None, method: Any, x0: Any, inputs: PyTr
 
 
 def _inputs(inputs: PyTree, length: int | None) -> tuple[PyTree, int]:
-    """The inputs (the numbers of the steps, without any) and their number."""
+    """The inputs (the numbers of the steps where there are none) and how many they are."""
     leaves = jax.tree.leaves(inputs)
     if not leaves:
         given = length is not None and length > 0
@@ -110,7 +110,7 @@ def _check_step(step: Step, x0: PyTree, inputs: PyTree, args: PyTree) -> None:
 
 
 def _best_method(step: Step, x0: PyTree, length: int) -> str:
-    """What `"auto"` takes on this backend."""
+    """The method that `"auto"` takes on this backend."""
     if jax.default_backend() == "cpu":
         return "scan"
     if isinstance(step, LinearCell):

@@ -28,7 +28,7 @@ def fixed_point(
     atol: float | None = None,
     max_steps: int = 200,
 ) -> Root[X]:
-    """Find `x` with `x = fn(x, args)`, differentiable in `args` through the implicit function theorem.
+    """Find `x` with `x = fn(x, args)`, differentiable with respect to `args` by the implicit function theorem.
 
     Coming from jaxopt: `FixedPointIteration(T).run(x0, theta).params` is `fixed_point(T, x0, theta,
     method="picard").value`, `AndersonAcceleration(T, history_size=5)` is the default here, a solver decorated with
@@ -37,13 +37,13 @@ def fixed_point(
 
     Args:
         fn: Maps `x` and `args` to a pytree of `x`'s structure.
-        x0: First guess: a scalar, an array, or a pytree of such.
+        x0: First guess: a scalar, an array, or a pytree of these.
         args: Parameters; differentiable.
         method: `"anderson"` or `jk.Anderson(memory=5)` (mixes the last iterates), `"picard"` (plain iteration), or an
-            open method of `root` for `fn(x) - x`, as `"newton"`.
-        rtol: The answer moves by less than `atol + rtol * |x|`.
+            open method of `root` for `fn(x) - x`, such as `"newton"`.
+        rtol: Tolerance: `fn` moves the answer by less than `atol + rtol * |x|`.
         atol: See `rtol`.
-        max_steps: Most iterations.
+        max_steps: Largest number of iterations.
 
     Returns:
         A `Root`; its residual is the largest `|fn(x) - x|`.

@@ -17,13 +17,13 @@ from jaxkit.dynamics.roots.unknowns import check_ends, flat_residual, flatten, g
 
 @struct
 class History:
-    """The way to a root; entry 0 is the start, and after the last step the entries repeat.
+    """The way to a root; entry 0 is the start, and after the last step the last entry repeats.
 
     Attributes:
         x: Iterates, each leaf with a leading axis of `max_steps + 1`.
-        residual: Largest absolute residual at each.
-        step: Largest absolute change that led to each (infinite at the start).
-        steps: How many steps were taken.
+        residual: Largest absolute residual at each iterate.
+        step: Largest absolute change that led to each iterate (infinite at the start).
+        steps: Number of steps taken.
     """
 
     x: PyTree
@@ -43,7 +43,7 @@ def history(
     atol: float | None = None,
     max_steps: int = 100,
 ) -> History:
-    """The iterates that `root` runs through, with the same arguments (without its fallbacks).
+    """The iterates that `root` runs through, with the same arguments but without its fallbacks.
 
     Example:
         >>> from jaxkit.dynamics.roots.history import history

@@ -23,9 +23,9 @@ from jaxkit.dynamics.roots.trust_region import MARQUARDT, Region, advance, begin
 
 P = TypeVar("P")
 Residuals = Callable[[P, Any], PyTree]
-Split = tuple[Array, Array, Array, Array]  # the norms of a Jacobian's columns, and u, s, v' of the columns over them
+Split = tuple[Array, Array, Array, Array]  # norms of a Jacobian's columns, and u, s, v' of the columns divided by them
 
-_PART = 0.1  # of a parameter, or of the residuals: how far it is looked for a lower sum of squares
+_PART = 0.1  # of a parameter, or of the residuals: how far a lower sum of squares is looked for
 _WIDE = 0.1  # cosine of an angle that rounding does not explain
 
 
@@ -36,11 +36,11 @@ class LeastSquares(Outcome, Generic[P]):
     Attributes:
         params: The parameters, of the structure of the first guess.
         residuals: Residuals at `params`, flattened, shape `(m,)`.
-        sse: Their sum of squares.
+        sse: Sum of squares of the residuals.
         covariance: Covariance of the flattened parameters, shape `(n, n)`: `s**2 inv(J'J)`, `s**2 = sse / (m - n)`;
             NaN with as many residuals as parameters.
         status: `Status` code.
-        steps: Evaluations of the residuals and their Jacobian.
+        steps: Number of evaluations of the residuals and their Jacobian.
     """
 
     verb: ClassVar[str] = "least_squares"
@@ -66,7 +66,7 @@ class LeastSquares(Outcome, Generic[P]):
 
     @property
     def degrees_of_freedom(self) -> int:
-        """Number of residuals less number of parameters."""
+        """Number of residuals minus number of parameters."""
         return self.residuals.shape[-1] - self.covariance.shape[-1]
 
 
@@ -82,8 +82,8 @@ def least_squares(
 ) -> LeastSquares[P]:
     """Minimise the sum of squares of `residuals(params, args)`.
 
-    The optimum is differentiable in `args` by the implicit function theorem (residuals whose Jacobian is made in
-    forward mode must then be twice differentiable in it).
+    The optimum is differentiable with respect to `args` by the implicit function theorem (residuals whose Jacobian is
+    computed in forward mode must then be twice differentiable in that mode).
 
     Args:
         residuals: Maps parameters and `args` to a pytree of residuals, `m` numbers in all.
@@ -91,8 +91,8 @@ def least_squares(
         args: Data; differentiable.
         method: `"levenberg_marquardt"`, or `jk.LevenbergMarquardt(damping=..., jacobian="reverse")`.
         rtol: Stop when the Gauss-Newton step, or what the sum of squares can still fall by, is relatively smaller.
-        gtol: Stop when the cosine between the residuals and the space of their Jacobian's columns is smaller.
-        max_steps: Most evaluations.
+        gtol: Stop when the cosine between the residuals and the column space of their Jacobian is smaller.
+        max_steps: Largest number of evaluations.
 
     Returns:
         A `LeastSquares`. It does not raise: call `.checked()`, or look at `.status`.
@@ -123,14 +123,14 @@ def _fitted(residuals: Residuals, method: Any, options: dict[str, Any], params0:
 
 @dataclasses.dataclass(frozen=True)
 class Regression:
-    """Residuals of a flat vector, and how their optimum moves with what they are of.
+    """Residuals of a flat vector, and how their optimum moves with their inputs.
 
     Attributes:
-        residuals: The flat residuals of `(p, *inputs)`; they close over no tracers.
-        inputs: What the optimum is differentiable in: `args`, and what the user's residuals close over.
+        residuals: The flat residuals, a function of `(p, *inputs)` that closes over no tracers.
+        inputs: What the optimum is differentiable with respect to: `args`, and what the user's residuals close over.
         unravel: The user's structure around a flat vector.
-        count: How many residuals there are.
-        settings: Those of the method.
+        count: Number of residuals.
+        settings: Settings of the method.
     """
 
     residuals: Callable[..., Array]
@@ -150,7 +150,7 @@ class Regression:
         return implicit(solve, self._rule)(start, *self.inputs)
 
     def settle(self, answer: Any, info: Any) -> tuple[Any, Any]:
-        """What `search` has found once more, with a derivative that does not go through how it was found."""
+        """What `search` has found, with a derivative that does not go through the search."""
         found = jax.lax.stop_gradient((answer, info))
         return implicit(lambda found, *_: found, self._rule)(found, *self.inputs)
 
@@ -172,7 +172,7 @@ class Regression:
         (p, _, _), (_, *inputs), (_, *moved) = answer, primals, tangents
         _, pushed = jax.jvp(lambda *a: self._gradient(p, *a), tuple(inputs), tuple(moved))
         hessian = value_and_jacobian(lambda q: self._gradient(q, *inputs), p)[1]
-        dp = solve_dense(hessian, -pushed)  # factored at any size
+        dp = solve_dense(hessian, -pushed)  # factored whatever its size
         _, (dr, djac) = jax.jvp(self._both, (p, *inputs), (dp, *moved))
         return dp, dr, djac
 
@@ -212,14 +212,14 @@ def _covariance(jac: Float[Array, "m n"], sse: Float[Array, ""]) -> Float[Array,
     """`sse / (m - n) inv(J'J)`, through the singular values of the column-scaled Jacobian."""
     m, n = jac.shape
     if m == n:
-        return jnp.full((n, n), jnp.nan, jac.dtype)  # no residual is left to tell the noise
+        return jnp.full((n, n), jnp.nan, jac.dtype)  # no residual is left to estimate the noise
     scale, _, s, vt = _scaled_svd(jac)
     inverse = (vt.T / s[None, :] ** 2) @ vt
     return inverse / jnp.outer(scale, scale) * sse / (m - n)
 
 
 def _scaled_svd(jac: Float[Array, "m n"]) -> Split:
-    """The norms of the columns, and the singular value decomposition of the columns over their norms."""
+    """The norms of the columns, and the singular value decomposition of the columns divided by their norms."""
     scale = column_norms(jac)
     u, s, vt = jnp.linalg.svd(jac / scale[None, :], full_matrices=False)
     return scale, u, s, vt
@@ -248,8 +248,8 @@ def _descend(
         region = MARQUARDT.propose(region, ratio, better, region.move)
         return region, look, jnp.where(unseen(region), int(Status.not_finite), ok)
 
-    # Two loops: what looks like an optimum is examined, and if it is none the descent goes on from there. (A condition
-    # within one loop would be examined at every step of every lane under `vmap`.)
+    # Two loops: what looks like an optimum is examined, and if it is none, the descent goes on from there. (A condition
+    # within one loop would be evaluated at every step of every lane under `vmap`.)
     def descend(state: tuple[Region, Array, Array, Array]) -> tuple[Region, Array, Array, Array]:
         region, _, _, taken = state
         start = (region, jnp.zeros((), bool), ok)
@@ -276,8 +276,8 @@ def _examine(region: Region, split: Split, rtol: float, gtol: float) -> tuple[Bo
     """Whether the point is an optimum, and whether it looks so because the residuals do not show all parameters.
 
     Judged without damping, which makes any step short: by the angle between the residuals and the space of the columns,
-    whose square is the relative decrease that is left; by the Gauss-Newton step, where a trial has been refused; or by
-    residuals that are rounding. Of a combination of parameters that does not show, the angle is not known.
+    whose squared cosine is the relative decrease that is left; by the Gauss-Newton step, where a trial was refused; or
+    by residuals that are mere rounding. For parameters that do not show in the residuals, the angle is not known.
     """
     (m, n), eps = region.slope.shape, jnp.finfo(region.x.dtype).eps
     size, norms = jnp.linalg.norm(region.value), jnp.linalg.norm(region.slope, axis=0)
@@ -289,7 +289,7 @@ def _examine(region: Region, split: Split, rtol: float, gtol: float) -> tuple[Bo
     newton = vt.T @ jnp.where(seen, part / jnp.where(seen, s, 1), 0)
     rounding = n * eps * jnp.sum(norms * jnp.abs(region.x))
     exact = size <= rounding
-    # Beside a pole, too, the step is short and refused; there the angle is wide, and rounding does not explain it.
+    # Beside a pole, too, the step is short and refused, but there the cosine is more than rounding explains.
     limited = (region.factor > 16) & ((cosine(seen) <= _WIDE) | (jnp.linalg.norm(part) <= 2 * rounding))
     short = jnp.all(seen) & limited & (jnp.linalg.norm(newton) <= rtol * jnp.linalg.norm(scale * region.x))
     lost = (norms <= jnp.sqrt(eps) * region.scale) & (norms * jnp.abs(region.x) <= eps * size)
@@ -305,12 +305,12 @@ def _beside(
     converged: Bool[Array, ""],
     damping: Float[Array, ""],
 ) -> tuple[Region, Bool[Array, ""]]:
-    """Whether the sum of squares is lower beside what looks like an optimum, and the region with the step to there.
+    """Whether the sum of squares is lower beside an apparent optimum, and the region with the step to that point.
 
     Where parameters hardly show (a peak without height, beside the data), first derivatives do not tell a saddle from
-    an optimum. The residuals alone are looked at on both sides: of each parameter by its own size, and along each
-    singular vector by a part of the residuals. Where every parameter's own size moves the residuals by more than they
-    are, the curvature is that of the first derivatives, and nobody looks.
+    an optimum. Only residuals are evaluated, on both sides: of each parameter by its own size, and along each singular
+    vector by a part of the residuals. Where every parameter's own size moves the residuals by more than their norm, the
+    curvature is that of the first derivatives, and nothing is evaluated.
     """
     size, norms = jnp.linalg.norm(region.value), jnp.linalg.norm(region.slope, axis=0)
     doubtful = converged & jnp.any(norms * jnp.abs(region.x) <= size) & (size > 0)
@@ -324,7 +324,7 @@ def _beside(
         moves = moves.reshape(-1, region.x.size)
         best = jnp.argmin(jnp.where(jnp.isfinite(found), found, jnp.inf))
         gain = (size - found[best]) * (size + found[best])
-        left = jnp.linalg.norm(u.T @ region.value) ** 2  # what a step by the first derivatives would bring
+        left = jnp.linalg.norm(u.T @ region.value) ** 2  # the decrease that a step by the first derivatives would bring
         noise = region.value.size * jnp.finfo(size.dtype).eps * size * (size + jnp.sum(norms * jnp.abs(region.x)))
         return moves[best], jnp.where(gain > 2 * left + 4 * noise, gain, 0)
 

@@ -62,30 +62,30 @@ def root(
     atol: float | None = None,
     max_steps: int = 100,
 ) -> Root[X]:
-    """Find `x` with `fn(x, args) = 0`; derivatives of `fn` are JAX's.
+    """Find `x` with `fn(x, args) = 0`; JAX supplies the derivatives of `fn`.
 
     The derivative of the root with respect to `args`, and to whatever else `fn` closes over, comes from the implicit
     function theorem, in both modes and to any order, so its cost does not grow with the number of steps. A solver
     decorated with jaxopt's `implicit_diff.custom_root(F)` becomes `root(F, x0, theta).value` (for its fixed points,
     see `fixed_point`).
 
-    Methods: for any unknowns `"newton"` (default), `"halley"`, `"chord"` (one Jacobian), and with a falling residual
-    `"damped"`, `"dogleg"`, `"levenberg_marquardt"`, or `"robust"` (dogleg, then the others where it fails);
-    for scalars also `"householder3"`, `"householder4"`; and with a `bracket` `"safeguarded"` (default: Newton kept
-    inside), `"chandrupatla"`, `"itp"`, `"bisect"`. Complex unknowns need a holomorphic `fn`.
+    Methods for any unknowns: `"newton"` (default), `"halley"`, `"chord"` (one Jacobian), and with a falling residual
+    `"damped"`, `"dogleg"`, `"levenberg_marquardt"` or `"robust"` (dogleg, then the others where it fails). For scalars
+    also `"householder3"` and `"householder4"`, and with a `bracket` `"safeguarded"` (default: Newton's method, kept
+    inside), `"chandrupatla"`, `"itp"` and `"bisect"`. Complex unknowns need a holomorphic `fn`.
 
     Args:
         fn: Residual; maps `x` and `args` to a pytree with as many entries as `x`.
-        x0: First guess: a scalar, an array, or a pytree of such. May be left out where there is a bracket.
+        x0: First guess: a scalar, an array, or a pytree of these. It may be left out where there is a bracket.
         args: Parameters; differentiable.
-        method: Name of the method, or an object with its settings, as `jk.LevenbergMarquardt(damping=1.0)`.
+        method: Name of the method, or an object with its settings, such as `jk.LevenbergMarquardt(damping=1.0)`.
         bracket: Two numbers at which `fn` has values of opposite sign; the root stays between them. `fn` must be
             continuous there: a sign change at a pole or a jump is reported as `not_continuous`.
-        rtol: The answer is within `atol + rtol * |x|` of a root as far as the method can tell: by its Newton step,
-            or by the width of the bracket. 1e-9 by default (1e-5 in single precision); at least 4 eps. A residual
-            that a short step does not lower is no root's (`no_progress`).
+        rtol: The answer is within `atol + rtol * |x|` of a root, as far as the method can tell by its Newton step
+            or the width of the bracket. 1e-9 by default (1e-5 in single precision); at least 4 eps. A residual
+            that a short step does not lower is not that of a root (`no_progress`).
         atol: See `rtol`. 0 by default: the answer is right relative to its own size.
-        max_steps: Most iterations.
+        max_steps: Largest number of iterations.
 
     Returns:
         A `Root`. It does not raise: call `.checked()` on the host, or look at `.status`.
@@ -113,7 +113,7 @@ def _root(fn: Any, options: dict[str, Any], x0: Any, args: Any, bracket: Any) ->
 
 
 def explained(root: Root[X]) -> Root[X]:
-    """The root with its status told from its residual (see `diagnosed`)."""
+    """The root with its status refined by its residual (see `diagnosed`)."""
     return dataclasses.replace(root, status=diagnosed(root.status, root.residual))
 
 
@@ -128,7 +128,7 @@ def found(
     atol: float | None = None,
     max_steps: int = 100,
 ) -> Root[X]:
-    """`root`, but not yet `explained`: for chunks, of which XLA would compute the last residual twice."""
+    """`root`, but not yet `explained`: for chunks, whose last residual XLA would compute twice."""
     solver = choose(method, bracket)
     x0, ends = guess(x0, bracket, solver)
     start, unravel = flatten(x0, flat=solver.flat)
@@ -192,7 +192,7 @@ def _run(problem: Problem, method: Method, first: Iterate, max_steps: int) -> tu
 
 
 def _stepped(problem: Problem, method: Method, before: Iterate) -> Iterate:
-    """A step of a system; its error is 0 where only rounding is left: steps that small that shrink no more."""
+    """A step of a system; its error is 0 where only rounding is left: the steps are small and shrink no more."""
     after = method.step(problem, before)
     size = jnp.abs(after.x)
     noise = 64 * float(jnp.finfo(size.dtype).eps) * jnp.max(size)
@@ -210,17 +210,17 @@ def _judged(problem: Problem, state: Iterate) -> tuple[Array, Array]:
 
 
 class _Last(NamedTuple):
-    """Where a method has ended, and why that is in doubt.
+    """Where a method has ended, and why that end is in doubt.
 
     Attributes:
         start: The first guess.
         state: The last iterate.
         value: The residual there.
-        allowed: The largest with which it is a root.
+        allowed: The largest residual with which it is a root.
         scale: The largest number among the unknowns, at the start or now.
-        low: It made no progress next to 0, where squares underflow.
-        stuck: That, or it ran out of steps.
-        bad: It says ok, but the residual is not allowed.
+        low: Whether it made no progress next to 0, where squares underflow.
+        stuck: Whether `low` holds, or the method ran out of steps.
+        bad: Whether the status is ok, but the residual is not allowed.
     """
 
     start: Array
@@ -234,7 +234,7 @@ class _Last(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """The answer with residual and status; the iterate that goes on from there; what is in doubt, and has been seen."""
+    """The answer with its residual and status, the iterate that goes on from there, what is in doubt, what was seen."""
 
     x: Array
     value: Array
@@ -255,12 +255,12 @@ LOOKS = 8
 def _looked_at_again(
     problem: Problem, step: Callable[[Iterate], Iterate], start: Array, state: Iterate
 ) -> tuple[Iterate, Array]:
-    """A few further steps in lanes that ran out of them, or whose last step has not lowered the residual.
+    """A few further steps in lanes that ran out of steps, or whose last step has not lowered the residual.
 
-    Out of steps: a short cycle, rounding about the root, or the root 0, which no step reaches relative to its size (nor
-    lowers a square that has underflowed).
-    Not lowered: a root if the residual is mere rounding, and so falls or changes its sign; else (a cusp, the edge of
-    the domain, a pole) the iteration has stopped where there is none. The other lanes take no further step.
+    A lane that ran out of steps may be in a short cycle, in the rounding about a root, or at the root 0, which no step
+    reaches relative to its size (nor lowers a square that has underflowed). Where the residual was not lowered, there
+    is a root if the residual is mere rounding, and so falls or changes its sign; else (a cusp, the edge of the domain,
+    a pole) the iteration has stopped where there is none. The other lanes take no further step.
     """
     last = _last(problem, start, state)
     none, never = jnp.zeros_like(last.scale), jnp.zeros((), bool)
@@ -285,14 +285,14 @@ def _last(problem: Problem, start: Array, state: Iterate) -> _Last:
 
 
 def _further(problem: Problem, step: Callable[[Iterate], Iterate], last: _Last, look: _Look) -> _Look:
-    """One step, and what is seen there: a root, a way that comes back, how long the steps are."""
+    """One step, and what is seen there: a root, a return to an earlier point, the length of the steps."""
     after, here = step(look.now), last.state.x
     near_zero = _largest(here) <= _half_digits(here) * last.scale
     to_zero = (look.count == jnp.where(last.low, 0, 1)) & last.stuck & near_zero
     probe = jnp.where(to_zero, 0, jnp.where(look.count == 0, last.start, after.x))
     value = problem.fn(probe)
     turned = jnp.real(jnp.conj(look.value) * value) < 0
-    turned &= _largest(value) <= _half_digits(here) * look.base  # and is no jump
+    turned &= _largest(value) <= _half_digits(here) * look.base  # and it is not a jump
     falls = jnp.all((jnp.abs(value) <= last.allowed) | turned)
     root = jnp.where(last.stuck, to_zero & jnp.all(value == 0), falls & (look.count > 0))
     close = jnp.all(jnp.abs(after.x - here) <= 1e-6 * (jnp.abs(here) + jnp.finfo(here.dtype).tiny))
@@ -313,7 +313,7 @@ def _further(problem: Problem, step: Callable[[Iterate], Iterate], last: _Last, 
 
 
 def _verdict(last: _Last, look: _Look) -> Array:
-    """The status: of what is still in doubt, a root that rounding hides, a cycle, or the reason it came with."""
+    """The status of what is still in doubt: a root hidden by rounding, a cycle, or the reason it came with."""
     eps = float(jnp.finfo(last.scale.dtype).eps)
     small = _largest(last.value) <= _half_digits(last.value) * look.base
     noise = (look.count == LOOKS) & (look.late >= 0.5 * look.early) & small

@@ -1,8 +1,8 @@
 """The trust-region core of `least_squares` and of the root finders whose residual must fall.
 
-Every turn evaluates residual and Jacobian once, at a trial point, accepts or refuses it, and proposes the next one.
-There is one such evaluation in the program, so the first turn only looks at the start: a refused trial wastes a
-Jacobian, but the program compiles in a third of the time, and under `vmap` both branches would run anyway.
+Every turn evaluates the residual and Jacobian once, at a trial point, accepts or refuses it, and proposes the next.
+There is only one such evaluation in the program, so that the first turn only evaluates the start. A refused trial
+wastes a Jacobian, but the program compiles faster, and under `vmap` both branches would run anyway.
 """
 
 from collections.abc import Callable
@@ -23,11 +23,11 @@ class Region(NamedTuple):
         value: Residual there, shape `(m,)`; infinite before the first turn.
         slope: Jacobian there, shape `(m, n)`.
         scale: Weights of the unknowns, shape `(n,)`: the largest norm each column of the Jacobian has had.
-        size: Damping, radius, or fraction of the Newton step.
+        size: Damping, radius or fraction of the Newton step, by the rule.
         factor: Growth of the damping after the next refusal.
         move: The step to try, shape `(n,)`.
-        length: Its scaled length.
-        predicted: The decrease it should bring, of the norm of the residual or of its square.
+        length: Scaled length of that step.
+        predicted: The decrease that it should bring, in the norm of the residual or in its square.
     """
 
     x: Array
@@ -52,9 +52,9 @@ class Rule(NamedTuple):
     """A way to choose steps.
 
     Attributes:
-        propose: The region with its next step and size.
-        vanished: Whether steps have become too short to go on.
-        size: First size.
+        propose: Gives the region with its next step and size.
+        vanished: Tells whether steps have become too short to go on.
+        size: The first size.
         squared: Whether it predicts the decrease of the square of the norm.
     """
 
@@ -86,10 +86,10 @@ def advance(
     """Evaluate the trial point, and move there if the residual falls enough.
 
     Args:
-        both: Residual and Jacobian of a point.
-        region: Where the iteration is.
-        squared: Whether `region.predicted` is of the square of the norm.
-        least: The trial is accepted if actual over predicted decrease exceeds this.
+        both: Gives the residual and Jacobian at a point.
+        region: The present region.
+        squared: Whether `region.predicted` refers to the square of the norm.
+        least: The trial is accepted if the ratio of actual to predicted decrease exceeds this.
 
     Returns:
         The region at the better point (its step still the old one), the ratio of actual to predicted decrease (1/2 for
@@ -115,7 +115,7 @@ def advance(
 
 
 def column_norms(slope: Array) -> Array:
-    """Norms of the columns; 1 for a column without one."""
+    """Norms of the columns; 1 for a column of norm 0."""
     norms = jnp.linalg.norm(slope, axis=0)
     return jnp.where((norms > 0) & jnp.isfinite(norms), norms, 1)
 
@@ -126,7 +126,7 @@ def pull(region: Region) -> Array:
 
 
 def _marquardt(region: Region, ratio: Array, accepted: Array, newton: Array) -> Region:
-    """Damped least squares by QR, scaled as in MINPACK (Moré 1978), the damping as Nielsen (1999) changes it."""
+    """Damped least squares by QR, scaled as in MINPACK (Moré 1978), with damping changed as by Nielsen (1999)."""
     del newton
     shrink = jnp.maximum(1 / 3, 1 - (2 * jnp.clip(ratio, 0, 1) - 1) ** 3)
     size = jnp.where(accepted, jnp.maximum(region.size * shrink, 1e-20), region.size * region.factor)
@@ -182,5 +182,5 @@ def _radius_vanished(region: Region) -> Array:
 
 
 MARQUARDT = Rule(_marquardt, lambda region: region.size > 1e20, size=1e-3, squared=True)
-DOGLEG = Rule(_dogleg, _radius_vanished, size=jnp.inf)  # the first radius is told by the start
+DOGLEG = Rule(_dogleg, _radius_vanished, size=jnp.inf)  # the first radius follows from the start
 FRACTION = Rule(_fraction, lambda region: region.size < 1e-12, size=1.0)

@@ -1,4 +1,4 @@
-"""From what a user gives (numbers, pytrees, brackets) to a flat unknown and a flat residual, with the checks."""
+"""From the user's input (numbers, pytrees, brackets) to a flat unknown and a flat residual, with the checks."""
 
 import functools
 import itertools
@@ -16,14 +16,14 @@ from jaxkit.dynamics.roots.methods.method import Method
 
 
 def tolerances(real: Any, rtol: float | None, atol: float | None) -> tuple[float, float]:
-    """The tolerances in force for a real dtype: its defaults, and never a relative one below 4 eps."""
+    """The tolerances in force for a real dtype: the dtype's defaults, and never a relative tolerance below 4 eps."""
     double = jnp.finfo(real).eps < 1e-10
     rtol = (1e-9 if double else 1e-5) if rtol is None else rtol
     return max(float(rtol), 4 * float(jnp.finfo(real).eps)), float(atol or 0)
 
 
 def guess(x0: Any, bracket: Any, solver: Method) -> tuple[Any, Any]:
-    """Check guess and bracket against the method; without a guess, the middle of the bracket."""
+    """Check guess and bracket against the method; without a guess, take the midpoint of the bracket."""
     if not solver.bracketing:
         require(x0 is not None, "x0", f"be given for method {solver.name!r}", "is missing")
         require(bracket is None, "bracket", f"be None for method {solver.name!r}", "is given")
@@ -69,7 +69,7 @@ def flatten(x0: Any, *, flat: bool) -> tuple[Array, Callable[[Array], Any]]:
     x0 = promoted(jax.tree.map(number, x0))
     leaves, structure = jax.tree.flatten(x0)
     require(bool(leaves) and all(leaf.size for leaf in leaves), "x0", "hold at least one number", "is empty")
-    if len(leaves) == 1 and leaves[0].ndim == 0:  # without flattening: fast in millions of lanes
+    if len(leaves) == 1 and leaves[0].ndim == 0:  # no flattening: fast in millions of lanes
         return (leaves[0].reshape(1) if flat else leaves[0]), lambda x: structure.unflatten([x.reshape(())])
     ends = list(itertools.accumulate(leaf.size for leaf in leaves))
 

@@ -12,7 +12,7 @@ from jaxkit.dynamics.roots.methods.method import Ends, Iterate, Method, Problem,
 
 
 class Past(NamedTuple):
-    """The last `m` differences of the unknown and of the residual, shapes `(m, n)`, and what was before."""
+    """The last `m` differences of the unknown and of the residual, shapes `(m, n)`, and the previous point."""
 
     dx: Array
     df: Array
@@ -43,10 +43,10 @@ def _allowed(problem: Problem, x: Array, f: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class Anderson(Settings):
-    """Anderson's acceleration, type II (Walker and Ni, SIAM J. Numer. Anal. 49, 2011), for `fixed_point`.
+    """Anderson acceleration of type II (Walker and Ni, SIAM J. Numer. Anal. 49, 2011), for `fixed_point`.
 
     Attributes:
-        memory: How many differences of iterates are kept and mixed.
+        memory: Number of differences of iterates that are kept and mixed.
 
     Example:
         >>> import jaxkit as jk
@@ -83,7 +83,7 @@ def _anderson(memory: int) -> Method:
         past, x = state.memory, state.x
         f = problem.fn(x)
         depth = past.dx.shape[0]
-        worse = jnp.linalg.norm(f) > 4 * jnp.linalg.norm(past.f)  # start afresh rather than extrapolate further
+        worse = jnp.linalg.norm(f) > 4 * jnp.linalg.norm(past.f)  # start afresh instead of extrapolating further
         slot = past.count % depth
         dx = jnp.where(worse, 0, past.dx).at[slot].set(x - past.x)
         df = jnp.where(worse, 0, past.df).at[slot].set(f - past.f)

@@ -1,4 +1,4 @@
-"""Bracketing methods, for one real unknown: two ends with values of opposite sign, and the root stays between them."""
+"""Bracketing methods, for one real unknown: the root stays between two ends with values of opposite sign."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,13 +13,13 @@ from jaxkit.dynamics.roots.methods.method import Ends, Iterate, Method, Problem,
 
 
 def bisected(before: Callable[[Array], Array], low: Array, high: Array, *, halvings: int = 60) -> tuple[Array, Array]:
-    """The two ends between which `before` ceases to hold, after so many halvings; elementwise, without a derivative.
+    """The two ends between which `before` ceases to hold, after `halvings` halvings; elementwise, without a derivative.
 
     Args:
         before: Whether a point lies before the change, on the side of `low`.
         low: An end where it holds.
         high: An end where it does not; it may be below `low`.
-        halvings: How often to halve.
+        halvings: Number of halvings.
 
     Example:
         >>> from jaxkit.dynamics.roots.methods.bracket import bisected
@@ -43,7 +43,7 @@ class Bracket(NamedTuple):
     Attributes:
         a, b: The ends; `a` is the newer one in Chandrupatla's method, else `a < b`.
         fa, fb: Their values, of opposite sign.
-        more: What the method keeps besides.
+        more: What else the method keeps.
     """
 
     a: Array
@@ -56,7 +56,7 @@ class Bracket(NamedTuple):
 def _opened(problem: Problem, ends: Ends) -> tuple[Bracket, Iterate]:
     """Evaluate the ends: the bracket, and its better end with its width (0 where an end is a root) as the error.
 
-    Without a sign change, or where a value is not finite, the error is NaN: the loop does not start, and `checked`
+    Without a sign change, or where a value is not finite, the error is NaN: then the loop does not start, and `checked`
     finds the reason.
     """
     if ends is None:
@@ -70,7 +70,7 @@ def _opened(problem: Problem, ends: Ends) -> tuple[Bracket, Iterate]:
 
 
 def _narrowed(bracket: Bracket, x: Array, fx: Array) -> Bracket:
-    """Put `x` in place of the end whose value has its sign."""
+    """Put `x` in place of the end whose value has the same sign."""
     left = jnp.sign(fx) == jnp.sign(bracket.fa)
     keep = lambda new, old, where: jnp.where(where, new, old)
     return bracket._replace(
@@ -110,7 +110,7 @@ def _bisect(problem: Problem, state: Iterate) -> Iterate:
 
 
 def _safeguarded_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
-    """The first point is `x0` where it lies inside, else the middle."""
+    """The first point is `x0` where it lies inside, else the midpoint."""
     bracket, at = _opened(problem, ends)
     inside = (x0 > bracket.a) & (x0 < bracket.b)
     first = jnp.where(inside, x0, bracket.a + 0.5 * (bracket.b - bracket.a))
@@ -118,9 +118,9 @@ def _safeguarded_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
 
 
 def _safeguarded(problem: Problem, state: Iterate) -> Iterate:
-    """Newton's step where it stays strictly inside and halves every second step, else the middle.
+    """Newton's step where it stays strictly inside and halves every second step, else the midpoint.
 
-    Once the Newton step is below the tolerance it is lengthened to it, so that the next point lies behind the root
+    A Newton step below the tolerance is lengthened to the tolerance, so that the next point lies behind the root
     and the bracket closes around it.
     """
     bracket, (x, last, older) = state.memory, state.memory.more
@@ -172,19 +172,19 @@ def _chandrupatla_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
 
 
 def _chandrupatla(problem: Problem, state: Iterate) -> Iterate:
-    """Inverse quadratic interpolation where it is safe, else the middle (Chandrupatla, Adv. Eng. Softw. 28, 1997)."""
+    """Inverse quadratic interpolation where it is safe, else the midpoint (Chandrupatla, Adv. Eng. Softw. 28, 1997)."""
     a, b, fa, fb, (t,) = state.memory
     x = a + t * (b - a)
     fx = problem.fn(x)
     same = jnp.sign(fx) == jnp.sign(fa)
-    c, fc = jnp.where(same, a, b), jnp.where(same, fa, fb)  # the point given up
+    c, fc = jnp.where(same, a, b), jnp.where(same, fa, fb)  # the discarded point
     b, fb = jnp.where(same, b, a), jnp.where(same, fb, fa)
     a, fa = x, fx
     xi, phi = (a - b) / (c - b), (fa - fb) / (fc - fb)
     safe = (phi**2 < xi) & ((1 - phi) ** 2 < 1 - xi)
     curved = fa / (fb - fa) * fc / (fb - fc) + (c - a) / (b - a) * fa / (fc - fa) * fb / (fc - fb)
     best = jnp.where(jnp.abs(fa) < jnp.abs(fb), a, b)
-    least = problem.tolerance(best) / jnp.abs(b - a)  # of the width: never step closer to an end than the tolerance
+    least = problem.tolerance(best) / jnp.abs(b - a)  # in widths: never step closer to an end than the tolerance
     least = jnp.minimum(jnp.where(jnp.isfinite(least), least, 0.5), 0.5)
     t = jnp.clip(jnp.where(safe & jnp.isfinite(curved), curved, 0.5), least, 1 - least)
     return _reached(state, Bracket(a, b, fa, fb, (t,)), fx, x)
@@ -195,8 +195,8 @@ def checked(problem: Problem, state: Iterate) -> Iterate:
 
     It is `not_continuous` where the sign changes without a zero.
 
-    At a root the Newton step from the better end is no longer than some widths (the root's power) and points into the
-    bracket; at a jump it is long, also where a cusp leads up to it, at a pole it points out.
+    At a root, the Newton step from the better end is at most a few widths long (the root's multiplicity) and points
+    into the bracket. At a jump it is long, even where a cusp leads up to it, and at a pole it points outward.
     """
     bracket, x = state.memory, state.x
     fx, slope = value_and_jacobian(problem.fn, x)
@@ -205,7 +205,7 @@ def checked(problem: Problem, state: Iterate) -> Iterate:
     inward = dx * (other - x) >= 0
     tolerance = problem.tolerance(x) + 4 * jnp.finfo(fx.dtype).eps * jnp.abs(x)
     low, high = (pick(jnp.abs(bracket.fa), jnp.abs(bracket.fb)) for pick in (jnp.minimum, jnp.maximum))
-    widths = jnp.where(low > 0.9 * high, 6, 30)  # values alike on both sides: nearly a jump
+    widths = jnp.where(low > 0.9 * high, 6, 30)  # similar values on both sides: nearly a jump
     zero = (fx == 0) | ((jnp.abs(dx) <= widths * tolerance) & inward)
     same = jnp.isnan(state.error) & (jnp.sign(bracket.fa) * jnp.sign(bracket.fb) > 0)
     status = jnp.where(same, code(Status.no_sign_change), state.status)
@@ -218,7 +218,7 @@ def checked(problem: Problem, state: Iterate) -> Iterate:
 
 
 def _at_zero(problem: Problem, state: Iterate) -> Iterate:
-    """The root 0, on which no bracket closes relative to its size: looked at only where steps have run out."""
+    """Handle the root 0, on which no bracket closes relative to its size; only tried where steps have run out."""
     bracket = state.memory
     across = (jnp.minimum(bracket.a, bracket.b) <= 0) & (jnp.maximum(bracket.a, bracket.b) >= 0)
 

@@ -20,11 +20,11 @@ def deflated(
     Farrell, Birkisson, Funke: Deflation techniques for finding distinct solutions, SIAM J. Sci. Comput. 37 (2015).
 
     Args:
-        fn: Residual of `(x, args)`.
+        fn: Residual, a function of `(x, args)`.
         roots: Roots of `x`'s structure.
-        used: Which of them repel: booleans, so that one program does for any number of roots. All by default.
+        used: Which of them repel: booleans, so that one program serves any number of roots. All by default.
         power: How strongly they repel.
-        shift: What is left of the factor far away.
+        shift: Value of the factor far away from a root.
 
     Returns:
         The new residual.

@@ -1,4 +1,4 @@
-"""Methods for hard systems: every step must lower the residual, by a line search or within a trusted region.
+"""Methods for hard systems: every step must lower the residual, by a line search or within a trust region.
 
 The unknown is a vector here (a scalar is one of length 1). The error estimate is the full Newton step at the present
 point, so a short step alone never looks like convergence.
@@ -36,7 +36,7 @@ from jaxkit.dynamics.roots.trust_region import (
     unseen,
 )
 
-LEAST = 1e-4  # of the predicted decrease, for a step to be accepted
+LEAST = 1e-4  # fraction of the predicted decrease that a step must reach to be accepted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class LevenbergMarquardt(Settings):
 
     Attributes:
         damping: First damping, relative to the scaled normal matrix.
-        jacobian: `"forward"` or `"reverse"`: how the Jacobian is made.
+        jacobian: `"forward"` or `"reverse"`: the mode in which the Jacobian is computed.
 
     Example:
         >>> import jax.numpy as jnp, jaxkit as jk
@@ -95,13 +95,13 @@ def _status(region: Region, newton: Array, rule: Rule) -> Array:
     lost = (rule.vanished(region) | stationary) & jnp.any(region.value != 0)
     singular = ~jnp.all(jnp.isfinite(newton)) & ~stationary
     flat = jnp.any(jnp.all(region.slope == 0, axis=1))
-    lost |= flat & ~jnp.any(region.value)  # zero, but it may have underflown
+    lost |= flat & ~jnp.any(region.value)  # zero, but it may have underflowed
     status = jnp.where(lost, jnp.where(singular, code(Status.singular), code(Status.no_progress)), code(Status.ok))
     return jnp.where(unseen(region), code(Status.not_finite), status)
 
 
 def _finish(problem: Problem, state: Iterate) -> Array:
-    """The last Newton step is short: take it."""
+    """Take the last Newton step, which is short."""
     del problem
     newton = solve_dense(state.memory.slope, -state.memory.value)
     good = (state.status == code(Status.ok)) & jnp.all(jnp.isfinite(newton))

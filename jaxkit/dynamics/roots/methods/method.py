@@ -1,4 +1,4 @@
-"""What a root finder is: how it starts and how it steps. The loop, the stopping rule and the derivative are shared."""
+"""What a root finder is: a start and a step. The loop, the stopping rule and the derivative are shared."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from jaxtyping import Array, Int
 from jaxkit.core.status import Status
 from jaxkit.dynamics.linear.dense import solve_dense, value_and_jacobian
 
-Ends = tuple[Array, Array] | None  # of a bracket; None for open methods
+Ends = tuple[Array, Array] | None  # the ends of a bracket; None for open methods
 
 
 class Problem(NamedTuple):
     """A residual with its tolerances.
 
     Attributes:
-        fn: Residual of a flat unknown: shape `()` or `(n,)`, real or complex, to the same shape.
+        fn: Residual of a flat unknown of shape `()` or `(n,)`, real or complex; it keeps the shape.
         rtol: Relative tolerance on the unknown.
         atol: Absolute tolerance on the unknown.
     """
@@ -27,7 +27,7 @@ class Problem(NamedTuple):
     atol: float
 
     def tolerance(self, x: Array) -> Array:
-        """How far from a root `x` may be, entry by entry; an entry that is lost in rounding beside the largest is 0."""
+        """How far from a root `x` may be, entry by entry; an entry lost in the rounding of the largest counts as 0."""
         size = jnp.abs(x)
         if x.ndim:
             size = jnp.maximum(size, float(jnp.finfo(size.dtype).eps) ** 0.5 * jnp.max(size))
@@ -35,15 +35,15 @@ class Problem(NamedTuple):
 
 
 class Iterate(NamedTuple):
-    """Where a root finder is.
+    """The present point of a root finder.
 
     Attributes:
         x: The unknown.
-        error: Estimate of `|x - root|`, of `x`'s shape; the loop ends when it is below the tolerance.
+        error: Estimate of `|x - root|`, in `x`'s shape; the loop ends when it is below the tolerance.
         status: `Status` code; anything but ok ends the loop.
         memory: What the method keeps between steps.
-        allowed: For systems, the largest residual with which `x` is a root, entry by entry: the step that led to it
-            has halved the residual, or both are rounding. A scalar is told by its derivative, after the loop.
+        allowed: For systems, the largest residual with which `x` is a root, entry by entry: the step that led to `x`
+            has halved the residual, or both are mere rounding. A scalar is judged by its derivative, after the loop.
     """
 
     x: Array
@@ -59,13 +59,13 @@ class Method:
 
     Attributes:
         name: Its name in `root(..., method=name)`.
-        start: First iterate of `(problem, x0, ends)`; `ends` is None for open methods.
-        step: Next iterate of `(problem, iterate)`.
+        start: `(problem, x0, ends) -> ` the first iterate; `ends` is None for open methods.
+        step: `(problem, iterate) -> ` the next iterate.
         bracketing: Whether it needs two ends with values of opposite sign.
-        flat: Whether the unknown must be a vector, also where it has one entry.
-        finish: The answer of `(problem, last iterate)`, where that is not its `x`.
+        flat: Whether the unknown must be a vector, even where it has one entry.
+        finish: `(problem, last iterate) -> ` the answer, where that is not the iterate's `x`.
         fallbacks: Methods that take over in turn, from the same start, in lanes where this one fails.
-        opening: Turns at the start that only evaluate.
+        opening: Number of turns at the start that only evaluate.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Method:
 
 
 class Settings:
-    """A method with settings of its own, as the user gives it."""
+    """A method with its own settings, as the user gives it."""
 
     def finder(self) -> Method:
         """The root finder with these settings."""
@@ -104,14 +104,14 @@ def rounding(x: Array, slope: Array) -> Array:
 
 
 def tolerated(x: Array, value: Array, slope: Array) -> Any:
-    """The largest residual with which the point behind a step from `x` is a root (nothing for a scalar)."""
+    """The largest residual with which the point after a step from `x` is a root (nothing for a scalar)."""
     return jnp.maximum(0.5 * jnp.abs(value), rounding(x, slope)) if x.ndim else ()
 
 
 def moved(state: Iterate, step: Array, error: Array | None = None, memory: Any = (), allowed: Any = ()) -> Iterate:
-    """`x + step` where the step is finite; else `x` with the error NaN, which ends the loop.
+    """`x + step` where the step is finite; elsewhere `x` with the error NaN, which ends the loop.
 
-    No status is carried: a column of integers beside the floats halves the speed of a million lanes.
+    No status is carried: a column of integers beside the floats makes many lanes much slower.
     """
     finite = jnp.all(jnp.isfinite(step))
     error = jnp.abs(step) if error is None else error
@@ -124,22 +124,22 @@ def moved(state: Iterate, step: Array, error: Array | None = None, memory: Any =
 
 
 def running(problem: Problem, state: Iterate) -> Array:
-    """Whether the error is still above the tolerance; not for NaN."""
+    """Whether the error is still above the tolerance; false for NaN."""
     return (state.status == int(Status.ok)) & jnp.any(state.error > problem.tolerance(state.x))
 
 
 def lost(state: Iterate) -> Iterate:
-    """The iterate with a status where its error is NaN (`singular`; `diagnosed` looks closer, once, at the end)."""
+    """The iterate with a status where its error is NaN: `singular`, which `diagnosed` refines once, at the end."""
     gone = (state.status == int(Status.ok)) & jnp.any(jnp.isnan(state.error))
     return state._replace(status=jnp.where(gone, code(Status.singular), state.status))
 
 
 def diagnosed(status: Int[Array, "..."], residual: Array) -> Int[Array, "..."]:
-    """The status, given the residual at the last point: without a value there, the derivative is not to blame."""
+    """The status in view of the residual at the last point: where that has no value, the derivative is not to blame."""
     blind = (status == int(Status.singular)) & ~jnp.isfinite(residual)
     return jnp.where(blind, code(Status.not_finite), status)
 
 
 def unknown_error(x: Array) -> Array:
-    """The error before the first step: infinite."""
+    """The error before the first step, which is infinite."""
     return jnp.full(x.shape, jnp.inf, jnp.finfo(x.dtype).dtype)

@@ -37,7 +37,7 @@ def _newton(problem: Problem, state: Iterate) -> Iterate:
 def _halley(problem: Problem, state: Iterate) -> Iterate:
     """Halley's step `-(J + H[dx]/2)^-1 f` with the Newton step `dx`.
 
-    Newton's instead where Halley's is a thousand times shorter: it vanishes where the derivative does, root or not.
+    The Newton step is taken where Halley's is a thousand times shorter: it vanishes where the derivative does.
     """
     x = state.x
     if x.ndim == 0:
@@ -45,15 +45,15 @@ def _halley(problem: Problem, state: Iterate) -> Iterate:
     value, slope, dx = newton_step(problem.fn, x)
     bent = jax.jvp(lambda x: value_and_jacobian(problem.fn, x)[1], (x,), (dx,))[1]
     better = solve_dense(slope + 0.5 * bent, -value)
-    usable = jnp.max(jnp.abs(better)) >= 1e-3 * jnp.max(jnp.abs(dx))  # not for NaN
+    usable = jnp.max(jnp.abs(better)) >= 1e-3 * jnp.max(jnp.abs(dx))  # false for NaN
     return moved(state, jnp.where(usable, better, dx), allowed=tolerated(x, value, slope))
 
 
 def _scalar_halley(problem: Problem, x: Array) -> Array:
-    """One quotient of selected terms: two quotients to select from would compute the residual twice on a CPU."""
+    """Halley's step as one quotient of selected terms: selecting from two would compute the residual twice on a CPU."""
     (value, slope), (_, bent) = jax.jvp(lambda x: value_and_jacobian(problem.fn, x), (x,), (jnp.ones_like(x),))
     full = 2 * slope * slope - value * bent
-    usable = 2 * jnp.abs(slope * slope) > 1e-3 * jnp.abs(full)  # not for NaN, nor where squares overflow
+    usable = 2 * jnp.abs(slope * slope) > 1e-3 * jnp.abs(full)  # false for NaN and where squares overflow
     return -jnp.where(usable, 2 * value * slope, value) / jnp.where(usable, full, slope)
 
 
@@ -63,17 +63,17 @@ def _chord_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
 
 
 def _chord(problem: Problem, state: Iterate) -> Iterate:
-    """Newton's step with the first derivative for ever; the error counts in how slowly the steps shrink."""
+    """Newton's step with the first derivative throughout; the error allows for how slowly the steps shrink."""
     slope, before = state.memory
     value = problem.fn(state.x)
     dx = solve_dense(slope, -value)
     size = jnp.linalg.norm(dx) if dx.ndim else jnp.abs(dx)
     last = jnp.linalg.norm(before) if before.ndim else before
     rate = jnp.where(last > 0, size / last, 0)
-    rate = jnp.where(jnp.isfinite(last), rate, 1)  # the first step tells nothing about the rate
+    rate = jnp.where(jnp.isfinite(last), rate, 1)  # the first step says nothing about the rate
     far = jnp.where(rate < 1, 1 / jnp.maximum(1 - rate, 1e-12), jnp.inf)
     error = jnp.where(value == 0, 0, jnp.abs(dx) * far)
-    # Slowly shrinking steps halve no residual; one that does not shrink has an infinite error.
+    # Slowly shrinking steps halve no residual; a step that does not shrink has an infinite error.
     allowed = jnp.maximum(jnp.abs(value), rounding(state.x, slope)) if dx.ndim else ()
     return moved(state, dx, error, (slope, jnp.abs(dx)), allowed)
 

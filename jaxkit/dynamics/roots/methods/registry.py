@@ -31,7 +31,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 
 
 def choose(method: str | Method | Settings | None, ends: Any) -> Method:
-    """The method meant; by default Newton's, safeguarded where there is a bracket."""
+    """The method asked for; by default Newton's, safeguarded where there is a bracket."""
     if isinstance(method, Settings):
         return method.finder()
     if isinstance(method, Method):
