@@ -50,17 +50,17 @@ def run_kept(
     moving = tuple(map(_is_number, leaves))
     fixed = [leaf for leaf, moves in zip(leaves, moving, strict=True) if not moves]
     numbers = [leaf for leaf, moves in zip(leaves, moving, strict=True) if moves]
-    key = contents(fn, static, fixed, treedef, moving)
-    if key is None:
-        return fn(*static, *arrays)
     inner = any(map(is_tracer, numbers))
     options = {} if inner else options | ({"compiler_options": wide_vectors()} if wide else {})
-    whole = (key, tuple(map(_kind, numbers)), contents(options), jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+    key = contents(fn, static, fixed, treedef, moving, options)
+    if key is None:
+        return fn(*static, *arrays)
+    whole = (key, tuple(map(_kind, numbers)), jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
     return _PROGRAMS.get(whole, key.size, options)(key, *numbers)
 
 
 def _call(key: Contents, *numbers: Any) -> Any:
-    fn, static, fixed, treedef, moving = key.things
+    fn, static, fixed, treedef, moving, _ = key.things
     values, others = iter(numbers), iter(fixed)
     return fn(*static, *treedef.unflatten([next(values if moves else others) for moves in moving]))
 
@@ -130,12 +130,6 @@ class _Programs:
             self._programs[key] = program, size
             while len(self._programs) > KEPT or self._bytes > BYTES:
                 self._bytes -= self._programs.popitem(last=False)[1][1]
-
-    def clear(self) -> None:
-        """Forget all programs."""
-        with self._lock:
-            self._programs.clear()
-            self._bytes = 0
 
 
 _PROGRAMS = _Programs()

@@ -7,7 +7,7 @@ the point, that is, all higher derivatives, comes from a third program, which ha
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,8 +17,6 @@ from jaxtyping import Array, PyTree
 
 from jaxkit.core.jax_internals import linear_map
 from jaxkit.dynamics.linear.implicit import no_tangent
-
-Flat = Callable[..., Sequence[Array]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -152,21 +152,21 @@ def _by_diffrax(options: _Options, field: Field | SDE, x0: Any, times: Array, ar
     controller = controller if fixed else with_stops(controller, drift, times, x0, args)
     if isinstance(controller, Stops):
         times = controller.times(times)
-    usable = all_finite((x0, args, given, drift(given[0], x0, args))) if guarded else jnp.ones((), bool)
+    usable = all_finite((x0, args, given, drift(given[0], x0, args))) if guarded else None
     if implicit and (fixed or event is not None):
         solver = with_tolerances(solver, rtol, atol)
     whole, met = times, None
     if event is not None:
         equation, start, given_args = field, x0, args
-        if guarded:
+        if usable is not None:
             equation, start, given_args = substituted(drift, x0, args, usable, again=False)
         terms = _terms(equation, times, x0, settings.dt)
         met = _met(drift, terms, solver, controller, event, start, times, given_args, settings.dt, max_steps)
         times = jnp.where(met.hit, jnp.minimum(times, met.t), times)
     (saved, end, final), (result, steps, rejected) = _travel(
-        field, (x0, times, args), usable if guarded else None, whole, solver, controller, settings, max_steps
+        field, (x0, times, args), usable, whole, solver, controller, settings, max_steps
     )
-    if guarded:
+    if usable is not None:
         saved, final = restored((saved, final), usable, settings.dt)
     if met is None:
         end = jnp.where(end == times[-1], given[-1], end)
@@ -193,7 +193,6 @@ def _by_diffrax(options: _Options, field: Field | SDE, x0: Any, times: Array, ar
 def _by_taylor(field: Field, settings: Settings, x0: Any, ts: Array, args: Any) -> Solution:
     """One trajectory by Taylor's method: an ensemble of one lane."""
     x0, ts = as_state("x0", x0, finite=False), checks.floating("ts", ts)
-    check_field(field, ts[0], x0, args)
     lane = lambda tree: jax.tree.map(lambda v: jnp.asarray(v)[None], tree)
     plan, given = prepare(field, settings, lane(x0), ts, lane(args))
     found = with_ends(solve_lanes(plan, given), given, ts, still=False)
