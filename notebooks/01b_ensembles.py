@@ -30,7 +30,8 @@ def field(t, x, p):
 
 # %% [markdown]
 # ## Basins of attraction
-# Strong competition: whoever is ahead wins. Every pixel is a solve to t = 60.
+# Strong competition: neither species grows where the other is common, so the start decides who is left. It is not
+# always the one that is ahead. Every pixel is a solve to t = 60.
 
 # %%
 axis = jnp.linspace(1.0, 120.0, SIDE)
@@ -38,6 +39,9 @@ x1, x2 = (v.ravel() for v in jnp.meshgrid(axis, axis))
 params = (jnp.array([[1.0, 1.2]]), jnp.array([[100.0, 80.0]]), jnp.array([[0.02, 0.02]]))  # one lane: shared by all
 basin = jk.ensemble(field, jnp.stack([x1, x2], -1), (0.0, 60.0), params).checked()
 share = (basin.final[:, 0] / jnp.sum(basin.final, -1)).reshape(SIDE, SIDE)
+
+ahead = (x1 > x2).reshape(SIDE, SIDE) == (share > 0.5)
+print(f"the species ahead at the start is ahead at the end from {jnp.mean(ahead):.1%} of the starts")
 
 with style() as plt:
     figure, axes = plt.subplots()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import betainc
 
 from jaxkit.competition.basins import basin, outcome_map, separatrix
 from jaxkit.competition.fit import CompetitionFit, band
@@ -38,7 +39,7 @@ def plot_time_series(
     unit: str = "time",
     quantity: str = "population",
 ) -> "Axes":
-    """Both populations over time, with the point at which they settle."""
+    """Both populations over time; dotted: where they are at the end."""
     ts = jnp.linspace(0.0, horizon, 400)
     sol = simulate(p, x0, ts, max_steps=16384)
     with axes_or_new(axes) as axes:
@@ -114,21 +115,29 @@ def plot_outcome_map(p: Params, *, axes: "Axes | None" = None, span: float = 3.0
 
 
 def plot_fit(found: CompetitionFit, *, axes: "Axes | None" = None) -> "Axes":
-    """Data, fitted curves and their 95% confidence bands."""
+    """Data, fitted curves and their 95% confidence bands (Student's t, errors by the delta method)."""
     data = found.data
     ts = jnp.linspace(data.start, float(jnp.max(data.time)), 200)
     mean, error = (np.asarray(v) for v in band(found, ts))
+    error = _students_t(found.degrees_of_freedom) * error
     with axes_or_new(axes) as axes:
         for i, name in enumerate(data.names):
             here = np.asarray(data.species) == i
             axes.plot(np.asarray(data.time)[here], np.asarray(data.volume)[here], "o", color=f"C{i}", label=plain(name))
             axes.plot(ts, mean[:, i], color=f"C{i}")
-            low, high = mean[:, i] - 1.96 * error[:, i], mean[:, i] + 1.96 * error[:, i]
+            low, high = mean[:, i] - error[:, i], mean[:, i] + error[:, i]
             axes.fill_between(ts, np.maximum(low, 0), high, color=f"C{i}", alpha=0.18, linewidth=0)
         axes.set(xlabel=plain(f"time ({data.unit})"), ylabel=plain(data.quantity), ylim=(0, None))
         axes.set_title("Fit through the solver, 95% band")
         axes.legend()
     return axes
+
+
+def _students_t(degrees: int) -> float:
+    """The number of standard errors that hold 95% of Student's t."""
+    t = np.geomspace(1.9, 13.0, 4001)  # 1.96 for a great many degrees of freedom, 12.71 for one
+    outside = betainc(0.5 * degrees, 0.5, degrees / (degrees + t**2))
+    return float(np.interp(0.95, 1 - np.asarray(outside), t))
 
 
 def plot_branches(branches: dict[str, Branch], *, axes: "Axes | None" = None, label: str = "parameter") -> "Axes":

@@ -23,9 +23,17 @@ CAPTIONS = {
     "fit": "Observations (points), the fitted model (lines) and its 95% confidence band.",
     "portrait": "Phase portrait of the fit: streamlines coloured by speed, nullclines dashed, equilibria by kind.",
     "outcomes": "Who is left in the end as the two harms vary; lines: an invasion rate is zero; the star: the fit.",
-    "series": "Both populations over a long time; dotted: where they settle.",
-    "branches": "Equilibria as the harm to species 1 grows: where stability is exchanged, species 1 dies out.",
+    "series": "Both populations, {times:g} times as long as they were observed; dotted: where they are then.",
+    "branches": "Equilibria as the harm to species 1 grows: where species 2 alone becomes stable, {then}.",
 }
+TIMES = 2.5  # how much longer than the observations the populations are drawn
+
+
+def captions(p: Params) -> dict[str, str]:
+    """The captions of the figures of these parameters."""
+    invades = bool(invasion(p)[1] > 0)  # where species 2 cannot come in, the point of coexistence is a saddle
+    then = "species 1 dies out" if invades else "the start begins to decide which species is left"
+    return {name: text.format(times=TIMES, then=then) for name, text in CAPTIONS.items()}
 
 
 def report(found: CompetitionFit, folder: str | Path, *, quick: bool = False) -> tuple[tuple[Path, ...], str]:
@@ -49,7 +57,7 @@ def report(found: CompetitionFit, folder: str | Path, *, quick: bool = False) ->
     if not quick:
         files.append(plots.animate_flow(p, folder / "flow.gif", populations=300, frames=24))
     document = _document(found, p)
-    for name, caption in CAPTIONS.items():
+    for name, caption in captions(p).items():
         document = document.figure(f"{name}.png", caption, 0.72)
     written, said = document.write(folder)
     return (*files, *written), said
@@ -80,13 +88,20 @@ def _branch(steps: int, first: Params, x: Array, parameter_scale: Array) -> Bran
 
 
 def _figures(found: CompetitionFit, p: Params, folder: Path) -> list[Path]:
-    names, unit = found.data.names, found.data.unit
+    names, unit, texts = found.data.names, found.data.unit, captions(p)
+    longer = TIMES * float(jnp.max(found.data.time) - found.data.start)
     draw = {
         "fit": lambda axes: plots.plot_fit(found, axes=axes),
         "portrait": lambda axes: plots.plot_portrait(p, axes=axes, names=names, starts=[found.x0]),
         "outcomes": lambda axes: plots.plot_outcome_map(p, axes=axes),
         "series": lambda axes: plots.plot_time_series(
-            p, found.x0, 60.0, axes=axes, names=names, unit=f"time ({unit})", quantity=found.data.quantity
+            p,
+            found.x0,
+            longer,
+            axes=axes,
+            names=names,
+            unit=f"time from the start ({unit})",
+            quantity=found.data.quantity,
         ),
         "branches": lambda axes: plots.plot_branches(
             branches(p), axes=axes, label="a1: harm of species 2 to species 1"
@@ -97,7 +112,7 @@ def _figures(found: CompetitionFit, p: Params, folder: Path) -> list[Path]:
         for name, fill in draw.items():
             figure, axes = plt.subplots()
             fill(axes)
-            written.append(save(figure, folder / f"{name}.png", caption=CAPTIONS[name]))
+            written.append(save(figure, folder / f"{name}.png", caption=texts[name]))
     return written
 
 
@@ -161,9 +176,7 @@ def _proofs(document: Document, p: Params) -> Document:
         .raw(r"With the Dulac function $1/(x_1x_2)$ the divergence of the weighted field is")
         .equation(r"\nabla\cdot\frac{f}{x_1x_2}=-\frac{r_1}{N_1x_2}-\frac{r_2}{N_2x_1}<0\quad(x_1,x_2>0),")
         .text("so no orbit closes: every population settles at an equilibrium (Bendixson-Dulac).")
-        .raw(
-            rf"By automatic differentiation its largest value on a grid of {len(grid)} points is ${number(largest)}<0$."
-        )
+        .raw(rf"By automatic differentiation its largest value on a grid of {len(grid)} points is ${number(largest)}$.")
     )
     if outcome(p) is Regime.coexistence and bool(lyapunov(p)[1]):
         document = document.section("Global stability").equation(

@@ -120,13 +120,18 @@ def regime(p: Params | Rates) -> Int[Array, ""]:
 
 @jax.jit
 def _regime(p: Params) -> Int[Array, ""]:
-    rates = invasion(p)
-    rounding = 8 * float(jnp.finfo(rates.dtype).eps) * (p.r + p.a * p.N[::-1])
-    up, down = rates > rounding, rates < -rounding
+    up, down = _growing(p)
     code = jnp.where(up[0] & up[1], int(Regime.coexistence), int(Regime.degenerate))
     code = jnp.where(down[0] & down[1], int(Regime.bistable), code)
     code = jnp.where(up[0] & down[1], int(Regime.species_1_wins), code)
     return jnp.where(down[0] & up[1], int(Regime.species_2_wins), code)
+
+
+def _growing(p: Params) -> tuple[Bool[Array, " 2"], Bool[Array, " 2"]]:
+    """Which species grow when rare, and which shrink, beyond the rounding of their invasion rates."""
+    rates = invasion(p)
+    rounding = 8 * float(jnp.finfo(rates.dtype).eps) * (p.r + p.a * p.N[::-1])
+    return rates > rounding, rates < -rounding
 
 
 def outcome(p: Params | Rates) -> Regime:
@@ -149,9 +154,10 @@ def explain(p: Params | Rates) -> str:
         Regime.species_1_wins: "species 1 grows when rare and species 2 does not, so species 1 wins",
         Regime.species_2_wins: "species 2 grows when rare and species 1 does not, so species 2 wins",
     }
-    size = as_two_species(p).r
-    flat = [str(i + 1) for i in range(2) if abs(float(rates[i])) <= 1e-12 * float(size[i])]
-    tie = f"species {' and '.join(flat)} neither grows nor shrinks when rare: a border between regimes"
+    up, down = _growing(as_two_species(p))
+    flat = [str(i + 1) for i in range(2) if not (up[i] or down[i])]
+    neither = "neither grows nor shrinks" if len(flat) == 1 else "neither grow nor shrink"
+    tie = f"species {' and '.join(flat)} {neither} when rare: a border between regimes"
     return f"{ends.get(which, tie)} (invasion rates {float(rates[0]):.4g}, {float(rates[1]):.4g} per unit time)."
 
 

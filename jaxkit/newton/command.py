@@ -12,7 +12,7 @@ from jaxkit.newton.equations import Equations
 from jaxkit.newton.plots import plot_all_roots, plot_basins, plot_solution
 from jaxkit.newton.proof import save_proof
 from jaxkit.newton.result import EquationRoot
-from jaxkit.newton.solve import solve
+from jaxkit.newton.solve import complex_guess, solve
 from jaxkit.report.figures import save
 
 
@@ -33,12 +33,14 @@ def root_command(options: argparse.Namespace) -> int:
         _draw(options, plot_all_roots, found, args)
         return 0 if len(found.values) else 1
     require(options.proof is None, "--proof", "go with --all --certify", "is given without --all")
+    require(interval is None or not options.complex, "--interval", "go without --complex", "is given with it")
+    if options.complex and guess is None:
+        guess = complex_guess(equations)
     solution = solve(
         equations,
         guess,
         args,
         method=options.method,
-        complex=options.complex,
         certify=options.certify,
         bracket=interval,
     )

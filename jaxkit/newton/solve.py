@@ -26,7 +26,6 @@ def solve(
     args: Any = None,
     *,
     method: str | None = None,
-    complex: bool = False,
     certify: bool = False,
     bracket: tuple[float, float] | None = None,
     rtol: float | None = None,
@@ -38,12 +37,11 @@ def solve(
     Args:
         equations: `"x*exp(x) = 2"`, or several separated by `;`, or `Equations`, or a function `fn(x, args)`. Text is
             read by jaxkit's own parser and never executed.
-        x0: First guess: a number or, for several unknowns, name -> number. By default a sign change near 0 is sought,
-            or 1 is taken (for functions it must be given).
+        x0: First guess: a number or, for several unknowns, name -> number; a complex one, such as `1 + 1j`, for a
+            complex root. By default a sign change near 0 is sought, or 1 is taken (for functions it must be given).
         args: Name -> value of the names that are not unknowns; the root is differentiable in them. For a function,
             its second argument.
         method: As for `jaxkit.root`; by default Newton's and, where that fails, one that must lower the residual.
-        complex: Whether to look for a complex root; always so if `i` is typed, or `x0` or one of `args` is complex.
         certify: Whether to prove the root by interval arithmetic (real text equations): see `EquationRoot.enclosure`.
         bracket: Ends of an interval with a sign change (one unknown).
         rtol: See `jaxkit.root`; for text 1e-12 by default.
@@ -78,7 +76,7 @@ def solve(
         return EquationRoot(found.value, found.residual, found.status, found.steps, way, remark=remark)
     system = Equations.of(equations, args, x0)
     fn = residual_function(system)
-    is_complex = complex or system.is_complex or any(jnp.iscomplexobj(v) for v in jax.tree.leaves((x0, args)))
+    is_complex = system.is_complex or any(jnp.iscomplexobj(v) for v in jax.tree.leaves((x0, args)))
     _check_functions(system, is_complex)
     require(not (certify and is_complex), "equations", "be real for a proof", "are complex")
     start = _start(system, x0, args, is_complex, bracket)
@@ -129,21 +127,34 @@ def _start(system: Equations, x0: Any, args: Any, is_complex: bool, bracket: Any
         (name,) = system.unknowns
         x0 = x0.get(name, None) if isinstance(x0, Mapping) else x0
         if x0 is None:
-            return None if bracket is not None else number(_guess(system, args, is_complex))
+            if bracket is not None:
+                return None
+            return complex_guess(system) if is_complex else number(_guess(system, args))
         require(jnp.shape(x0) == (), "x0", "be a number", f"has shape {jnp.shape(x0)}")
         return number(x0)
     if x0 is None:
-        return {name: number(1.0 + 0.1 * k + (0.5j if is_complex else 0)) for k, name in enumerate(system.unknowns)}
+        return complex_guess(system) if is_complex else {n: number(v) for n, v in _apart(system).items()}
     names = ", ".join(system.unknowns)
     require(isinstance(x0, Mapping), "x0", f"be a dictionary with the names {names}", f"is {x0!r}")
     require(set(x0) == set(system.unknowns), "x0", f"have the names {names}", f"has {', '.join(map(str, x0))}")
     return {name: number(x0[name]) for name in system.unknowns}
 
 
-def _guess(system: Equations, args: Any, is_complex: bool) -> Any:  # noqa: FBT001
+def complex_guess(system: Equations) -> Any:
+    """Where the search for complex roots begins by default."""
+    if system.single:
+        return _number(1 + 1j, is_complex=True)
+    return {name: _number(value + 0.5j, is_complex=True) for name, value in _apart(system).items()}
+
+
+def _apart(system: Equations) -> dict[str, float]:
+    return {name: 1.0 + 0.1 * k for k, name in enumerate(system.unknowns)}
+
+
+def _guess(system: Equations, args: Any) -> float:
     """A guess near the sign change closest to 0, else where `|f|` is least, among 4001 points of [-10, 10]."""
-    if is_complex or is_traced(args):
-        return 1.0 + 1.0j if is_complex else 1.0
+    if is_traced(args):
+        return 1.0
     x = np.linspace(-10, 10, 4001) + 1e-3
     known = {name: np.float64(value) for name, value in (args or {}).items()}
     with np.errstate(all="ignore"):
@@ -192,7 +203,8 @@ def _absence(system: Equations, parameters: Mapping[str, float]) -> str:
         shown = ", ".join(f"{value:.6g}" for value in found.proven.mean(1)[:5])
         return f"But there are roots in {where}, proven by interval arithmetic: {shown}; start nearer to one."
     if found.complete:
-        return f"There is no real root in {where}: proven by interval arithmetic. Try `complex=True` (--complex)."
+        hint = "Try a complex guess, `x0=1 + 1j` (--complex)."
+        return f"There is no real root in {where}: proven by interval arithmetic. {hint}"
     return ""
 
 

@@ -6,6 +6,7 @@ Everything a user supplies goes through `escape`; formulas are written by the ca
 """
 
 import dataclasses
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -14,10 +15,11 @@ from pathlib import Path
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "^": r"\textasciicircum{}",
     "_": r"\_", "~": r"\textasciitilde{}", "%": r"\%", "<": r"\textless{}", ">": r"\textgreater{}",
+    "`": r"\textasciigrave{}", "[": "{[}", "*": "{*}",  # behind the end of a table's row, `[` and `*` are its options
 }  # fmt: skip
 _PREAMBLE = r"""\documentclass[11pt,a4paper]{article}
 \usepackage{iftex}
-\ifPDFTeX\usepackage[T1]{fontenc}\usepackage[utf8]{inputenc}\else\usepackage{fontspec}\fi
+\ifPDFTeX\usepackage[T1]{fontenc}\usepackage[utf8]{inputenc}\usepackage{textcomp}\else\usepackage{fontspec}\fi
 \usepackage{amsmath,amssymb,graphicx,booktabs,float}
 \usepackage[margin=25mm]{geometry}
 \usepackage[hidelinks]{hyperref}
@@ -33,7 +35,13 @@ def escape(text: object) -> str:
         '50\\% of x\\_1 \\& \\{y\\}'
     """
     shown = (c if c.isprintable() or c == "\n" else " " for c in str(text))
-    return "".join(_SPECIAL.get(character, character) for character in shown)
+    escaped = "".join(_SPECIAL.get(character, character) for character in shown)
+    return re.sub(r"([-,'])(?=\1)", r"\1{}", escaped)  # `--`, `,,` and `''` would be one character each
+
+
+def _line(text: object) -> str:
+    """Escaped text without the end of a paragraph, which titles, captions and cells must not hold."""
+    return escape(" ".join(str(text).split()))
 
 
 def _is_latin(character: str) -> bool:
@@ -42,7 +50,8 @@ def _is_latin(character: str) -> bool:
 
 
 def _is_chinese(character: str) -> bool:
-    return "\u2e80" <= character <= "\u9fff" or "\uf900" <= character <= "\ufaff" or "\uff00" <= character <= "\uffef"
+    blocks = (("\u2e80", "\u9fff"), ("\uf900", "\ufaff"), ("\uff00", "\uffef"), ("\U00020000", "\U0003ffff"))
+    return any(first <= character <= last for first, last in blocks)
 
 
 def number(value: float, digits: int = 4) -> str:
@@ -77,7 +86,7 @@ class Document:
 
     def section(self, title: str) -> "Document":
         """Begin a section."""
-        return self._with(rf"\section{{{escape(title)}}}")
+        return self._with(rf"\section{{{_line(title)}}}")
 
     def text(self, text: str) -> "Document":
         """Add a paragraph of plain text."""
@@ -93,12 +102,12 @@ class Document:
 
     def table(self, head: Sequence[str], rows: Iterable[Sequence[object]], caption: str) -> "Document":
         """Add a table; cells are plain text, except strings between dollar signs, which are formulas."""
-        cell = lambda v: v if isinstance(v, str) and len(v) > 1 and v[0] == v[-1] == "$" else escape(v)
+        cell = lambda v: v if isinstance(v, str) and len(v) > 1 and v[0] == v[-1] == "$" else _line(v)
         body = " \\\\\n".join(" & ".join(map(cell, row)) for row in rows)
         columns = "l" + "r" * (len(head) - 1)
         return self._with(
             "\\begin{table}[H]\\centering\n"
-            rf"\caption{{{escape(caption)}}}"
+            rf"\caption{{{_line(caption)}}}"
             f"\n\\begin{{tabular}}{{{columns}}}\\toprule\n{' & '.join(map(cell, head))} \\\\ \\midrule\n{body} \\\\ "
             "\\bottomrule\\end{tabular}\\end{table}"
         )
@@ -108,14 +117,14 @@ class Document:
         name = Path(path).name
         return self._with(
             rf"\begin{{figure}}[H]\centering\includegraphics[width={width}\textwidth]{{{name}}}"
-            rf"\caption{{{escape(caption)}}}\end{{figure}}"
+            rf"\caption{{{_line(caption)}}}\end{{figure}}"
         )
 
     @property
     def source(self) -> str:
         """The whole document as LaTeX."""
         body = "\n\n".join(self.parts)
-        title = rf"\title{{{escape(self.title)}}}\author{{jaxkit}}\date{{}}"
+        title = rf"\title{{{_line(self.title)}}}\author{{jaxkit}}\date{{}}"
         chinese = "\\usepackage[scheme=plain]{ctex}\n" if any(map(_is_chinese, self.title + body)) else ""
         return f"{_PREAMBLE}{chinese}{title}\n\\begin{{document}}\\maketitle\n{body}\n\\end{{document}}\n"
 

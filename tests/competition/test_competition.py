@@ -65,6 +65,8 @@ class TestTheory:
         assert comp.outcome(p) is comp.Regime.degenerate
         assert "species 1 neither grows nor shrinks" in comp.explain(p)
         assert "both survive" in comp.explain(ARTICLE)
+        single = (jnp.asarray(v, jnp.float32) for v in ((0.7, 1.0), (1.0, 7.0), (0.1, 0.5)))
+        assert "species 1 neither grows nor shrinks" in comp.explain(comp.Params(*single))  # 0.7 - 0.1 * 7 is an ulp
 
     def test_dulac_is_its_closed_form_and_negative(self):
         x = jax.random.uniform(jax.random.key(0), (200, 2), minval=1.0, maxval=500.0)

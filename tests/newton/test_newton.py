@@ -33,7 +33,7 @@ def test_no_real_root_is_proven():
     r = newton.solve("x^2 + 1 = 0")
     assert not bool(r.ok)
     assert "no real root in [-1000, 1000]: proven" in r.remark
-    z = newton.solve("x^2 + 1 = 0", complex=True).checked()
+    z = newton.solve("x^2 + 1 = 0", 1 + 1j).checked()
     np.testing.assert_allclose(z.value, 1j, atol=1e-12)
 
 

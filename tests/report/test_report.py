@@ -1,5 +1,7 @@
 """report: LaTeX that cannot be broken by text, figures, animation, the competition report."""
 
+import dataclasses
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from matplotlib import font_manager
 from matplotlib.font_manager import FontEntry
 from PIL import Image
+from scipy.stats import t
 
 from jaxkit import competition as comp
 from jaxkit.report import figures
@@ -47,6 +50,41 @@ def test_a_refusal_is_said(tmp_path, monkeypatch):
     files, said = Document("A").write(tmp_path)
     assert len(files) == 1
     assert "! Undefined control sequence." in said
+
+
+SPECIAL = "$%&_#{}~^\\"
+LATEX = re.compile(r"\\[a-zA-Z]+|\\.|.", re.DOTALL)  # commands, and all other characters one by one
+NAMES = (SPECIAL, SPECIAL[::-1], "草履虫 " + SPECIAL, "双小核\n\n草履虫", "[x]", "*", "a--b ''c'' `d")
+
+
+def special(source):
+    """The special characters of a source that are not escaped, in order; those of formulas are left out."""
+    found = [piece for piece in LATEX.findall(source) if piece in "{}$%#~^_&`"]
+    outside = "".join(found).split("$")
+    assert len(outside) % 2 == 1
+    return "".join(outside[::2])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_leaves_braces_formulas_and_rows_as_they_are(name):
+    document = Document(name).section(name).text(name).figure("a.png", name)
+    title, body = document.source.split("\\begin{document}")
+    table = document.table([name, "$x_1$"], [[name, "$1$"], [name, name]], name).parts[-1]
+    for source in (title.split("\\title")[1], body, table):
+        found = special(source)
+        while "{}" in found:
+            found = found.replace("{}", "")
+        assert found == ("&&&" if source is table else "")
+    one_line = [part for part in (title.split("\\title")[1], *document.parts, table) if part != document.parts[1]]
+    assert not any("\n\n" in part.strip() for part in one_line)  # no paragraph ends within a caption or a cell
+    assert not re.search(r"\\\\\s*[\[*]", table)  # nothing that would be an option of the row's end
+    assert not re.search(r"--|''|,,", body + table)
+
+
+def test_special_characters_are_shown_as_they_stand():
+    commands = {r"\textbackslash": "\\", r"\textasciicircum": "^", r"\textasciitilde": "~", r"\textasciigrave": "`"}
+    pieces = [piece for piece in LATEX.findall(escape(SPECIAL + "`[a] *")) if piece not in "{}"]
+    assert "".join(commands.get(piece, piece[-1]) for piece in pieces) == SPECIAL + "`[a] *"
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
@@ -160,12 +198,22 @@ def test_portrait_marks_each_kind_once():
 @pytest.mark.slow
 def test_the_report_of_a_fit(tmp_path):
     found = comp.fit(comp.gause("paramecium"))
+    found = dataclasses.replace(found, data=dataclasses.replace(found.data, names=(SPECIAL, "$x_1$ [b]")))
     files, _ = comp.report(found, tmp_path, quick=True)
     names = {file.name for file in files}
     assert {"fit.png", "portrait.png", "outcomes.png", "series.png", "branches.png", "report.tex"} <= names
     source = (tmp_path / "report.tex").read_text()
     assert "226.03" in source  # capacity of P. caudatum
     assert "coexistence attracts every start" in source
+    assert "where species 2 alone becomes stable, species 1 dies out" in source
+    assert escape(SPECIAL) in source
+    ts = jnp.linspace(2.0, float(found.data.time.max()), 200)
+    mean, error = comp.band(found, ts)
+    with style() as plt:
+        drawn = comp.plot_fit(found).collections[0].get_paths()[0].vertices
+        plt.close("all")
+    top = np.max(mean[:, 0] + t.ppf(0.975, found.degrees_of_freedom) * error[:, 0])
+    assert drawn[:, 1].max() == pytest.approx(float(top), rel=1e-4)
     with pytest.raises(ValueError, match="must be a fit of two species"):
         comp.report(comp.fit(comp.gause("saccharomyces")), tmp_path)
 
