@@ -135,7 +135,7 @@ print(f"detailed balance: 1 - epsilon² < {float(gravity.balance_left(together.l
 
 # %% [markdown]
 # **Against references.** Precession of Mercury 42.98060039"; Kehagias and Sfetsos' shadow 4.981979075206 at omega = 1;
-# solutions satisfied to 1e-14.
+# the two solutions above satisfied to 1e-14.
 #
 # **Try this.** Type another `f`; give `solve_static` a Lagrangian with `df**2`; set `coordinates="kerr-schild"`;
 # `gravity.posterior_metric` draws the couplings of your metric from data of your own.

@@ -59,6 +59,7 @@ from jaxkit.gravity.horava import solutions as solutions
 from jaxkit.gravity.horizons import hawking_temperature as hawking_temperature
 from jaxkit.gravity.horizons import horizon as horizon
 from jaxkit.gravity.horizons import horizons as horizons
+from jaxkit.gravity.metrics import Formulas as Formulas
 from jaxkit.gravity.metrics import Metric as Metric
 from jaxkit.gravity.metrics import from_function as from_function
 from jaxkit.gravity.metrics import static as static

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxkit.core.checks import require
 from jaxkit.gravity.horava import kehagias_sfetsos, lu_mei_pope, park
-from jaxkit.gravity.metrics import CARTESIAN, SPHERICAL, Entries, Metric, Params, Point, static
+from jaxkit.gravity.metrics import CARTESIAN, SPHERICAL, Entries, Formulas, Metric, Params, Point, static
 
 
 def minkowski() -> Metric:
@@ -35,7 +36,9 @@ def schwarzschild(M: float = 1.0) -> Metric:
 def reissner_nordstrom(M: float = 1.0, Q: float = 0.5) -> Metric:
     """The charged black hole; `Q` is in geometric units."""
     deficit = lambda r, p: 2 * p["M"] / r - p["Q"] ** 2 / r**2
-    return static(deficit=deficit, params={"M": M, "Q": Q}, name="Reissner-Nordstrom", source="Reissner 1916")
+    meet = lambda p: (p["M"], (p["M"] - p["Q"]) * (p["M"] + p["Q"]))
+    params = {"M": M, "Q": Q}
+    return static(deficit=deficit, params=params, horizons=meet, name="Reissner-Nordstrom", source="Reissner 1916")
 
 
 def de_sitter(L: float = 0.03, M: float = 0.0) -> Metric:
@@ -123,8 +126,12 @@ def kerr_newman(M: float = 1.0, a: float = 0.9, Q: float = 0.3) -> Metric:
         radial, polar = wide * p[0] + a * p[3], p[3] / sin + a * sin * p[0]
         return 0.5 * (delta * p[1] ** 2 + p[2] ** 2 - radial**2 / delta + polar**2) / sigma
 
-    given = {"M": M, "a": a, "Q": Q}
-    return Metric("Kerr-Newman", entries, given, inverse=inverse, energy=energy, source="Newman et al. 1965")
+    def horizons(p: Params) -> tuple[Array, Array]:
+        large, small = (choose(jnp.abs(p["a"]), jnp.abs(p["Q"])) for choose in (jnp.maximum, jnp.minimum))
+        return p["M"], (p["M"] - large) * (p["M"] + large) - small**2
+
+    given, formulas = {"M": M, "a": a, "Q": Q}, Formulas(inverse, energy, horizons=horizons)
+    return Metric("Kerr-Newman", entries, given, formulas=formulas, source="Newman et al. 1965")
 
 
 def kerr(M: float = 1.0, a: float = 0.9, *, coordinates: str = "boyer-lindquist") -> Metric:
@@ -148,12 +155,14 @@ def kerr(M: float = 1.0, a: float = 0.9, *, coordinates: str = "boyer-lindquist"
     )
     if coordinates == "kerr-schild":
         return _kerr_schild(M, a)
-    charged = kerr_newman()  # for its formulas only: the parameters are given
-    entries = lambda x, p: charged.entries(x, {**p, "Q": 0.0})
-    inverse = lambda x, p: charged.inverse(x, {**p, "Q": 0.0})  # pyright: ignore[reportOptionalCall]
-    energy = lambda x, p, params: charged.energy(x, p, {**params, "Q": 0.0})  # pyright: ignore[reportOptionalCall]
-    given = {"M": M, "a": a}
-    return Metric("Kerr", entries, given, inverse=inverse, energy=energy, orbits=_kerr_orbits, source="Kerr 1963")
+    charged, none = kerr_newman(), {"Q": 0.0}  # for its formulas only: the parameters are given
+    known: Any = charged.formulas
+    entries = lambda x, p: charged.entries(x, {**p, **none})
+    inverse = lambda x, p: known.inverse(x, {**p, **none})
+    energy = lambda x, p, params: known.energy(x, p, {**params, **none})
+    meet = lambda p: (p["M"], (p["M"] - p["a"]) * (p["M"] + p["a"]))
+    formulas = Formulas(inverse, energy, _kerr_orbits, meet)
+    return Metric("Kerr", entries, {"M": M, "a": a}, formulas=formulas, source="Kerr 1963")
 
 
 def _kerr_orbits(p: Params, retrograde: bool) -> tuple[Array, ...]:  # noqa: FBT001
@@ -192,7 +201,9 @@ def _kerr_schild(M: float, a: float) -> Metric:
         flat = lambda i, j: (-1.0 if i == 0 else 1.0) if i == j else 0.0
         return {(i, j): flat(i, j) - h * raised[i] * raised[j] for i, j in _UPPER}
 
-    return Metric("Kerr-Schild", entries, {"M": M, "a": a}, CARTESIAN, inverse=inverse, source="Kerr and Schild 1965")
+    return Metric(
+        "Kerr-Schild", entries, {"M": M, "a": a}, CARTESIAN, formulas=Formulas(inverse), source="Kerr and Schild 1965"
+    )
 
 
 _UPPER = [(i, j) for i in range(4) for j in range(i, 4)]

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from jaxkit.compile.jit_cache import run_kept
-from jaxkit.core.checks import floating, is_traced, require
+from jaxkit.core.checks import floating, require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.ode.engine.batch import Ensemble
@@ -41,7 +41,8 @@ class Rays(Outcome):
         drift: How far `H` drifted, relative to the sum of the magnitudes of its terms, shape `(n,)`.
         status: `Status` code of each ray.
         steps: Number of accepted steps of each ray.
-        path: Points at the affine parameters `ts`, shape `(n, m, 4)`; infinite beyond the end; None without `ts`.
+        path: Points at the affine parameters `ts`, shape `(n, m, 4)`; infinite beyond the end; None where `ts` has no
+            shape `(m,)`.
     """
 
     verb: ClassVar[str] = "geodesic"
@@ -58,8 +59,8 @@ class Rays(Outcome):
 
 def hamiltonian(metric: Metric) -> Callable[..., Array]:
     """`H(x, p, params) = g^ab p_a p_b / 2` of a metric; 0 for light, `-1/2` for a unit mass."""
-    if metric.energy is not None:
-        return metric.energy
+    if metric.formulas.energy is not None:
+        return metric.formulas.energy
     inverse = inverse_of(metric)
 
     def energy(x: Point, p: Point, params: Params) -> Array:
@@ -159,7 +160,7 @@ def trace(
     metric: Metric | Callable[..., Array],
     x0: Float[Array, "n 4"],
     p0: Float[Array, "n 4"],
-    length: ArrayLike,
+    ts: ArrayLike,
     params: Params = None,
     *,
     method: str | Method = "dopri8",
@@ -167,7 +168,6 @@ def trace(
     atol: float = 1e-10,
     max_steps: int = 4096,
     stop: Stop = _STOP,
-    ts: ArrayLike | None = None,
 ) -> Rays:
     """Follow geodesics.
 
@@ -175,14 +175,14 @@ def trace(
         metric: A `Metric` or a function `(x, params) -> (4, 4)`.
         x0: Points, shape `(n, 4)`.
         p0: Covariant momenta, shape `(n, 4)`; see `momentum`.
-        length: Affine length of each ray, one for all or shape `(n,)`; negative goes back in time.
+        ts: Affine parameters: a number, the length of all rays; or those at which points are saved, shape `(m,)`; or
+            the first and the last of each ray, shape `(n, 2)`. Decreasing ones, or a negative length, go back in time.
         params: Parameters instead of the metric's own.
         method: A method of `jaxkit.ensemble`.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step.
         max_steps: Most steps of a ray.
         stop: What ends a ray before its length is reached.
-        ts: Affine parameters at which points are saved, shape `(m,)`, from 0 to `length`, the same for all rays.
 
     Returns:
         `Rays`, with a status and the drift of `H` for each; a failed ray does not raise.
@@ -217,17 +217,18 @@ def trace(
         del stops["escape"]
     else:
         args["outer"] = floating("outer", outer)
-    length = jnp.broadcast_to(floating("length", length), x0.shape[:1])
-    spans = jnp.stack([jnp.zeros_like(length), length], -1)
-    if ts is not None and not is_traced((ts, length)):
-        ends = np.asarray(ts)[[0, -1]]
-        require(
-            bool(np.all(np.asarray(spans) == ends)), "ts", "go from 0 to `length`", f"goes from {ends[0]} to {ends[1]}"
-        )
+    times = floating("ts", ts)
+    spans = (times.ndim == 1 and times.size >= 2) or times.shape == (len(x0), 2)
+    require(
+        times.ndim == 0 or spans,
+        "ts",
+        f"be a number, or have shape (m,), m >= 2, or ({len(x0)}, 2)",
+        f"has {times.shape}",
+    )
     found = ensemble(
         equations(metric),
         (*x0.T, *p0.T),
-        spans if ts is None else ts,
+        times if times.ndim else jnp.broadcast_to(jnp.stack([jnp.zeros_like(times), times]), (len(x0), 2)),
         jax.tree.map(lambda v: v[None] if jnp.ndim(v) else v, args),
         method=_with_neighbours(metric, method),
         rtol=rtol,
@@ -236,7 +237,7 @@ def trace(
         event=tuple(stops.values()),
     )
     places = tuple(ENDS.index(name) for name in stops)
-    return run_kept(_rays, (bare(metric), places, ts is not None), (found, x0, p0, params))
+    return run_kept(_rays, (bare(metric), places, times.ndim == 1), (found, x0, p0, params))
 
 
 def _with_neighbours(metric: Metric, method: str | Method) -> Method:

@@ -99,8 +99,9 @@ def kehagias_sfetsos(omega: float = 1.0, M: float = 1.0) -> Metric:
         Kehagias, Sfetsos, Phys. Lett. B 678, 123 (2009).
     """
     deficit = lambda r, p: 4 * p["M"] / r / (1 + jnp.sqrt(1 + 4 * p["M"] / (p["omega"] * r**3)))
-    source = "Kehagias and Sfetsos 2009"
-    return static(deficit=deficit, params={"omega": omega, "M": M}, name="Kehagias-Sfetsos", source=source)
+    meet = lambda p: (p["M"], (p["omega"] * p["M"] ** 2 - 0.5) / p["omega"])
+    params, source = {"omega": omega, "M": M}, "Kehagias and Sfetsos 2009"
+    return static(deficit=deficit, params=params, horizons=meet, name="Kehagias-Sfetsos", source=source)
 
 
 def park(omega: float = 1.0, Lw: float = -0.1, beta: float = 4.0) -> Metric:

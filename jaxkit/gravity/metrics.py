@@ -27,6 +27,26 @@ SPHERICAL = ("t", "r", "theta", "phi")
 CARTESIAN = ("t", "x", "y", "z")
 
 
+@dataclasses.dataclass(frozen=True)
+class Formulas:
+    """Closed forms that are known of a metric; none of them is needed.
+
+    Attributes:
+        inverse: `(x, params)` -> entries of `g^ij`.
+        energy: `(x, p, params)` -> `g^ab p_a p_b / 2`, leaner than that sum.
+        orbits: `(params, retrograde)` -> whether closed forms are needed (near an extremal horizon, roots do not give
+            the radii of orbits to all digits), and then the radii of the light ring and of the innermost stable orbit,
+            and the latter's energy and angular momentum.
+        horizons: `params` -> the mean radius of both horizons, and the square of half their distance (negative where
+            there is no horizon), from which they follow to all digits where they nearly meet.
+    """
+
+    inverse: Callable[[Point, Params], Entries] | None = None
+    energy: Callable[[Point, Point, Params], Array] | None = None
+    orbits: Callable[[Params, bool], tuple[Array, ...]] | None = None
+    horizons: Callable[[Params], tuple[Array, Array]] | None = None
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Metric:
     """A metric: call it with a point (and parameters) to get its matrix `g_ij`.
@@ -38,11 +58,7 @@ class Metric:
         coordinates: Names of the coordinates.
         time: For a static spherical metric, `1 - N(r)**2`: the *deficit* keeps its digits where `N` is nearly 1.
         space: For a static spherical metric, `1 - g^rr`.
-        inverse: Entries of `g^ij` where a formula is known.
-        energy: `(x, p, params) -> g^ab p_a p_b / 2` where a leaner formula than that sum is known.
-        orbits: `(params, retrograde)` -> whether closed forms are needed (near an extremal horizon, roots do not give
-            the radii of orbits to all digits), and then the radii of the light ring and of the innermost stable orbit,
-            and the latter's energy and angular momentum.
+        formulas: Closed forms that are known.
         source: Publication of the metric.
     """
 
@@ -52,9 +68,7 @@ class Metric:
     coordinates: tuple[str, ...] = SPHERICAL
     time: Radial | None = None
     space: Radial | None = None
-    inverse: Callable[[Point, Params], Entries] | None = None
-    energy: Callable[[Point, Point, Params], Array] | None = None
-    orbits: Callable[[Params, bool], tuple[Array, ...]] | None = None
+    formulas: Formulas = Formulas()
     source: str = ""
 
     def __call__(self, x: Float[Array, "4"], params: Params = None) -> Float[Array, "4 4"]:
@@ -165,6 +179,7 @@ def static(
     deficit: Radial | None = None,
     time_deficit: Radial | None = None,
     params: Params = None,
+    horizons: Callable[[Params], tuple[Array, Array]] | None = None,
     name: str = "static",
     source: str = "",
 ) -> Metric:
@@ -176,6 +191,7 @@ def static(
         deficit: `1 - f` instead of `f`, which keeps all digits in weak fields.
         time_deficit: `1 - N²` instead of `N`.
         params: Default parameters, any pytree.
+        horizons: See `gravity.Formulas`.
         name: Name of the metric.
         source: Publication of the metric.
 
@@ -215,13 +231,13 @@ def static(
         r, sin2 = x[1], jnp.sin(x[2]) ** 2
         return {(0, 0): -1 / (1 - time(r, p)), (1, 1): 1 - space(r, p), (2, 2): r**-2, (3, 3): 1 / (r**2 * sin2)}
 
-    return Metric(name, entries, params, SPHERICAL, time, space, inverse, source=source)
+    return Metric(name, entries, params, SPHERICAL, time, space, Formulas(inverse, horizons=horizons), source)
 
 
 def inverse_of(metric: Metric) -> Callable[[Point, Params], Entries]:
     """Entries of `g^ab`: the metric's own, or by minors from its structure (diagonal, one block, full)."""
-    if metric.inverse is not None:
-        return metric.inverse
+    if metric.formulas.inverse is not None:
+        return metric.formulas.inverse
     entries = metric.entries
     present = _present_entries(entries, len(metric.coordinates), bare(metric).params)
 

@@ -141,9 +141,9 @@ def photon_sphere(
 def _photon_sphere(metric: Metric, retrograde: bool, params: Params, search: Search) -> Observable:  # noqa: FBT001
     fn, seen, rings = _light_rings(metric, params, search, retrograde=retrograde)
     place = refine(fn, params, outermost(seen, rings))
-    if metric.orbits is None or search is not None:
+    if metric.formulas.orbits is None or search is not None:
         return place
-    needed, light, *_ = metric.orbits(params, retrograde)
+    needed, light, *_ = metric.formulas.orbits(params, retrograde)
     return Observable(jnp.where(needed, light, place.value), jnp.where(needed, int(Status.ok), place.status))
 
 
@@ -272,9 +272,9 @@ def _isco_orbit(metric: Metric, retrograde: bool, params: Params, search: Search
     place = _innermost_stable(metric, params, search, retrograde=retrograde)
     norm, top, momentum = equator_of(metric, retrograde=retrograde).orbit(place.value, params)
     found = CircularOrbit(place.value, top / jnp.sqrt(norm), momentum / jnp.sqrt(norm), place.status)
-    if metric.orbits is None or search is not None:
+    if metric.formulas.orbits is None or search is not None:
         return found
-    needed, _, *closed = metric.orbits(params, retrograde)
+    needed, _, *closed = metric.formulas.orbits(params, retrograde)
     return CircularOrbit(*(jnp.where(needed, u, v) for u, v in zip((*closed, int(Status.ok)), found, strict=True)))
 
 

@@ -31,7 +31,7 @@ CAPTIONS = {
     "orbits": "Three turns of one orbit (p = 12 M, e = 0.5), turning points equal.",
     "bounce": "A universe with radiation and k = -1 bounces instead of beginning: integrated and exact.",
     "shadow": "Kerr with a = 0.9 and a thin disk seen at 80 degrees, traced ray by ray; dashed: the critical curve.",
-    "redshift": "The same disk: the side that comes towards us shines blue, the inner edge red.",
+    "redshift": "The same disk: the side that comes towards us shines blue, the side that recedes red.",
     "posterior": "All measurements together: the posterior of 1/omega, flat prior.",
     "bounds": "What each measurement says of the coupling omega, in one unit.",
 }

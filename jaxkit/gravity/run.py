@@ -54,10 +54,10 @@ def run(out: Path, *, quick: bool, console: Any) -> Verdict:
     with console.status("tracing the shadow, drawing figures ..."):
         files, said, picture = write(out, table, checks, limits, claims, found, quick=quick)
     console.print(said)
-    return _verdict(checks, limits, picture, files, console)
+    return _verdict(table, checks, limits, picture, files, console)
 
 
-def _verdict(checks: Any, limits: Any, picture: Any, files: Any, console: Any) -> Verdict:
+def _verdict(table: Any, checks: Any, limits: Any, picture: Any, files: Any, console: Any) -> Verdict:
     mercury = per_century(precession(schwarzschild(), p=mercury_semilatus_rectum(), e=MERCURY["e"]).value)
     strongest = max(row.omega for row in limits)
     visible = 1 / (27 * strongest * (SGR_A_MASS * SUN) ** 2)
@@ -75,9 +75,13 @@ def _verdict(checks: Any, limits: Any, picture: Any, files: Any, console: Any) -
         Claim("precession of Mercury: relative error", off, at_most=1e-8),
         Claim("share of the shadow's rays that are lost", lost, at_most=0.01),
     ]
+    einstein, *_, balanced = (
+        {key for key, value in row.items() if key != "metric" and np.isfinite(value)} for row in table
+    )
     sentence = (
-        "Lu-Mei-Pope (detailed balance) is not general relativity: no Kepler regime. Kehagias-Sfetsos is, for "
-        f"omega >= {strongest:.1e}/m². {len(checks)} solutions satisfy their equations to {worst:.0e}; "
+        f"Of general relativity's {len(einstein)} numbers (horizon, orbits of light and matter, bending) Lu-Mei-Pope "
+        f"(detailed balance) has {len(einstein & balanced)}. Kehagias-Sfetsos meets the measurements for omega >= "
+        f"{strongest:.1e}/m². {len(checks)} solutions satisfy their equations to {worst:.0e}; "
         f'Mercury {float(mercury):.8f}"/century'
     )
     return judge("gravity", claims, sentence, files)

@@ -208,7 +208,8 @@ def image(
     drift, status, ended, steps = jnp.zeros(count), *(jnp.zeros(count, jnp.int32) for _ in range(3))
     on = jnp.ones(count, bool)
     for _ in range(passes + 1):  # a ray that has ended is not moved: inside the horizon it would run out of steps
-        rays = trace(metric, x, p, jnp.where(on, -4.0 * distance, 0.0), params, stop=stop, **go)
+        spans = jnp.stack([jnp.zeros(count), jnp.where(on, -4.0 * distance, 0.0)], -1)
+        rays = trace(metric, x, p, spans, params, stop=stop, **go)
         r = rays.x[:, 1]
         hit = on & (rays.ended == 3) & (r >= inner) & (r <= disk.outer)
         seen = jnp.where(hit, redshift(metric, rays.x, rays.p, params), seen)

@@ -198,8 +198,8 @@ def test_rays_through_a_horizon_have_derivatives():
     p0 = gravity.momentum(hole, x0, jnp.tile(jnp.asarray([[-1.0, 0.05, 0.0]]), (3, 1)))
 
     def ends(a, inner):
-        stop, lengths = gravity.Stop(inner=inner), jnp.asarray([6.0, 6.6, 7.6])
-        rays = gravity.trace(hole, x0, p0, lengths, {"a": a}, rtol=1e-11, atol=1e-13, stop=stop)
+        stop, spans = gravity.Stop(inner=inner), jnp.asarray([[0, 6.0], [0, 6.6], [0, 7.6]])
+        rays = gravity.trace(hole, x0, p0, spans, {"a": a}, rtol=1e-11, atol=1e-13, stop=stop)
         return rays.x, rays.end
 
     for inner in (0.0, 1.6):

@@ -56,7 +56,10 @@ ALONE = {
         gravity.kehagias_sfetsos(1.0 + c), gravity.reduced_lagrangian, {**gravity.COUPLINGS, "omega": 1.0 + c}, AT[1:2]
     ),
     "fit_metric": lambda c: gravity.fit_metric(
-        gravity.schwarzschild(1 + c), lambda m, p, r: m.time(r, p), AT[:2] + 9, AT[:2] / 9 + c, AT[:2] + 1, {"M": 1 + c}
+        gravity.schwarzschild(1 + c),
+        lambda m, p, r: m.time(r, p),
+        {"M": 1 + c},
+        (AT[:2] + 9, AT[:2] / 9 + c, AT[:2] + 1),
     ),
 }
 

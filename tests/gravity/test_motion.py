@@ -64,6 +64,16 @@ def test_rays_of_a_horizonless_flat_space_are_straight():
     p = gravity.momentum(flat, x, jnp.array([[0.0, 0.0, 10.0]]))
     rays = gravity.trace(flat, x, p, 10.0)
     assert float(rays.x[0, 1]) == pytest.approx(200**0.5, rel=1e-9)
+    assert rays.path is None
+    spans = gravity.trace(flat, x, p, [[0.0, 10.0]])
+    np.testing.assert_array_equal(spans.x, rays.x)
+    saved = gravity.trace(flat, x, p, [0.0, 4.0, 10.0])
+    np.testing.assert_allclose(saved.path[0, :, 1], (10, 116**0.5, 200**0.5), rtol=1e-8)
+    for wrong in ([10.0], [[0.0, 10.0]] * 2, jnp.zeros((1, 1, 2))):
+        with pytest.raises(
+            ValueError, match=r"Argument `ts` must be a number, or have shape \(m,\), m >= 2, or \(1, 2\)"
+        ):
+            gravity.trace(flat, x, p, wrong)
 
 
 def test_shadow_edge_of_kerr():
@@ -156,6 +166,10 @@ def test_bounds_and_the_correction_of_published_ones():
     assert sun.recomputed == pytest.approx(sun.published, rel=2e-3)
     jupiter = claims["Liu et al., arXiv 1010.6149, 'Jupiter'"]
     assert jupiter.recomputed < 1e-5 * jupiter.published
+    assert (sun.verdict, jupiter.verdict) == (
+        "agrees within 0.1%",
+        "agrees within 0.1% with the Sun's M/R, not its own",
+    )
     assert "-44.95" in claims["Harko et al., PRSA 467, 1390, perihelion"].verdict
 
 
@@ -202,7 +216,7 @@ def test_text_metric_through_the_whole_chain():
     noise = 3e-5 * np.random.default_rng(5).normal(size=20)
     values = jax.vmap(lambda r: bend(hole, truth, r))(r0) + noise
     draws = gravity.posterior_metric(
-        hole, bend, r0, values, jnp.full(20, 3e-5), {"M": 1.0, "l": 0.7}, key=jax.random.key(0), chains=4, steps=150
+        hole, bend, {"M": 1.0, "l": 0.7}, (r0, values, jnp.full(20, 3e-5)), key=jax.random.key(0), chains=4, steps=150
     ).checked()
     for name, value in truth.items():
         x = np.asarray(draws.xs[name])
@@ -217,5 +231,5 @@ def test_fit_recovers_the_coupling():
     bend = lambda metric, p, r: gravity.deflection(metric, p, r0=r).value
     noise = 1e-4 * np.random.default_rng(3).normal(size=25)
     values = jax.vmap(lambda r: bend(hole, {"omega": 0.8}, r))(r0) + noise
-    found = gravity.fit_metric(hole, bend, r0, values, jnp.full(25, 1e-4), {"omega": 1.5}).checked()
+    found = gravity.fit_metric(hole, bend, {"omega": 1.5}, (r0, values, jnp.full(25, 1e-4))).checked()
     assert abs(float(found.params["omega"]) - 0.8) < 3 * float(found.standard_errors["omega"])

@@ -213,7 +213,8 @@ def test_extremal_and_nearly_extremal_places():
     charge = jnp.array([1.0, 1 - 1e-13, 1 - 1e-9, 1 + 1e-9, jnp.nan])
     places = found(charge)
     assert list(np.asarray(places.status)) == [0, 0, 0, 9, 2]
-    np.testing.assert_allclose(places.value[:3], 1 + np.sqrt(1 - np.asarray(charge[:3]) ** 2), rtol=3e-12, atol=1e-9)
+    near = np.asarray(charge[:3])
+    np.testing.assert_allclose(places.value[:3], 1 + np.sqrt((1 - near) * (1 + near)), rtol=1e-14)
     assert abs(float(places.value[0]) - 1) < 1e-15
     light = jax.jit(jax.vmap(lambda w: gravity.photon_sphere(HOLE, {"omega": w})))
     edge = 2 / 27**0.5
@@ -224,6 +225,54 @@ def test_extremal_and_nearly_extremal_places():
     )
     # Where gravity only repels, or N² / r² has a least value alone, rounding is no light ring.
     assert int(gravity.photon_sphere(gravity.lu_mei_pope(alpha=3.0)).status) == 9
+
+
+NEARLY = {  # a hole, the parameter in which it is nearly extremal, and half the distance of its horizons
+    "kerr": (gravity.kerr(), "a", lambda mp, a: mp.sqrt(1 - a**2)),
+    "reissner-nordstrom": (gravity.reissner_nordstrom(), "Q", lambda mp, q: mp.sqrt(1 - q**2)),
+    "kerr-newman": (gravity.kerr_newman(Q=0.0), "a", lambda mp, a: mp.sqrt(1 - a**2)),
+    "kehagias-sfetsos": (gravity.kehagias_sfetsos(), "omega", lambda mp, w: mp.sqrt(1 - 1 / (2 * w))),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NEARLY)
+def test_horizons_that_nearly_meet_keep_their_digits(name):
+    mpmath = pytest.importorskip("mpmath")
+    hole, key, half = NEARLY[name]
+    sign, edge = (1, 0.5) if name == "kehagias-sfetsos" else (-1, 1.0)
+    ulp = np.spacing(edge)
+    values = [edge + sign * gap for gap in (1e-2, 6e-4, 1e-8, 1e-12, 1e-15, ulp, 0.0, -ulp, -1e-9)]
+
+    @jax.jit
+    @jax.vmap
+    def look(value):
+        radius, slope = jax.value_and_grad(lambda v: gravity.horizon(hole, {key: v}).value)(value)
+        push = jax.jvp(lambda v: gravity.horizon(hole, {key: v}).value, (value,), (1.0,))[1]
+        return radius, slope, push, gravity.horizon(hole, {key: value}).status, gravity.horizons(hole, {key: value})
+
+    radius, slope, push, status, both = look(jnp.asarray(values))
+    assert status.tolist() == [0] * 7 + [9] * 2
+    assert both.status.tolist() == [[0, 0, 9]] * 6 + [[0, 9, 9]] + [[9] * 3] * 2
+    assert np.isnan(slope[6:]).all()
+    assert np.isnan(push[6:]).all()
+    with mpmath.workdps(50):
+        for i, value in enumerate(values[:7]):
+            apart = half(mpmath, mpmath.mpf(value))
+            assert float(radius[i]) == pytest.approx(float(1 + apart), rel=1e-13)
+            assert float(both.value[i, 0]) == float(radius[i])
+            assert i == 6 or float(both.value[i, 1]) == pytest.approx(float(1 - apart), rel=1e-13)
+            if i < 6:
+                exact = float(mpmath.diff(lambda v: half(mpmath, v), mpmath.mpf(value), h=mpmath.mpf(10) ** -25))
+                assert float(slope[i]) == pytest.approx(exact, rel=1e-7)
+                assert float(push[i]) == pytest.approx(float(slope[i]), rel=1e-12)
+
+
+def test_a_search_around_one_of_two_near_horizons_finds_that_one():
+    hole, a = gravity.kerr(), 1 - 1e-6
+    inner = 1 - (1 - a**2) ** 0.5
+    assert float(gravity.horizons(hole, {"a": a}).value[1]) == pytest.approx(inner, rel=1e-12)
+    assert int(gravity.horizon(hole, {"a": a}, search=(0.5, 1.0)).status) == int(Status.not_applicable)
 
 
 def test_text_goes_through_the_whole_chain():
