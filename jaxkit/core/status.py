@@ -86,6 +86,11 @@ class Status(enum.IntEnum):
         "more than 1% of the proposals diverge, and a chain rests for long: the chains hardly enter, and hardly leave, "
         "where the density is narrow; take shorter steps (a larger `target_accept`), or other coordinates.",
     )
+    out_of_batches = (
+        20,
+        "the batches came to an end before the steps did; ask for fewer steps, or hand over batches that can be "
+        "iterated again.",
+    )
 
 
 class SolverError(RuntimeError):

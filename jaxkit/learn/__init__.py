@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 _HOME = {
     "CheckpointError": "checkpoint",
     "FolderLog": "runlog",
+    "HostBatches": "feed",
+    "HostMinibatches": "batches",
     "KeepBest": "callbacks",
     "Minibatches": "batches",
     "RunLog": "runlog",
@@ -16,6 +18,7 @@ _HOME = {
     "WandB": "runlog",
     "data_parallel": "scale",
     "half_square_gradient": "gradients",
+    "host_minibatches": "batches",
     "load": "saving",
     "device_mean": "scale",
     "mesh": "scale",
@@ -32,13 +35,16 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
+    from jaxkit.learn.batches import HostMinibatches as HostMinibatches
     from jaxkit.learn.batches import Minibatches as Minibatches
+    from jaxkit.learn.batches import host_minibatches as host_minibatches
     from jaxkit.learn.batches import latent_noise as latent_noise
     from jaxkit.learn.batches import minibatches as minibatches
     from jaxkit.learn.callbacks import KeepBest as KeepBest
     from jaxkit.learn.callbacks import TimeBudget as TimeBudget
     from jaxkit.learn.checkpoint import CheckpointError as CheckpointError
     from jaxkit.learn.descent import TrainState as TrainState
+    from jaxkit.learn.feed import HostBatches as HostBatches
     from jaxkit.learn.gradients import half_square_gradient as half_square_gradient
     from jaxkit.learn.gradients import value_and_half_square_gradient as value_and_half_square_gradient
     from jaxkit.learn.runlog import FolderLog as FolderLog

@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ from jaxkit.core.run import Run
 from jaxkit.learn import checkpoint, identity, runlog, scale
 from jaxkit.learn.callbacks import Stateful
 from jaxkit.learn.descent import Logs, TrainState, Update
+from jaxkit.learn.feed import Feed
 from jaxkit.learn.progress import bar
 
 TERMINATED = 128 + signal.SIGTERM  # what a shell reports for a process that SIGTERM ended
@@ -34,7 +35,7 @@ def loop(
     Args:
         update: One step.
         state: Where to start.
-        data: Passed to `update`.
+        data: Passed to `update`; of a `Feed`, the piece of each chunk.
         key: Also passed to `update`: the key of its noise, or None.
         steps: Number of steps.
         run: What the host does.
@@ -56,25 +57,28 @@ def loop(
 def _chunked(
     update: Update, state: TrainState, data: PyTree, key: Any, steps: int, run: Run, about: Mapping[str, Any]
 ) -> tuple[TrainState, Logs]:
-    """Chunks of one compiled loop; a run whose loss is not finite ends early."""
+    """Chunks of one compiled loop; a run whose loss is not finite ends early, and one whose batches come to an end."""
     layout = scale.layout(run.devices)
-    shapes = _logged(update, layout, *jax.tree.map(_shape, (state, data, key)))
+    feed = data if isinstance(data, Feed) else None
+    example = data if feed is None else feed.example
+    size = min(run.chunk, steps) if feed is None else feed.chunk(min(run.chunk, steps))
+    shapes = _logged(update, layout, *jax.tree.map(_shape, (state, example, key)))
     history = jax.tree.map(lambda v: _unset((steps, *v.shape), v.dtype), shapes)
     begun = int(state.steps)  # steps of an earlier run; those of this one are counted from here
-    own = identity.of_run(lambda s, d: update(s, d, key, careful=False), state, data) if run.checkpoint else {}
-    state, start = _resumed(state, history, run, steps, own)
-    # Batches are sharded; a data set from which rows are drawn is replicated, or every draw would be communicated.
-    # NumPy arrays go to the device now, not once per chunk.
-    data = layout.place(jax.tree.map(jnp.asarray, data), spread=not callable(data))
+    own = identity.of_run(lambda s, d: update(s, d, key, careful=False), state, example) if run.checkpoint else {}
+    state, start = _resumed(state, history, run, steps, own, feed)
     state = layout.place(state)
-    size = min(run.chunk, steps)
     with contextlib.ExitStack() as stack:
         terminated = stack.enter_context(_termination()) if run.checkpoint else list[bool]()
         show = _shown(stack, run, about, steps, start)
+        piece_of = stack.enter_context(_pieces(data, layout, (begun, start, steps, size)))
         while start < steps:
-            stop = min(start + run.chunk, steps)
+            piece, given = piece_of(start)
+            stop = min(start + size, steps) if piece is None else start + piece.steps
+            if stop == start:  # an iterator of batches has ended between two chunks
+                break
             clock, cpu = time.perf_counter(), time.process_time()
-            state, rows = _moved(update, shapes, size, layout, (state, data, key, start, stop))
+            state, rows = _moved(update, shapes, size, layout, (state, given, key, start, stop))
             scale.pulse()
             alive = bool(state.alive)
             done = stop if alive else min(stop, int(state.steps) - begun + 1)
@@ -91,12 +95,34 @@ def _chunked(
             if run.checkpoint and jax.process_index() == 0:
                 so_far = jax.tree.map(lambda v, stop=stop: v[:stop], history)
                 tree = {"state": state, "history": so_far, "callbacks": _states(run, state)}
-                checkpoint.store(run.checkpoint, stop, tree, keep=run.keep, meta={"run": own})
+                meta = {"run": own} | ({} if piece is None else {"source": piece.state})
+                checkpoint.store(run.checkpoint, stop, tree, keep=run.keep, meta=meta)
             if run.checkpoint and _anywhere(bool(terminated)) and start < steps:
                 raise SystemExit(TERMINATED)
-            if ends and _anywhere(any(ends)):
+            if (piece is not None and piece.last) or (ends and _anywhere(any(ends))):
                 break
     return state, jax.tree.map(jnp.asarray, history)
+
+
+@contextlib.contextmanager
+def _pieces(data: PyTree, layout: scale.Layout, where: tuple[int, ...]) -> Iterator[Callable[[int], tuple[Any, Any]]]:
+    """A function (step) -> (piece of a feed or None, what `update` gets in the chunk that begins there)."""
+    begun, start, steps, size = where
+    if not isinstance(data, Feed):
+        # Batches are sharded; a data set from which rows are drawn is replicated, or every draw would be communicated.
+        # NumPy arrays go to the device now, not once per chunk.
+        placed = layout.place(jax.tree.map(jnp.asarray, data), spread=None if callable(data) else 0)
+        yield lambda _: (None, placed)
+        return
+    with data.pieces(start, steps, size) as take:
+
+        def piece_of(at: int) -> tuple[Any, Any]:
+            piece = take()
+            data.ended = piece.last
+            rows = layout.place(jax.tree.map(jnp.asarray, piece.rows), spread=1)
+            return piece, {"first": jnp.asarray((begun + at) * data.per_step), "rows": rows}
+
+        yield piece_of
 
 
 def _moved(update: Update, shapes: Logs, size: int, layout: scale.Layout, given: Any) -> tuple[TrainState, Logs]:
@@ -146,7 +172,9 @@ def _shape(value: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(value.shape, value.dtype, weak_type=getattr(value, "weak_type", False))
 
 
-def _resumed(state: TrainState, history: Logs, run: Run, steps: int, own: Mapping[str, str]) -> tuple[TrainState, int]:
+def _resumed(
+    state: TrainState, history: Logs, run: Run, steps: int, own: Mapping[str, str], feed: Feed | None
+) -> tuple[TrainState, int]:
     """The state to start from, and its step; what was logged before is put into `history`.
 
     A new run refuses the folder of another run, whose later checkpoints would be taken for its own; and a run continues
@@ -176,6 +204,8 @@ def _resumed(state: TrainState, history: Logs, run: Run, steps: int, own: Mappin
     jax.tree.map(lambda whole, part: whole.__setitem__(slice(len(part)), part), history, found["history"])
     for name, tree in found["callbacks"].items():
         run.callbacks[int(name)].restore(tree)  # pyright: ignore[reportFunctionMemberAccess]
+    if feed is not None:
+        feed.skip(meta["step"], meta.get("source"))
     return found["state"], meta["step"]
 
 

@@ -10,10 +10,11 @@ import optax
 from jaxtyping import Array, Bool, Int, PyTree
 
 from jaxkit.core import checks
+from jaxkit.core.jax_internals import inside_a_trace
 from jaxkit.core.numerics import all_finite
 from jaxkit.core.status import Status
 from jaxkit.core.struct import struct
-from jaxkit.learn import scale
+from jaxkit.learn import feed, scale
 
 Logs = dict[str, Any]
 # Decay of an average: a number, or a function of the step's index.
@@ -71,18 +72,27 @@ def wide(value: Array) -> Array:
     return value.astype(jnp.float32) if jnp.finfo(value.dtype).bits < 32 else value
 
 
-def status(state: TrainState) -> Int[Array, ""]:
-    """`Status` code of a run."""
-    return jnp.where(state.alive, int(Status.ok), int(Status.not_finite))
+def status(state: TrainState, data: PyTree) -> Int[Array, ""]:
+    """`Status` code of a run that was fed with `data`."""
+    end = Status.out_of_batches if isinstance(data, feed.Feed) and data.ended else Status.ok
+    return jnp.where(state.alive, int(end), int(Status.not_finite))
 
 
-def source(batches: Any, parts: int = 1) -> tuple[PyTree, Callable[[PyTree, Array], PyTree]]:
+def source(batches: Any, parts: int = 1, draws: int = 1) -> tuple[PyTree, Callable[[PyTree, Array], PyTree]]:
     """Split `batches` into data, which the compiled program takes as arguments, and a rule (data, j) -> j-th batch.
+
+    Batches that the host makes become a `Feed`, whose pieces are the data of one chunk each; a step takes `draws` times
+    `parts` of them.
 
     Data that a function closes over would be compiled into the program as constants; a callable that is itself a
     pytree of arrays (such as `minibatches` returns) is passed as data. Fixed arrays are cut along their first axis if
     gradients are accumulated over `parts`.
     """
+    host = feed.host_batches(batches)
+    if host is not None:
+        inside = inside_a_trace()
+        checks.require(not inside, "batches", "be arrays or a function of the step inside a trace", "are the host's")
+        return feed.Feed(host, parts * draws), feed.nth
     arrays = all(
         isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int) for leaf in jax.tree.leaves(batches)
     )

@@ -28,7 +28,8 @@ class Fit(Outcome, Generic[P]):
         opt_state: State of the optimizer.
         history: Loss before each step, shape `(steps,)`; NaN after a step that failed.
         metrics: The scalars that the loss returned for recording, each with a leading axis `steps`.
-        status: `Status` code; `not_finite` if a loss or gradient was not finite.
+        status: `Status` code; `not_finite` if a loss or gradient was not finite, `out_of_batches` if an iterator of
+            batches ended before the steps did.
         steps: Number of steps that moved the parameters, including those of the fit that this one continued.
     """
 
@@ -69,7 +70,9 @@ def fit(
         params: Where to start: a pytree of arrays; or an earlier `Fit`, which is continued with its parameters,
             average, carry and optimizer state, and with the batches, noise and schedules that follow its steps.
         batches: A pytree of arrays (the same data every step), or a callable `batches(i)` traced inside the loop, such
-            as `jk.learn.minibatches` returns; step i sees `batches(i)`.
+            as `jk.learn.minibatches` returns; step i sees `batches(i)`; or an iterable of batches that the host makes
+            (a generator, a grain or torch loader, `jk.learn.host_minibatches` of a file on disk), which a thread reads
+            ahead: see `jk.learn.HostBatches`.
         optimizer: Any optax optimizer; `optax.adam(1e-3)` by default. One that asks for `value`, `grad` or `value_fn`
             (`optax.lbfgs()`, `reduce_on_plateau`) gets those of the step's batch.
         steps: Number of steps.
@@ -125,4 +128,4 @@ def fit(
     first = descent.begin(start, None if ema is None else average, carry, opt_state, done)
     end, logs = chunks.loop(update, first, data, key, steps, run, about)
     history = logs.pop("loss")
-    return Fit(end.params, end.ema, end.carry, end.opt_state, history, logs, descent.status(end), end.steps)
+    return Fit(end.params, end.ema, end.carry, end.opt_state, history, logs, descent.status(end, data), end.steps)

@@ -29,7 +29,7 @@ class Play(Outcome):
         opt_states: States of the optimizers.
         history: Loss of each player before its (last) update in a step, shape `(steps,)`.
         metrics: The scalars that each loss returned for recording, each with a leading axis `steps`.
-        status: `Status` code; `not_finite` if a loss or gradient was not finite.
+        status: `Status` code, as of a `Fit`.
         steps: Number of steps that moved the players, including those of the play that this one continued.
     """
 
@@ -115,7 +115,7 @@ def play(
     start = {name: descent.trainable("players", given[name]) for name in names}
     with jax.numpy_dtype_promotion("standard"):
         states = before.opt_states if before is not None else {n: optimizers[n].init(start[n]) for n in names}
-    data, batch_of = descent.source(batches, accumulate)
+    data, batch_of = descent.source(batches, accumulate, 1 if simultaneous else sum(repeats.values()))
     rules = _Rules(
         dict(losses), dict(optimizers), repeats, decays, simultaneous, batch_of, accumulate, carry is not None
     )
@@ -124,7 +124,7 @@ def play(
     first = descent.begin(start, {name: averages[name] for name in decays}, carry, states, done)
     end, logs = chunks.loop(rules.update, first, data, key, steps, run, about)
     history = {name: logs[name].pop("loss") for name in names}
-    return Play(end.params, end.ema, end.carry, end.opt_state, history, logs, descent.status(end), end.steps)
+    return Play(end.params, end.ema, end.carry, end.opt_state, history, logs, descent.status(end, data), end.steps)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,12 +46,12 @@ class Layout:
         """Every array on every device; None without devices."""
         return None if self.mesh is None else NamedSharding(self.mesh, PartitionSpec())
 
-    def place(self, tree: PyTree, *, spread: bool = False) -> PyTree:
-        """Put arrays on the devices: whole or, with `spread`, cut where the first axis is divisible."""
+    def place(self, tree: PyTree, *, spread: int | None = None) -> PyTree:
+        """Put arrays on the devices: whole or, where the axis `spread` is divisible, cut along it."""
         if self.mesh is None:
             return tree
         mesh = self.mesh
-        return jax.tree.map(lambda v: _put(v, _sharding(mesh, v if spread else None)), tree)
+        return jax.tree.map(lambda v: _put(v, _sharding(mesh, v, spread)), tree)
 
     @contextlib.contextmanager
     def spreading(self) -> Iterator[None]:
@@ -250,6 +250,6 @@ def _put(value: Any, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(here.shape, sharding, lambda index: here[index])
 
 
-def _sharding(mesh: Mesh, value: Any) -> NamedSharding:
-    fits = jnp.ndim(value) > 0 and jnp.shape(value)[0] % mesh.size == 0 if value is not None else False
-    return NamedSharding(mesh, PartitionSpec(AXIS) if fits else PartitionSpec())
+def _sharding(mesh: Mesh, value: Any, axis: int | None = 0) -> NamedSharding:
+    fits = axis is not None and jnp.ndim(value) > axis and jnp.shape(value)[axis] % mesh.size == 0
+    return NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS) if fits and axis is not None else PartitionSpec())
