@@ -212,6 +212,11 @@ def test_orders_of_convergence():
         assert abs(observed - order) < 0.1, method
 
 
+def test_halley_takes_no_underflow_for_a_root():
+    found = jk.root(lambda x, _: 1.6e-75 * jnp.exp(x / 8.55e-7), 8.556e-6, method="halley")
+    assert found.status == jk.Status.max_steps
+
+
 def test_halley_does_not_take_a_flat_point_for_a_root():
     """Its step vanishes where the derivative does: `x^2 + 1` at 0."""
     found = jk.root(lambda x, _: x**2 + 1, 0.0, method="halley")

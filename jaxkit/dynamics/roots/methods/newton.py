@@ -52,9 +52,9 @@ def _halley(problem: Problem, state: Iterate) -> Iterate:
 def _scalar_halley(problem: Problem, x: Array) -> Array:
     """Halley's step as one quotient of selected terms: selecting from two would compute the residual twice on a CPU."""
     (value, slope), (_, bent) = jax.jvp(lambda x: value_and_jacobian(problem.fn, x), (x,), (jnp.ones_like(x),))
-    full = 2 * slope * slope - value * bent
-    usable = 2 * jnp.abs(slope * slope) > 1e-3 * jnp.abs(full)  # false for NaN and where squares overflow
-    return -jnp.where(usable, 2 * value * slope, value) / jnp.where(usable, full, slope)
+    full = slope - 0.5 * (value / slope) * bent  # no product of two small numbers: it would underflow to a step of 0
+    usable = jnp.abs(slope) > 1e-3 * jnp.abs(full)  # false for NaN
+    return -value / jnp.where(usable, full, slope)
 
 
 def _chord_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
