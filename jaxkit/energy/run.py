@@ -223,7 +223,7 @@ def _momentum(figures: dict[str, Any]) -> list[Claim]:
         text = f"{digging} digging, momentum 0, three seeds: least modes of 5, mean share of good points"
         ok = None if free else bool(modes[0].min() == 5 and mean[0] > 0.8)
         claims.append(Claim(text, f"{modes[0].min()}, {mean[0]:.0%}", ok=ok))
-        text = f"{digging} digging, momentum .5 and .9: mean share of good points, .9 the worst"
+        text = f"{digging} digging, momentum .5 and .9: mean share of good points (.9: all seeds below all without)"
         ok = None if free else bool(good[2].max() < good[0].min())
         claims.append(Claim(text, f"{mean[1]:.0%}, {mean[2]:.0%}", ok=ok))
     axes = plots.plot_momentum(momenta, shares)
