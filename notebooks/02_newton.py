@@ -43,7 +43,7 @@ print(solution)
 newton.plot_solution(solution)
 # %% [markdown]
 # ## No root, a double root, a system, a complex root
-# A failure says why; that there is *no* real root is proven by interval arithmetic.
+# A failure says why; that there is *no* real root in a wide interval is proven by interval arithmetic.
 
 # %%
 for text, guess in [("x^2 + 1 = 0", 0.5), ("(x-1)^2 (x+2) = 0", 3.0)]:

@@ -12,7 +12,7 @@ from jaxkit.newton.basins import basins
 from jaxkit.newton.many import solve_many
 from jaxkit.newton.plots import plot_all_roots, plot_basins, plot_solution
 from jaxkit.newton.polynomial import polynomial_roots
-from jaxkit.newton.solve import solve
+from jaxkit.newton.solve import SPAN, solve
 from jaxkit.report.figures import save, style
 from jaxkit.report.verdict import Claim, Verdict, judge
 
@@ -66,7 +66,7 @@ def _verdict(
     claims = [
         Claim("typed equations solved (all but the third)", f"{sum(solved)} of {len(solved)}", ok=right),
         Claim(
-            "enclosures; whether x^2 + 1 is proven to have no root",
+            "enclosures; whether x^2 + 1 is proven to have no root near 0",
             f"{sum(s.enclosure is not None for s in solutions)}; {'yes' if absent else 'no'}",
             ok=shown,
         ),
@@ -77,7 +77,7 @@ def _verdict(
     ]
     sentence = (
         f"{sum(solved)} of {len(solved)} typed equations solved and the one without real roots "
-        f"{'proven' if absent else 'NOT proven'} to have none, "
+        f"{'proven' if absent else 'NOT proven'} to have none in [-{SPAN:g}, {SPAN:g}], "
         f"{len(proven.values)} roots of the hard one {'all proven' if complete else 'NOT all proven'}, "
         f"{count} Kepler equations to {error:.0e}"
     )
