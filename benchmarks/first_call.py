@@ -47,9 +47,8 @@ def slope(scale: float) -> Any:
 
 def many(scale: float) -> Any:
     """A thousand solves."""
-    return jk.ensemble(
-        hunt, jnp.linspace(0.5, 1.5, 1000)[:, None] * START[None], jnp.array([0.0, 10.0]), scale * RATES
-    ).final
+    starts = jnp.linspace(0.5, 1.5, 1000)[:, None] * START[None]
+    return jk.ensemble(hunt, starts, jnp.array([0.0, 10.0]), scale * RATES[None]).final
 
 
 def fitted(scale: float) -> Any:
