@@ -11,8 +11,15 @@ from jaxtyping import Array
 
 from jaxkit.core import checks
 from jaxkit.core.struct import static, struct
+from jaxkit.dynamics.ode.auto import Auto
+from jaxkit.dynamics.ode.chord import StageChord
 from jaxkit.dynamics.ode.field import Field
 from jaxkit.dynamics.ode.schemes import TABLEAUS, Tableau, from_diffrax
+
+
+def _by_chord(solver: Callable[..., diffrax.AbstractSolver]) -> diffrax.AbstractSolver:
+    return solver(root_finder=diffrax.with_stepsize_controller_tols(StageChord)())
+
 
 SOLVERS: Mapping[str, Callable[[], diffrax.AbstractSolver]] = MappingProxyType(
     {
@@ -25,12 +32,14 @@ SOLVERS: Mapping[str, Callable[[], diffrax.AbstractSolver]] = MappingProxyType(
         "dopri5": diffrax.Dopri5,
         "dopri8": diffrax.Dopri8,
         "implicit_euler": diffrax.ImplicitEuler,
-        "kvaerno3": diffrax.Kvaerno3,
-        "kvaerno5": diffrax.Kvaerno5,
+        "auto": Auto,
+        "rodas5p": functools.partial(Auto, explicit=False),
+        "kvaerno3": functools.partial(_by_chord, diffrax.Kvaerno3),
+        "kvaerno5": functools.partial(_by_chord, diffrax.Kvaerno5),
     }
 )
 # Which derivatives a solve offers. `BacksolveAdjoint` is left out: on the competition model it is silently wrong by 3%.
-ADJOINTS: Mapping[str, Callable[[], diffrax.AbstractAdjoint]] = MappingProxyType(
+ADJOINTS: Mapping[str, type[diffrax.AbstractAdjoint]] = MappingProxyType(
     {
         "direct": diffrax.DirectAdjoint,
         "checkpointed": diffrax.RecursiveCheckpointAdjoint,
@@ -77,7 +86,8 @@ class RungeKutta:
 
     Attributes:
         scheme: For `solve`, a name (`"euler"`, `"midpoint"`, `"heun"`, `"ralston"`, `"bosh3"`, `"tsit5"`, `"dopri5"`,
-            `"dopri8"`, `"implicit_euler"`, `"kvaerno3"`, `"kvaerno5"`) or any diffrax solver. For `ensemble`, an
+            `"dopri8"`, and for stiff fields `"implicit_euler"`, `"kvaerno3"`, `"kvaerno5"`, `"rodas5p"`; `"auto"` is
+            `"tsit5"` that goes on as `"rodas5p"` while the motion is stiff) or any diffrax solver. For `ensemble`, an
             explicit scheme with an error estimate: a name, a diffrax solver or a `Tableau`.
         dt: Fixed step in units of time, for `solve`; None adapts the step to the tolerances.
         adjoint: Which derivatives `solve` has. `"auto"` has both modes, to any order: tangents by `"forward"`,
@@ -142,6 +152,8 @@ def of_solve(method: Any) -> Taylor | tuple[RungeKutta, diffrax.AbstractSolver]:
     if isinstance(scheme, diffrax.AbstractSolver):
         return method, scheme
     checks.one_of("scheme", scheme, SOLVERS)
+    adapts = scheme != "auto" or method.dt is None
+    checks.require(adapts, "dt", "be left out with the scheme 'auto', whose steps adapt", f"is {method.dt!r}")
     return method, SOLVERS[scheme]()  # pyright: ignore[reportArgumentType]
 
 

@@ -18,6 +18,7 @@ from jaxkit.core.status import Outcome, Status, worst
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.linear.both_modes import both_modes
 from jaxkit.dynamics.linear.implicit import closed
+from jaxkit.dynamics.ode.auto import Auto, in_two_loops
 from jaxkit.dynamics.ode.engine.batch import Settings, prepare, with_ends
 from jaxkit.dynamics.ode.engine.variational import solve_lanes
 from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_state, check_tolerance
@@ -138,6 +139,8 @@ def _by_diffrax(options: _Options, field: Field | SDE, x0: Any, times: Array, ar
     x0, times = as_state("x0", x0, finite=False), checks.floating("ts", times)
     drift, fixed = field.drift if isinstance(field, SDE) else field, settings.dt is not None
     checks.require(fixed or drift is field, "method", "have a fixed step `dt` for an SDE", "has none")
+    noiseless = drift is field or not isinstance(solver, Auto)
+    checks.require(noiseless, "scheme", "be one for noise, such as 'euler'", f"is {settings.scheme!r}")
     if not fixed:
         check_tolerance(rtol, jax.tree.leaves(x0)[0].dtype)
     check_field(drift, times[0], x0, args)
@@ -153,8 +156,11 @@ def _by_diffrax(options: _Options, field: Field | SDE, x0: Any, times: Array, ar
     if isinstance(controller, Stops):
         times = controller.times(times)
     usable = all_finite((x0, args, given, drift(given[0], x0, args))) if guarded else None
+    if isinstance(solver, Auto):
+        solver = solver.fitted(drift, times[0], x0, args)
     if implicit and (fixed or event is not None):
         solver = with_tolerances(solver, rtol, atol)
+    stable = implicit or (isinstance(solver, Auto) and solver.implicit)
     whole, met = times, None
     if event is not None:
         equation, start, given_args = field, x0, args
@@ -179,7 +185,7 @@ def _by_diffrax(options: _Options, field: Field | SDE, x0: Any, times: Array, ar
     status = _status(result, final)
     if met is not None:
         status = jnp.where(met.hit & met.lost & (status == int(Status.ok)), int(Status.not_finite), status)
-    status = true_reason(status, drift, (times[0], x0, args), (end, final, steps), explicit=not implicit)
+    status = true_reason(status, drift, (times[0], x0, args), (end, final, steps), explicit=not stable)
     lost = status != int(Status.ok)
     if guarded:
         saved, end, final = detached(lost, drift, (saved, end, final), (given, x0, args), (end, final))
@@ -225,6 +231,7 @@ def _travel(
         max_steps: Largest number of steps.
     """
     numbers, rest = eqx.partition(controller, eqx.is_array)
+    changes = isinstance(solver, Auto) and solver.changes
     field: Any = equation
     inputs = (equation if isinstance(equation, SDE) else None, given, usable, whole, numbers)
 
@@ -245,7 +252,7 @@ def _travel(
                 args=args,
                 saveat=diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=times), diffrax.SubSaveAt(t1=True)]),
                 stepsize_controller=eqx.combine(numbers, rest),
-                adjoint=ADJOINTS[adjoint](),
+                adjoint=in_two_loops(ADJOINTS[adjoint]) if changes else ADJOINTS[adjoint](),
                 max_steps=max_steps,
                 throw=False,
             )
