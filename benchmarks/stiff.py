@@ -289,7 +289,7 @@ def main():
     print(table(rows))
     print(table(goals))
     if not options.quick:
-        print(save("stiff", claim=__doc__.split("CLAIM: ")[1].split("\n\n")[0], rows=rows, goals=goals))
+        print(save("stiff", claim=(__doc__ or "").split("CLAIM: ")[1].split("\n\n")[0], rows=rows, goals=goals))
 
 
 if __name__ == "__main__":
