@@ -22,6 +22,8 @@ TOPICS = {
     "tsit5": ("tsitouras2011", "kidger2021"),
     "dopri5": ("dormand1980", "kidger2021"),
     "dopri8": ("prince1981", "hairer1993", "kidger2021"),
+    "rodas5p": ("steinebach2023", "hairer1996"),
+    "auto": ("tsitouras2011", "steinebach2023", "petzold1983"),
     "kvaerno5": ("kvaerno2004", "hairer1996", "kidger2021"),
 }
 

@@ -166,24 +166,30 @@ class Auto(diffrax.AbstractAdaptiveSolver[Any]):
         self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Mode, made_jump: Any
     ) -> tuple[Any, Any, dict[str, Any], Mode, Any]:
         """One step."""
-        mode, h = solver_state, terms.contr(t0, t1)
-        velocity = lambda t, x: _alike(terms.vf(t, x, args), x)
-        first = mode.first
+        mode, first = solver_state, solver_state.first
         if made_jump is not False:  # the velocity before the jump is of no use
-            anew = jax.lax.cond(eqxi.unvmap_any(made_jump), lambda: velocity(t0, y0), lambda: first)
+            anew = jax.lax.cond(
+                eqxi.unvmap_any(made_jump), lambda: _alike(terms.vf(t0, y0, args), y0), lambda: mode.first
+            )
             first = _choose(made_jump, anew, first)
-        explicit = lambda: _explicit(velocity, t0, t1, y0, h, first)
-        implicit = lambda: _implicit(velocity, t0, t1, y0, h, first)
+
+        def by(method: Callable[..., Step], own: Any = None) -> Step:
+            given = (t0, t1, y0, first, args)
+            start, end, x, rate, parameters = given if own is None else _only(own, given)
+            velocity = lambda t, x: _alike(terms.vf(t, x, parameters), x)
+            return method(velocity, start, end, x, terms.contr(start, end), rate)
+
         if not self.implicit or mode.calm:
-            taken, stiff = explicit(), jnp.asarray(False)  # noqa: FBT003
+            taken, stiff = by(_explicit), jnp.asarray(False)  # noqa: FBT003
         elif not self.explicit:
-            taken, stiff = implicit(), jnp.asarray(True)  # noqa: FBT003
+            taken, stiff = by(_implicit), jnp.asarray(True)  # noqa: FBT003
         else:
             none = lambda: _no_step(y0, first)
-            slow = jax.lax.cond(eqxi.unvmap_any(mode.stiff), implicit, none)
+            slow = jax.lax.cond(eqxi.unvmap_any(mode.stiff), lambda: by(_implicit, mode.stiff), none)
             stiff = mode.stiff & slow.known
-            fast = jax.lax.cond(eqxi.unvmap_any(~stiff), explicit, none)
+            fast = jax.lax.cond(eqxi.unvmap_any(~stiff), lambda: by(_explicit, ~stiff), none)
             taken = _choose(stiff, slow, fast)
+        h = terms.contr(t0, t1)
         dense = {"y0": y0, "y1": taken.x, "h": h, "stiff": stiff, "parts": taken.parts}
         return taken.x, taken.error, dense, self._next(mode, taken, stiff), diffrax.RESULTS.successful
 
@@ -313,6 +319,20 @@ def _moved(x: PyTree, h: Array, weights: np.ndarray, rates: list[PyTree]) -> PyT
 
 def _alike(tree: PyTree, x: PyTree) -> PyTree:
     return jax.tree.map(lambda v, u: v.astype(u.dtype), tree, x)
+
+
+def _only(own: Array, tree: PyTree) -> PyTree:
+    """`tree` with its derivative in the lanes that are a method's `own`.
+
+    The other method's formulas may be infinite there, and going back, zero times infinity is NaN. Large parameters are
+    left as they are: where lanes share them, they would be copied for each.
+    """
+
+    def leaf(v: Any) -> Any:
+        small = eqx.is_inexact_array(v) and v.size <= LARGEST
+        return jnp.where(own, v, jax.lax.stop_gradient(v)) if small else v
+
+    return jax.tree.map(leaf, tree)
 
 
 def _choose(condition: Any, a: PyTree, b: PyTree) -> PyTree:

@@ -83,6 +83,18 @@ def test_second_derivatives_go_through_the_change(outer):
 
 
 @pytest.mark.slow
+def test_derivatives_side_by_side_are_those_of_each_lane():
+    """In the stiff lane the explicit pair's formulas, which are evaluated for the other, are infinite."""
+    field = lambda t, x, k: -k * (jnp.exp(5 * x) - jnp.exp(5 * jnp.cos(t))) - jnp.sin(t)
+    end = lambda k, x0, method: jnp.sum(jk.solve(field, x0, TS, k, method=method, max_steps=300).final)
+    rates, starts = jnp.array([1e-2, 1e4]), jnp.array([1.0, 1.0])
+    slopes = jax.jit(jax.vmap(jax.grad(lambda k, x0: end(k, x0, "auto"), (0, 1))))(rates, starts)
+    alone = jax.jit(jax.grad(lambda k, x0: end(k, x0, "tsit5"), (0, 1)))(rates[0], starts[0])
+    np.testing.assert_allclose([s[0] for s in slopes], alone, rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose([s[1] for s in slopes], 0, atol=1e-6)
+
+
+@pytest.mark.slow
 def test_an_event_of_a_stiff_motion():
     event = lambda t, x, k: x[0] - 0.5
     found = jk.solve(pulled, jnp.array([1.0, 0.0]), TS, 1e6, method="auto", event=event).checked()
