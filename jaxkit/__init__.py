@@ -17,10 +17,13 @@ _HOME = {
     "LevenbergMarquardt": "jaxkit.dynamics.roots.methods.descent",
     "Branch": "jaxkit.dynamics.analysis.continuation",
     "Chains": "jaxkit.dynamics.mcmc.sample",
+    "Crossings": "jaxkit.dynamics.ode.actions",
     "Ensemble": "jaxkit.dynamics.ode.engine.batch",
     "Equilibria": "jaxkit.dynamics.analysis.equilibria",
+    "Event": "jaxkit.dynamics.ode.actions",
     "Fit": "jaxkit.learn.fit",
     "HMC": "jaxkit.dynamics.mcmc.hmc",
+    "Jumps": "jaxkit.dynamics.ode.actions",
     "Kind": "jaxkit.dynamics.analysis.linearize",
     "LeastSquares": "jaxkit.dynamics.roots.least_squares",
     "Linearization": "jaxkit.dynamics.analysis.linearize",
@@ -119,6 +122,9 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.mcmc.sample import Score as Score
     from jaxkit.dynamics.mcmc.sample import sample as sample
     from jaxkit.dynamics.mcmc.underdamped import Underdamped as Underdamped
+    from jaxkit.dynamics.ode.actions import Crossings as Crossings
+    from jaxkit.dynamics.ode.actions import Event as Event
+    from jaxkit.dynamics.ode.actions import Jumps as Jumps
     from jaxkit.dynamics.ode.engine.batch import Ensemble as Ensemble
     from jaxkit.dynamics.ode.ensemble import ensemble as ensemble
     from jaxkit.dynamics.ode.methods import SDE as SDE

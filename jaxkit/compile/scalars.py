@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxkit.compile.nodes import LANE, LARGEST, MOVING, SHARED, Atom, Builder, Literal, Node, Value, Whole
-from jaxkit.core.jax_internals import inner_jaxpr, is_literal, is_tracer, scan_parts
+from jaxkit.core.jax_internals import calls_back, inner_jaxpr, is_literal, is_tracer, scan_parts
 
 _UNROLL = 64  # longest scan that is written out
 
@@ -110,7 +110,7 @@ class Interpreter:
             return [self.dot(operands[0], operands[1], params["dimension_numbers"], outs[0])]
         if name == "scan" and params["length"] <= _UNROLL:
             return self.scan(eqn, operands)
-        if name == "cond":
+        if name == "cond" and not any(map(calls_back, params["branches"])):  # (an error must not be raised by both)
             return self.cond(params, operands)
         return self.builder.opaque(eqn.primitive, params, operands, outs)
 

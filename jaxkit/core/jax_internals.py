@@ -91,6 +91,18 @@ def constants(jaxpr: Any) -> list[Any]:
     return found
 
 
+def calls_back(jaxpr: Any) -> bool:
+    """Whether a program, or one inside it, calls a function of the host."""
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        if "callback" in equation.primitive.name:
+            return True
+        for value in equation.params.values():
+            for part in value if isinstance(value, tuple | list) else (value,):
+                if (hasattr(part, "jaxpr") or hasattr(part, "eqns")) and calls_back(part):
+                    return True
+    return False
+
+
 def scan_parts(equation: Any, operands: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
     """The operands of a `scan` as constants, first carry and scanned inputs.
 

@@ -91,6 +91,11 @@ class Status(enum.IntEnum):
         "the batches came to an end before the steps did; ask for fewer steps, or hand over batches that can be "
         "iterated again.",
     )
+    too_many_events = (
+        21,
+        "more events were met than `Event(repeats=...)` allows, and the motion ends at the first that was too many; "
+        "raise `repeats`, or end the run before the time at which they pile up.",
+    )
 
 
 class SolverError(RuntimeError):

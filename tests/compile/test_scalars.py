@@ -26,3 +26,21 @@ def test_scalars_compute_the_field(name):
     assert not scalars.opaque
     constants = scalars.constants(SHARED, [a], {}, scalars.outputs)
     np.testing.assert_allclose(jnp.stack(scalars(t, list(x), constants)), field(t, x, a), rtol=1e-14)
+
+
+def test_a_branch_that_calls_the_host_is_run_where_it_is_chosen_alone():
+    """As in the checks of other libraries, which raise from there."""
+
+    def field(t, x, a):
+        def complain(x):
+            def fail(v):
+                raise AssertionError(v)
+
+            return jax.pure_callback(fail, jax.ShapeDtypeStruct((), x.dtype), x)
+
+        return jax.lax.cond(jnp.any(t > 9), complain, jnp.sin, x)
+
+    one = jnp.ones(())
+    scalars = ScalarField(field, one, one, (), [])
+    assert scalars.opaque == ["cond"]
+    np.testing.assert_allclose(scalars(one, [one], {})[0], np.sin(1))

@@ -256,3 +256,12 @@ def test_constants_of_inner_programs_are_found(kind):
     }
     found = internals.constants(jax.make_jaxpr(programs[kind])(jnp.ones(3)))
     assert any(np.array_equal(v, table) for v in found)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda f: f, jax.jit, jax.checkpoint, lambda f: lambda x: jax.lax.cond(x[0] > 0, f, f, x)]
+)
+def test_calls_of_the_host_are_seen(wrap):
+    asks = lambda x: jax.pure_callback(lambda v: v, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+    assert internals.calls_back(jax.make_jaxpr(wrap(asks))(jnp.ones(2)))
+    assert not internals.calls_back(jax.make_jaxpr(wrap(jnp.sin))(jnp.ones(2)))

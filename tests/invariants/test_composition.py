@@ -111,8 +111,6 @@ CASES = [
 @pytest.mark.filterwarnings("ignore:method='taylor' has no recurrence")
 @pytest.mark.parametrize(("verb", "transform"), CASES)
 def test_a_verb_composes(verb, transform):
-    if (verb, transform) == ("solve, event", "field of ensemble"):
-        pytest.xfail("diffrax raises from inside of a lane: `saveat.ts must be increasing`; the cause is not known yet")
     if (verb, transform) == ("sample", "field of ensemble"):
         with pytest.raises(NotImplementedError, match="works on random keys, which a field cannot"):
             in_ensemble(drawn)(jnp.asarray(1.3))

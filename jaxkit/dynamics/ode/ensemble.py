@@ -1,16 +1,24 @@
 """Many solves at once: the `ensemble` verb."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PyTree
 
 from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.run import Run
-from jaxkit.dynamics.ode.engine.batch import Ensemble, Settings, as_times, prepare, with_ends
+from jaxkit.dynamics.ode.actions import Happening, Numbers, actions, as_numbers, told
+from jaxkit.dynamics.ode.engine.batch import Ensemble, Given, Settings, as_times, prepare, with_ends
+from jaxkit.dynamics.ode.engine.legs import Rules, choose, measured, travel
 from jaxkit.dynamics.ode.engine.variational import solve_lanes
-from jaxkit.dynamics.ode.field import Field
+from jaxkit.dynamics.ode.field import Field, as_state
+from jaxkit.dynamics.ode.first_event import after, delayed
 from jaxkit.dynamics.ode.methods import Method
+from jaxkit.dynamics.ode.reasons import nought
 
 X = TypeVar("X")
 
@@ -25,7 +33,7 @@ def ensemble(
     rtol: float = 1e-6,
     atol: float = 1e-8,
     max_steps: int = 4096,
-    event: Callable[[Array, X, Any], Array] | Sequence[Callable[[Array, X, Any], Array]] | None = None,
+    event: Happening | Sequence[Happening] | None = None,
     run: Run | None = None,
 ) -> Ensemble[X]:
     """Integrate `dx/dt = field(t, x, args)` for many starts and parameters, each lane with its own step sizes.
@@ -47,10 +55,13 @@ def ensemble(
             `"dopri8"`; or `Taylor(...)`, `RungeKutta(...)` with their own settings.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step, in units of the state.
-        max_steps: Largest number of steps of a lane, rejected ones included; beyond it the status is `max_steps`, or
-            `stiff` where stability set the steps (then use `jaxkit.solve` with an implicit method).
-        event: Stops a lane where `event(t, x, args)` first changes its sign after the start; or several such functions.
-            A pair of changes within a step is found where the cubic through its ends' values and rates shows it.
+        max_steps: Largest number of steps of a lane (from one jump or event to the next), rejected ones included;
+            beyond it the status is `max_steps`, or `stiff` where stability set the steps (then use `jaxkit.solve` with
+            an implicit method).
+        event: What happens on the way: a function that stops a lane where `event(t, x, args)` first changes its sign
+            after the start; an `Event` with a direction, a change of state or repeats; `Jumps` at given times; or a
+            sequence of these. A pair of changes within a step is found where the cubic through its ends' values and
+            rates shows it.
         run: `Run(devices=...)` shares the lanes out over devices; an ensemble uses no other field of it.
 
     Returns:
@@ -66,11 +77,98 @@ def ensemble(
         >>> [round(float(x), 5) for x in found.final]  # exp(-rate)
         [0.60653, 0.36788, 0.13534]
     """
-    settings = Settings.of(method, rtol=rtol, atol=atol, max_steps=max_steps, event=event, run=run)
-    arrays = (x0s, as_times(ts), args)
+    asked, numbers = actions(event)
+    settings = Settings.of(method, rtol=rtol, atol=atol, max_steps=max_steps, actions=asked, run=run)
+    arrays = (x0s, as_times(ts), args, numbers)
     return run_kept(_solve, (field, settings), arrays, wide=True)  # the arguments are checked during tracing
 
 
-def _solve(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree) -> Ensemble:
+def _solve(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree, numbers: Numbers) -> Ensemble:
+    return solve_ensemble(field, settings, x0s, ts, args, numbers)
+
+
+def solve_ensemble(
+    field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree, numbers: Numbers, *, still: bool = True
+) -> Ensemble:
+    """The ensemble, as a part of a program.
+
+    Args:
+        field: The field.
+        settings: How it is solved.
+        x0s: Starts.
+        ts: Times.
+        args: Parameters.
+        numbers: Times and amounts of the jumps.
+        still: Whether beginning and end may coincide.
+    """
+    if settings.actions.goes_on:
+        return _in_legs(field, settings, x0s, ts, args, numbers, still=still)
     plan, given = prepare(field, settings, x0s, ts, args)
-    return with_ends(solve_lanes(plan, given), given, ts)
+    found = with_ends(solve_lanes(plan, given), given, ts, still=still)
+    if not settings.events:
+        return found
+    return dataclasses.replace(found, events=told(found.event >= 0, found.end, found.final, found.event))
+
+
+def _in_legs(
+    field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree, numbers: Numbers, *, still: bool
+) -> Ensemble:
+    """An ensemble whose lanes may go on behind jumps and events."""
+    count, alike = len(settings.events), settings.method.alike
+    args = jax.tree.map(jnp.asarray, args)
+    x0s = widened(x0s, args, numbers)
+    place = len(jax.tree.leaves(args))  # of the offsets, which each lane has for itself, among the parameters
+    less = lambda k: lambda t, x, a: settings.events[k](t, x, a[0]) - a[1][k]
+    shifted = settings._replace(events=tuple(map(less, range(count))))
+    if alike is not None:
+        shifted = shifted._replace(method=dataclasses.replace(shifted.method, alike=lambda x, a: alike(x, a[0])))
+    own = lambda t, x, a: field(t, x, a[0])
+    offsets = jnp.zeros((1, count), jax.tree.leaves(x0s)[0].dtype)
+    plan, given = prepare(own, shifted, x0s, ts, (args, offsets))
+    plan = plan._replace(lanewise=(*plan.lanewise[:place], True, *plan.lanewise[place + 1 :]))
+    n, dtype = len(given.t0), given.t0.dtype
+    none = jnp.zeros((n, count), dtype)
+    leaves = lambda offset: (*given.leaves[:place], offset, *given.leaves[place + 1 :])
+    axes = plan.treedef.unflatten([0 if lane else None for lane in plan.lanewise])
+    whole = plan.treedef.unflatten(leaves(none))
+    theirs = lambda a: a[0][0] if plan.closes else a[0]
+
+    def run(t: Array, x: PyTree, until: Array, offset: Array) -> Ensemble:
+        found = solve_lanes(plan, Given(x, leaves(offset), t, until, given.ts))
+        if not numbers:
+            return found
+        flow = lambda s, t, x, a: after(s, lambda t, x: plan.field(t, x, a), t, x)
+        s, still = nought(until) - nought(t), until == t  # a leg of no length, to a jump at its very beginning
+        final = jax.vmap(flow, (0, 0, 0, axes))(s, t, x, whole)
+        return dataclasses.replace(
+            found, final=choose(still, final, found.final), end=jnp.where(still, t + s, found.end)
+        )
+
+    def each(fn: Any, t: Array, x: PyTree, *more: Any) -> PyTree:
+        return jax.vmap(lambda t, x, a, *more: fn(t, x, theirs(a), *more), (0, 0, axes, *(0 for _ in more)))(
+            t, x, whole, *more
+        )
+
+    def measure(t: Array, x: PyTree) -> tuple[Array, Array, Array]:
+        events = [lambda t, x, a, e=e: e(t, x, a) for e in plan.settings.events]
+        return jax.vmap(functools.partial(measured, plan.field, events), (0, 0, axes))(
+            *jax.lax.stop_gradient((t, x, whole))
+        )
+
+    def moved(k: int, hit: Array, t: Array, x: PyTree) -> tuple[Array, PyTree]:
+        one = lambda hit, t, x, a: delayed(hit, plan.settings.events[k], plan.field, t, x, a)
+        return jax.vmap(one, (0, 0, 0, axes))(hit, t, x, whole)
+
+    times, amounts = as_numbers(numbers, n, dtype, lanes=True)
+    rules = Rules(settings.actions, run, measure, moved, each, times, amounts)
+    found, starts = travel(rules, given.starts, given.t0, given.t1, given.ts)
+    return with_ends(found, given._replace(starts=starts), ts, still=still)
+
+
+def widened(x0s: PyTree, args: PyTree, numbers: Numbers) -> PyTree:
+    """Starts, repeated for each lane where the times of jumps alone tell how many lanes there are."""
+    x0s = as_state("x0s", x0s, finite=False)
+    rows = max((jnp.shape(times)[0] for times, _ in numbers if jnp.ndim(times) == 2), default=1)
+    if rows == 1 or any(jnp.ndim(v) and jnp.shape(v)[0] != 1 for v in jax.tree.leaves((x0s, args))):
+        return x0s
+    return jax.tree.map(lambda v: jnp.broadcast_to(v, (rows, *v.shape[1:])), x0s)

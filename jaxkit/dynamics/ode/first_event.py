@@ -12,7 +12,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxkit.dynamics.linear.implicit import closed, implicit, root_tangent
 from jaxkit.dynamics.ode.engine import events as watching
@@ -20,14 +20,16 @@ from jaxkit.dynamics.ode.engine.events import Mark, Watch
 from jaxkit.dynamics.ode.field import Field
 from jaxkit.dynamics.ode.reasons import without_derivative
 
-Event = Callable[[Array, Any, Any], Array]
+Events = Callable[[Array, Any, Any], Float[Array, " e"]]  # the values of all event functions
 
 
 class Met(NamedTuple):
-    """Where the event was met."""
+    """Where the first of the events was met."""
 
     hit: Bool[Array, ""]
+    which: Int[Array, ""]  # the index of the event function; -1 where there is no event
     lost: Bool[Array, ""]  # whether the event function is not a number there
+    early: Bool[Array, ""]  # whether the search ended before it came to an event or to the end
     t: Float[Array, ""]  # the end of the time span where there is no event
     x: PyTree
     velocity: PyTree  # velocity of the dense output
@@ -44,7 +46,7 @@ class _Carry(NamedTuple):
 
 
 def first_event(
-    solver: diffrax.AbstractSolver, terms: Any, controller: Any, event: Event, x0: PyTree, span: tuple[Array, Array],
+    solver: diffrax.AbstractSolver, terms: Any, controller: Any, event: Events, x0: PyTree, span: tuple[Array, Array],
     args: PyTree, *, dt: float | None, max_steps: int,
 ) -> Met:  # fmt: skip
     """Step from the beginning of `span` until the event, the end of `span`, a failure or `max_steps`."""
@@ -52,12 +54,13 @@ def first_event(
     order = solver.error_order(terms)
     until, control = controller.init(terms, t0, t1, x0, dt, args, solver.func, order)
     until = jnp.minimum(until, t1)
-    row = lambda v: jnp.asarray(v, t0.dtype)[None]
+    row = lambda v: jnp.asarray(v, t0.dtype)[..., None]
 
+    no = jnp.asarray(False)  # noqa: FBT003
     choose_where = lambda here, a, b: jax.tree.map(lambda u, v: jnp.where(here, u, v), a, b)
 
     def mark(s: Array, value: Array, rate: Array) -> Mark:
-        return Mark(row(s), row(value)[None], row(rate)[None])
+        return Mark(row(s), row(value), row(rate))
 
     def body(c: _Carry) -> _Carry:
         (t, end), (memory, control, jumped) = c.span, c.states
@@ -81,7 +84,8 @@ def first_event(
             return mark(s, *jax.jvp(value, (t + s, x), (jnp.ones_like(t), rate)))
 
         last = seen(end - t, x)
-        watch = watching.after(c.watch, row(t), row(keep) > 0, last)
+        moved = row(keep) > 0
+        watch = watching.after(watching.stepped(c.watch, moved, last), row(t), moved, last)
         watch = jax.lax.while_loop(
             lambda w: w.looking[0],
             lambda w: watching.after(w, row(t), jnp.zeros(1, bool), seen(w.target[0], inside(w.target[0]))),
@@ -90,7 +94,8 @@ def first_event(
         hit, at = watch.hit[0], watch.end.s[0]
         place = jax.lax.cond(hit & (at != end - t), lambda: inside(at), lambda: x)
         velocity = jax.jvp(path.evaluate, (t + at,), (jnp.ones_like(t),))[1]
-        met = choose_where(hit, Met(hit, jnp.isnan(watch.end.value[0, 0]), t + at, place, velocity), c.met)
+        lost = watching.lost(watch, watch.end)[0]
+        met = choose_where(hit, Met(hit, watching.which(watch)[0], lost, no, t + at, place, velocity), c.met)
         start, until = jnp.minimum(start, t1), jnp.minimum(until, t1)
         solved = (result == diffrax.RESULTS.successful) | ~jnp.asarray(keep)  # an unsolved stage: take a shorter step
         fine = solved & (outcome == diffrax.RESULTS.successful)
@@ -101,56 +106,85 @@ def first_event(
         return (c.span[0] < t1) & (c.tried < max_steps) & c.fine & ~c.met.hit
 
     value, rate = _at_the_start(terms, event, t0, x0, args)
-    nowhere = Met(jnp.asarray(False), jnp.asarray(False), t1, x0, x0)  # noqa: FBT003
-    states = (solver.init(terms, t0, until, x0, args), control, jnp.asarray(False))  # noqa: FBT003
-    watch = watching.begin(row(value)[None], row(rate)[None], row(t0), row(t1))
+    nowhere = Met(no, jnp.asarray(-1, jnp.int32), no, no, t1, x0, x0)
+    states = (solver.init(terms, t0, until, x0, args), control, no)
+    watch = watching.begin(row(value), row(rate), row(t0), row(t1))
     first = _Carry((t0, until), x0, states, jnp.asarray(0, jnp.int32), jnp.asarray(True), watch, nowhere)  # noqa: FBT003
-    return jax.lax.while_loop(running, body, first).met
+    last = jax.lax.while_loop(running, body, first)
+    return last.met._replace(early=~last.met.hit & ~(last.span[0] >= t1))
 
 
-def _at_the_start(terms: Any, event: Event, t: Array, x: PyTree, args: PyTree) -> tuple[Array, Array]:
+def _at_the_start(terms: Any, event: Events, t: Array, x: PyTree, args: PyTree) -> tuple[Array, Array]:
     """The event function and its rate of change; along the drift where the equation has noise."""
     drift = terms.terms[0] if isinstance(terms, diffrax.MultiTerm) else terms
     velocity = drift.vf(t, x, args)
     return jax.jvp(lambda t, x: event(t, x, args), (t, x), (jnp.ones_like(t), velocity))
 
 
-def moving(met: Met, event: Event, field: Field | None, x: PyTree, args: PyTree) -> tuple[Array, PyTree]:
+def moving(met: Met, event: Events, field: Field | None, x: PyTree, args: PyTree) -> tuple[Array, PyTree]:
     """The event's time and state with their derivatives, up to the fourth: the event function stays zero.
-
-    The delay of the event is zero, but its derivatives are not; the state after that delay comes from one Runge-Kutta
-    step of the fourth order.
 
     Args:
         met: Where the event was met, without derivatives.
-        event: The event function.
+        event: The event functions.
         field: The velocity; None with noise, where the velocity is that of `met`, and second derivatives are NaN.
         x: The state at that time, held fixed, with its derivative.
         args: Parameters.
     """
-    fn, values = closed(lambda t, x, a: (event(t, x, a), () if field is None else field(t, x, a)), met.t, x, args)
+    one = lambda t, x, a: event(t, x, a)[met.which]
+    there, later = delayed(met.hit, one, field, met.t, x, args, velocity=met.velocity)
+    held = jax.lax.stop_gradient
+    moved = jax.tree.map(lambda p, v, u: jnp.where(met.hit, p + (v - held(u)), u), met.x, later, x)
+    return there, moved
 
-    def after(s: Array, met: Met, x: PyTree, args: PyTree, values: Any) -> PyTree:
-        on = lambda s, velocity: jax.tree.map(lambda v, u: v + (s * u).astype(v.dtype), x, velocity)
-        if field is None:
-            return on(s, met.velocity)
-        velocity = lambda part, before: fn(met.t + part * s, on(part * s, before), args, *values)[1]
-        first = fn(met.t, x, args, *values)[1]
-        second = velocity(0.5, first)
-        third = velocity(0.5, second)
-        rates = (first, second, third, velocity(1.0, third))
-        return on(s, jax.tree.map(lambda a, b, c, d: (a + 2 * b + 2 * c + d) / 6, *rates))
 
-    def residual(s: Array, met: Met, x: PyTree, args: PyTree, values: Any) -> Array:
-        there = after(s, met, x, args, values)
-        return jnp.where(met.hit, jnp.reshape(fn(met.t + s, there, args, *values)[0], ()), s)
+def delayed(
+    hit: Bool[Array, ""], event: Callable[[Array, Any, Any], Array], field: Field | None, t: Array, x: PyTree,
+    args: PyTree, *, velocity: PyTree = None,
+) -> tuple[Array, PyTree]:  # fmt: skip
+    """Time and state where an event function is zero, if `hit`, as functions of the time and state where it is already.
+
+    The delay is zero, but its derivatives are not; the state after that delay comes from one Runge-Kutta step of the
+    fourth order.
+
+    Args:
+        hit: Whether the event function is zero here.
+        event: The event function.
+        field: The velocity; None where there is none, but a `velocity` that is held.
+        t: Time.
+        x: State.
+        args: Parameters.
+        velocity: The velocity where there is no field; second derivatives are NaN.
+    """
+    fn, values = closed(lambda t, x, a: (event(t, x, a), () if field is None else field(t, x, a)), t, x, args)
+
+    def flowed(s: Array, hit: Array, t: Array, x: PyTree, args: PyTree, velocity: PyTree, values: Any) -> PyTree:
+        given = None if field is None else lambda t, x: fn(t, x, args, *values)[1]
+        return after(s, given, t, x, velocity=velocity)
+
+    def residual(s: Array, hit: Array, t: Array, x: PyTree, args: PyTree, velocity: PyTree, values: Any) -> Array:
+        there = flowed(s, hit, t, x, args, velocity, values)
+        return jnp.where(hit, jnp.reshape(fn(t + s, there, args, *values)[0], ()), s)
 
     def rule(s: Array, inputs: Any, tangents: Any) -> Array:
         shift = root_tangent(residual, s, inputs, tangents)
         return shift if field is not None else without_derivative(jnp.ones((), bool), shift)
 
-    inputs = (met, x, args, values)
-    shift, _ = implicit(lambda *_: (jnp.zeros_like(met.t), ()), rule)(*inputs)
-    held = jax.lax.stop_gradient
-    moved = jax.tree.map(lambda p, v, u: jnp.where(met.hit, p + (v - held(u)), u), met.x, after(shift, *inputs), x)
-    return met.t + shift, moved
+    inputs = (hit, t, x, args, velocity, values)
+    shift, _ = implicit(lambda *_: (jnp.zeros_like(t), ()), rule)(*inputs)
+    return t + shift, flowed(shift, *inputs)
+
+
+def after(
+    s: Array, field: Callable[[Array, Any], Any] | None, t: Array, x: PyTree, *, velocity: PyTree = None
+) -> PyTree:
+    """The state a time `s` after `(t, x)`, by one step of the classical Runge-Kutta method, or along a velocity."""
+    on = lambda s, velocity: jax.tree.map(lambda v, u: v + (s * u).astype(v.dtype), x, velocity)
+    if field is None:
+        return on(s, velocity)
+    there = lambda part, before: field(t + part * s, on(part * s, before))
+    first = field(t, x)
+    second = there(0.5, first)
+    third = there(0.5, second)
+    rates = (first, second, third, there(1.0, third))
+    return on(s, jax.tree.map(lambda a, b, c, d: (a + 2 * b + 2 * c + d) / 6, *rates))

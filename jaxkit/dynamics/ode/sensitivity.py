@@ -1,18 +1,23 @@
 """Derivatives of many solves: the `sensitivity` verb."""
 
+import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.run import Run
 from jaxkit.core.status import Status
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.ode.engine.batch import Ensemble, Settings, as_times, prepare, with_ends
+from jaxkit.dynamics.ode.actions import Happening, Numbers, actions, told
+from jaxkit.dynamics.ode.engine.batch import Ensemble, Settings, as_times, layout_of, prepare, with_ends
 from jaxkit.dynamics.ode.engine.variational import event_time, velocity_of, with_jacobian
+from jaxkit.dynamics.ode.ensemble import solve_ensemble, widened
 from jaxkit.dynamics.ode.field import Field
 from jaxkit.dynamics.ode.methods import Method
 
@@ -50,7 +55,7 @@ def sensitivity(
     rtol: float = 1e-6,
     atol: float = 1e-8,
     max_steps: int = 4096,
-    event: Callable[[Array, X, Any], Array] | Sequence[Callable[[Array, X, Any], Array]] | None = None,
+    event: Happening | Sequence[Happening] | None = None,
     run: Run | None = None,
 ) -> Sensitivity[X]:
     """Derivatives of each lane's last state and its event's time with respect to its start and its parameters.
@@ -85,12 +90,15 @@ def sensitivity(
         >>> [round(float(v), 5) for v in s.args[:, 0]]  # -exp(-rate)
         [-0.60653, -0.36788, -0.13534]
     """
-    settings = Settings.of(method, rtol=rtol, atol=atol, max_steps=max_steps, event=event, run=run)
-    arrays = (x0s, as_times(ts), args)
+    asked, numbers = actions(event)
+    settings = Settings.of(method, rtol=rtol, atol=atol, max_steps=max_steps, actions=asked, run=run)
+    arrays = (x0s, as_times(ts), args, numbers)
     return run_kept(_derive, (field, settings), arrays, wide=True)
 
 
-def _derive(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree) -> Sensitivity:
+def _derive(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree, numbers: Numbers) -> Sensitivity:
+    if settings.actions.goes_on:
+        return _pushed(field, settings, x0s, ts, args, numbers)
     plan, given = prepare(field, settings, x0s, ts, args)
     leaves, k = given.leaves, plan.size
     floating = tuple(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
@@ -101,6 +109,8 @@ def _derive(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
         end = event_time(plan, given, solved, jacobian, perturbed=perturbed)
         final = final + velocity_of(plan, given)(solved.end, solved.final)[:, :, None] * end[:, None]
     ended, state = with_ends(solved, given, ts), slice(k)
+    if settings.events:
+        ended = dataclasses.replace(ended, events=told(ended.event >= 0, ended.end, ended.final, ended.event))
     failed = (ended.status != int(Status.ok))[:, None, None]
     derivatives = jnp.where(failed, jnp.nan, jnp.concatenate([final, end[:, None]], axis=1))
     columns, tangents = derivatives[:, :, k:], []
@@ -116,3 +126,39 @@ def _derive(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
         return tree[0] if plan.closes else tree
 
     return Sensitivity(ended, derivatives[:, state, :k], by_args(state), derivatives[:, k, :k], by_args(k))
+
+
+def _pushed(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree, numbers: Numbers) -> Sensitivity:
+    """The derivatives of lanes that go on behind jumps and events: all directions are pushed through all legs."""
+    x0s = widened(x0s, args, numbers)
+    plan, given = prepare(field, settings, x0s, ts, args)
+    treedef, layout, n = jax.tree.structure(args), layout_of(given.starts), len(given.t0)
+    wide = lambda leaf, lane: leaf if lane else jnp.broadcast_to(leaf, (n, *leaf.shape))
+    leaves = [wide(*pair) for pair in zip(given.leaves, plan.lanewise, strict=True)][: treedef.num_leaves]
+    real = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
+
+    def solved(flat: Array, own: list[Array]) -> Any:
+        rest = iter(own)
+        whole = treedef.unflatten([next(rest) if moves else v for v, moves in zip(leaves, real, strict=True)])
+        found = solve_ensemble(field, settings, layout.tree(flat), ts, whole, numbers)
+        return (layout.flat(found.final), found.end), found
+
+    start, own = layout.flat(given.starts), [leaf for leaf, moves in zip(leaves, real, strict=True) if moves]
+    _, push, found = jax.linearize(solved, start, own, has_aux=True)
+    sizes = [plan.size, *(math.prod(v.shape[1:]) for v in own)]
+    units = jnp.split(jnp.eye(sum(sizes), dtype=start.dtype), np.cumsum(sizes)[:-1], axis=1)
+    along = lambda unit, v: jnp.broadcast_to(unit.reshape(-1, 1, *v.shape[1:]), (len(unit), *v.shape)).astype(v.dtype)
+    final, end = jax.vmap(push)(along(units[0], start), list(map(along, units[1:], own)))
+    failed = found.status != int(Status.ok)
+    final = jnp.where(failed[:, None, None], jnp.nan, jnp.moveaxis(final, 0, -1))
+    end = jnp.where(failed[:, None], jnp.nan, jnp.moveaxis(end, 0, -1))
+
+    def by_args(table: Array) -> PyTree:
+        parts, lead = iter(jnp.split(table, np.cumsum(sizes)[:-1], axis=-1)[1:]), table.shape[:-1]
+        shape = lambda v: (*lead, *v.shape[1:])
+        moved = [next(parts).reshape(shape(v)) if moves else jnp.zeros(shape(v), table.dtype)
+                 for v, moves in zip(leaves, real, strict=True)]  # fmt: skip
+        return treedef.unflatten(moved)
+
+    k = plan.size
+    return Sensitivity(found, final[..., :k], by_args(final), end[..., :k], by_args(end))

@@ -1,6 +1,6 @@
 """Continuous motion: the `solve` verb, diffrax behind a status instead of exceptions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, cast
 
@@ -18,15 +18,17 @@ from jaxkit.core.status import Outcome, Status, worst
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.linear.both_modes import both_modes
 from jaxkit.dynamics.linear.implicit import closed
+from jaxkit.dynamics.ode.actions import Actions, Crossings, Event, Happening, Numbers, actions, as_numbers, told
 from jaxkit.dynamics.ode.auto import Auto, in_two_loops
-from jaxkit.dynamics.ode.engine.batch import Settings, prepare, with_ends
-from jaxkit.dynamics.ode.engine.variational import solve_lanes
+from jaxkit.dynamics.ode.engine.batch import Ensemble, Settings
+from jaxkit.dynamics.ode.engine.legs import Rules, measured, travel
+from jaxkit.dynamics.ode.ensemble import solve_ensemble
 from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_state, check_tolerance
-from jaxkit.dynamics.ode.first_event import Met, first_event, moving
+from jaxkit.dynamics.ode.first_event import Met, after, delayed, first_event, moving
 from jaxkit.dynamics.ode.implicit_steps import detached, opened, restored, substituted, with_tolerances
 from jaxkit.dynamics.ode.methods import ADJOINTS, SDE, Method, RungeKutta, Taylor, of_solve
 from jaxkit.dynamics.ode.reasons import nought, of_times, true_reason, without_derivative
-from jaxkit.dynamics.ode.stops import Stops, with_stops
+from jaxkit.dynamics.ode.stops import Stops, with_stops, within_stretches
 
 X = TypeVar("X")
 
@@ -44,6 +46,7 @@ class Solution(Outcome, Generic[X]):
         rejected: Number of steps that the error control rejected.
         end: The last time reached: `ts[-1]`, or the time of the event.
         final: The state at `end`.
+        events: The events that were met; None where none was asked for.
     """
 
     verb: ClassVar[str] = "solve"
@@ -55,6 +58,7 @@ class Solution(Outcome, Generic[X]):
     rejected: Int[Array, "..."]
     end: Float[Array, "..."]
     final: X
+    events: Crossings[X] | None = None
 
 
 def solve(
@@ -67,7 +71,7 @@ def solve(
     rtol: float = 1e-7,
     atol: ArrayLike = 1e-9,
     max_steps: int = 4096,
-    event: Callable[[Array, X, Any], Array] | None = None,
+    event: Happening | Sequence[Happening] | None = None,
 ) -> Solution[X]:
     """Integrate `dx/dt = field(t, x, args)` from `x(ts[0]) = x0` and return the states at `ts`.
 
@@ -86,8 +90,10 @@ def solve(
             `RungeKutta`), any diffrax solver, or `Taylor(...)` or `RungeKutta(...)` with their own settings.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step, in units of the state.
-        max_steps: Largest number of steps; beyond it, the status is `max_steps`.
-        event: Stops the motion where `event(t, x, args)` first changes its sign after the start, as in `ensemble`.
+        max_steps: Largest number of steps (from one jump or event to the next); beyond it, the status is `max_steps`.
+        event: What happens on the way, as in `ensemble`: a function that stops the motion where it first changes its
+            sign after the start; an `Event` with a direction, a change of state or repeats; `Jumps` at given times; or
+            a sequence of these.
 
     Returns:
         A `Solution`. It does not raise inside `jit`: call `.checked()` on the host, or look at `.status`.
@@ -114,12 +120,14 @@ def solve(
     by_taylor = method == "taylor" or isinstance(method, Taylor)
     checks.increasing("ts", ts, or_decreasing=by_taylor)
     check_state("x0", x0)
+    asked, numbers = actions(event)
     if by_taylor:
         checks.require(not noisy, "method", "have a fixed step for an SDE", "is Taylor's")
         taylor = replace(method, width=1) if isinstance(method, Taylor) else Taylor(width=1)
-        settings = Settings.of(taylor, rtol=rtol, atol=atol, max_steps=max_steps, event=event)
-        return run_kept(_by_taylor, (field, settings), (x0, ts, args), wide=True)
-    return run_kept(_by_diffrax, (_Options(method, rtol, atol, max_steps, event),), (field, x0, ts, args))
+        settings = Settings.of(taylor, rtol=rtol, atol=atol, max_steps=max_steps, actions=asked)
+        return run_kept(_by_taylor, (field, settings), (x0, ts, args, numbers), wide=True)
+    options = _Options(method, rtol, atol, max_steps, asked)
+    return run_kept(_by_diffrax, (options,), (field, x0, ts, args, numbers))
 
 
 class _Options(NamedTuple):
@@ -129,12 +137,70 @@ class _Options(NamedTuple):
     rtol: float
     atol: ArrayLike
     max_steps: int
-    event: Callable[[Array, Any, Any], Array] | None
+    actions: Actions
 
 
-def _by_diffrax(options: _Options, field: Field | SDE, x0: Any, times: Array, args: Any) -> Solution:
+def _by_diffrax(options: _Options, field: Field | SDE, x0: Any, times: Array, args: Any, numbers: Numbers) -> Solution:
     """One trajectory by a Runge-Kutta scheme."""
-    method, rtol, atol, max_steps, event = options
+    if options.actions.goes_on:
+        return _in_legs(options, field, x0, times, args, numbers)
+    found, which = _leg(options, field, x0, times, args)
+    if not options.actions.events:
+        return found
+    return replace(found, events=told(which >= 0, found.end, found.final, which))
+
+
+def _in_legs(options: _Options, field: Field | SDE, x0: Any, times: Array, args: Any, numbers: Numbers) -> Solution:
+    """One trajectory that may go on behind jumps and events: as an ensemble of one lane."""
+    x0, times = as_state("x0", x0, finite=False), checks.floating("ts", times)
+    drift, functions = field.drift if isinstance(field, SDE) else field, options.actions.functions
+    check_field(drift, times[0], x0, args)
+    timed = of_times(times, backwards=False, still=False)
+    if checks.is_traced(times):  # in order, whatever they are: see `_leg`
+        times = jnp.where(timed == int(Status.ok), times, jnp.arange(times.size, dtype=times.dtype) + nought(times))
+    less = lambda k: lambda t, x, a: functions[k](t, x, a[0]) - a[1][k]
+    own = options._replace(actions=Actions(tuple(Event(less(k)) for k in range(len(functions)))))
+    of = lambda fn: lambda t, x, a: fn(t, x, a[0])
+    lone = SDE(of(field.drift), of(field.diffusion), field.key) if isinstance(field, SDE) else of(field)
+    lane = lambda tree: jax.tree.map(lambda v: jnp.asarray(v)[None], tree)
+    only = lambda tree: jax.tree.map(lambda v: v[0], tree)
+
+    def run(t: Array, x: Any, until: Array, offset: Array) -> Ensemble:
+        t, x, until, offset = only((t, x, until, offset))
+        inner = jnp.where(times < t, t, jnp.where(times > until, until, times))
+        legs = jnp.concatenate([t[None], inner, until[None]])
+        found, which = _leg(own, lone, x, legs, (args, offset), whole=times)
+        flow = after(nought(until) - nought(t), lambda t, x: drift(t, x, args), t, x)  # a leg of no length
+        final = jax.tree.map(lambda a, b: jnp.where(until == t, a, b), flow, found.final)
+        xs = jax.tree.map(lambda v: v[1:-1], found.xs)
+        return Ensemble(times, *lane((xs, found.status, found.steps, found.rejected, found.end, final, which)))
+
+    each = lambda fn, t, x, *more: lane(fn(t[0], only(x), args, *only(more)))
+    measure = lambda t, x: lane(measured(drift, functions, *jax.lax.stop_gradient((t[0], only(x), args))))
+
+    def moved(k: int, hit: Array, t: Array, x: Any) -> tuple[Array, Any]:
+        return lane(delayed(hit[0], functions[k], drift, t[0], only(x), args))
+
+    jumps, amounts = as_numbers(numbers, 1, times.dtype, lanes=False)
+    rules = Rules(options.actions, run, measure, moved, each, jumps, amounts)
+    found = _only(times, travel(rules, lane(x0), times[:1], times[-1:], times)[0])
+    lost = worst(timed, found.status) != int(Status.ok)
+    end, final = without_derivative(lost, (found.end, found.final))
+    xs, end, final = without_derivative(timed != int(Status.ok), (found.xs, end, final), value_too=True)
+    return replace(found, xs=xs, end=end, final=final, status=worst(timed, found.status))
+
+
+def _leg(
+    options: _Options, field: Field | SDE, x0: Any, times: Array, args: Any, whole: Array | None = None
+) -> tuple[Solution, Array]:
+    """One trajectory without jumps, to its first event, and the index of that; -1 if none is met.
+
+    If `whole` is given, this is a leg of a motion at those times, and its own are in order but may coincide.
+    """
+    method, rtol, atol, max_steps, asked = options
+    event = asked.functions or None
+    if event is not None:
+        event = lambda t, x, a: jnp.stack([jnp.reshape(e(t, x, a), ()).astype(t.dtype) for e in asked.functions])
     settings, solver = cast(tuple[RungeKutta, diffrax.AbstractSolver], of_solve(method))
     x0, times = as_state("x0", x0, finite=False), checks.floating("ts", times)
     drift, fixed = field.drift if isinstance(field, SDE) else field, settings.dt is not None
@@ -145,7 +211,9 @@ def _by_diffrax(options: _Options, field: Field | SDE, x0: Any, times: Array, ar
         check_tolerance(rtol, jax.tree.leaves(x0)[0].dtype)
     check_field(drift, times[0], x0, args)
     given, timed = times, of_times(times, backwards=False, still=False)
-    if checks.is_traced(times):  # diffrax raises from inside the program where times are out of order
+    if whole is not None:
+        timed = jnp.full_like(timed, int(Status.ok))
+    elif checks.is_traced(times):  # diffrax raises from inside the program where times are out of order
         times = jnp.where(timed == int(Status.ok), times, jnp.arange(times.size, dtype=times.dtype) + nought(times))
     implicit = isinstance(solver, diffrax.AbstractImplicitSolver)
     guarded = implicit and drift is field
@@ -161,12 +229,12 @@ def _by_diffrax(options: _Options, field: Field | SDE, x0: Any, times: Array, ar
     if implicit and (fixed or event is not None):
         solver = with_tolerances(solver, rtol, atol)
     stable = implicit or (isinstance(solver, Auto) and solver.implicit)
-    whole, met = times, None
+    goal, met, whole = times, None, times if whole is None else whole
     if event is not None:
         equation, start, given_args = field, x0, args
         if usable is not None:
             equation, start, given_args = substituted(drift, x0, args, usable, again=False)
-        terms = _terms(equation, times, x0, settings.dt)
+        terms = _terms(equation, whole, x0, settings.dt)
         met = _met(drift, terms, solver, controller, event, start, times, given_args, settings.dt, max_steps)
         times = jnp.where(met.hit, jnp.minimum(times, met.t), times)
     (saved, end, final), (result, steps, rejected) = _travel(
@@ -179,12 +247,13 @@ def _by_diffrax(options: _Options, field: Field | SDE, x0: Any, times: Array, ar
     else:
         there, final = moving(met, cast(Any, event), drift if drift is field else None, final, args)
         end = jnp.where(met.hit & (end == times[-1]), there, jnp.where(end == times[-1], given[-1], end))
-        beyond = met.hit & (whole > met.t)
+        beyond = met.hit & (goal > met.t)
         late = lambda v: jnp.where(beyond.reshape(-1, *(1,) * (v.ndim - 1)), jnp.inf, v)
         saved = jax.tree.map(late, saved)
     status = _status(result, final)
     if met is not None:
         status = jnp.where(met.hit & met.lost & (status == int(Status.ok)), int(Status.not_finite), status)
+        status = jnp.where(met.early & (status == int(Status.ok)), int(Status.max_steps), status)
     status = true_reason(status, drift, (times[0], x0, args), (end, final, steps), explicit=not stable)
     lost = status != int(Status.ok)
     if guarded:
@@ -193,17 +262,23 @@ def _by_diffrax(options: _Options, field: Field | SDE, x0: Any, times: Array, ar
         end, final = without_derivative(lost, (end, final))
     lost = timed != int(Status.ok)
     saved, end, final = without_derivative(lost, (saved, end, final), value_too=True)
-    return Solution(given, saved, worst(timed, status), steps, rejected, end, final)
+    which = jnp.asarray(-1, jnp.int32) if met is None else jnp.where(met.hit, met.which, -1)
+    return Solution(given, saved, worst(timed, status), steps, rejected, end, final), which
 
 
-def _by_taylor(field: Field, settings: Settings, x0: Any, ts: Array, args: Any) -> Solution:
+def _by_taylor(field: Field, settings: Settings, x0: Any, ts: Array, args: Any, numbers: Numbers) -> Solution:
     """One trajectory by Taylor's method: an ensemble of one lane."""
     x0, ts = as_state("x0", x0, finite=False), checks.floating("ts", ts)
     lane = lambda tree: jax.tree.map(lambda v: jnp.asarray(v)[None], tree)
-    plan, given = prepare(field, settings, lane(x0), ts, lane(args))
-    found = with_ends(solve_lanes(plan, given), given, ts, still=False)
-    xs, final, end = jax.tree.map(lambda v: v[0], (found.xs, found.final, found.end))
-    return Solution(ts, xs, found.status[0], found.steps[0], found.rejected[0], end, final)
+    numbers = tuple((times[None], lane(amounts)) for times, amounts in numbers)
+    found = solve_ensemble(field, settings, lane(x0), ts, lane(args), numbers, still=False)
+    return _only(ts, found)
+
+
+def _only(ts: Array, found: Ensemble) -> Solution:
+    """The one lane of an ensemble."""
+    names = ("xs", "status", "steps", "rejected", "end", "final", "events")
+    return Solution(ts, *jax.tree.map(lambda v: v[0], [getattr(found, name) for name in names]))
 
 
 def _opened(field: Field | SDE, event: Any, t: Array, x0: Any, args: Any) -> tuple[Any, Any, Any]:
@@ -242,16 +317,17 @@ def _travel(
                 own, start, args = substituted(field, start, args, usable, again=adjoint == "direct")
             if noise is not None:  # its path has no derivative with respect to the times
                 whole, times = jax.lax.stop_gradient((whole, times))
+            steps = eqx.combine(numbers, rest)
             found = diffrax.diffeqsolve(
                 _terms(own, whole, start, settings.dt),
-                solver,
+                within_stretches(solver, steps),
                 t0=times[0],
                 t1=times[-1],
                 dt0=settings.dt,
                 y0=start,
                 args=args,
                 saveat=diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=times), diffrax.SubSaveAt(t1=True)]),
-                stepsize_controller=eqx.combine(numbers, rest),
+                stepsize_controller=steps,
                 adjoint=in_two_loops(ADJOINTS[adjoint]) if changes else ADJOINTS[adjoint](),
                 max_steps=max_steps,
                 throw=False,
@@ -296,10 +372,8 @@ def _met(
     if noisy:
         when, given = event, (*given[:2], given[2][0])
     span = (given[1][0], given[1][-1])
-    found = first_event(
-        solver, terms if noisy else diffrax.ODETerm(field), inner, when, given[0], span, given[2], dt=dt,
-        max_steps=max_steps,
-    )  # fmt: skip
+    solver, own = within_stretches(solver, inner), terms if noisy else diffrax.ODETerm(field)
+    found = first_event(solver, own, inner, when, given[0], span, given[2], dt=dt, max_steps=max_steps)
     return jax.lax.stop_gradient(found)
 
 

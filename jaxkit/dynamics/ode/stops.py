@@ -1,5 +1,7 @@
 """Steps of diffrax that end where the field switches: see `jaxkit.dynamics.ode.engine.switches`."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +9,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 
 from jaxkit.compile.jit_cache import kept
@@ -94,6 +97,49 @@ class Stops(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
         least = start + 2 * float(kind.eps) * jnp.abs(start) + float(kind.tiny)
         end = jnp.maximum(jnp.minimum(start + length, here.last), least)
         return keep, start, end, jumped | behind, (inner, jax.lax.stop_gradient(length)), result
+
+
+class _Seen(diffrax.AbstractTerm[Any, Any]):
+    """Another term, whose field is looked at before the next switch only."""
+
+    term: diffrax.AbstractTerm[Any, Any]
+    last: Array
+
+    def vf(self, t: Any, y: Any, args: Any) -> Any:
+        """The velocity."""
+        return self.term.vf(jnp.where(t > self.last, self.last, t), y, args)
+
+    def contr(self, t0: Any, t1: Any, **kwargs: Any) -> Any:
+        """The length of a step."""
+        return self.term.contr(t0, t1, **kwargs)
+
+    def prod(self, vf: Any, control: Any) -> Any:
+        """Velocity times length."""
+        return self.term.prod(vf, control)
+
+
+@functools.cache
+def _bounded(kind: type) -> type:
+    class Bounded(kind):
+        stops: Any = None
+
+        def step(
+            self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any
+        ) -> tuple[Any, Any, Any, Any, Any]:
+            seen = _Seen(terms, self.stops.at(t0).last)  # pyright: ignore[reportCallIssue]
+            return super().step(seen, t0, t1, y0, args, solver_state, made_jump)
+
+    return Bounded
+
+
+def within_stretches(solver: Any, controller: Any) -> Any:
+    """A solver whose stages do not look behind the next switch; the same one if none of them would."""
+    table = getattr(solver, "tableau", None)
+    beyond = isinstance(table, diffrax.ButcherTableau) and bool(np.any(np.asarray(table.c) > 1))
+    if not isinstance(controller, Stops) or not beyond:
+        return solver
+    own = {f.name: getattr(solver, f.name) for f in dataclasses.fields(solver)}
+    return _bounded(type(solver))(**own, stops=controller)
 
 
 def with_stops(controller: diffrax.PIDController, field: Field, ts: Array, x: PyTree, args: PyTree) -> Any:

@@ -212,3 +212,15 @@ def test_the_event_of_a_stiff_field():
     field, event = lambda t, x, k: -k * (x - jnp.cos(t)), lambda t, x, k: x + 0.4
     found = jk.solve(field, 0.9, jnp.array([0.0, 8.0]), 1e6, method="kvaerno5", rtol=1e-8, atol=1e-8, event=event)
     np.testing.assert_allclose(found.checked().end, np.arccos(-0.4) + 1e-6, atol=1e-7)  # x = cos(t - 1 / k)
+
+
+@pytest.mark.parametrize("verb", ["ensemble", pytest.param("solve", marks=pytest.mark.slow)])
+def test_a_motion_that_is_over_in_an_instant(verb):
+    """Half of it has decayed after 1e-300 of the time, where rounding of the times explains nothing."""
+    level, rate = lambda t, x, a: x - 0.5, jnp.array(1e300)
+    if verb == "ensemble":
+        found = jk.ensemble(lambda t, x, a: -a * x, jnp.ones(1), (0.0, 1.0), rate, event=level)
+    else:
+        found = jk.solve(lambda t, x, a: -a * x, 1.0, jnp.array([0.0, 1.0]), rate, event=level)
+    right = np.allclose(found.end, np.log(2) / 1e300, rtol=1e-5, atol=0)
+    assert right or not jnp.any(found.ok)  # the series' coefficients overflow, and steps of such a length are too small

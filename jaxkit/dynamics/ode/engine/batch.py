@@ -21,6 +21,7 @@ from jaxkit.core.status import Outcome, Status, worst
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.linear.implicit import closed
 from jaxkit.dynamics.ode import methods
+from jaxkit.dynamics.ode.actions import NOTHING, Actions, Crossings
 from jaxkit.dynamics.ode.engine.integrate import Arrived, Stepper, integrate, work
 from jaxkit.dynamics.ode.engine.runge_kutta import RungeKuttaStepper
 from jaxkit.dynamics.ode.engine.series import TaylorSeries, Unsupported
@@ -47,6 +48,7 @@ class Ensemble(Outcome, Generic[X]):
         end: The last time that each lane reached: the last of its times, or the time of its event.
         final: The state at `end`.
         event: Which event stopped the lane, counted from 0; -1 for none.
+        events: The events that were met; None where none was asked for.
     """
 
     verb: ClassVar[str] = "ensemble"
@@ -59,6 +61,7 @@ class Ensemble(Outcome, Generic[X]):
     end: Float[Array, " n"]
     final: X
     event: Int[Array, " n"]
+    events: Crossings[X] | None = None
 
 
 class Settings(NamedTuple):
@@ -70,18 +73,19 @@ class Settings(NamedTuple):
     max_steps: int
     events: tuple[Callable[[Array, Any, Any], Array], ...] = ()
     devices: tuple[Any, ...] = ()
+    actions: Actions = NOTHING
 
     @classmethod
     def of(
-        cls, method: Any, *, rtol: Any, atol: Any, max_steps: int, event: Any = None, run: Run | None = None
+        cls, method: Any, *, rtol: Any, atol: Any, max_steps: int, actions: Actions = NOTHING, run: Run | None = None
     ) -> "Settings":
         """Checked settings from the arguments of `ensemble`."""
         others = [] if run is None else [name for name in run.asked() if name != "devices"]
         checks.require(not others, "run", "have nothing but `devices` for an ensemble", f"has {', '.join(others)}")
         checks.require(max_steps >= 1, "max_steps", "be at least 1", f"is {max_steps}")
-        events: tuple[Any, ...] = () if event is None else (event,) if callable(event) else tuple(event)
         devices = () if run is None else tuple(run.devices or ())
-        return cls(methods.of_ensemble(method), float(rtol), float(atol), max_steps, events, devices)
+        method = methods.of_ensemble(method)
+        return cls(method, float(rtol), float(atol), max_steps, actions.functions, devices, actions)
 
 
 class Plan(NamedTuple):

@@ -21,6 +21,8 @@ Inside = Callable[[Array], State]  # the states at a time after the beginning of
 DOUBT = 0.25  # how wrong a polynomial that no look has confirmed may be, as a part of its range
 FINEST = 2.0**-10  # the part of a step down to which pairs of changes are looked for
 MOST = 2000  # most looks into one step; closing in by halves needs no more
+FAR = 1e-3  # in units of a function's change in the first step: no rounding of the start is as large
+LONG = 1e10  # in units of the first step: times beyond say nothing about how times are rounded at the start
 
 
 class Mark(NamedTuple):
@@ -35,6 +37,7 @@ class Watch(NamedTuple):
     """What is known about the event functions in the present step; the part from `low` to `high` is in question.
 
     Attributes:
+        start: Value of each function at the start, as long as no step is taken; 0 then, and where it is as it seems.
         sign: Sign of each function since the start; 0 as long as it has none.
         low: No sign has changed up to this time.
         high: The end of the part in question.
@@ -47,6 +50,7 @@ class Watch(NamedTuple):
         looks: Number of looks taken in this step.
     """
 
+    start: Float[Array, "e ..."]
     sign: Float[Array, "e ..."]
     low: Mark
     high: Mark
@@ -70,16 +74,41 @@ def begin(value: Array, rate: Array, t0: Array, t1: Array) -> Watch:
 
     A start at a zero of an event function, up to rounding, is no event: the function takes the sign to which it moves.
     """
-    eps = float(jnp.finfo(t0.dtype).eps)
-    near = jnp.abs(value) <= 8 * eps * jnp.maximum(jnp.abs(t0), jnp.abs(t1)) * jnp.abs(rate)
-    onward = jnp.sign(rate) * jnp.sign(t1 - t0)
+    near = jnp.abs(value) <= rounding(rate, t0, t1)
+    start = jnp.where(near & (jnp.abs(value) > rounding(rate, t0, t0)), value, 0)
     value = jnp.where(near, 0, value)
     low = Mark(jnp.zeros_like(t0), value, rate)
     never = jnp.zeros(t0.shape, bool)
     unknown = jnp.full_like(value, jnp.inf)
-    sign = jnp.where(near & (onward != 0), onward, _sign(value))
+    sign = first_sign(value, rate, t0, t1)
     none = jnp.zeros(t0.shape, jnp.int32)
-    return Watch(sign, low, low, low, unknown, unknown, never, never, jnp.zeros_like(t0), none)
+    return Watch(start, sign, low, low, low, unknown, unknown, never, never, jnp.zeros_like(t0), none)
+
+
+@_each_lane
+def stepped(watch: Watch, moved: Array, mark: Mark) -> Watch:
+    """The watch in lanes that moved to a mark: a start that is far from zero, as seen from the first step, is none."""
+    s, start = mark.s, watch.start
+    reach = jnp.broadcast_to(LONG * jnp.abs(s), start.shape)
+    change = jnp.maximum(jnp.abs(mark.value - start), jnp.abs(s) * jnp.abs(mark.rate))
+    far = (jnp.abs(start) > rounding(watch.end.rate, reach, reach)) | (jnp.abs(start) > FAR * change)
+    wrong = moved & far & (start != 0)
+    end = watch.end._replace(value=jnp.where(wrong, start, watch.end.value))
+    sign = jnp.where(wrong, _sign(start), watch.sign)
+    return watch._replace(end=end, sign=sign, start=jnp.where(moved, 0, start))
+
+
+def rounding(rate: Array, t0: Array, t1: Array) -> Array:
+    """How far from zero an event function may be at its zero, because times are rounded."""
+    eps = float(jnp.finfo(t0.dtype).eps)
+    return 8 * eps * jnp.maximum(jnp.abs(t0), jnp.abs(t1)) * jnp.abs(rate)
+
+
+def first_sign(value: Array, rate: Array, t0: Array, t1: Array) -> Array:
+    """The sign of event functions at a start: where they are zero, that to which they move; 0 where it is not known."""
+    onward = jnp.sign(rate) * jnp.sign(t1 - t0)
+    near = jnp.abs(value) <= rounding(rate, t0, t1)
+    return jnp.where(near & (onward != 0), onward, jnp.where(near, 0, _sign(value)))
 
 
 @_each_lane

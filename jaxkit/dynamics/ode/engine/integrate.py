@@ -194,6 +194,7 @@ def _watched(
     mark = Mark(s, *_measured(stepper, row, here, there[k], there[:k]))
     if stepper.switches:  # the velocity after the switch, not before it
         watch = watch._replace(end=watch.end._replace(rate=_measured(stepper, row, here, begun[k], begun[:k])[1]))
+    watch = watching.stepped(watch, moved, mark)
     known = ~watching.lost(watch, mark) | ~(moved | looking)
     calm, doubtful = watching.passed(watch, moved, mark)
     later = jax.lax.cond(  # most steps need no second evaluation
