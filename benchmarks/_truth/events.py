@@ -311,5 +311,5 @@ def judge(count: int, seed: int) -> list[Tally]:
     if count < PEERS:
         return [_by_ensemble(problems, "taylor")]
     own = [_by_ensemble(problems, method) for method in ("taylor", "tsit5", "dopri8")]
-    own += [_by_solve(problems, method) for method in ("tsit5", "kvaerno5")]
+    own += [_by_solve(problems, method) for method in ("tsit5", "auto", "kvaerno5")]
     return [*own, _by_diffrax(problems), _by_scipy(problems)]

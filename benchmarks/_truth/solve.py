@@ -67,4 +67,4 @@ def judged(verb: str, own: Callable[..., Tally], methods: tuple[str, ...], count
 
 def judge(count: int, seed: int) -> list[Tally]:
     """Judge `jk.solve`."""
-    return judged("solve", _by_solve, ("tsit5", "dopri8", "kvaerno5"), count, seed)
+    return judged("solve", _by_solve, ("tsit5", "auto", "dopri8", "kvaerno5"), count, seed)

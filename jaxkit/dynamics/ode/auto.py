@@ -198,7 +198,7 @@ class Auto(diffrax.AbstractAdaptiveSolver[Any]):
             return replace(mode, first=taken.last)
         if mode.calm:
             evidence = jnp.maximum(mode.evidence + jnp.where(taken.rate > LIMIT, 1, -1), 0)
-            return replace(mode, first=taken.last, stiff=evidence >= PATIENCE, evidence=evidence)
+            return replace(mode, first=taken.last, evidence=evidence)
         judged = mode.stiff == stiff
         speaks = jnp.where(stiff, taken.rate < BACK, taken.rate > LIMIT)
         evidence = jnp.where(judged, jnp.maximum(mode.evidence + jnp.where(speaks, 1, -1), 0), mode.evidence)
@@ -234,7 +234,7 @@ def in_two_loops(adjoint: type[diffrax.AbstractAdjoint]) -> diffrax.AbstractAdjo
             def loop(*, outer_while_loop: Callable[..., Any], max_steps: int, **rest: Any) -> Any:
                 def twice(running: Callable, body: Callable, state: Any, **options: Any) -> Any:
                     first = _calm(state, calm=True)
-                    there = outer_while_loop(lambda s: running(s) & ~s.solver_state.stiff, body, first, **options)
+                    there = outer_while_loop(lambda s: running(s) & ~_found(s), body, first, **options)
                     more = lambda s: running(s) & (s.num_steps < max_steps)
                     return outer_while_loop(more, lambda s: body(s), _calm(there, calm=False), **options)
 
@@ -245,9 +245,13 @@ def in_two_loops(adjoint: type[diffrax.AbstractAdjoint]) -> diffrax.AbstractAdjo
     return InTwoLoops()  # pyright: ignore[reportAbstractUsage]
 
 
+def _found(state: Any) -> Bool[Array, ""]:
+    return state.solver_state.evidence >= PATIENCE
+
+
 def _calm(state: Any, *, calm: bool) -> Any:
-    mode = state.solver_state
-    return replace(state, solver_state=replace(mode, calm=calm, evidence=jnp.zeros_like(mode.evidence)))
+    mode, none = state.solver_state, jnp.zeros_like(state.solver_state.evidence)
+    return replace(state, solver_state=replace(mode, calm=calm, stiff=_found(state), evidence=none))
 
 
 def _has_jacobian(field: Field, t: Any, x: PyTree, args: PyTree) -> bool:
