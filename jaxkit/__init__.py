@@ -18,6 +18,7 @@ _HOME = {
     "Branch": "jaxkit.dynamics.analysis.continuation",
     "Chains": "jaxkit.dynamics.mcmc.sample",
     "Crossings": "jaxkit.dynamics.ode.actions",
+    "Dense": "jaxkit.dynamics.ode.dense",
     "Ensemble": "jaxkit.dynamics.ode.engine.batch",
     "Equilibria": "jaxkit.dynamics.analysis.equilibria",
     "Event": "jaxkit.dynamics.ode.actions",
@@ -125,6 +126,7 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.ode.actions import Crossings as Crossings
     from jaxkit.dynamics.ode.actions import Event as Event
     from jaxkit.dynamics.ode.actions import Jumps as Jumps
+    from jaxkit.dynamics.ode.dense import Dense as Dense
     from jaxkit.dynamics.ode.engine.batch import Ensemble as Ensemble
     from jaxkit.dynamics.ode.ensemble import ensemble as ensemble
     from jaxkit.dynamics.ode.methods import SDE as SDE

@@ -73,16 +73,31 @@ def positive(name: str, value: Any, *, strict: bool = True) -> None:
         )
 
 
-def increasing(name: str, value: Any, *, or_decreasing: bool = False) -> None:
-    """Check that a vector of times is finite and strictly increasing, or strictly decreasing where that is allowed."""
+def increasing(name: str, value: Any) -> None:
+    """Check that a vector of times is finite and strictly increasing."""
+    finite(name, value)
+    if not is_traced(value):
+        bad = np.flatnonzero(np.diff(np.asarray(value, float)) <= 0)
+        at = int(bad[0]) + 1 if bad.size else 0
+        require(not bad.size, name, "increase strictly", f"{name}[{at}] <= {name}[{at - 1}]")
+
+
+def one_way(name: str, value: Any, *, backwards: bool = True) -> None:
+    """Check that a vector of times is finite and does not turn back; neighbours may be equal.
+
+    Args:
+        name: Name of the argument.
+        value: The times.
+        backwards: Whether they may decrease.
+    """
     finite(name, value)
     if not is_traced(value):
         times = np.asarray(value, float)
-        back = or_decreasing and times[-1] < times[0]
-        bad = np.flatnonzero(np.diff(-times if back else times) <= 0)
+        back = backwards and bool(times[-1] < times[0])
+        bad = np.flatnonzero(np.diff(-times if back else times) < 0)
         at = int(bad[0]) + 1 if bad.size else 0
-        way, wrong = ("decrease", ">=") if back else ("increase", "<=")
-        require(not bad.size, name, f"{way} strictly", f"{name}[{at}] {wrong} {name}[{at - 1}]")
+        way, wrong = ("increase", ">") if back else ("decrease", "<")
+        require(not bad.size, name, f"not {way}", f"{name}[{at}] {wrong} {name}[{at - 1}]")
 
 
 def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:

@@ -80,6 +80,14 @@ def inner_jaxpr(equation: Any) -> tuple[Any, Sequence[Any]] | None:
     return (inner.jaxpr, inner.consts) if hasattr(inner, "jaxpr") else (inner, ())
 
 
+def evaluated(equation: Any, operands: Sequence[Any]) -> list[Any]:
+    """The results of an equation of a jaxpr for other operands."""
+    found = equation.primitive.get_bind_params(equation.params)
+    inner, params = found if isinstance(found, tuple) else ((), found)  # up to jax 0.9 the functions come apart
+    results = equation.primitive.bind(*inner, *operands, **params)
+    return list(results) if equation.primitive.multiple_results else [results]
+
+
 def constants(jaxpr: Any) -> list[Any]:
     """The constants of a jaxpr and of all programs inside it, and the arrays written into its equations."""
     found = list(getattr(jaxpr, "consts", ()))

@@ -17,6 +17,7 @@ from jaxkit.dynamics.ode.engine.legs import Rules, choose, measured, travel
 from jaxkit.dynamics.ode.engine.variational import solve_lanes
 from jaxkit.dynamics.ode.field import Field, as_state
 from jaxkit.dynamics.ode.first_event import after, delayed
+from jaxkit.dynamics.ode.forms import form_of
 from jaxkit.dynamics.ode.methods import Method
 from jaxkit.dynamics.ode.reasons import nought
 
@@ -31,7 +32,7 @@ def ensemble(
     *,
     method: str | Method = "taylor",
     rtol: float = 1e-6,
-    atol: float = 1e-8,
+    atol: ArrayLike | PyTree = 1e-8,
     max_steps: int = 4096,
     event: Happening | Sequence[Happening] | None = None,
     run: Run | None = None,
@@ -46,15 +47,18 @@ def ensemble(
             `clip`, `floor` or `%` of it, steps end: no pulse is stepped over. Other switches in time (tables,
             `t**2 < 2`) are left to the error estimate. First derivatives with respect to the time of a switch are
             those of the solution; second ones are NaN.
-        x0s: Starts: the state's pytree. Each leaf has a leading axis of `n` lanes, or of 1, or is a plain number; the
-            last two are shared by all lanes.
+        x0s: Starts: the state's pytree, real or complex. Each leaf has a leading axis of `n` lanes, or of 1, or is a
+            plain number; the last two are shared by all lanes.
         ts: Times from the beginning to the end, forwards or backwards: shape `(m,)` for all lanes, or `(n, 2)` for the
             beginning and the end of each lane. States are kept at each; with two times none is saved on the way.
-        args: Parameters: any pytree, whose leaves have leading axes like those of `x0s`.
+        args: Parameters: any pytree, whose leaves have leading axes like those of `x0s`. It may hold nets of equinox or
+            flax; the arrays of one that all lanes share need a leading axis of 1, or the field closes over it.
         method: `"taylor"`, whose order follows from `rtol`; an explicit embedded Runge-Kutta scheme, e.g. `"tsit5"` or
             `"dopri8"`; or `Taylor(...)`, `RungeKutta(...)` with their own settings.
         rtol: Relative tolerance of a step.
-        atol: Absolute tolerance of a step, in units of the state.
+        atol: Absolute tolerance of a step, in units of the state: a number; or one for each number of a lane's state,
+            in its structure, with numbers or arrays of its shapes as leaves. Taylor's method, whose relative tolerance
+            is one of the largest number of a state, then counts each number in units of its tolerance.
         max_steps: Largest number of steps of a lane (from one jump or event to the next), rejected ones included;
             beyond it the status is `max_steps`, or `stiff` where stability set the steps (then use `jaxkit.solve` with
             an implicit method).
@@ -77,6 +81,12 @@ def ensemble(
         >>> [round(float(x), 5) for x in found.final]  # exp(-rate)
         [0.60653, 0.36788, 0.13534]
     """
+    form, own = form_of(x0s, args)
+    if form is not None:
+        options: Any = {"method": method, "rtol": rtol, "atol": form.tolerance(atol), "max_steps": max_steps}
+        events = form.events(event)
+        found = ensemble(form.field(field), form.state(x0s), ts, own, event=events, run=run, **options)
+        return form.result(found)
     asked, numbers = actions(event)
     settings = Settings.of(method, rtol=rtol, atol=atol, max_steps=max_steps, actions=asked, run=run)
     arrays = (x0s, as_times(ts), args, numbers)
@@ -87,9 +97,7 @@ def _solve(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree,
     return solve_ensemble(field, settings, x0s, ts, args, numbers)
 
 
-def solve_ensemble(
-    field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree, numbers: Numbers, *, still: bool = True
-) -> Ensemble:
+def solve_ensemble(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree, numbers: Numbers) -> Ensemble:
     """The ensemble, as a part of a program.
 
     Args:
@@ -99,20 +107,17 @@ def solve_ensemble(
         ts: Times.
         args: Parameters.
         numbers: Times and amounts of the jumps.
-        still: Whether beginning and end may coincide.
     """
     if settings.actions.goes_on:
-        return _in_legs(field, settings, x0s, ts, args, numbers, still=still)
+        return _in_legs(field, settings, x0s, ts, args, numbers)
     plan, given = prepare(field, settings, x0s, ts, args)
-    found = with_ends(solve_lanes(plan, given), given, ts, still=still)
+    found = with_ends(solve_lanes(plan, given), given, ts)
     if not settings.events:
         return found
     return dataclasses.replace(found, events=told(found.event >= 0, found.end, found.final, found.event))
 
 
-def _in_legs(
-    field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree, numbers: Numbers, *, still: bool
-) -> Ensemble:
+def _in_legs(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree, numbers: Numbers) -> Ensemble:
     """An ensemble whose lanes may go on behind jumps and events."""
     count, alike = len(settings.events), settings.method.alike
     args = jax.tree.map(jnp.asarray, args)
@@ -162,7 +167,7 @@ def _in_legs(
     times, amounts = as_numbers(numbers, n, dtype, lanes=True)
     rules = Rules(settings.actions, run, measure, moved, each, times, amounts)
     found, starts = travel(rules, given.starts, given.t0, given.t1, given.ts)
-    return with_ends(found, given._replace(starts=starts), ts, still=still)
+    return with_ends(found, given._replace(starts=starts), ts)
 
 
 def widened(x0s: PyTree, args: PyTree, numbers: Numbers) -> PyTree:

@@ -47,5 +47,8 @@ def check_field(field: Field, t: Array | jax.ShapeDtypeStruct, x: PyTree, args: 
     velocity = jax.eval_shape(field, t, x, args)
     have, want = jax.tree.structure(velocity), jax.tree.structure(x)
     checks.require(have == want, "field", f"return the structure of the state, {want}", f"returns {have}")
+    imaginary = lambda tree: [jnp.issubdtype(v.dtype, jnp.complexfloating) for v in jax.tree.leaves(tree)]
+    fits = not any(a and not b for a, b in zip(imaginary(velocity), imaginary(x), strict=True))
+    checks.require(fits, "x0", "be complex, as the field's velocity is", "is real")
     shapes, wanted = ([tuple(v.shape) for v in jax.tree.leaves(tree)] for tree in (velocity, x))
     checks.require(shapes == wanted, "field", f"return the shapes of the state, {wanted}", f"returns {shapes}")

@@ -49,6 +49,8 @@ ADJOINTS: Mapping[str, type[diffrax.AbstractAdjoint]] = MappingProxyType(
 # Schemes of `ensemble`: explicit, with an error estimate.
 EMBEDDED = tuple(name for name, table in TABLEAUS.items() if table.explicit and table.error is not None)
 
+CONTROLS = ("auto", "tangents")
+
 Alike = Callable[[Any, Any], tuple[Array, Array]]
 
 
@@ -59,6 +61,8 @@ class Taylor:
     Attributes:
         order: Order of the series; None takes `ceil(1 - ln(rtol) / 2)`.
         width: Number of lanes that `ensemble` moves together; None chooses for the machine.
+        control: What sets the steps while derivatives are computed: with `"auto"`, the state and, along up to 20
+            directions, its tangents; with `"tangents"`, these always.
         alike: `alike(x0, args)` gives two numbers of a lane of `ensemble`; lanes in which they are near need about
             equally many steps, and are moved together. This saves time and leaves the results the same.
 
@@ -73,10 +77,12 @@ class Taylor:
     order: int | None = None
     width: int | None = None
     alike: Alike | None = None
+    control: str = "auto"
 
     def __post_init__(self) -> None:
         """Check the values."""
         checks.require(self.order is None or self.order >= 2, "order", "be at least 2", f"is {self.order}")
+        checks.one_of("control", self.control, CONTROLS)
         _check_width(self.width)
 
 
@@ -96,6 +102,10 @@ class RungeKutta:
             `ensemble` always has both modes.
         width: Number of lanes that `ensemble` moves together; None chooses for the machine.
         alike: As in `Taylor`.
+        control: What sets the steps while derivatives are computed. With `"auto"`, in `solve` the state alone: the
+            derivative is that of the steps, and only as accurate as they happen to be for it; in `ensemble`, as in
+            `Taylor`. With `"tangents"`, the derivatives have the tolerance `rtol`, too (see `sensitivity`); in `solve`
+            this is for explicit schemes with an error estimate, and a gradient costs as much as all tangents.
 
     Example:
         >>> import jax.numpy as jnp, jaxkit as jk
@@ -110,9 +120,11 @@ class RungeKutta:
     adjoint: str = "auto"
     width: int | None = None
     alike: Alike | None = None
+    control: str = "auto"
 
     def __post_init__(self) -> None:
         """Check the values."""
+        checks.one_of("control", self.control, CONTROLS)
         checks.one_of("adjoint", self.adjoint, ("auto", *ADJOINTS))
         _check_width(self.width)
 
@@ -123,9 +135,12 @@ class SDE:
 
     Attributes:
         drift: `drift(t, x, args)`, with the state's structure and shapes.
-        diffusion: Diagonal diffusion, with the same structure: each number of the state has its own noise. With
-            the scheme `"euler"` the equation is in Itô's sense.
+        diffusion: `diffusion(t, x, args)`, with the state's structure. With its shapes, each number of the state has
+            its own noise; with one more axis of length `m` behind those of each leaf, the state shares `m` noises.
         key: Random key of the Brownian path.
+        sense: `"ito"` or `"stratonovich"`: the meaning of the equation. Any scheme solves either: `"euler"` converges
+            to Itô's solution, `"heun"`, `"midpoint"` and `"ralston"` to Stratonovich's; to an equation in the other
+            sense, half of the noise's drift along itself is added, or taken from it.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxkit as jk
@@ -133,11 +148,23 @@ class SDE:
         >>> sol = jk.solve(walk, 1.0, jnp.array([0.0, 1.0]), method=jk.RungeKutta("euler", dt=0.01))
         >>> bool(abs(sol.checked().final - jnp.exp(-1.0)) < 0.3)
         True
+        >>> shared = jk.SDE(lambda t, x, _: -x, lambda t, x, _: jnp.array([[0.3], [0.3]]), jax.random.key(0))
+        >>> sol = jk.solve(shared, jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]), method=jk.RungeKutta("heun", dt=0.01))
+        >>> round(float(sol.checked().final[0] - sol.final[1]), 4)  # both have the same noise: exp(-1) is left
+        0.3679
+
+    References:
+        Kloeden and Platen (1992), Numerical Solution of Stochastic Differential Equations, chapters 4 and 10.
     """
 
     drift: Field = static()
     diffusion: Field = static()
     key: Array
+    sense: str = static(default="ito")
+
+    def __post_init__(self) -> None:
+        """Check the sense."""
+        checks.one_of("sense", self.sense, ("ito", "stratonovich"))
 
 
 Method = Taylor | RungeKutta
@@ -164,7 +191,8 @@ def of_ensemble(method: Any) -> Method:
         return method
     for name, usual in (("dt", None), ("adjoint", "auto")):
         value = getattr(method, name)
-        checks.require(value == usual, name, "be left out in ensembles, whose steps adapt", f"is {value!r}")
+        must = "be left out in ensembles and with control='tangents', whose steps adapt"
+        checks.require(value == usual, name, must, f"is {value!r}")
     scheme = from_diffrax(method.scheme) if isinstance(method.scheme, diffrax.AbstractSolver) else method.scheme
     if isinstance(scheme, Tableau):
         usable = scheme.explicit and scheme.error is not None

@@ -65,20 +65,17 @@ def true_reason(
     return jnp.where(failed, told, status)
 
 
-def of_times(ts: Array, *, backwards: bool = True, still: bool = True) -> Int[Array, "..."]:
-    """The status of times (the last axis): ok where they are finite and strictly in order.
+def of_times(ts: Array, *, backwards: bool = True) -> Int[Array, "..."]:
+    """The status of times (the last axis): ok where they are finite and run one way; neighbours may be equal.
 
     Args:
         ts: Times.
         backwards: Whether they may decrease.
-        still: Whether a beginning and an end may coincide where these are the only times.
     """
     gaps = jnp.diff(ts)
-    ordered = jnp.all(gaps > 0, -1)
+    ordered = jnp.all(gaps >= 0, -1)
     if backwards:
-        ordered |= jnp.all(gaps < 0, -1)
-    if still and ts.shape[-1] == 2:
-        ordered |= gaps[..., 0] == 0
+        ordered |= jnp.all(gaps <= 0, -1)
     code = jnp.where(ordered, int(Status.ok), int(Status.not_applicable)).astype(jnp.int32)
     return jnp.where(jnp.all(jnp.isfinite(ts), -1), code, int(Status.not_finite))
 
@@ -86,12 +83,12 @@ def of_times(ts: Array, *, backwards: bool = True, still: bool = True) -> Int[Ar
 @jax.custom_jvp
 def nought(v: Array) -> Array:
     """Zero, with the derivative of `v`."""
-    return jnp.zeros_like(v)
+    return jnp.isnan(v).astype(v.dtype) * 0  # made from `v`: zeros of no lane of a `vmap` do not lower
 
 
 @nought.defjvp
 def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    return jnp.zeros_like(primals[0]), tangents[0]
+    return nought(primals[0]), tangents[0]
 
 
 def _finite(x: Array) -> Bool[Array, ""]:

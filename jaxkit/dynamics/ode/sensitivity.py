@@ -19,7 +19,9 @@ from jaxkit.dynamics.ode.engine.batch import Ensemble, Settings, as_times, layou
 from jaxkit.dynamics.ode.engine.variational import event_time, velocity_of, with_jacobian
 from jaxkit.dynamics.ode.ensemble import solve_ensemble, widened
 from jaxkit.dynamics.ode.field import Field
+from jaxkit.dynamics.ode.forms import Form
 from jaxkit.dynamics.ode.methods import Method
+from jaxkit.dynamics.parts import apart
 
 X = TypeVar("X")
 
@@ -34,6 +36,8 @@ class Sensitivity(Generic[X]):
         ensemble: The trajectories.
         x0s: d final / d x0, shape `(n, k, k)`, with the states flattened to `k` numbers.
         args: d final / d args: the parameters' pytree, each leaf of shape `(n, k, *shape)` for a lane's `shape`.
+        xs_x0s: d xs / d x0 at each of the times, shape `(n, m, k, k)`; NaN at times that a lane did not reach.
+        xs_args: d xs / d args: the parameters' pytree, each leaf of shape `(n, m, k, *shape)`.
         end_x0s: d end / d x0, shape `(n, k)`; zero in lanes that met no event.
         end_args: d end / d args: the parameters' pytree, each leaf of shape `(n, *shape)`.
     """
@@ -41,6 +45,8 @@ class Sensitivity(Generic[X]):
     ensemble: Ensemble[X]
     x0s: Float[Array, "n k k"]
     args: PyTree
+    xs_x0s: Float[Array, "n m k k"]
+    xs_args: PyTree
     end_x0s: Float[Array, "n k"]
     end_args: PyTree
 
@@ -53,17 +59,17 @@ def sensitivity(
     *,
     method: str | Method = "taylor",
     rtol: float = 1e-6,
-    atol: float = 1e-8,
+    atol: ArrayLike | PyTree = 1e-8,
     max_steps: int = 4096,
     event: Happening | Sequence[Happening] | None = None,
     run: Run | None = None,
 ) -> Sensitivity[X]:
-    """Derivatives of each lane's last state and its event's time with respect to its start and its parameters.
+    """Derivatives of each lane's states and its event's time with respect to its start and its parameters.
 
     The steps follow the derivatives as well as the state: `rtol` bounds a step's error in the derivatives along one
     direction relative to their largest entry, or to a tenth of the largest so far. With more than 20 directions
-    (entries of the start and the parameters) and no event, the steps follow the state alone, and the result is the
-    exact derivative of what those steps compute.
+    (entries of the start and the parameters), two times and no event, the steps follow the state alone, and the result
+    is the exact derivative of what those steps compute; unless the method has `control="tangents"`.
 
     Args:
         field: Velocity of one lane, `field(t, x, args)`.
@@ -72,7 +78,9 @@ def sensitivity(
         args: Parameters; leaves with a leading axis of `n` lanes, or of 1, or plain numbers; the last two are shared.
         method: As for `ensemble`.
         rtol: Relative tolerance of a step.
-        atol: Absolute tolerance of a step, in units of the state.
+        atol: Absolute tolerance of a step, in units of the state: a number; or one for each number of a lane's state,
+            in its structure, with numbers or arrays of its shapes as leaves. Taylor's method, whose relative tolerance
+            is one of the largest number of a state, then counts each number in units of its tolerance.
         max_steps: Largest number of steps of a lane.
         event: Stops a lane, as in `ensemble`.
         run: `Run(devices=...)` shares the lanes out over devices.
@@ -90,6 +98,17 @@ def sensitivity(
         >>> [round(float(v), 5) for v in s.args[:, 0]]  # -exp(-rate)
         [-0.60653, -0.36788, -0.13534]
     """
+    own, parts = apart(args)
+    if parts is not None:
+        options: Any = {"method": method, "rtol": rtol, "atol": atol, "max_steps": max_steps}
+        form = Form(None, parts)
+        found = sensitivity(form.field(field), x0s, ts, own, event=form.events(event), run=run, **options)
+        return dataclasses.replace(
+            found,
+            args=parts.alone(found.args),
+            end_args=parts.alone(found.end_args),
+            xs_args=parts.alone(found.xs_args),
+        )
     asked, numbers = actions(event)
     settings = Settings.of(method, rtol=rtol, atol=atol, max_steps=max_steps, actions=asked, run=run)
     arrays = (x0s, as_times(ts), args, numbers)
@@ -112,7 +131,13 @@ def _derive(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
     if settings.events:
         ended = dataclasses.replace(ended, events=told(ended.event >= 0, ended.end, ended.final, ended.event))
     failed = (ended.status != int(Status.ok))[:, None, None]
-    derivatives = jnp.where(failed, jnp.nan, jnp.concatenate([final, end[:, None]], axis=1))
+    saved = jacobian.saved
+    if saved is None:  # the beginning and the end alone
+        reached = (solved.end == given.t1)[:, None, None]
+        start = jnp.broadcast_to(jnp.eye(k, final.shape[-1], dtype=final.dtype), final.shape)
+        saved = jnp.stack([start, jnp.where(reached, final, jnp.nan)], axis=1)
+    saved = jnp.where(jnp.isfinite(saved), saved, jnp.nan).reshape(len(saved), -1, saved.shape[-1])
+    derivatives = jnp.where(failed, jnp.nan, jnp.concatenate([final, end[:, None], saved], axis=1))
     columns, tangents = derivatives[:, :, k:], []
     for leaf, lane, wanted in zip(leaves, plan.lanewise, floating, strict=True):
         shape = leaf.shape[1:] if lane else leaf.shape
@@ -125,7 +150,17 @@ def _derive(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
         tree = plan.treedef.unflatten([leaf[:, part] for leaf in tangents])
         return tree[0] if plan.closes else tree
 
-    return Sensitivity(ended, derivatives[:, state, :k], by_args(state), derivatives[:, k, :k], by_args(k))
+    many = lambda v: v.reshape(len(v), -1, k, *v.shape[2:])
+    later = slice(k + 1, None)
+    return Sensitivity(
+        ensemble=ended,
+        x0s=derivatives[:, state, :k],
+        args=by_args(state),
+        xs_x0s=many(derivatives[:, later, :k]),
+        xs_args=jax.tree.map(many, by_args(later)),
+        end_x0s=derivatives[:, k, :k],
+        end_args=by_args(k),
+    )
 
 
 def _pushed(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree, numbers: Numbers) -> Sensitivity:
@@ -141,17 +176,20 @@ def _pushed(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
         rest = iter(own)
         whole = treedef.unflatten([next(rest) if moves else v for v, moves in zip(leaves, real, strict=True)])
         found = solve_ensemble(field, settings, layout.tree(flat), ts, whole, numbers)
-        return (layout.flat(found.final), found.end), found
+        xs = layout.flat(found.xs, 2)
+        return (layout.flat(found.final), found.end, jnp.where(jnp.isfinite(xs), xs, 0)), found
 
     start, own = layout.flat(given.starts), [leaf for leaf, moves in zip(leaves, real, strict=True) if moves]
     _, push, found = jax.linearize(solved, start, own, has_aux=True)
     sizes = [plan.size, *(math.prod(v.shape[1:]) for v in own)]
     units = jnp.split(jnp.eye(sum(sizes), dtype=start.dtype), np.cumsum(sizes)[:-1], axis=1)
     along = lambda unit, v: jnp.broadcast_to(unit.reshape(-1, 1, *v.shape[1:]), (len(unit), *v.shape)).astype(v.dtype)
-    final, end = jax.vmap(push)(along(units[0], start), list(map(along, units[1:], own)))
+    final, end, xs = jax.vmap(push)(along(units[0], start), list(map(along, units[1:], own)))
     failed = found.status != int(Status.ok)
     final = jnp.where(failed[:, None, None], jnp.nan, jnp.moveaxis(final, 0, -1))
     end = jnp.where(failed[:, None], jnp.nan, jnp.moveaxis(end, 0, -1))
+    reached = jnp.isfinite(layout.flat(found.xs, 2)) & ~failed[:, None, None]
+    xs = jnp.where(reached[..., None], jnp.moveaxis(xs, 0, -1), jnp.nan)
 
     def by_args(table: Array) -> PyTree:
         parts, lead = iter(jnp.split(table, np.cumsum(sizes)[:-1], axis=-1)[1:]), table.shape[:-1]
@@ -161,4 +199,4 @@ def _pushed(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
         return treedef.unflatten(moved)
 
     k = plan.size
-    return Sensitivity(found, final[..., :k], by_args(final), end[..., :k], by_args(end))
+    return Sensitivity(found, final[..., :k], by_args(final), xs[..., :k], by_args(xs), end[..., :k], by_args(end))

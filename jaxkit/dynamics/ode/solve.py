@@ -8,7 +8,6 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from jaxkit.compile.jit_cache import run_kept
@@ -18,17 +17,22 @@ from jaxkit.core.status import Outcome, Status, worst
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.linear.both_modes import both_modes
 from jaxkit.dynamics.linear.implicit import closed
+from jaxkit.dynamics.ode import noise
 from jaxkit.dynamics.ode.actions import Actions, Crossings, Event, Happening, Numbers, actions, as_numbers, told
 from jaxkit.dynamics.ode.auto import Auto, in_two_loops
-from jaxkit.dynamics.ode.engine.batch import Ensemble, Settings
+from jaxkit.dynamics.ode.dense import Dense, Path, Within, ask, by_scheme, has_table, with_path
+from jaxkit.dynamics.ode.engine.batch import Ensemble, Settings, prepare, with_ends
 from jaxkit.dynamics.ode.engine.legs import Rules, measured, travel
 from jaxkit.dynamics.ode.ensemble import solve_ensemble
 from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_state, check_tolerance
 from jaxkit.dynamics.ode.first_event import Met, after, delayed, first_event, moving
+from jaxkit.dynamics.ode.forms import form_of
 from jaxkit.dynamics.ode.implicit_steps import detached, opened, restored, substituted, with_tolerances
 from jaxkit.dynamics.ode.methods import ADJOINTS, SDE, Method, RungeKutta, Taylor, of_solve
+from jaxkit.dynamics.ode.onward import at_rest
 from jaxkit.dynamics.ode.reasons import nought, of_times, true_reason, without_derivative
-from jaxkit.dynamics.ode.stops import Stops, with_stops, within_stretches
+from jaxkit.dynamics.ode.stops import Stops, turned, with_stops, within_stretches
+from jaxkit.dynamics.ode.tolerance import absolute, control, least
 
 X = TypeVar("X")
 
@@ -47,6 +51,7 @@ class Solution(Outcome, Generic[X]):
         end: The last time reached: `ts[-1]`, or the time of the event.
         final: The state at `end`.
         events: The events that were met; None where none was asked for.
+        path: The ends of all steps, for a solve whose times were `Dense(ts)`: `solution(t)` is then the state at `t`.
     """
 
     verb: ClassVar[str] = "solve"
@@ -59,17 +64,32 @@ class Solution(Outcome, Generic[X]):
     end: Float[Array, "..."]
     final: X
     events: Crossings[X] | None = None
+    path: Path[X] | None = None
+
+    def __call__(self, t: ArrayLike) -> X:
+        """The states at times `t`, of any shape, for a solve whose times were `Dense(ts)`.
+
+        Differentiable in both modes with respect to `t` and to what the solve was given; as accurate as the steps.
+        NaN outside the span from `ts[0]` to `end`, and for a solve that failed.
+
+        Args:
+            t: A time, or an array of times.
+
+        Returns:
+            The state's structure; each leaf has the axes of `t` first (behind those of a batch of solutions).
+        """
+        return ask(self.path, self.ok, t)
 
 
 def solve(
     field: Field | SDE,
     x0: X,
-    ts: ArrayLike,
+    ts: ArrayLike | Dense,
     args: PyTree = None,
     *,
     method: str | Method | diffrax.AbstractSolver = "tsit5",
     rtol: float = 1e-7,
-    atol: ArrayLike = 1e-9,
+    atol: ArrayLike | PyTree = 1e-9,
     max_steps: int = 4096,
     event: Happening | Sequence[Happening] | None = None,
 ) -> Solution[X]:
@@ -77,19 +97,25 @@ def solve(
 
     Differentiable in both modes, to any order, with respect to `x0`, `ts` (not with noise), `args` and whatever the
     field closes over: tangents are pushed through a forward solve, cotangents pulled through one with checkpoints. The
-    derivative is that of the discrete computation, never a re-integration backward in time.
+    derivative is that of the discrete computation, never a re-integration backward in time. What is promised: the state
+    is within the tolerance asked for at each step; the derivative is exact for the steps taken, which the state alone
+    has set. Where a derivative moves faster than the state, it is less accurate than the state, and no status says so:
+    take `method="taylor"` or `RungeKutta(..., control="tangents")`, whose steps follow the derivatives as well.
 
     Args:
         field: Velocity of the state: `field(t, x, args)`, of `x`'s structure and shapes; or an `SDE`, which needs a
             method with a fixed step, `RungeKutta("euler", dt=...)`. Where it compares `t` with numbers or parameters,
             steps end (see `ensemble`), unless they are of fixed length.
-        x0: State at `ts[0]`: any pytree of real arrays.
-        ts: Increasing times, shape `(n,)`, `n >= 2`; with Taylor's method they may decrease.
-        args: Parameters: any pytree; differentiable.
+        x0: State at `ts[0]`: any pytree of real or complex arrays.
+        ts: Times, shape `(n,)`, `n >= 2`, that do not turn back: they increase or, without noise, decrease. Neighbours
+            may be equal, as where a measurement is repeated. With `Dense(ts)`, the solution is a function of time.
+        args: Parameters: any pytree; differentiable. It may hold whole nets (of flax or equinox): what is no number in
+            them stays as it is.
         method: `"taylor"` (smooth fields, forward and reverse derivatives), the name of a Runge-Kutta scheme (see
             `RungeKutta`), any diffrax solver, or `Taylor(...)` or `RungeKutta(...)` with their own settings.
         rtol: Relative tolerance of a step.
-        atol: Absolute tolerance of a step, in units of the state.
+        atol: Absolute tolerance of a step, in units of the state: a number; or one for each number of the state, in its
+            structure, with numbers or arrays of its shapes as leaves.
         max_steps: Largest number of steps (from one jump or event to the next); beyond it, the status is `max_steps`.
         event: What happens on the way, as in `ensemble`: a function that stops the motion where it first changes its
             sign after the start; an `Event` with a direction, a change of state or repeats; `Jumps` at given times; or
@@ -114,20 +140,31 @@ def solve(
     References:
         Kidger (2021), On Neural Differential Equations, for the solvers and their adjoints (diffrax).
     """
+    form, numbers = form_of(x0, args)
+    if form is not None:
+        options: Any = {"method": method, "rtol": rtol, "atol": form.tolerance(atol), "max_steps": max_steps}
+        found = solve(form.field(field), form.state(x0), ts, numbers, event=form.events(event), **options)
+        return form.result(found)
+    dense, ts = isinstance(ts, Dense), ts.ts if isinstance(ts, Dense) else ts
     ts = ts if isinstance(ts, jax.Array) else checks.floating("ts", ts)
     shape, noisy = ts.shape, isinstance(field, SDE)
     checks.require(len(shape) == 1 and shape[0] >= 2, "ts", "have shape (n,), n >= 2", f"has shape {shape}")
-    by_taylor = method == "taylor" or isinstance(method, Taylor)
-    checks.increasing("ts", ts, or_decreasing=by_taylor)
+    by_engine = method == "taylor" or getattr(method, "control", "") == "tangents" or isinstance(method, Taylor)
+    checks.one_way("ts", ts, backwards=not noisy)
     check_state("x0", x0)
-    asked, numbers = actions(event)
-    if by_taylor:
-        checks.require(not noisy, "method", "have a fixed step for an SDE", "is Taylor's")
-        taylor = replace(method, width=1) if isinstance(method, Taylor) else Taylor(width=1)
-        settings = Settings.of(taylor, rtol=rtol, atol=atol, max_steps=max_steps, actions=asked)
-        return run_kept(_by_taylor, (field, settings), (x0, ts, args, numbers), wide=True)
-    options = _Options(method, rtol, atol, max_steps, asked)
-    return run_kept(_by_diffrax, (options,), (field, x0, ts, args, numbers))
+    asked, amounts = actions(event)
+    atol = absolute(atol)
+    checks.require(not (dense and asked.goes_on), "ts", "be an array of times where events go on", "is `Dense`")
+    if by_engine:
+        checks.require(not noisy, "method", "have a fixed step for an SDE", "has none")
+        one = Taylor(width=1) if isinstance(method, str) else replace(method, width=1)
+        settings = Settings.of(one, rtol=rtol, atol=atol, max_steps=max_steps, actions=asked)
+        return run_kept(_by_engine, (field, settings, dense), (x0, ts, args, amounts), wide=True)
+    checks.require(not (dense and noisy), "ts", "be an array of times for an SDE", "is `Dense`")
+    if isinstance(field, SDE):
+        _warn(field, method, x0, ts, args)
+    options = _Options(method, rtol, atol, max_steps, asked, dense)
+    return run_kept(_by_diffrax, (options,), (field, x0, ts, args, amounts))
 
 
 class _Options(NamedTuple):
@@ -135,9 +172,10 @@ class _Options(NamedTuple):
 
     method: str | Method | diffrax.AbstractSolver
     rtol: float
-    atol: ArrayLike
+    atol: Any  # see `absolute`
     max_steps: int
     actions: Actions
+    dense: bool = False
 
 
 def _by_diffrax(options: _Options, field: Field | SDE, x0: Any, times: Array, args: Any, numbers: Numbers) -> Solution:
@@ -155,13 +193,14 @@ def _in_legs(options: _Options, field: Field | SDE, x0: Any, times: Array, args:
     x0, times = as_state("x0", x0, finite=False), checks.floating("ts", times)
     drift, functions = field.drift if isinstance(field, SDE) else field, options.actions.functions
     check_field(drift, times[0], x0, args)
-    timed = of_times(times, backwards=False, still=False)
+    timed = of_times(times, backwards=False)
     if checks.is_traced(times):  # in order, whatever they are: see `_leg`
         times = jnp.where(timed == int(Status.ok), times, jnp.arange(times.size, dtype=times.dtype) + nought(times))
     less = lambda k: lambda t, x, a: functions[k](t, x, a[0]) - a[1][k]
     own = options._replace(actions=Actions(tuple(Event(less(k)) for k in range(len(functions)))))
     of = lambda fn: lambda t, x, a: fn(t, x, a[0])
-    lone = SDE(of(field.drift), of(field.diffusion), field.key) if isinstance(field, SDE) else of(field)
+    noisy = isinstance(field, SDE)
+    lone = replace(field, drift=of(field.drift), diffusion=of(field.diffusion)) if noisy else of(field)
     lane = lambda tree: jax.tree.map(lambda v: jnp.asarray(v)[None], tree)
     only = lambda tree: jax.tree.map(lambda v: v[0], tree)
 
@@ -197,7 +236,7 @@ def _leg(
 
     If `whole` is given, this is a leg of a motion at those times, and its own are in order but may coincide.
     """
-    method, rtol, atol, max_steps, asked = options
+    method, rtol, atol, max_steps, asked, dense = options
     event = asked.functions or None
     if event is not None:
         event = lambda t, x, a: jnp.stack([jnp.reshape(e(t, x, a), ()).astype(t.dtype) for e in asked.functions])
@@ -210,7 +249,9 @@ def _leg(
     if not fixed:
         check_tolerance(rtol, jax.tree.leaves(x0)[0].dtype)
     check_field(drift, times[0], x0, args)
-    given, timed = times, of_times(times, backwards=False, still=False)
+    if isinstance(field, SDE):
+        noise.noises(field, times[0], x0, args)
+    given, timed = times, of_times(times, backwards=drift is field)
     if whole is not None:
         timed = jnp.full_like(timed, int(Status.ok))
     elif checks.is_traced(times):  # diffrax raises from inside the program where times are out of order
@@ -218,36 +259,40 @@ def _leg(
     implicit = isinstance(solver, diffrax.AbstractImplicitSolver)
     guarded = implicit and drift is field
     field, event, args = _opened(field, event, times[0], x0, args)
+    field = noise.in_sense_of(field, solver) if isinstance(field, SDE) else field
     drift = field.drift if isinstance(field, SDE) else field
-    controller: Any = diffrax.ConstantStepSize() if fixed else diffrax.PIDController(rtol, atol)  # pyright: ignore[reportArgumentType]
+    controller: Any = diffrax.ConstantStepSize() if fixed else control(rtol, atol, x0)
     controller = controller if fixed else with_stops(controller, drift, times, x0, args)
     if isinstance(controller, Stops):
         times = controller.times(times)
+    way = _way(times)
     usable = all_finite((x0, args, given, drift(given[0], x0, args))) if guarded else None
     if isinstance(solver, Auto):
         solver = solver.fitted(drift, times[0], x0, args)
     if implicit and (fixed or event is not None):
-        solver = with_tolerances(solver, rtol, atol)
+        solver = with_tolerances(solver, rtol, least(atol))
     stable = implicit or (isinstance(solver, Auto) and solver.implicit)
     goal, met, whole = times, None, times if whole is None else whole
     if event is not None:
         equation, start, given_args = field, x0, args
         if usable is not None:
             equation, start, given_args = substituted(drift, x0, args, usable, again=False)
-        terms = _terms(equation, whole, x0, settings.dt)
+        terms = _terms(equation, solver, whole, x0, args, settings.dt)
         met = _met(drift, terms, solver, controller, event, start, times, given_args, settings.dt, max_steps)
-        times = jnp.where(met.hit, jnp.minimum(times, met.t), times)
-    (saved, end, final), (result, steps, rejected) = _travel(
-        field, (x0, times, args), usable, whole, solver, controller, settings, max_steps
+        times = jnp.where(met.hit, way * jnp.minimum(way * times, way * met.t), times)
+    (saved, end, final, path), (result, steps, rejected) = _travel(
+        field, (x0, times, args), usable, whole, solver, controller, settings, max_steps, dense=dense
     )
+    if drift is field:
+        saved, final = at_rest(drift, (saved, final), (x0, times, args))
     if usable is not None:
-        saved, final = restored((saved, final), usable, settings.dt)
+        saved, final, path = restored((saved, final, path), usable, settings.dt)
     if met is None:
         end = jnp.where(end == times[-1], given[-1], end)
     else:
         there, final = moving(met, cast(Any, event), drift if drift is field else None, final, args)
         end = jnp.where(met.hit & (end == times[-1]), there, jnp.where(end == times[-1], given[-1], end))
-        beyond = met.hit & (goal > met.t)
+        beyond = met.hit & (way * goal > way * met.t)
         late = lambda v: jnp.where(beyond.reshape(-1, *(1,) * (v.ndim - 1)), jnp.inf, v)
         saved = jax.tree.map(late, saved)
     status = _status(result, final)
@@ -263,16 +308,60 @@ def _leg(
     lost = timed != int(Status.ok)
     saved, end, final = without_derivative(lost, (saved, end, final), value_too=True)
     which = jnp.asarray(-1, jnp.int32) if met is None else jnp.where(met.hit, met.which, -1)
-    return Solution(given, saved, worst(timed, status), steps, rejected, end, final), which
+    found = Solution(given, saved, worst(timed, status), steps, rejected, end, final)
+    if not dense:
+        return found, which
+    if has_table(solver):
+        within, args = by_scheme(solver, drift, controller, args)
+    else:
+        within = Within(_again, (drift, options._replace(actions=Actions(), dense=False)))
+    path = Path(within, *path, (given[0], end), args)  # pyright: ignore[reportCallIssue]
+    return replace(found, path=path), which
 
 
-def _by_taylor(field: Field, settings: Settings, x0: Any, ts: Array, args: Any, numbers: Numbers) -> Solution:
-    """One trajectory by Taylor's method: an ensemble of one lane."""
+def _again(moves: tuple[Field, _Options], t: Array, x: Any, h: Array, args: Any) -> Any:
+    """The state a time `h` after `(t, x)`, by a solve of its own."""
+    found = _leg(moves[1], moves[0], x, jnp.stack([t, t + h]), args)[0]
+    return without_derivative(~found.ok, found.final, value_too=True)
+
+
+def _warn(field: SDE, method: Any, x0: Any, ts: Array, args: Any) -> None:
+    solver = cast(Any, of_solve(method))[1]
+    if not checks.is_traced(x0):
+        noise.warn_of_order(field, solver, ts[0], as_state("x0", x0, finite=False), args)
+
+
+def _by_engine(
+    field: Field,
+    settings: Settings,
+    dense: bool,  # noqa: FBT001
+    x0: Any,
+    ts: Array,
+    args: Any,
+    numbers: Numbers,
+) -> Solution:
+    """One trajectory as an ensemble of one lane: by Taylor's method, or where tangents set the steps, too."""
     x0, ts = as_state("x0", x0, finite=False), checks.floating("ts", ts)
     lane = lambda tree: jax.tree.map(lambda v: jnp.asarray(v)[None], tree)
-    numbers = tuple((times[None], lane(amounts)) for times, amounts in numbers)
-    found = solve_ensemble(field, settings, lane(x0), ts, lane(args), numbers, still=False)
-    return _only(ts, found)
+    if not dense:
+        numbers = tuple((times[None], lane(amounts)) for times, amounts in numbers)
+        return _only(ts, solve_ensemble(field, settings, lane(x0), ts, lane(args), numbers))
+    plan, given = prepare(field, settings, lane(x0), ts, lane(args))
+    solved, ends, states = with_path(plan, given, ts)
+    found = with_ends(solved, given, ts)
+    if settings.events:
+        found = replace(found, events=told(found.event >= 0, found.end, found.final, found.event))
+    solution = _only(ts, found)
+    own, _, args = opened(field, None, ts[0], x0, args)
+    within = Within(_onward, (own, settings._replace(events=(), actions=Actions())))
+    states = jax.tree.map(lambda v: v[0], states)
+    path = Path(within, ends, states, (ts[0], solution.end), args)  # pyright: ignore[reportCallIssue]
+    return replace(solution, path=path)
+
+
+def _onward(moves: tuple[Field, Settings], t: Array, x: Any, h: Array, args: Any) -> Any:
+    """The state a time `h` after `(t, x)`."""
+    return _by_engine(*moves, False, x, jnp.stack([t, t + h]), args, ()).final  # noqa: FBT003
 
 
 def _only(ts: Array, found: Ensemble) -> Solution:
@@ -286,14 +375,17 @@ def _opened(field: Field | SDE, event: Any, t: Array, x0: Any, args: Any) -> tup
     if not isinstance(field, SDE):
         return opened(field, event, t, x0, args)
     both, seen, args = opened(lambda t, x, a: (field.drift(t, x, a), field.diffusion(t, x, a)), event, t, x0, args)
-    return SDE(lambda t, x, a: both(t, x, a)[0], lambda t, x, a: both(t, x, a)[1], field.key), seen, args
+    drift, diffusion = (lambda t, x, a: both(t, x, a)[0]), (lambda t, x, a: both(t, x, a)[1])
+    return replace(field, drift=drift, diffusion=diffusion), seen, args
 
 
 def _travel(
     equation: Any, given: tuple[Any, Array, Any], usable: Any, whole: Array, solver: Any, controller: Any,
-    settings: RungeKutta, max_steps: int,
+    settings: RungeKutta, max_steps: int, *, dense: bool,
 ) -> tuple[Any, Any]:  # fmt: skip
-    """The states at all times, the end and the state there, then diffrax's result and the steps taken and rejected.
+    """The states at all times, the end and the state there, the ends of all steps and the states there if `dense`.
+
+    Then diffrax's result and the steps taken and rejected.
 
     Args:
         equation: The field, or an equation with noise.
@@ -304,7 +396,9 @@ def _travel(
         controller: Its step control.
         settings: The method's settings: its fixed step and its adjoint.
         max_steps: Largest number of steps.
+        dense: Whether the ends of the steps are kept.
     """
+    more = [diffrax.SubSaveAt(steps=True)] if dense else []
     numbers, rest = eqx.partition(controller, eqx.is_array)
     changes = isinstance(solver, Auto) and solver.changes
     field: Any = equation
@@ -319,14 +413,14 @@ def _travel(
                 whole, times = jax.lax.stop_gradient((whole, times))
             steps = eqx.combine(numbers, rest)
             found = diffrax.diffeqsolve(
-                _terms(own, whole, start, settings.dt),
+                _terms(own, solver, whole, start, args, settings.dt),
                 within_stretches(solver, steps),
                 t0=times[0],
                 t1=times[-1],
-                dt0=settings.dt,
+                dt0=None if settings.dt is None else settings.dt * _way(times),
                 y0=start,
                 args=args,
-                saveat=diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=times), diffrax.SubSaveAt(t1=True)]),
+                saveat=diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=times), diffrax.SubSaveAt(t1=True), *more]),
                 stepsize_controller=steps,
                 adjoint=in_two_loops(ADJOINTS[adjoint]) if changes else ADJOINTS[adjoint](),
                 max_steps=max_steps,
@@ -334,8 +428,11 @@ def _travel(
             )
             saved, end = cast(Any, found.ys)[0], cast(Any, found.ts)[1][-1]
             final = jax.tree.map(lambda v: v[-1], cast(Any, found.ys)[1])
-            stats = found.stats
-            return (saved, end, final), (found.result, stats["num_accepted_steps"], stats["num_rejected_steps"])
+            stats, path = found.stats, ()
+            if dense:
+                first = lambda a, b: jnp.concatenate([a[None], b])
+                path = first(times[0], cast(Any, found.ts)[2]), jax.tree.map(first, start, cast(Any, found.ys)[2])
+            return (saved, end, final, path), (found.result, stats["num_accepted_steps"], stats["num_rejected_steps"])
 
         return travelled
 
@@ -344,15 +441,9 @@ def _travel(
     return both_modes(*map(program, ("forward", "checkpointed", "direct")), *inputs)
 
 
-def _terms(field: Any, ts: Array, x0: Any, dt: float | None) -> Any:
-    """The velocity alone, or drift and diagonal diffusion along one Brownian path."""
-    if not isinstance(field, SDE):
-        return diffrax.ODETerm(field)
-    shape = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), x0)
-    path = diffrax.VirtualBrownianTree(ts[0], ts[-1], tol=(dt or 1.0) / 2, shape=shape, key=field.key)
-    diagonal = lambda t, x, args: lineax.DiagonalLinearOperator(field.diffusion(t, x, args))
-    drift: Any = field.drift
-    return diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(diagonal, path))
+def _terms(field: Any, solver: Any, ts: Array, x0: Any, args: Any, dt: float | None) -> Any:
+    """The velocity alone, or drift and diffusion along one Brownian path."""
+    return noise.terms(field, solver, ts, x0, args, dt) if isinstance(field, SDE) else diffrax.ODETerm(field)
 
 
 def _met(
@@ -365,16 +456,23 @@ def _met(
     fn, values = closed(whole, times[0], x0, args)
     given = jax.lax.stop_gradient((x0, times, (args, values)))
     field = lambda t, x, a: fn(t, x, a[0], *a[1])[0]
-    when = lambda t, x, a: fn(t, x, a[0], *a[1])[1]
+    way = _way(given[1])  # times are multiplied by it, so that they increase
+    when = lambda t, x, a: fn(t * way, x, a[0], *a[1])[1]
     inner = controller.controller if isinstance(controller, Stops) else controller
     if isinstance(controller, Stops):
-        inner = with_stops(inner, field, given[1], given[0], given[2])
+        inner = with_stops(inner, field, given[1], given[0], given[2]).wrap(way)
     if noisy:
         when, given = event, (*given[:2], given[2][0])
-    span = (given[1][0], given[1][-1])
-    solver, own = within_stretches(solver, inner), terms if noisy else diffrax.ODETerm(field)
+    span = (given[1][0] * way, given[1][-1] * way)
+    own = terms if noisy else diffrax.ODETerm(cast(Any, turned(field, way)))
+    solver = within_stretches(solver, inner)
     found = first_event(solver, own, inner, when, given[0], span, given[2], dt=dt, max_steps=max_steps)
-    return jax.lax.stop_gradient(found)
+    return jax.lax.stop_gradient(found._replace(t=found.t * way))
+
+
+def _way(ts: Array) -> Float[Array, ""]:
+    """1 where time runs forwards, -1 where it runs backwards."""
+    return jnp.where(ts[-1] < ts[0], -jnp.ones_like(ts[0]), jnp.ones_like(ts[0]))
 
 
 def _status(result: Any, final: Any) -> Int[Array, ""]:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import diffrax
@@ -27,14 +28,16 @@ class Stops(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
     Attributes:
         controller: The other controller.
         constants: The constants on which the times of the switches depend.
-        span: Length of the time span.
+        span: Length of the time span, negative where time runs backwards.
+        direction: What diffrax multiplies its times by, so that they increase.
         field: The field.
         switches: Its switches.
     """
 
-    controller: diffrax.PIDController
+    controller: Any
     constants: dict[int, Array]
     span: Array
+    direction: Array
     field: Field = eqx.field(static=True)
     switches: Switches = eqx.field(static=True)
 
@@ -54,16 +57,24 @@ class Stops(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
         return self.controller.norm
 
     def wrap(self, direction: Any) -> "Stops":
-        """The controller itself: `solve` goes forwards only."""
-        return self
+        """The controller where times are multiplied by `direction`."""
+        return replace(self, direction=jnp.asarray(direction, jnp.int32))
 
     def at(self, t: Any, *, back: bool = False) -> Stretch:
-        """The stretch that begins at a time, forwards or backwards."""
-        return self.switches.stretch(t, -self.span if back else self.span, self.constants)
+        """The stretch that begins at a time, in the direction of motion or against it."""
+        return self.switches.stretch(
+            t * self.direction.astype(t.dtype), -self.span if back else self.span, self.constants
+        )
+
+    def left(self, t: Array) -> Array:
+        """Time from `t` to the next switch, signed."""
+        way = jnp.sign(self.span)
+        return self.wrap(way).at(t * way).last * way - t
 
     def times(self, ts: Array) -> Array:
         """`ts`, with an end that lies on a switch moved to this side of it."""
-        return jnp.clip(ts, self.at(ts[0]).seen(ts[0]), self.at(ts[-1], back=True).seen(ts[-1]))
+        ends = self.at(ts[0]).seen(ts[0]), self.at(ts[-1], back=True).seen(ts[-1])
+        return jnp.clip(ts, jnp.minimum(*ends), jnp.maximum(*ends))
 
     def init(
         self, terms: Any, t0: Any, t1: Any, y0: Any, dt0: Any, args: Any, func: Any, error_order: Any
@@ -89,7 +100,7 @@ class Stops(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
         def anew() -> Any:
             velocity = lambda terms, t, y, args: terms.vf(t, y, args)
             given = jax.lax.stop_gradient((start, y1_candidate, args))
-            term: Any = diffrax.ODETerm(self.field)  # pyright: ignore[reportArgumentType]
+            term: Any = diffrax.ODETerm(turned(self.field, self.direction))  # pyright: ignore[reportArgumentType]
             return self.controller.init(term, given[0], t1, given[1], None, given[2], velocity, error_order)[0] - start
 
         length = jnp.where(behind, jax.lax.cond(behind, lambda: jax.lax.stop_gradient(anew()), lambda: length), length)
@@ -142,9 +153,18 @@ def within_stretches(solver: Any, controller: Any) -> Any:
     return _bounded(type(solver))(**own, stops=controller)
 
 
-def with_stops(controller: diffrax.PIDController, field: Field, ts: Array, x: PyTree, args: PyTree) -> Any:
+def turned(field: Field, direction: Any) -> Field:
+    """The velocity where times are multiplied by `direction`."""
+
+    def velocity(t: Array, x: PyTree, args: PyTree) -> PyTree:
+        return jax.tree.map(lambda v: v * direction.astype(v.dtype), field(t * direction.astype(t.dtype), x, args))
+
+    return velocity
+
+
+def with_stops(controller: Any, field: Field, ts: Array, x: PyTree, args: PyTree) -> Any:
     """A controller whose steps end at the field's switches; the same one if it has none."""
-    t, span = ts[0], ts[-1] - ts[0]
+    t, span = ts[0], jnp.where(ts[-1] == ts[0], 1, ts[-1] - ts[0])
     fn, values = closed(field, t, x, args)
     shape = lambda tree: jax.tree.map(lambda v: jax.ShapeDtypeStruct(jnp.shape(v), jnp.result_type(v)), tree)
     leaves, treedef = jax.tree.flatten(shape((t, x, (args, values))))
@@ -154,7 +174,7 @@ def with_stops(controller: diffrax.PIDController, field: Field, ts: Array, x: Py
         return controller
     scalar, switches = found
     constants = scalar.constants(SHARED, list(map(jnp.asarray, jax.tree.leaves((args, values)))), {}, switches.roots)
-    return Stops(controller, constants, span, field, switches)  # pyright: ignore[reportCallIssue]
+    return Stops(controller, constants, span, jnp.asarray(1, jnp.int32), field, switches)  # pyright: ignore[reportCallIssue]
 
 
 @kept

@@ -18,6 +18,7 @@ from jaxkit.core.struct import struct
 from jaxkit.dynamics.iterate import iterate
 from jaxkit.dynamics.linear.dense import solve_dense, value_and_jacobian
 from jaxkit.dynamics.linear.implicit import closed, implicit
+from jaxkit.dynamics.parts import apart
 from jaxkit.dynamics.roots.methods.descent import LevenbergMarquardt
 from jaxkit.dynamics.roots.trust_region import MARQUARDT, Region, advance, begin, column_norms, pull, unseen
 
@@ -56,13 +57,14 @@ class LeastSquares(Outcome, Generic[P]):
     def standard_errors(self) -> P:
         """Standard errors of the parameters, in their structure (asymptotic, from `covariance`)."""
         errors = jnp.sqrt(jnp.diagonal(self.covariance, axis1=-2, axis2=-1))
-        leaves, structure = jax.tree.flatten(self.params)
+        numbers, other = apart(self.params)
+        leaves, structure = jax.tree.flatten(numbers)
         batch = self.covariance.ndim - 2
         sizes = [int(leaf.size / max(1, self.sse.size)) for leaf in leaves]
         offsets = [sum(sizes[:i]) for i in range(len(sizes))]
         parts = [errors[..., o : o + s] for o, s in zip(offsets, sizes, strict=True)]
         shaped = [p.reshape(errors.shape[:batch] + v.shape[batch:]) for p, v in zip(parts, leaves, strict=True)]
-        return jax.tree.unflatten(structure, shaped)
+        return jax.tree.unflatten(structure, shaped) if other is None else other.alone(shaped)
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -113,6 +115,12 @@ def least_squares(
         Marquardt's method, IMM-REP-1999-05.
     """
     options = {"rtol": rtol, "gtol": gtol, "max_steps": max_steps}
+    (start, own), (numbers, other) = apart(params0), apart(args)
+    if own is not None or other is not None:
+        residuals = residuals if own is None else own.called(residuals, 0)
+        residuals = residuals if other is None else other.called(residuals, 1)
+        found = run_kept(_fitted, (residuals, method, options), (start, numbers))
+        return found if own is None else dataclasses.replace(found, params=own.join(found.params))
     return run_kept(_fitted, (residuals, method, options), (params0, args))
 
 

@@ -122,7 +122,7 @@ def test_noise_has_the_law_of_an_ornstein_uhlenbeck_process():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"ts": jnp.array([0.0, 2.0, 1.0])}, r"`ts` must increase strictly"),
+        ({"ts": jnp.array([0.0, 2.0, 1.0])}, r"`ts` must not decrease"),
         ({"ts": jnp.array([0.0])}, r"`ts` must have shape \(n,\), n >= 2, but has shape \(1,\)"),
         ({"x0": (1.0, jnp.nan)}, "`x0` must be finite"),
         ({"x0": (1.0,)}, "return the structure of the state|index"),
@@ -165,7 +165,7 @@ def test_every_named_method_runs():
 def test_times_that_are_no_times_are_never_ok(method):
     run = jax.jit(lambda ts: jk.solve(lambda t, x, _: -x, 1.0, ts, method=method))
     no_numbers = ([0.0, jnp.nan, 2.0], [jnp.nan, 1.0, 2.0], [0.0, 1.0, jnp.inf], [-jnp.inf, 0.0, 1.0])
-    no_order = ([0.0, 2.0, 1.0], [0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, 0.0, 0.0], [1.0, 2.0, 0.0])
+    no_order = ([0.0, 2.0, 1.0], [1.0, 2.0, 0.0], [1.0, 0.0, 0.5])
     wrong = [(ts, jk.Status.not_finite) for ts in no_numbers] + [(ts, jk.Status.not_applicable) for ts in no_order]
     for ts, status in (([0.0, 1.0, 2.0], jk.Status.ok), *wrong):
         found = run(jnp.array(ts))
@@ -173,8 +173,8 @@ def test_times_that_are_no_times_are_never_ok(method):
         bad = status != jk.Status.ok
         assert np.isnan([*found.xs, found.final, found.end]).all() == bad
         assert bad or abs(float(found.xs[1]) - np.exp(-1)) < 1e-6
-    with pytest.raises(ValueError, match=r"Argument `ts` must (in|de)crease strictly, but ts\[2\] (<|>)= ts\[1\]"):
-        jk.solve(lambda t, x, _: -x, 1.0, jnp.array([0.0, 2.0, 2.0]), method=method)
+    with pytest.raises(ValueError, match=r"Argument `ts` must not decrease, but ts\[2\] < ts\[1\]"):
+        jk.solve(lambda t, x, _: -x, 1.0, jnp.array([0.0, 2.0, 1.0]), method=method)
 
 
 def test_times_of_no_use_have_no_derivative():

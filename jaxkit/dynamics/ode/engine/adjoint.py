@@ -39,7 +39,7 @@ def integrate_back(
     """
     row, k = Row(stepper.field, stepper.roots, lanes, constants), len(lanes.x)
     moved = [i for i, direction in enumerate(stepper.directions) if direction is not None]
-    numbers, path, count = _there(stepper, row, lanes, max_steps)
+    numbers, path, count = step_by_step(stepper, row, lanes, max_steps)
     leaves = [lanes.args[i] for i in moved]
 
     def of_leaves(leaves: list[Array]) -> Constants:
@@ -73,7 +73,7 @@ def integrate_back(
     return arrived, jnp.concatenate(columns, axis=1)
 
 
-def _there(
+def step_by_step(
     stepper: Stepper, row: Row, lanes: Lanes, max_steps: int
 ) -> tuple[State, Float[Array, "s k1 w"], Int[Array, ""]]:
     """The loop's last numbers, the states and times it went through, and the number of steps it took."""

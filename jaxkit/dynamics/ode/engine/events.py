@@ -279,7 +279,10 @@ def save(
 
 
 def nothing_saved(ts: Array, t0: Array, t1: Array, x: State) -> tuple[State, Any]:
-    """The record without any state, and the index of the first of `ts` that lies ahead of each lane."""
+    """The record, and the index of the first of `ts` that lies ahead of each lane.
+
+    It holds no state, but for a lane whose times are all the same: that lane takes no step.
+    """
     past = jnp.sign(t1 - t0)[None] * (ts[:, None] - t0[None])
     number = jnp.sum(past < 0, axis=0, dtype=jnp.int32)
-    return tuple(jnp.full((len(ts), *v.shape), jnp.inf, v.dtype) for v in x), number
+    return tuple(jnp.broadcast_to(jnp.where(t0 == t1, v, jnp.inf), (len(ts), *v.shape)) for v in x), number

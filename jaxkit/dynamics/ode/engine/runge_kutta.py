@@ -18,6 +18,7 @@ from jaxkit.compile.rows import Row, State, Step, where
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.dynamics.ode.engine.switches import Switches
 from jaxkit.dynamics.ode.schemes import Tableau
+from jaxkit.dynamics.ode.tolerance import weighed, weights
 
 
 class RungeKuttaStepper:
@@ -27,7 +28,7 @@ class RungeKuttaStepper:
         field: The scalar field whose first outputs are the velocity.
         tableau: Coefficients with an error estimate.
         rtol: Relative tolerance of a step.
-        atol: Absolute tolerance of a step.
+        atol: Absolute tolerance of a step, or one for each number of the state.
         controlled: Number of leading entries that are the state; those behind are tangents. None: all are the state.
         directions: Directions of further tangents: see `Row`.
     """
@@ -39,13 +40,15 @@ class RungeKuttaStepper:
         field: ScalarField,
         tableau: Tableau,
         rtol: float,
-        atol: float,
+        atol: float | tuple[float, ...],
         *,
         controlled: int | None = None,
         directions: Sequence[Any] = (),
     ) -> None:
-        self.field, self.tableau, self.rtol, self.atol, self.directions = field, tableau, rtol, atol, directions
+        self.field, self.tableau, self.rtol, self.directions = field, tableau, rtol, directions
         self.controlled = len(field.x) if controlled is None else controlled
+        self.atol = atol if isinstance(atol, tuple) else (atol,) * self.controlled
+        self.weights = weights(atol)
         self.velocity = field.outputs[: len(field.x)]
         self.switches = Switches(field, self.velocity)
         # The last velocity is the first one of the next step, unless the field switches in between.
@@ -86,18 +89,20 @@ class RungeKuttaStepper:
     def _norm(self, values: Sequence[Array], *scales: State) -> Array:
         """Root mean square of `values` in units of the tolerance at the larger of the states.
 
-        Tangents have no absolute tolerance; their tolerance is relative to their largest entry.
+        Tangents have no absolute tolerance; their tolerance is relative to their largest entry, in units in which all
+        numbers of the state have the same absolute tolerance.
         """
         sizes = [functools.reduce(jnp.maximum, map(jnp.abs, entries)) for entries in zip(*scales, strict=True)]
         k = self.controlled
         square = lambda total, pair: total + (pair[0] / pair[1]) ** 2
         zero = jnp.zeros_like(values[0])
-        units = [self.atol + self.rtol * size for size in sizes[:k]]
+        units = [atol + self.rtol * size for atol, size in zip(self.atol, sizes[:k], strict=True)]
         error = jnp.sqrt(functools.reduce(square, zip(values[:k], units, strict=True), zero) / k)
         if k == len(values):
             return error
-        unit = self.rtol * functools.reduce(jnp.maximum, sizes[k:]) + float(jnp.finfo(zero.dtype).tiny)
-        more = functools.reduce(jnp.add, ((v / unit) ** 2 for v in values[k:])) / (len(values) - k)
+        sizes, values = weighed(sizes[k:], self.weights), weighed(values[k:], self.weights)
+        unit = self.rtol * functools.reduce(jnp.maximum, sizes) + float(jnp.finfo(zero.dtype).tiny)
+        more = functools.reduce(jnp.add, ((v / unit) ** 2 for v in values)) / len(values)
         return jnp.maximum(error, jnp.sqrt(jnp.max(more, axis=tuple(range(more.ndim - 1)))))
 
     def stages(self, t: Array, x: State, h: Array, row: Row, first: State = ()) -> Float[Array, "s kw"]:

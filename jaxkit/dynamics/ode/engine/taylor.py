@@ -25,6 +25,7 @@ from jaxkit.compile.scalars import ScalarField
 from jaxkit.dynamics.ode.engine import recurrences
 from jaxkit.dynamics.ode.engine.series import TaylorSeries
 from jaxkit.dynamics.ode.engine.switches import Switches
+from jaxkit.dynamics.ode.tolerance import weighed, weights
 
 # In units of the tolerance: how much velocity times length may differ from the polynomial's at a step's end.
 DEFECT = 10.0
@@ -40,7 +41,7 @@ class TaylorStepper:
     Args:
         field: The scalar field whose first outputs are the velocity; event functions may follow.
         rtol: Relative tolerance, in units of the state's largest entry.
-        atol: Absolute tolerance.
+        atol: Absolute tolerance; or one for each number of the state, which then counts in units of it.
         order: Order of the series; None takes Jorba and Zou's ceil(1 - ln(rtol) / 2).
         controlled: Number of leading entries that are the state; those behind are tangents. None: all are the state.
         directions: Directions of further tangents: see `Row`.
@@ -52,7 +53,7 @@ class TaylorStepper:
         self,
         field: ScalarField,
         rtol: float,
-        atol: float,
+        atol: float | tuple[float, ...],
         *,
         order: int | None = None,
         controlled: int | None = None,
@@ -60,7 +61,7 @@ class TaylorStepper:
     ) -> None:
         self.field, self.directions = field, directions
         self.order = max(2, math.ceil(1 - math.log(rtol) / 2)) if order is None else order
-        self.scale = atol / rtol
+        self.scale, self.weights = (max(atol) if isinstance(atol, tuple) else atol) / rtol, weights(atol)
         self.controlled = len(field.x) if controlled is None else controlled
         velocity = field.outputs[: len(field.x)]
         self.switches = Switches(field, velocity)
@@ -73,7 +74,7 @@ class TaylorStepper:
     def start(self, t: Array, x: State, left: Array, row: Row) -> State:
         """The memory: the largest size of the tangents so far; the length of each step follows from the series."""
         k = len(self.field.x)
-        return () if len(x) == k else (jnp.zeros_like(t), _largest(x[k:]))
+        return () if len(x) == k else (jnp.zeros_like(t), self._largest(x[k:]))
 
     def length(self, t: Array, x: State, left: Array, row: Row) -> Array:
         """The length that a step would have."""
@@ -121,7 +122,7 @@ class TaylorStepper:
             lambda: (self._end(series()[:k], t, signed, row, look), pack(polynomials(series()[k:], signed)))
         )
         tangents = unpack(tangents)
-        return Step((*state, *tangents), signed, (length, jnp.maximum(memory[1], _largest(tangents))))
+        return Step((*state, *tangents), signed, (length, jnp.maximum(memory[1], self._largest(tangents))))
 
     def _end(self, series: list[list[Array]], t: Array, s: Array, row: Row, look: Array | None) -> State:
         """The polynomials at `s`; NaN where they do not move as the field says.
@@ -143,8 +144,8 @@ class TaylorStepper:
         rates = polynomials([[c * float(j) for j, c in enumerate(part)][1:] for part in state], s)
         first = lambda constants, t, *x: [pair[1] for pair in self.series.coefficients(t, x, 1, constants)]
         velocity = row.each(first, row.seen(t + s), *there)
-        gap = _largest([a - b for a, b in zip(rates, velocity, strict=True)][: self.controlled])
-        size = _largest([*(part[0] for part in state[: self.controlled]), *there[: self.controlled]])
+        gap = self._largest([a - b for a, b in zip(rates, velocity, strict=True)][: self.controlled])
+        size = self._largest([*(part[0] for part in state[: self.controlled]), *there[: self.controlled]])
         return gap * jnp.abs(s) <= self.bound * jnp.maximum(size, self.scale)
 
     def within(self, t: Array, x: State, s: Array, row: Row) -> State:
@@ -200,17 +201,26 @@ class TaylorStepper:
     def _length(self, series: list[list[Array]], largest: Array | None = None) -> Array:
         """The state's step, or the tangents' where that is shorter, in units of each direction's largest entry."""
         p, state, tangents = self.order, series[: self.controlled], series[self.controlled :]
-        size, before, last = (_largest([row[k] for row in state]) for k in (0, p - 1, p))
+        size, before, last = (self._largest([row[k] for row in state]) for k in (0, p - 1, p))
         length = self._radius(jnp.maximum(size, self.scale), before, last)
         if not tangents:
             return length
-        size, speed, before, last = (_largest([row[k] for row in tangents]) for k in (0, 1, p - 1, p))
-        size = jnp.maximum(size, speed * like(length, speed))
+        size, speed, before, last = (self._largest([row[k] for row in tangents]) for k in (0, 1, p - 1, p))
+        # A tangent that begins at zero has the size to which it grows within its own step or the state's; at rest, a
+        # state has steps of any length.
+        rate = fast_log2(speed)
+        radius = jnp.minimum((rate - fast_log2(last)) / (p - 1), (rate - fast_log2(before)) / max(p - 2, 1))
+        own = fast_exp2(radius - 2 / math.log(2))
+        size = jnp.maximum(size, speed * jnp.where(speed > 0, jnp.minimum(like(length, speed), own), 0))
         unit = 1 / jnp.maximum(
             size if largest is None else jnp.maximum(size, FADED * largest), jnp.finfo(size.dtype).tiny
         )
         over = lambda v: _largest(list(v)) if v.ndim > 1 else v  # not `max`, whose loop is not vectorised
         return jnp.minimum(length, self._radius(jnp.ones_like(length), over(before * unit), over(last * unit)))
+
+    def _largest(self, values: Sequence[Array]) -> Array:
+        """The largest number of a state, of its tangents or of several of these."""
+        return _largest(weighed(values, self.weights))
 
     def _radius(self, size: Array, before: Array, last: Array) -> Array:
         """Jorba and Zou's step: the radius of convergence estimated from two terms, over e^2, times a safety factor."""

@@ -101,7 +101,8 @@ def _run(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
         for i, lane in enumerate(plan.lanewise)
         if lane
     ]
-    if m > MANY and given.ts is None and not plan.settings.events:
+    pulled = m > MANY and plan.settings.method.control != "tangents"
+    if pulled and given.ts is None and not plan.settings.events:
         arrived, jacobian = arrive(plan, given, directions=directions, loop=integrate_back)
         return gather(given, arrived), Jacobian(jacobian if plan.moved[0] else jacobian[..., k:], None)
     arrived = arrive(plan, given, tangents, directions)
