@@ -39,7 +39,7 @@ _HOME = {
     "Scan": "jaxkit.dynamics.recurrence.scan",
     "Score": "jaxkit.dynamics.mcmc.sample",
     "Sensitivity": "jaxkit.dynamics.ode.sensitivity",
-    "Solution": "jaxkit.dynamics.ode.solve",
+    "Solution": "jaxkit.dynamics.ode.solution",
     "SolverError": "jaxkit.core.status",
     "Special": "jaxkit.dynamics.analysis.branch",
     "Status": "jaxkit.core.status",
@@ -134,7 +134,7 @@ if TYPE_CHECKING:
     from jaxkit.dynamics.ode.methods import Taylor as Taylor
     from jaxkit.dynamics.ode.sensitivity import Sensitivity as Sensitivity
     from jaxkit.dynamics.ode.sensitivity import sensitivity as sensitivity
-    from jaxkit.dynamics.ode.solve import Solution as Solution
+    from jaxkit.dynamics.ode.solution import Solution as Solution
     from jaxkit.dynamics.ode.solve import solve as solve
     from jaxkit.dynamics.recurrence.associative import Associative as Associative
     from jaxkit.dynamics.recurrence.method import Unrolled as Unrolled

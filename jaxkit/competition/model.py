@@ -11,7 +11,8 @@ from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core import checks
 from jaxkit.core.numerics import safe_sqrt
 from jaxkit.dynamics.ode.methods import SDE, Method, RungeKutta
-from jaxkit.dynamics.ode.solve import Solution, solve
+from jaxkit.dynamics.ode.solution import Solution
+from jaxkit.dynamics.ode.solve import solve
 from jaxkit.models.lotka_volterra import Params, Rates, as_rates, lotka_volterra
 
 

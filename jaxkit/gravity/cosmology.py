@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxkit.core.checks import double_precision
-from jaxkit.dynamics.ode.solve import Solution, solve
+from jaxkit.dynamics.ode.solution import Solution
+from jaxkit.dynamics.ode.solve import solve
 from jaxkit.gravity.metrics import Params
 
 UNIVERSE: Mapping[str, float] = MappingProxyType({"lam": 1.0, "Lw": -1.0, "k": -1.0, "B": 0.2, "w": 1 / 3})
