@@ -57,6 +57,7 @@ def test_the_drift_of_noises_along_themselves():
     assert float(jnp.linalg.norm(end)) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_derivatives_in_both_modes():
     # x = x0 exp((a - b^2 / 2) t + b W): dx/da = t x, and W follows from x.
     def end(p):
