@@ -12,6 +12,13 @@ def all_finite(tree: PyTree) -> Bool[Array, ""]:
     return jnp.all(jnp.stack(each)) if each else jnp.ones((), bool)
 
 
+def choose(mask: Array, a: PyTree, b: PyTree) -> PyTree:
+    """`a` where the mask, whose axes come first in each leaf, holds; `b` elsewhere."""
+    mask = jnp.asarray(mask)
+    wide = lambda v: mask.reshape(mask.shape + (1,) * (jnp.ndim(v) - mask.ndim))
+    return jax.tree.map(lambda u, v: jnp.where(wide(u), u, v), a, b)
+
+
 def safe_divide(numerator: ArrayLike, denominator: ArrayLike, fill: float = 0.0) -> Array:
     """`numerator / denominator`, and `fill` with zero derivative where the denominator is 0.
 

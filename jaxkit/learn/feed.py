@@ -99,7 +99,6 @@ class Feed:
         self.iterator = iter(batches.source)
         self.pending: list[Any] = []
         self.form: Form | None = None
-        self.begun = self.state()
         first = self._next()
         checks.require(first is not None, "batches", "yield at least one batch", "yields none")
         self.pending = [first]
@@ -119,7 +118,7 @@ class Feed:
         """Go on behind the batches that an earlier run has used in its steps; with `state`, to where the source was."""
         if state is not None and hasattr(self.iterator, "set_state"):
             self.pending = []
-            self.iterator.set_state(_unpacked(state, self.begun))  # pyright: ignore[reportAttributeAccessIssue]
+            self.iterator.set_state(_unpacked(state))  # pyright: ignore[reportAttributeAccessIssue]
             return
         count = steps * self.per_step
         for _ in range(count):
@@ -254,8 +253,9 @@ def _packed(state: Any) -> Any:
     return {"latin-1": state.decode("latin-1")} if isinstance(state, bytes) else state
 
 
-def _unpacked(stored: Any, example: Any) -> Any:
-    return stored["latin-1"].encode("latin-1") if isinstance(example, bytes) else stored
+def _unpacked(stored: Any) -> Any:
+    coded = isinstance(stored, dict) and set(stored) == {"latin-1"}
+    return stored["latin-1"].encode("latin-1") if coded else stored
 
 
 def nth(data: PyTree, j: Any) -> PyTree:

@@ -25,7 +25,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Int, PyTree
 
-from jaxkit.core.numerics import all_finite
+from jaxkit.core.numerics import all_finite, choose
 from jaxkit.dynamics.ode import rosenbrock
 from jaxkit.dynamics.ode.field import Field
 from jaxkit.dynamics.ode.schemes import TABLEAUS
@@ -171,7 +171,7 @@ class Auto(diffrax.AbstractAdaptiveSolver[Any]):
             anew = jax.lax.cond(
                 eqxi.unvmap_any(made_jump), lambda: _alike(terms.vf(t0, y0, args), y0), lambda: mode.first
             )
-            first = _choose(made_jump, anew, first)
+            first = choose(made_jump, anew, first)
 
         def by(method: Callable[..., Step], own: Any = None) -> Step:
             given = (t0, t1, y0, first, args)
@@ -188,7 +188,7 @@ class Auto(diffrax.AbstractAdaptiveSolver[Any]):
             slow = jax.lax.cond(eqxi.unvmap_any(mode.stiff), lambda: by(_implicit, mode.stiff), none)
             stiff = mode.stiff & slow.known
             fast = jax.lax.cond(eqxi.unvmap_any(~stiff), lambda: by(_explicit, ~stiff), none)
-            taken = _choose(stiff, slow, fast)
+            taken = choose(stiff, slow, fast)
         h = terms.contr(t0, t1)
         dense = {"y0": y0, "y1": taken.x, "h": h, "stiff": stiff, "parts": taken.parts}
         return taken.x, taken.error, dense, self._next(mode, taken, stiff), diffrax.RESULTS.successful
@@ -337,10 +337,6 @@ def _only(own: Array, tree: PyTree) -> PyTree:
         return jnp.where(own, v, jax.lax.stop_gradient(v)) if small else v
 
     return jax.tree.map(leaf, tree)
-
-
-def _choose(condition: Any, a: PyTree, b: PyTree) -> PyTree:
-    return jax.tree.map(lambda u, v: jnp.where(condition, u, v), a, b)
 
 
 def _no_step(x: PyTree, first: PyTree) -> Step:

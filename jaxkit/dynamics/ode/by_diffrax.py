@@ -8,7 +8,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from jaxkit.core import checks
 from jaxkit.core.numerics import all_finite
@@ -21,11 +21,11 @@ from jaxkit.dynamics.ode.auto import Auto, in_two_loops
 from jaxkit.dynamics.ode.dense import Path, Within, by_scheme, has_table
 from jaxkit.dynamics.ode.engine.batch import Ensemble
 from jaxkit.dynamics.ode.engine.legs import Rules, measured, travel
-from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_tolerance
-from jaxkit.dynamics.ode.first_event import Met, after, delayed, first_event, moving
+from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_tolerance, way_of
+from jaxkit.dynamics.ode.first_event import Met, delayed, first_event, moving
 from jaxkit.dynamics.ode.implicit_steps import detached, opened, restored, substituted, with_tolerances
 from jaxkit.dynamics.ode.methods import ADJOINTS, SDE, Method, RungeKutta, of_solve
-from jaxkit.dynamics.ode.onward import at_rest
+from jaxkit.dynamics.ode.onward import after, at_rest
 from jaxkit.dynamics.ode.reasons import nought, of_times, true_reason, without_derivative
 from jaxkit.dynamics.ode.solution import Solution, only_lane
 from jaxkit.dynamics.ode.stops import Stops, turned, with_stops, within_stretches
@@ -59,8 +59,7 @@ def _in_legs(options: Options, field: Field | SDE, x0: Any, times: Array, args: 
     drift, functions = field.drift if isinstance(field, SDE) else field, options.actions.functions
     check_field(drift, times[0], x0, args)
     timed = of_times(times, backwards=False)
-    if checks.is_traced(times):  # in order, whatever they are: see `_leg`
-        times = jnp.where(timed == int(Status.ok), times, jnp.arange(times.size, dtype=times.dtype) + nought(times))
+    times = _in_order(times, timed)
     less = lambda k: lambda t, x, a: functions[k](t, x, a[0]) - a[1][k]
     own = options._replace(actions=Actions(tuple(Event(less(k)) for k in range(len(functions)))))
     of = lambda fn: lambda t, x, a: fn(t, x, a[0])
@@ -119,8 +118,8 @@ def _leg(
     given, timed = times, of_times(times, backwards=drift is field)
     if whole is not None:
         timed = jnp.full_like(timed, int(Status.ok))
-    elif checks.is_traced(times):  # diffrax raises from inside the program where times are out of order
-        times = jnp.where(timed == int(Status.ok), times, jnp.arange(times.size, dtype=times.dtype) + nought(times))
+    else:
+        times = _in_order(times, timed)
     implicit = isinstance(solver, diffrax.AbstractImplicitSolver)
     guarded = implicit and drift is field
     field, event, args = _opened(field, event, times[0], x0, args)
@@ -130,7 +129,7 @@ def _leg(
     controller = controller if fixed else with_stops(controller, drift, times, x0, args)
     if isinstance(controller, Stops):
         times = controller.times(times)
-    way = _way(times)
+    way = way_of(times[0], times[-1])
     usable = all_finite((x0, args, given, drift(given[0], x0, args))) if guarded else None
     if isinstance(solver, Auto):
         solver = solver.fitted(drift, times[0], x0, args)
@@ -237,7 +236,7 @@ def _travel(
                 within_stretches(solver, steps),
                 t0=times[0],
                 t1=times[-1],
-                dt0=None if settings.dt is None else settings.dt * _way(times),
+                dt0=None if settings.dt is None else settings.dt * way_of(times[0], times[-1]),
                 y0=start,
                 args=args,
                 saveat=diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=times), diffrax.SubSaveAt(t1=True), *more]),
@@ -276,7 +275,7 @@ def _met(
     fn, values = closed(whole, times[0], x0, args)
     given = jax.lax.stop_gradient((x0, times, (args, values)))
     field = lambda t, x, a: fn(t, x, a[0], *a[1])[0]
-    way = _way(given[1])  # times are multiplied by it, so that they increase
+    way = way_of(given[1][0], given[1][-1])  # times are multiplied by it, so that they increase
     when = lambda t, x, a: fn(t * way, x, a[0], *a[1])[1]
     inner = controller.controller if isinstance(controller, Stops) else controller
     if isinstance(controller, Stops):
@@ -290,9 +289,11 @@ def _met(
     return jax.lax.stop_gradient(found._replace(t=found.t * way))
 
 
-def _way(ts: Array) -> Float[Array, ""]:
-    """1 where time runs forwards, -1 where it runs backwards."""
-    return jnp.where(ts[-1] < ts[0], -jnp.ones_like(ts[0]), jnp.ones_like(ts[0]))
+def _in_order(times: Array, timed: Array) -> Array:
+    """Times that are not known, replaced where they are unusable: diffrax raises from inside the program there."""
+    if not checks.is_traced(times):
+        return times
+    return jnp.where(timed == int(Status.ok), times, jnp.arange(times.size, dtype=times.dtype) + nought(times))
 
 
 def _status(result: Any, final: Any) -> Int[Array, ""]:

@@ -24,7 +24,7 @@ from jaxkit.dynamics.ode.engine.adjoint import step_by_step
 from jaxkit.dynamics.ode.engine.batch import Ensemble, Given, Plan, arrive
 from jaxkit.dynamics.ode.engine.integrate import Stepper
 from jaxkit.dynamics.ode.engine.variational import solve_lanes
-from jaxkit.dynamics.ode.field import Field
+from jaxkit.dynamics.ode.field import Field, way_of
 from jaxkit.dynamics.ode.forms import Form
 from jaxkit.dynamics.ode.reasons import nought, without_derivative
 from jaxkit.dynamics.ode.stops import Stops
@@ -82,7 +82,7 @@ class Path(Generic[X]):
 
         def one(t: Array) -> tuple[X, Array]:
             held = jax.lax.stop_gradient
-            way = jnp.where(self.span[1] < self.span[0], -1, 1).astype(t.dtype)
+            way = way_of(*self.span)
             ends = held(jnp.where(jnp.isfinite(self.ts), way * self.ts, jnp.inf))
             i = jnp.clip(jnp.searchsorted(ends, held(way * t), side="right") - 1, 0, len(ends) - 1)
             inside = ok & (way * t >= way * self.span[0]) & (way * t <= way * self.span[1])
@@ -145,7 +145,7 @@ def with_path(plan: Plan, given: Given, ts: Array) -> tuple[Ensemble, Array, Any
         ts: Its times.
     """
     held = jax.lax.stop_gradient(given)
-    way = jnp.where(held.t1[0] < held.t0[0], -1, 1).astype(ts.dtype)
+    way = way_of(held.t0[0], held.t1[0])
     ends = jax.lax.stop_gradient(arrive(plan, held, loop=_ends)[0])
     ends = jnp.where(jnp.isfinite(ends), ends, way * jnp.inf).at[0].set(ts[0])
     saved = ends if given.ts is None else jnp.concatenate([given.ts, ends])

@@ -10,15 +10,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PyTree
 
 from jaxkit.compile.jit_cache import run_kept
+from jaxkit.core.numerics import choose
 from jaxkit.core.run import Run
-from jaxkit.dynamics.ode.actions import Happening, Numbers, actions, as_numbers, told
-from jaxkit.dynamics.ode.engine.batch import Ensemble, Given, Settings, as_times, prepare, with_ends
-from jaxkit.dynamics.ode.engine.legs import Rules, choose, measured, travel
+from jaxkit.dynamics.ode.actions import Happening, Numbers, actions, as_numbers
+from jaxkit.dynamics.ode.engine.batch import Ensemble, Given, Settings, as_times, prepare, with_ends, with_events
+from jaxkit.dynamics.ode.engine.legs import Rules, measured, travel
 from jaxkit.dynamics.ode.engine.variational import solve_lanes
 from jaxkit.dynamics.ode.field import Field, as_state
-from jaxkit.dynamics.ode.first_event import after, delayed
+from jaxkit.dynamics.ode.first_event import delayed
 from jaxkit.dynamics.ode.forms import form_of
 from jaxkit.dynamics.ode.methods import Method
+from jaxkit.dynamics.ode.onward import after
 from jaxkit.dynamics.ode.reasons import nought
 
 X = TypeVar("X")
@@ -111,10 +113,7 @@ def solve_ensemble(field: Field, settings: Settings, x0s: PyTree, ts: Any, args:
     if settings.actions.goes_on:
         return _in_legs(field, settings, x0s, ts, args, numbers)
     plan, given = prepare(field, settings, x0s, ts, args)
-    found = with_ends(solve_lanes(plan, given), given, ts)
-    if not settings.events:
-        return found
-    return dataclasses.replace(found, events=told(found.event >= 0, found.end, found.final, found.event))
+    return with_events(with_ends(solve_lanes(plan, given), given, ts), settings)
 
 
 def _in_legs(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree, numbers: Numbers) -> Ensemble:

@@ -52,3 +52,8 @@ def check_field(field: Field, t: Array | jax.ShapeDtypeStruct, x: PyTree, args: 
     checks.require(fits, "x0", "be complex, as the field's velocity is", "is real")
     shapes, wanted = ([tuple(v.shape) for v in jax.tree.leaves(tree)] for tree in (velocity, x))
     checks.require(shapes == wanted, "field", f"return the shapes of the state, {wanted}", f"returns {shapes}")
+
+
+def way_of(t0: Array, t1: Array) -> Array:
+    """1 where time runs forwards from `t0` to `t1`, or stands still; -1 where it runs backwards."""
+    return jnp.where(t1 < t0, -jnp.ones_like(t0), jnp.ones_like(t0))

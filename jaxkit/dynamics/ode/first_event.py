@@ -14,10 +14,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from jaxkit.core.numerics import choose
 from jaxkit.dynamics.linear.implicit import closed, implicit, root_tangent
 from jaxkit.dynamics.ode.engine import events as watching
 from jaxkit.dynamics.ode.engine.events import Mark, Watch
 from jaxkit.dynamics.ode.field import Field
+from jaxkit.dynamics.ode.onward import after
 from jaxkit.dynamics.ode.reasons import without_derivative
 
 Events = Callable[[Array, Any, Any], Float[Array, " e"]]  # the values of all event functions
@@ -57,7 +59,6 @@ def first_event(
     row = lambda v: jnp.asarray(v, t0.dtype)[..., None]
 
     no = jnp.asarray(False)  # noqa: FBT003
-    choose_where = lambda here, a, b: jax.tree.map(lambda u, v: jnp.where(here, u, v), a, b)
 
     def mark(s: Array, value: Array, rate: Array) -> Mark:
         return Mark(row(s), row(value), row(rate))
@@ -68,7 +69,7 @@ def first_event(
         keep, start, until, jump, control, outcome = controller.adapt_step_size(
             t, end, c.x, x, args, error, order, control
         )
-        choose = lambda a, b: jax.tree.map(lambda u, v: jnp.where(keep, u, v) if eqx.is_array(u) else u, a, b)
+        advanced = lambda a, b: jax.tree.map(lambda u, v: jnp.where(keep, u, v) if eqx.is_array(u) else u, a, b)
         path = solver.interpolation_cls(t0=t, t1=end, **dense)
 
         def inside(s: Array) -> PyTree:
@@ -76,7 +77,7 @@ def first_event(
             if not isinstance(solver, diffrax.AbstractImplicitSolver):
                 return between
             found = solver.step(terms, t, t + s, c.x, args, memory, jumped)  # a stiff field's dense output is not exact
-            return choose_where(found[4] == diffrax.RESULTS.successful, found[0], between)
+            return choose(found[4] == diffrax.RESULTS.successful, found[0], between)
 
         def seen(s: Array, x: PyTree) -> Mark:
             rate = jax.jvp(path.evaluate, (t + s,), (jnp.ones_like(t),))[1]
@@ -95,12 +96,12 @@ def first_event(
         place = jax.lax.cond(hit & (at != end - t), lambda: inside(at), lambda: x)
         velocity = jax.jvp(path.evaluate, (t + at,), (jnp.ones_like(t),))[1]
         lost = watching.lost(watch, watch.end)[0]
-        met = choose_where(hit, Met(hit, watching.which(watch)[0], lost, no, t + at, place, velocity), c.met)
+        met = choose(hit, Met(hit, watching.which(watch)[0], lost, no, t + at, place, velocity), c.met)
         start, until = jnp.minimum(start, t1), jnp.minimum(until, t1)
         solved = (result == diffrax.RESULTS.successful) | ~jnp.asarray(keep)  # an unsolved stage: take a shorter step
         fine = solved & (outcome == diffrax.RESULTS.successful)
-        states = (choose(later, memory), control, choose(jump, jumped))
-        return _Carry((start, until), choose(x, c.x), states, c.tried + 1, fine, watch, met)
+        states = (advanced(later, memory), control, advanced(jump, jumped))
+        return _Carry((start, until), advanced(x, c.x), states, c.tried + 1, fine, watch, met)
 
     def running(c: _Carry) -> Array:
         return (c.span[0] < t1) & (c.tried < max_steps) & c.fine & ~c.met.hit
@@ -173,18 +174,3 @@ def delayed(
     inputs = (hit, t, x, args, velocity, values)
     shift, _ = implicit(lambda *_: (jnp.zeros_like(t), ()), rule)(*inputs)
     return t + shift, flowed(shift, *inputs)
-
-
-def after(
-    s: Array, field: Callable[[Array, Any], Any] | None, t: Array, x: PyTree, *, velocity: PyTree = None
-) -> PyTree:
-    """The state a time `s` after `(t, x)`, by one step of the classical Runge-Kutta method, or along a velocity."""
-    on = lambda s, velocity: jax.tree.map(lambda v, u: v + (s * u).astype(v.dtype), x, velocity)
-    if field is None:
-        return on(s, velocity)
-    there = lambda part, before: field(t + part * s, on(part * s, before))
-    first = field(t, x)
-    second = there(0.5, first)
-    third = there(0.5, second)
-    rates = (first, second, third, there(1.0, third))
-    return on(s, jax.tree.map(lambda a, b, c, d: (a + 2 * b + 2 * c + d) / 6, *rates))

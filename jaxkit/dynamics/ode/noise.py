@@ -49,10 +49,12 @@ def matrix(equation: SDE, t: Array, x: PyTree, args: PyTree) -> Float[Array, "k 
 def own_drift(equation: SDE, t: Array, x: PyTree, args: PyTree) -> PyTree:
     """The noise's drift along itself, `sum_j (dg_j/dx) g_j`."""
     flat, back = ravel_pytree(x)
-    here = matrix(equation, t, x, args)
-    along = lambda g: jax.jvp(lambda x: matrix(equation, t, back(x), args), (flat,), (g,))[1]
-    moved = jax.vmap(along, -1, 0)(here)  # by noise, then (k, m)
-    return back(jnp.einsum("jkj->k", moved))
+    return back(jnp.einsum("jkj->k", _along_each(lambda x: matrix(equation, t, back(x), args), flat)))
+
+
+def _along_each(field: Callable[[Array], Float[Array, "k m"]], x: Float[Array, " k"]) -> Float[Array, "m k m"]:
+    """How what the noises do changes along each of them, the first axis."""
+    return jax.vmap(lambda g: jax.jvp(field, (x,), (g,))[1], -1, 0)(field(x))
 
 
 def in_sense_of(equation: SDE, solver: diffrax.AbstractSolver) -> SDE:
@@ -102,7 +104,7 @@ def warn_of_order(equation: SDE, solver: Any, t: Any, x: PyTree, args: PyTree) -
     field: Callable[[Array], Array] = lambda x: matrix(equation, t, back(x), args)
     for scale in (1.0, 1.1):  # at the start alone they might commute by chance
         point = flat * scale + (scale - 1) * jnp.cos(1 + jnp.arange(flat.size, dtype=flat.dtype))
-        moved = jax.vmap(lambda g, at=point: jax.jvp(field, (at,), (g,))[1], -1, 0)(field(point))  # (along, k, of)
+        moved = _along_each(field, point)
         gap = np.max(np.abs(np.asarray(moved - jnp.swapaxes(moved, 0, 2))), initial=0.0)
         if gap > 1e-4 * np.max(np.abs(np.asarray(moved)), initial=0.0):
             warnings.warn(

@@ -1,5 +1,6 @@
 """The state a moment later, where that moment is zero but its derivatives are not."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox.internal as eqxi
@@ -10,14 +11,21 @@ from jaxtyping import Array, PyTree
 from jaxkit.dynamics.ode.field import Field
 
 
-def onward(field: Field, t: Array, s: Array, x: PyTree, args: PyTree) -> PyTree:
-    """The state a time `s` after `(t, x)`, by one Runge-Kutta step: at `s = 0` it is exact up to fourth derivatives."""
+def after(
+    s: Array, field: Callable[[Array, Any], Any] | None, t: Array, x: PyTree, *, velocity: PyTree = None
+) -> PyTree:
+    """The state a time `s` after `(t, x)`, by one step of the classical Runge-Kutta method, or along a velocity.
+
+    At `s = 0` the step is exact up to fourth derivatives.
+    """
     on = lambda s, velocity: jax.tree.map(lambda v, u: v + (s * u).astype(v.dtype), x, velocity)
-    velocity = lambda part, before: field(t + part * s, on(part * s, before), args)
-    first = field(t, x, args)
-    second = velocity(0.5, first)
-    third = velocity(0.5, second)
-    rates = (first, second, third, velocity(1.0, third))
+    if field is None:
+        return on(s, velocity)
+    there = lambda part, before: field(t + part * s, on(part * s, before))
+    first = field(t, x)
+    second = there(0.5, first)
+    third = there(0.5, second)
+    rates = (first, second, third, there(1.0, third))
     return on(s, jax.tree.map(lambda a, b, c, d: (a + 2 * b + 2 * c + d) / 6, *rates))
 
 
@@ -42,7 +50,7 @@ def at_rest(field: Field, found: tuple[PyTree, PyTree], given: tuple[PyTree, Arr
         still = given[1][-1] == given[1][0]
 
         def states(x0: PyTree, ts: Array, args: PyTree) -> tuple[PyTree, PyTree]:
-            xs = jax.vmap(lambda t: onward(field, ts[0], t - ts[0], x0, args))(ts)
+            xs = jax.vmap(lambda t: after(t - ts[0], lambda t, x: field(t, x, args), ts[0], x0))(ts)
             return xs, jax.tree.map(lambda v: v[-1], xs)
 
         def moved() -> Any:

@@ -14,8 +14,8 @@ from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.run import Run
 from jaxkit.core.status import Status
 from jaxkit.core.struct import struct
-from jaxkit.dynamics.ode.actions import Happening, Numbers, actions, told
-from jaxkit.dynamics.ode.engine.batch import Ensemble, Settings, as_times, layout_of, prepare, with_ends
+from jaxkit.dynamics.ode.actions import Happening, Numbers, actions
+from jaxkit.dynamics.ode.engine.batch import Ensemble, Settings, as_times, layout_of, prepare, with_ends, with_events
 from jaxkit.dynamics.ode.engine.variational import event_time, velocity_of, with_jacobian
 from jaxkit.dynamics.ode.ensemble import solve_ensemble, widened
 from jaxkit.dynamics.ode.field import Field
@@ -127,9 +127,7 @@ def _derive(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
     if settings.events:
         end = event_time(plan, given, solved, jacobian, perturbed=perturbed)
         final = final + velocity_of(plan, given)(solved.end, solved.final)[:, :, None] * end[:, None]
-    ended, state = with_ends(solved, given, ts), slice(k)
-    if settings.events:
-        ended = dataclasses.replace(ended, events=told(ended.event >= 0, ended.end, ended.final, ended.event))
+    ended, state = with_events(with_ends(solved, given, ts), settings), slice(k)
     failed = (ended.status != int(Status.ok))[:, None, None]
     saved = jacobian.saved
     if saved is None:  # the beginning and the end alone

@@ -12,10 +12,10 @@ from jaxtyping import Array, ArrayLike, PyTree
 from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core import checks
 from jaxkit.dynamics.ode import noise
-from jaxkit.dynamics.ode.actions import Actions, Happening, Numbers, actions, told
+from jaxkit.dynamics.ode.actions import Actions, Happening, Numbers, actions
 from jaxkit.dynamics.ode.by_diffrax import Options, by_diffrax
 from jaxkit.dynamics.ode.dense import Dense, Path, Within, with_path
-from jaxkit.dynamics.ode.engine.batch import Settings, prepare, with_ends
+from jaxkit.dynamics.ode.engine.batch import Settings, prepare, with_ends, with_events
 from jaxkit.dynamics.ode.ensemble import solve_ensemble
 from jaxkit.dynamics.ode.field import Field, as_state, check_state
 from jaxkit.dynamics.ode.forms import form_of
@@ -136,10 +136,7 @@ def _by_engine(
         return only_lane(ts, solve_ensemble(field, settings, lane(x0), ts, lane(args), numbers))
     plan, given = prepare(field, settings, lane(x0), ts, lane(args))
     solved, ends, states = with_path(plan, given, ts)
-    found = with_ends(solved, given, ts)
-    if settings.events:
-        found = replace(found, events=told(found.event >= 0, found.end, found.final, found.event))
-    solution = only_lane(ts, found)
+    solution = only_lane(ts, with_events(with_ends(solved, given, ts), settings))
     own, _, args = opened(field, None, ts[0], x0, args)
     within = Within(_onward, (own, settings._replace(events=(), actions=Actions())))
     states = jax.tree.map(lambda v: v[0], states)

@@ -21,7 +21,7 @@ from jaxkit.core.status import Outcome, Status, worst
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.linear.implicit import closed
 from jaxkit.dynamics.ode import methods
-from jaxkit.dynamics.ode.actions import NOTHING, Actions, Crossings
+from jaxkit.dynamics.ode.actions import NOTHING, Actions, Crossings, told
 from jaxkit.dynamics.ode.engine.integrate import Arrived, Stepper, integrate, work
 from jaxkit.dynamics.ode.engine.runge_kutta import RungeKuttaStepper
 from jaxkit.dynamics.ode.engine.series import TaylorSeries, Unsupported
@@ -310,6 +310,13 @@ def with_ends(found: Ensemble, given: Given, ts: Any) -> Ensemble:
     xs = jax.tree.map(lambda v, x: jnp.where(lost.reshape(-1, *(1,) * (v.ndim - 1)), x[:, None], v), xs, final)
     xs, end, final = without_derivative(lost, (xs, end, final), value_too=True)
     return dataclasses.replace(found, ts=ts, xs=xs, end=end, final=final, status=worst(timed, found.status))
+
+
+def with_events(found: Ensemble, settings: Settings) -> Ensemble:
+    """The ensemble with the events that ended its lanes, where any were asked for."""
+    if not settings.events:
+        return found
+    return dataclasses.replace(found, events=told(found.event >= 0, found.end, found.final, found.event))
 
 
 @jax.jit

@@ -15,10 +15,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxkit.core import checks
+from jaxkit.core.numerics import choose
 from jaxkit.core.status import Status
 from jaxkit.dynamics.ode.actions import Actions, Crossings
 from jaxkit.dynamics.ode.engine.batch import Ensemble
 from jaxkit.dynamics.ode.engine.events import first_sign, rounding
+from jaxkit.dynamics.ode.field import way_of
 
 
 class Rules(NamedTuple):
@@ -81,7 +83,7 @@ def travel(rules: Rules, x0: PyTree, t0: Array, t1: Array, ts: Array | None) -> 
     for event in actions.events:
         if event.change is not None:
             _check_change(rules, event.change, x0, t0)
-    sign = jnp.where(t1 < t0, -jnp.ones_like(t0), jnp.ones_like(t0))
+    sign = way_of(t0, t1)
     held = jax.lax.stop_gradient
     order = jnp.argsort(held(rules.times * sign[:, None]), axis=1)  # (NaN comes last)
     times = jnp.take_along_axis(rules.times, order, axis=1)
@@ -271,8 +273,3 @@ def measured(field: Any, events: Any, t: Array, x: PyTree, args: PyTree) -> tupl
     size = sum(jnp.sum(jnp.abs(slope * v[None]).reshape(len(events), -1), axis=1) for slope, v in parts)
     size = 32 * float(jnp.finfo(t.dtype).eps) * jnp.where(jnp.isfinite(size), size, 0)
     return jax.lax.stop_gradient((value, rate, size))
-
-
-def choose(mask: Array, a: PyTree, b: PyTree) -> PyTree:
-    """`a` where the mask, whose axes come first, holds; `b` elsewhere."""
-    return jax.tree.map(lambda u, v: jnp.where(mask.reshape(mask.shape + (1,) * (u.ndim - mask.ndim)), u, v), a, b)
