@@ -222,3 +222,24 @@ mlir.register_lowering(_LINEAR_MAP, mlir.lower_fun(_applied, multiple_results=Tr
 ad.primitive_jvps[_LINEAR_MAP] = _jvp_of_map
 ad.primitive_transposes[_LINEAR_MAP] = _transpose_of_map
 batching.primitive_batchers[_LINEAR_MAP] = _batch_of_map
+
+
+def foreign(
+    name: str, target: str, shape: Callable[..., Any], batch: Callable[..., Any] | None = None
+) -> Callable[..., Array]:
+    """A function of arrays that calls a program registered with `jax.ffi`, which XLA neither merges, moves nor drops.
+
+    Args:
+        name: Name of the primitive.
+        target: Name under which the program is registered, for the CPU.
+        shape: Shape and dtype of the result for those of the arguments.
+        batch: `batch(call, args, dims)` is the result for arguments with further axes, and its own axis; None where
+            there are never any.
+    """
+    primitive = jex.Primitive(name)
+    primitive.def_abstract_eval(lambda *args: jax.core.ShapedArray(*shape(*args)))
+    primitive.def_impl(jax.jit(lambda *args: primitive.bind(*args)))
+    mlir.register_lowering(primitive, jax.ffi.ffi_lowering(target, has_side_effect=True), platform="cpu")
+    if batch is not None:
+        batching.primitive_batchers[primitive] = lambda args, dims: batch(primitive.bind, args, dims)
+    return primitive.bind

@@ -56,7 +56,7 @@ class Status(enum.IntEnum):
     stiff = (
         11,
         "`max_steps` was reached because the problem is stiff: an explicit method's steps are as short as its "
-        'stability demands; use an implicit one, `jaxkit.solve(..., method="kvaerno5")`.',
+        'stability demands; use an implicit one, `jaxkit.solve(..., method="rodas5p")`.',
     )
     unresolved = 12, "the solution is not smooth on its nodes; take more nodes, or another first guess."
     stuck = 13, "no proposal was accepted; take a shorter step, or let the warm-up find one (`target_accept=0.6`)."

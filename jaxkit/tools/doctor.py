@@ -17,6 +17,8 @@ import numpy as np
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.core import jax_internals as internals
 from jaxkit.core.environment import data_root, versions
+from jaxkit.dynamics.linear.klu import held
+from jaxkit.dynamics.linear.pattern import from_entries, installed
 
 CANARY_TOLERANCE = 1e-10  # in double precision
 
@@ -242,6 +244,19 @@ def _primitives_of_our_own() -> bool:
     return all(float(value) == 30.0 for value in values)
 
 
+def _foreign_programs_are_kept() -> bool:
+    """A program of another library is called as often as it is written, where its library is there."""
+    if not installed():
+        return True
+    pattern = from_entries(np.arange(3), np.arange(3), 3)
+    twice = lambda e: [held(pattern, e, lambda f: f.solve(jnp.ones(3))) for _ in range(2)]
+    with jax.enable_x64(True):  # noqa: FBT003
+        text = jax.jit(twice).lower(jnp.ones(3)).compile().as_text() or ""
+        values = jax.jit(twice)(2 * jnp.ones(3))
+    calls = [text.count(f'custom_call_target="{name}"') for name in ("factor_f64", "jaxkit_release_factors")]
+    return calls == [2, 2] and all(bool(jnp.allclose(v, 0.5)) for v in values)
+
+
 def _varying_is_read_off() -> bool:
     seen = []
 
@@ -267,6 +282,9 @@ FACTS: dict[str, Callable[[], bool]] = {
     "calls (jit, checkpoint, custom_jvp, custom_vjp) are entered by their names": _calls_are_entered,
     "element-wise functions, movements of data and short loops are known by name": _fields_become_scalars,
     "a bilinear primitive of our own is compiled, batched and differentiated": _primitives_of_our_own,
+    "a program of another library is called as often as it is written, neither merged nor dropped": (
+        _foreign_programs_are_kept
+    ),
     "the axes of shard_map along which a value varies are read off its type": _varying_is_read_off,
 }
 

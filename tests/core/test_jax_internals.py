@@ -11,6 +11,7 @@ import pytest
 
 import jaxkit
 from jaxkit.core import jax_internals as internals
+from jaxkit.tools.doctor import FACTS
 
 HERE = Path("core") / "jax_internals.py"
 INTERNAL = ("jax.extend", "jax.interpreters", "jax._src", "jax.core")
@@ -183,6 +184,11 @@ def product():
     seen = []
     internals.batched(made, rule)
     return (lambda a, b: made.bind(a, b, n=3)), seen
+
+
+def test_a_program_of_another_library_is_called_as_often_as_it_is_written():
+    pytest.importorskip("klujax")
+    assert FACTS["a program of another library is called as often as it is written, neither merged nor dropped"]()
 
 
 class TestPrimitives:

@@ -60,7 +60,12 @@ class Derivative:
         )
 
 
-def both_modes(forward: Callable, reverse: Callable, smooth: Callable, *inputs: PyTree) -> tuple[PyTree, PyTree]:
+Around = Callable[[Any, Callable[[tuple[Any, ...]], Any]], Any]
+
+
+def both_modes(
+    forward: Callable, reverse: Callable, smooth: Callable, *inputs: PyTree, around: Around | None = None
+) -> tuple[PyTree, PyTree]:
     """The value of `forward(*inputs)`, with a derivative in both modes and to any order.
 
     Args:
@@ -69,23 +74,32 @@ def both_modes(forward: Callable, reverse: Callable, smooth: Callable, *inputs: 
         reverse: The same function with reverse mode.
         smooth: The same function with both modes, to any order.
         *inputs: The arguments of the functions.
+        around: `around(inputs, use)` returns `use((tool,))`, with something that `forward` and `reverse` take as a
+            further first argument, such as factors of a matrix. It is called wherever the value or a derivative is
+            computed, and is itself not differentiated; `smooth` takes None instead.
     """
     leaves, treedef = jax.tree.flatten(inputs)
     leaves = [jnp.asarray(v) for v in leaves]
     structure: list[Any] = []
 
     def flat(program: Callable) -> Callable[..., tuple[list[Array], list[Array]]]:
-        def flattened(*leaves: Array) -> tuple[list[Array], list[Array]]:
-            moving, still = program(*treedef.unflatten(leaves))
+        def flattened(tools: tuple[Any, ...], *leaves: Array) -> tuple[list[Array], list[Array]]:
+            moving, still = program(*tools, *treedef.unflatten(leaves))
             (a, first), (b, second) = jax.tree.flatten(moving), jax.tree.flatten(still)
             structure[:] = [first, second]
             return a, b
 
         return flattened
 
+    def within(leaves: list[Array], use: Callable[[tuple[Any, ...]], Any]) -> Any:
+        return use(()) if around is None else around(treedef.unflatten(leaves), use)
+
+    without = lambda _, use: use(() if around is None else (None,))
+    programs = ((flat(forward), within), (flat(reverse), within), (flat(smooth), without))
+
     @jax.custom_jvp
     def value(*leaves: Array) -> tuple[list[Array], list[Array]]:
-        return flat(forward)(*leaves)
+        return within(list(leaves), lambda tools: flat(forward)(tools, *leaves))
 
     def rule(point: Any, tangents: Any) -> Any:
         point = list(map(jnp.asarray, point))
@@ -93,7 +107,7 @@ def both_modes(forward: Callable, reverse: Callable, smooth: Callable, *inputs: 
         real = [jnp.issubdtype(v.dtype, jnp.inexact) for v in point]
         moves = [not isinstance(t, SymbolicZero) and r for t, r in zip(tangents, real, strict=True)]
         moved = [jnp.asarray(t) for t, is_moving in zip(tangents, moves, strict=True) if is_moving]
-        at = _derivative(tuple(map(flat, (forward, reverse, smooth))), moves, point, moving)
+        at = _derivative(programs, moves, point, moving)
         return (moving, still), (linear_map(at, point, moved), list(map(no_tangent, still)))
 
     value.defjvp(rule, symbolic_zeros=True)
@@ -101,30 +115,38 @@ def both_modes(forward: Callable, reverse: Callable, smooth: Callable, *inputs: 
     return structure[0].unflatten(moving), structure[1].unflatten(still)
 
 
-def _derivative(programs: tuple[Callable, ...], moves: list[bool], point: Any, moving: list[Array]) -> Derivative:
+def _derivative(programs: Any, moves: list[bool], point: Any, moving: list[Array]) -> Derivative:
     shape = lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype)
     inputs = tuple(shape(v) for v, is_moving in zip(point, moves, strict=True) if is_moving)
 
-    def at(program: Callable, point: list[Array]) -> tuple[Callable, list[Array]]:
+    def at(program: Callable, tools: tuple[Any, ...], point: list[Array]) -> tuple[Callable, list[Array]]:
         def of(*moved: Array) -> list[Array]:
             own = iter(moved)
-            return program(*(next(own) if is_moving else v for v, is_moving in zip(point, moves, strict=True)))[0]
+            whole = (next(own) if is_moving else v for v, is_moving in zip(point, moves, strict=True))
+            return program(tools, *whole)[0]
 
         return of, [v for v, is_moving in zip(point, moves, strict=True) if is_moving]
 
-    def push(program: Callable) -> Callable[[list[Array], list[Array]], list[Array]]:
+    def push(program: Callable, within: Callable) -> Callable[[list[Array], list[Array]], list[Array]]:
         def pushed(point: list[Array], tangents: list[Array]) -> list[Array]:
-            of, here = at(program, point)
-            return jax.jvp(of, tuple(here), tuple(tangents))[1]
+            def use(tools: tuple[Any, ...]) -> list[Array]:
+                of, here = at(program, tools, point)
+                return jax.jvp(of, tuple(here), tuple(tangents))[1]
+
+            return within(point, use)
 
         return pushed
 
-    def pull(program: Callable) -> Callable[[list[Array], list[Array]], list[Array]]:
+    def pull(program: Callable, within: Callable) -> Callable[[list[Array], list[Array]], list[Array]]:
         def pulled(point: list[Array], cotangents: list[Array]) -> list[Array]:
-            of, here = at(program, point)
-            return list(jax.vjp(of, *here)[1](list(cotangents)))
+            def use(tools: tuple[Any, ...]) -> list[Array]:
+                of, here = at(program, tools, point)
+                return list(jax.vjp(of, *here)[1](list(cotangents)))
+
+            return within(point, use)
 
         return pulled
 
     forward, reverse, smooth = programs
-    return Derivative(push(forward), pull(reverse), push(smooth), pull(smooth), inputs, tuple(map(shape, moving)))
+    shapes = tuple(map(shape, moving))
+    return Derivative(push(*forward), pull(*reverse), push(*smooth), pull(*smooth), inputs, shapes)

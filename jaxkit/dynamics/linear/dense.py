@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-DENSE = 4096  # up to so many unknowns a derivative factors the Jacobian; above it iterates (GMRES)
-
 
 def value_and_jacobian(fn: Callable[[Array], Array], x: Array, *, mode: str = "forward") -> tuple[Array, Array]:
     """Value and Jacobian at once: shapes `()` and `()`, or `(m,)` and `(m, n)`. Holomorphic for complex `x`.
@@ -47,23 +45,3 @@ def _solve_two(matrix: Array, right: Array) -> Array:
     ratio = c / a
     y = (s - ratio * r) / (d - ratio * b)
     return jnp.stack([(r - b * y) / a, y])
-
-
-def solve_jacobian(fn: Callable[[Array], Array], x: Array, right: Array) -> Array:
-    """`J^-1 right` with the Jacobian of `fn` at `x`: by factoring it, or for many unknowns by products with `J` alone.
-
-    It is NaN where a scalar's derivative vanishes, and where the iteration did not converge.
-    """
-    if x.size <= DENSE:
-        slope = value_and_jacobian(fn, x)[1]
-        return solve_dense(slope if slope.ndim else jnp.where(slope == 0, jnp.nan, slope), right)
-    push = jax.linearize(fn, x)[1]
-    return jax.lax.custom_linear_solve(push, right, _krylov, transpose_solve=_krylov)
-
-
-def _krylov(product: Callable[[Array], Array], right: Array) -> Array:
-    """GMRES without a preconditioner; NaN where the residual says that it has not converged."""
-    y = jax.scipy.sparse.linalg.gmres(product, right, tol=1e-10, restart=30, maxiter=50)[0]
-    left = jnp.linalg.norm(product(y) - right)
-    good = left <= jnp.sqrt(jnp.finfo(left.dtype).eps) * jnp.linalg.norm(right)
-    return jnp.where(good, y, jnp.nan)

@@ -9,10 +9,8 @@ from typing import Any, cast
 
 import jax
 import numpy as np
-from jaxtyping import Array
 
 from jaxkit.core.jax_internals import evaluate, is_tracer
-from jaxkit.dynamics.linear.dense import solve_jacobian
 
 Rule = Callable[[Any, tuple[Any, ...], tuple[Any, ...]], Any]
 
@@ -59,12 +57,6 @@ def implicit(solve: Callable[..., tuple[Any, Any]], rule: Rule) -> Callable[...,
         return (answer, info), (rule(answer, inputs, tangents), jax.tree.map(no_tangent, info))
 
     return solved
-
-
-def root_tangent(residual: Callable[..., Array], x: Array, args: tuple[Any, ...], moved: tuple[Any, ...]) -> Array:
-    """How the root `x` of `residual(x, *args)` moves with `args`: the implicit function theorem."""
-    _, pushed = jax.jvp(lambda *a: residual(x, *a), args, moved)
-    return solve_jacobian(lambda x: residual(x, *args), x, -pushed)
 
 
 def no_tangent(value: Any) -> Any:

@@ -25,13 +25,15 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Int, PyTree
 
-from jaxkit.core.numerics import all_finite, choose
+from jaxkit.core.numerics import choose
+from jaxkit.dynamics.linear.ways import DENSE, Way, chosen
 from jaxkit.dynamics.ode import rosenbrock
 from jaxkit.dynamics.ode.field import Field
 from jaxkit.dynamics.ode.schemes import TABLEAUS
 
 PAIR = TABLEAUS["tsit5"]
-LARGEST = 256  # numbers of a state up to which a stiff motion is followed: the Jacobian takes their square in memory
+LARGEST = 256  # numbers of a state up to which a stiff motion is followed with a dense Jacobian
+COSTLY = 1e9  # operations of an elimination above which iterations are preferred: a step has one, and is near identity
 LIMIT = 1.2  # rate times step from which stability may be what sets an explicit step; the pair's limit is 3.5
 BACK = 6.0  # rate times step below which a Rosenbrock step, which costs several explicit ones, does not pay
 PATIENCE, MOST = 25, 800  # steps of evidence before the first change, and the most asked for after changes back
@@ -134,10 +136,12 @@ class Auto(diffrax.AbstractAdaptiveSolver[Any]):
     Attributes:
         explicit: Whether there is the explicit pair.
         implicit: Whether there is the Rosenbrock method.
+        way: How that solves its linear systems.
     """
 
     explicit: bool = eqx.field(default=True, static=True)
     implicit: bool = eqx.field(default=True, static=True)
+    way: Way = eqx.field(default=DENSE, static=True)
 
     term_structure: ClassVar[Any] = diffrax.AbstractTerm
     interpolation_cls: ClassVar[Callable[..., Path]] = Path
@@ -179,13 +183,14 @@ class Auto(diffrax.AbstractAdaptiveSolver[Any]):
             velocity = lambda t, x: _alike(terms.vf(t, x, parameters), x)
             return method(velocity, start, end, x, terms.contr(start, end), rate)
 
+        implicit = functools.partial(_implicit, way=self.way)
         if not self.implicit or mode.calm:
             taken, stiff = by(_explicit), jnp.asarray(False)  # noqa: FBT003
         elif not self.explicit:
-            taken, stiff = by(_implicit), jnp.asarray(True)  # noqa: FBT003
+            taken, stiff = by(implicit), jnp.asarray(True)  # noqa: FBT003
         else:
             none = lambda: _no_step(y0, first)
-            slow = jax.lax.cond(eqxi.unvmap_any(mode.stiff), lambda: by(_implicit, mode.stiff), none)
+            slow = jax.lax.cond(eqxi.unvmap_any(mode.stiff), lambda: by(implicit, mode.stiff), none)
             stiff = mode.stiff & slow.known
             fast = jax.lax.cond(eqxi.unvmap_any(~stiff), lambda: by(_explicit, ~stiff), none)
             taken = choose(stiff, slow, fast)
@@ -208,12 +213,17 @@ class Auto(diffrax.AbstractAdaptiveSolver[Any]):
         patience = jnp.where(stiff, patience, mode.patience)
         return Mode(taken.last, mode.stiff ^ change, jnp.where(change, 0, evidence), patience)
 
-    def fitted(self, field: Field, t: Any, x: PyTree, args: PyTree) -> "Auto":
-        """The same without the Rosenbrock method where the state is large or the field has no Jacobian."""
-        if not self.changes:
+    def fitted(self, field: Field, t: Any, x: PyTree, args: PyTree, jacobian: str, rtol: float) -> "Auto":
+        """The same with a way to solve its linear systems, without the Rosenbrock method where the field has none."""
+        if not self.implicit:
             return self
-        large = sum(v.size for v in jax.tree.leaves(x)) > LARGEST
-        return replace(self, implicit=False) if large or not _has_jacobian(field, t, x, args) else self
+        if self.changes and not _has_jacobian(field, t, x, args):
+            return replace(self, implicit=False)
+        flat, back = ravel_pytree(x)
+        velocity = lambda v: ravel_pytree(field(t, back(v), args))[0].astype(v.dtype)
+        way = replace(chosen(velocity, flat, jacobian, krylov_above=COSTLY), rtol=1e-3 * rtol)
+        large = self.changes and way.name == "dense" and flat.size > LARGEST
+        return replace(self, implicit=False) if large else replace(self, way=way)
 
 
 @functools.cache
@@ -285,7 +295,7 @@ def _explicit(velocity: Callable, t0: Any, t1: Any, x: PyTree, h: Array, first: 
     return Step(there[-1], error, tuple(rates), rates[-1], held, jnp.asarray(True))  # noqa: FBT003
 
 
-def _implicit(velocity: Callable, t0: Any, t1: Any, x: PyTree, h: Array, first: PyTree) -> Step:
+def _implicit(velocity: Callable, t0: Any, t1: Any, x: PyTree, h: Array, first: PyTree, *, way: Way) -> Step:
     """A step of the Rosenbrock method."""
     flat, back = ravel_pytree(x)
 
@@ -294,20 +304,12 @@ def _implicit(velocity: Callable, t0: Any, t1: Any, x: PyTree, h: Array, first: 
         t = t1 if at_end else t0 + jnp.asarray(s, (t1 - t0).dtype) * (t1 - t0)
         return ravel_pytree(velocity(t, back(v)))[0]
 
-    found = rosenbrock.step(along, flat, h.astype(flat.dtype), ravel_pytree(first)[0])
+    found, fastest, known = rosenbrock.step(along, flat, h.astype(flat.dtype), ravel_pytree(first)[0], way=way)
     end = back(found.x)
-    slope = jax.lax.stop_gradient(found.slope)
-    rate = _fastest(slope) * jnp.abs(h).astype(flat.dtype)
+    rate = fastest * jnp.abs(h).astype(flat.dtype)
     nothing = jax.tree.map(jnp.zeros_like, x)
     parts = (*map(back, found.path), *[nothing] * (len(PAIR.b) - 4))
-    return Step(end, back(found.error), parts, velocity(t1, end), rate, all_finite(slope))
-
-
-def _fastest(slope: Array) -> Array:
-    """A bound on the rates of a Jacobian: the root of a norm of its square."""
-    size = jnp.maximum(jnp.max(jnp.abs(slope)), jnp.finfo(slope.dtype).tiny)
-    square = jnp.abs((slope / size) @ (slope / size))
-    return size * jnp.sqrt(jnp.minimum(jnp.max(jnp.sum(square, 0)), jnp.max(jnp.sum(square, 1))))
+    return Step(end, back(found.error), parts, velocity(t1, end), rate, known)
 
 
 def _moved(x: PyTree, h: Array, weights: np.ndarray, rates: list[PyTree]) -> PyTree:

@@ -132,7 +132,7 @@ def _leg(
     way = way_of(times[0], times[-1])
     usable = all_finite((x0, args, given, drift(given[0], x0, args))) if guarded else None
     if isinstance(solver, Auto):
-        solver = solver.fitted(drift, times[0], x0, args)
+        solver = solver.fitted(drift, times[0], x0, args, settings.jacobian, rtol)
     if implicit and (fixed or event is not None):
         solver = with_tolerances(solver, rtol, least(atol))
     stable = implicit or (isinstance(solver, Auto) and solver.implicit)

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxkit.core.numerics import choose
-from jaxkit.dynamics.linear.implicit import closed, implicit, root_tangent
+from jaxkit.dynamics.linear.implicit import closed, implicit
+from jaxkit.dynamics.linear.ways import root_tangent
 from jaxkit.dynamics.ode.engine import events as watching
 from jaxkit.dynamics.ode.engine.events import Mark, Watch
 from jaxkit.dynamics.ode.field import Field

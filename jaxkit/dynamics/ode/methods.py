@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from jaxkit.core import checks
 from jaxkit.core.struct import static, struct
+from jaxkit.dynamics.linear.ways import JACOBIANS
 from jaxkit.dynamics.ode.auto import Auto
 from jaxkit.dynamics.ode.chord import StageChord
 from jaxkit.dynamics.ode.field import Field
@@ -106,6 +107,11 @@ class RungeKutta:
             derivative is that of the steps, and only as accurate as they happen to be for it; in `ensemble`, as in
             `Taylor`. With `"tangents"`, the derivatives have the tolerance `rtol`, too (see `sensitivity`); in `solve`
             this is for explicit schemes with an error estimate, and a gradient costs as much as all tangents.
+        jacobian: How `"rodas5p"` and `"auto"` hold the field's Jacobian, in `solve`: `"dense"`; `"sparse"`, its
+            possible nonzeros alone, with sparse factors (on the CPU, in double precision); `"krylov"`, by products
+            with it alone (GMRES); or `"auto"`, which from 100 numbers on looks for zeros in the field and takes sparse
+            factors unless they fill up, as on large grids in two dimensions. The zeros are found by the libraries of
+            `jaxkit[sparse]`. Other implicit schemes hold a dense Jacobian.
 
     Example:
         >>> import jax.numpy as jnp, jaxkit as jk
@@ -121,10 +127,12 @@ class RungeKutta:
     width: int | None = None
     alike: Alike | None = None
     control: str = "auto"
+    jacobian: str = "auto"
 
     def __post_init__(self) -> None:
         """Check the values."""
         checks.one_of("control", self.control, CONTROLS)
+        checks.one_of("jacobian", self.jacobian, JACOBIANS)
         checks.one_of("adjoint", self.adjoint, ("auto", *ADJOINTS))
         _check_width(self.width)
 
@@ -181,6 +189,9 @@ def of_solve(method: Any) -> Taylor | tuple[RungeKutta, diffrax.AbstractSolver]:
     checks.one_of("scheme", scheme, SOLVERS)
     adapts = scheme != "auto" or method.dt is None
     checks.require(adapts, "dt", "be left out with the scheme 'auto', whose steps adapt", f"is {method.dt!r}")
+    held = method.jacobian in ("auto", "dense") or scheme in ("auto", "rodas5p")
+    must = f"be 'auto' or 'dense' with the scheme {scheme!r}"
+    checks.require(held, "jacobian", must + "; 'rodas5p' takes others", f"is {method.jacobian!r}")
     return method, SOLVERS[scheme]()  # pyright: ignore[reportArgumentType]
 
 
@@ -189,7 +200,7 @@ def of_ensemble(method: Any) -> Method:
     method = _as_object(method, ("taylor", *EMBEDDED))
     if isinstance(method, Taylor):
         return method
-    for name, usual in (("dt", None), ("adjoint", "auto")):
+    for name, usual in (("dt", None), ("adjoint", "auto"), ("jacobian", "auto")):
         value = getattr(method, name)
         must = "be left out in ensembles and with control='tangents', whose steps adapt"
         checks.require(value == usual, name, must, f"is {value!r}")

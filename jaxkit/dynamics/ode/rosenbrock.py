@@ -11,14 +11,20 @@ References:
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxkit.core.numerics import all_finite
+from jaxkit.dynamics.linear.both_modes import both_modes
 from jaxkit.dynamics.linear.dense import value_and_jacobian
+from jaxkit.dynamics.linear.implicit import closed
+from jaxkit.dynamics.linear.klu import Factors, held
+from jaxkit.dynamics.linear.pattern import Pattern
+from jaxkit.dynamics.linear.ways import DENSE, Way, bound, solver
 
 Velocity = Callable[[Any, Array], Array]  # of the fraction of the step and the state
 Vector = Float[Array, " n"]
@@ -136,17 +142,17 @@ class Taken(NamedTuple):
         x: The state at its end.
         error: The error estimate.
         path: The state within the step: coefficients of the powers 1 to 4 of the fraction of the step.
-        slope: The Jacobian at its beginning.
     """
 
     x: Vector
     error: Vector
     path: Float[Array, "4 n"]
-    slope: Float[Array, "n n"]
 
 
-def step(velocity: Velocity, x: Vector, h: Array, first: Vector, scheme: Scheme = RODAS5P) -> Taken:
-    """One step of a flat state.
+def step(
+    velocity: Velocity, x: Vector, h: Array, first: Vector, scheme: Scheme = RODAS5P, way: Way = DENSE
+) -> tuple[Taken, Array, Array]:
+    """One step of a flat state; then the fastest rate at its beginning, about, and whether the Jacobian is finite.
 
     Args:
         velocity: The field, of the fraction of the step and the state.
@@ -154,11 +160,24 @@ def step(velocity: Velocity, x: Vector, h: Array, first: Vector, scheme: Scheme 
         h: Length, signed.
         first: The velocity at its beginning.
         scheme: The method.
+        way: How the linear systems are solved.
     """
     start = jnp.zeros((), x.dtype)
-    slope = value_and_jacobian(lambda x: velocity(start, x), x)[1]
+    if way.name == "dense":
+        slope = value_and_jacobian(lambda x: velocity(start, x), x)[1]
+        solve = factored(jnp.eye(x.size, dtype=x.dtype) - scheme.g * h * slope)
+        held = jax.lax.stop_gradient(slope)
+        return _stages(velocity, x, h, first, scheme, solve), _fastest(held), all_finite(held)
+    rate, known = _rate(velocity, x, way)
+    if way.name == "krylov":
+        solve = solver(_matrix(velocity, x, h, scheme), x, way)
+        return _stages_in_a_loop(velocity, x, h, scheme, solve), rate, known
+    return _with_factors(velocity, x, h, scheme, way), rate, known
+
+
+def _stages(velocity: Velocity, x: Vector, h: Array, first: Vector, scheme: Scheme, solve: Callable) -> Taken:
+    start = jnp.zeros((), x.dtype)
     by_time = jax.jvp(lambda s: velocity(s, x), (start,), (jnp.ones_like(start),))[1]
-    solve = factored(jnp.eye(x.size, dtype=x.dtype) - scheme.g * h * slope)
     there, taken = x, []
     for i in range(len(scheme.c)):
         there = x + _blend(scheme.a[i], taken) if i else x
@@ -168,7 +187,72 @@ def step(velocity: Velocity, x: Vector, h: Array, first: Vector, scheme: Scheme 
     end = there + taken[-1]
     rows = [_blend(row, taken) for row in scheme.dense]
     path = jnp.stack([end - x + rows[0], rows[1] - rows[0], rows[2] - rows[1], -rows[2]])
-    return Taken(end, taken[-1], path, slope)
+    return Taken(end, taken[-1], path)
+
+
+def _stages_in_a_loop(velocity: Velocity, x: Vector, h: Array, scheme: Scheme, solve: Callable) -> Taken:
+    """The same, for large states: one stage is compiled instead of eight."""
+    start = jnp.zeros((), x.dtype)
+    by_time = jax.jvp(lambda s: velocity(s, x), (start,), (jnp.ones_like(start),))[1]
+    tables = [jnp.asarray(table, x.dtype) for table in (scheme.a, scheme.c, scheme.mixed, _padded(scheme))]
+
+    def stage(taken: Array, given: Any) -> tuple[Array, Vector]:
+        i, a, c, mixed, d = given
+        there = x + a @ taken
+        right = scheme.g * (h * (velocity(c, there) + d * by_time) + mixed @ taken)
+        return taken.at[i].set(solve(right)), there
+
+    count = len(scheme.c)
+    taken, there = jax.lax.scan(stage, jnp.zeros((count, x.size), x.dtype), (jnp.arange(count), *tables))
+    end = there[-1] + taken[-1]
+    rows = jnp.asarray(scheme.dense, x.dtype) @ taken
+    return Taken(end, taken[-1], jnp.stack([end - x + rows[0], rows[1] - rows[0], rows[2] - rows[1], -rows[2]]))
+
+
+def _padded(scheme: Scheme) -> np.ndarray:
+    return np.concatenate([scheme.d, np.zeros(len(scheme.c) - len(scheme.d))])
+
+
+def _matrix(velocity: Velocity, x: Vector, h: Array, scheme: Scheme) -> Callable[[Vector], Vector]:
+    """Products with `1 - g h J`."""
+    start = jnp.zeros((), x.dtype)
+    return lambda v: v - scheme.g * h * jax.jvp(lambda x: velocity(start, x), (x,), (v,))[1]
+
+
+def _with_factors(velocity: Velocity, x: Vector, h: Array, scheme: Scheme, way: Way) -> Taken:
+    """The step with sparse factors, which are made once for its stages, and once more for their derivatives."""
+    pattern = cast(Pattern, way.pattern)
+    of, values = closed(velocity, jnp.zeros((), x.dtype), x)
+
+    def around(inputs: Any, use: Callable[[tuple[Any, ...]], Any]) -> Any:
+        x, h, values = inputs
+        product = _matrix(lambda s, x: of(s, x, *values), x, h, scheme)
+        return held(pattern, pattern.entries(product, x), lambda factors: use((factors,)))
+
+    def program(factors: Factors | None, x: Vector, h: Array, values: list[Array]) -> tuple[Taken, None]:
+        moving = lambda s, x: of(s, x, *values)
+        product = _matrix(moving, x, h, scheme)
+        if factors is None:
+            return _stages_in_a_loop(moving, x, h, scheme, solver(product, x, way)), None
+        there, back = (lambda _, right: factors.solve(right)), (lambda _, right: factors.solve(right, transposed=True))
+        solve = lambda right: jax.lax.custom_linear_solve(product, right, there, back)
+        return _stages_in_a_loop(moving, x, h, scheme, solve), None
+
+    return both_modes(program, program, program, x, h, values, around=around)[0]
+
+
+def _rate(velocity: Velocity, x: Vector, way: Way) -> tuple[Array, Array]:
+    """A bound on the rates of a field, and whether its Jacobian is finite."""
+    slope = way.slope(lambda x: velocity(jnp.zeros((), x.dtype), x), x)[1]
+    held = jax.lax.stop_gradient(bound(slope))
+    return held, jnp.isfinite(held)
+
+
+def _fastest(slope: Array) -> Array:
+    """A bound on the rates of a Jacobian: the root of a norm of its square."""
+    size = jnp.maximum(jnp.max(jnp.abs(slope)), jnp.finfo(slope.dtype).tiny)
+    square = jnp.abs((slope / size) @ (slope / size))
+    return size * jnp.sqrt(jnp.minimum(jnp.max(jnp.sum(square, 0)), jnp.max(jnp.sum(square, 1))))
 
 
 def _blend(weights: np.ndarray, taken: list[Vector]) -> Vector:

@@ -27,6 +27,7 @@ def fixed_point(
     rtol: float | None = None,
     atol: float | None = None,
     max_steps: int = 200,
+    jacobian: str = "auto",
 ) -> Root[X]:
     """Find `x` with `x = fn(x, args)`, differentiable with respect to `args` by the implicit function theorem.
 
@@ -44,6 +45,7 @@ def fixed_point(
         rtol: Tolerance: `fn` moves the answer by less than `atol + rtol * |x|`.
         atol: See `rtol`.
         max_steps: Largest number of iterations.
+        jacobian: As in `root`, for its methods and for the derivative.
 
     Returns:
         A `Root`; its residual is the largest `|fn(x) - x|`.
@@ -60,7 +62,7 @@ def fixed_point(
     """
     if isinstance(method, str):
         one_of("method", method, (*ITERATIONS, *(name for name, finder in METHODS.items() if not finder.bracketing)))
-    options = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
+    options = {"rtol": rtol, "atol": atol, "max_steps": max_steps, "jacobian": jacobian}
     return run_kept(_fixed_point, (fn, method, options), (x0, args))
 
 

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxkit.compile.jit_cache import run_kept
+from jaxkit.core.checks import require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.iterate import iterate
 from jaxkit.dynamics.linear.dense import value_and_jacobian
-from jaxkit.dynamics.linear.implicit import closed, implicit, root_tangent
+from jaxkit.dynamics.linear.implicit import closed, implicit
+from jaxkit.dynamics.linear.ways import DENSE, chosen, root_tangent
 from jaxkit.dynamics.roots.methods import choose
 from jaxkit.dynamics.roots.methods.bracket import checked
 from jaxkit.dynamics.roots.methods.method import (
@@ -61,6 +63,7 @@ def root(
     rtol: float | None = None,
     atol: float | None = None,
     max_steps: int = 100,
+    jacobian: str = "auto",
 ) -> Root[X]:
     """Find `x` with `fn(x, args) = 0`; JAX supplies the derivatives of `fn`.
 
@@ -86,6 +89,10 @@ def root(
             that a short step does not lower is not that of a root (`no_progress`).
         atol: See `rtol`. 0 by default: the answer is right relative to its own size.
         max_steps: Largest number of iterations.
+        jacobian: How `"newton"`, `"chord"` and the derivative hold the Jacobian of many unknowns: `"dense"`;
+            `"sparse"`, its possible nonzeros alone, with sparse factors (on the CPU, in double precision);
+            `"krylov"`, by products with it alone (GMRES); or `"auto"`, which from 100 unknowns on looks for zeros in
+            `fn`. The zeros are found by the libraries of `jaxkit[sparse]`.
 
     Returns:
         A `Root`. It does not raise: call `.checked()` on the host, or look at `.status`.
@@ -104,7 +111,7 @@ def root(
         0.739085
     """
     check_ends(bracket)
-    options = {"method": method, "rtol": rtol, "atol": atol, "max_steps": max_steps}
+    options = {"method": method, "rtol": rtol, "atol": atol, "max_steps": max_steps, "jacobian": jacobian}
     return run_kept(_root, (fn, options), (x0, args, bracket))
 
 
@@ -127,6 +134,7 @@ def found(
     rtol: float | None = None,
     atol: float | None = None,
     max_steps: int = 100,
+    jacobian: str = "auto",
 ) -> Root[X]:
     """`root`, but not yet `explained`: for chunks, whose last residual XLA would compute twice."""
     solver = choose(method, bracket)
@@ -138,14 +146,18 @@ def found(
     real = jnp.finfo(start.dtype).dtype
     rtol, atol = tolerances(real, rtol, atol)
     ends = None if ends is None else (jnp.asarray(ends[0], real), jnp.asarray(ends[1], real))
+    way = chosen(lambda x: residual(x, *consts), start, jacobian)
+    inner = DENSE if solver.dense else way
+    stated = jacobian in ("auto", "dense") or inner == way
+    require(stated, "jacobian", f"be 'auto' or 'dense' with the method {solver.name!r}", f"is {jacobian!r}")
 
     def solve(start: Array, ends: Any, consts: tuple) -> tuple[Any, tuple[Array, Array]]:
-        problem = Problem(lambda x: residual(x, *consts), rtol, atol)
+        problem = Problem(lambda x: residual(x, *consts), rtol, atol, inner)
         return _solve(problem, solver, start, ends, max_steps)
 
     def rule(answer: Any, inputs: Any, tangents: Any) -> Any:
         x, size = answer
-        return root_tangent(residual, x, inputs[2], tangents[2]), jnp.zeros_like(size)
+        return root_tangent(residual, x, inputs[2], tangents[2], way), jnp.zeros_like(size)
 
     solved = implicit(solve, rule)
     (x, size), (status, steps) = solved(start, ends, tuple(consts))

@@ -28,7 +28,7 @@ def steps(n):
     def one(i, carry):
         x = carry[0]
         velocity = lambda s, x: forced((i + s) * h, x)
-        taken = rosenbrock.step(velocity, x, jnp.asarray(h), velocity(0.0, x))
+        taken, *_ = rosenbrock.step(velocity, x, jnp.asarray(h), velocity(0.0, x))
         powers = 0.5 ** jnp.arange(1.0, 5.0)
         return taken.x, x + powers @ taken.path, taken.error
 
@@ -52,7 +52,7 @@ def test_order_five_with_a_path_and_an_error_estimate_of_order_four():
 def test_a_step_over_all_of_a_fast_decay_ends_on_the_slow_motion():
     velocity = lambda s, x: jnp.stack([-1e8 * (x[0] - jnp.cos(0.1 * s)), -x[1]])
     x = jnp.array([2.0, 1.0])
-    taken = rosenbrock.step(velocity, x, jnp.asarray(0.1), velocity(0.0, x))
+    taken, *_ = rosenbrock.step(velocity, x, jnp.asarray(0.1), velocity(0.0, x))
     np.testing.assert_allclose(taken.x, [np.cos(0.1), np.exp(-0.1)], atol=1e-5)
 
 

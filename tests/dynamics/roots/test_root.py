@@ -295,20 +295,20 @@ def test_anderson_is_faster_than_picard():
     assert int(fast.steps) < 0.5 * int(slow.steps)
 
 
-def test_many_unknowns_differentiate_by_factoring_and_by_products(monkeypatch):
-    """Bratu's problem, whose products with the Jacobian do not converge: its derivative is right, or NaN."""
+def test_many_unknowns_differentiate_by_factoring_and_by_products():
+    """Bratu's problem, whose products with the Jacobian hardly converge: its derivative is right, or NaN."""
 
-    def middle(a):
+    def middle(a, jacobian="auto"):
         edges = lambda u: jnp.concatenate([jnp.zeros(1), u, jnp.zeros(1)])
         bratu = lambda u, a: 301**2 * jnp.diff(edges(u), n=2) + a * jnp.exp(u)
-        return jk.root(bratu, jnp.zeros(300), a, max_steps=6).value[150]
+        return jk.root(bratu, jnp.zeros(300), a, max_steps=6, jacobian=jacobian).value[150]
 
     np.testing.assert_allclose(jax.jit(jax.grad(middle))(1.0), 0.159203, rtol=1e-4)
-    monkeypatch.setattr("jaxkit.dynamics.linear.dense.DENSE", 4)
-    assert np.isnan(jax.jit(jax.grad(lambda a: middle(a)))(1.0))
+    found = jax.jit(jax.grad(lambda a: middle(a, "krylov")))(1.0)
+    assert np.isnan(found) or abs(found - 0.159203) < 1e-5
     matrix = 0.02 * np.random.default_rng(1).normal(size=(300, 300))
     image = lambda x, a: jnp.asarray(matrix) @ x + a
-    easy = jax.jit(jax.grad(lambda a: jk.fixed_point(image, jnp.zeros(300), a).value[0]))
+    easy = jax.jit(jax.grad(lambda a: jk.fixed_point(image, jnp.zeros(300), a, jacobian="krylov").value[0]))
     np.testing.assert_allclose(easy(0.3), np.linalg.solve(np.eye(300) - matrix, np.ones(300))[0], rtol=1e-8)
 
 

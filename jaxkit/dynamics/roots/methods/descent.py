@@ -85,7 +85,7 @@ def _finder(name: str, rule: Rule, mode: str = "forward") -> Method:
         allowed = tolerated(region.x, region.value, region.slope)
         return Iterate(region.x, error, _status(region, newton, rule), region, allowed)
 
-    return Method(name, start, step, flat=True, finish=_finish, opening=1)
+    return Method(name, start, step, flat=True, finish=_finish, opening=1, dense=True)
 
 
 def _status(region: Region, newton: Array, rule: Rule) -> Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from jaxkit.core.status import Status
-from jaxkit.dynamics.linear.dense import solve_dense, value_and_jacobian
+from jaxkit.dynamics.linear.ways import DENSE, Slope, Way, magnitude, solve
 
 Ends = tuple[Array, Array] | None  # the ends of a bracket; None for open methods
 
@@ -20,11 +20,13 @@ class Problem(NamedTuple):
         fn: Residual of a flat unknown of shape `()` or `(n,)`, real or complex; it keeps the shape.
         rtol: Relative tolerance on the unknown.
         atol: Absolute tolerance on the unknown.
+        way: How linear systems with its Jacobian are solved.
     """
 
     fn: Callable[[Array], Array]
     rtol: float
     atol: float
+    way: Way = DENSE
 
     def tolerance(self, x: Array) -> Array:
         """How far from a root `x` may be, entry by entry; an entry lost in the rounding of the largest counts as 0."""
@@ -66,6 +68,7 @@ class Method:
         finish: `(problem, last iterate) -> ` the answer, where that is not the iterate's `x`.
         fallbacks: Methods that take over in turn, from the same start, in lanes where this one fails.
         opening: Number of turns at the start that only evaluate.
+        dense: Whether it needs every entry of the Jacobian.
     """
 
     name: str
@@ -76,6 +79,7 @@ class Method:
     finish: Callable[[Problem, Iterate], Array] | None = None
     fallbacks: "tuple[Method, ...]" = ()
     opening: int = 0
+    dense: bool = False
 
 
 class Settings:
@@ -91,19 +95,19 @@ def code(status: Status) -> Int[Array, ""]:
     return jnp.asarray(int(status), jnp.int32)
 
 
-def newton_step(fn: Callable[[Array], Array], x: Array) -> tuple[Array, Array, Array]:
+def newton_step(problem: Problem, x: Array) -> tuple[Array, Slope, Array]:
     """Residual, derivative and Newton step at `x`."""
-    value, slope = value_and_jacobian(fn, x)
-    return value, slope, solve_dense(slope, -value)
+    value, slope = problem.way.slope(problem.fn, x)
+    return value, slope, solve(slope, -value)
 
 
-def rounding(x: Array, slope: Array) -> Array:
+def rounding(x: Array, slope: Slope) -> Array:
     """What the last digits of `x` do to a residual with this derivative; 0 where that is not finite."""
-    size = jnp.abs(slope * x) if x.ndim == 0 else jnp.abs(slope) @ jnp.abs(x)
+    size = jnp.abs(slope * x) if x.ndim == 0 else magnitude(slope, x)
     return jnp.where(jnp.isfinite(size), 16 * float(jnp.finfo(size.dtype).eps) * size, 0)
 
 
-def tolerated(x: Array, value: Array, slope: Array) -> Any:
+def tolerated(x: Array, value: Array, slope: Slope) -> Any:
     """The largest residual with which the point after a step from `x` is a root (nothing for a scalar)."""
     return jnp.maximum(0.5 * jnp.abs(value), rounding(x, slope)) if x.ndim else ()
 

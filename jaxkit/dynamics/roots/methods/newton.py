@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from jaxkit.core.status import Status
 from jaxkit.dynamics.linear.dense import solve_dense, value_and_jacobian
+from jaxkit.dynamics.linear.ways import solve
 from jaxkit.dynamics.roots.methods.method import (
     Ends,
     Iterate,
@@ -30,7 +31,7 @@ def _start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
 
 
 def _newton(problem: Problem, state: Iterate) -> Iterate:
-    value, slope, dx = newton_step(problem.fn, state.x)
+    value, slope, dx = newton_step(problem, state.x)
     return moved(state, dx, allowed=tolerated(state.x, value, slope))
 
 
@@ -42,7 +43,7 @@ def _halley(problem: Problem, state: Iterate) -> Iterate:
     x = state.x
     if x.ndim == 0:
         return moved(state, _scalar_halley(problem, x))
-    value, slope, dx = newton_step(problem.fn, x)
+    value, slope, dx = newton_step(problem, x)
     bent = jax.jvp(lambda x: value_and_jacobian(problem.fn, x)[1], (x,), (dx,))[1]
     better = solve_dense(slope + 0.5 * bent, -value)
     usable = jnp.max(jnp.abs(better)) >= 1e-3 * jnp.max(jnp.abs(dx))  # false for NaN
@@ -59,14 +60,14 @@ def _scalar_halley(problem: Problem, x: Array) -> Array:
 
 def _chord_start(problem: Problem, x0: Array, ends: Ends) -> Iterate:
     first = _start(problem, x0, ends)
-    return first._replace(memory=(value_and_jacobian(problem.fn, x0)[1], first.error))
+    return first._replace(memory=(problem.way.slope(problem.fn, x0)[1], first.error))
 
 
 def _chord(problem: Problem, state: Iterate) -> Iterate:
     """Newton's step with the first derivative throughout; the error allows for how slowly the steps shrink."""
     slope, before = state.memory
     value = problem.fn(state.x)
-    dx = solve_dense(slope, -value)
+    dx = solve(slope, -value)
     size = jnp.linalg.norm(dx) if dx.ndim else jnp.abs(dx)
     last = jnp.linalg.norm(before) if before.ndim else before
     rate = jnp.where(last > 0, size / last, 0)
@@ -106,5 +107,5 @@ def householder(order: int) -> Method:
 
 
 NEWTON = Method("newton", _start, _newton)
-HALLEY = Method("halley", _start, _halley)
+HALLEY = Method("halley", _start, _halley, dense=True)
 CHORD = Method("chord", _chord_start, _chord)

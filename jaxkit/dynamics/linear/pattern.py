@@ -1,0 +1,148 @@
+"""Which entries of a Jacobian can be nonzero, and in how few products with it all of them are read.
+
+The pattern is found on the host, once a program, from the traced function: it holds at every point. Columns that share
+no row are read together, in one product (a colour). Both come from asdex, which `pip install 'jaxkit[sparse]'` brings.
+
+References:
+    Curtis, Powell and Reid (1974), On the estimation of sparse Jacobian matrices, IMA Journal of Applied Mathematics
+    13 (one product for many columns).
+"""
+
+import dataclasses
+import functools
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxkit.dynamics.linear.implicit import closed
+
+DENSE = 0.2  # share of the outputs that an input reaches above which no pattern is looked for
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pattern:
+    """The entries of a square matrix that can be nonzero; the diagonal is among them.
+
+    Attributes:
+        rows: Rows of the entries, in order.
+        columns: Their columns.
+        size: Number of unknowns.
+        colours: For each column, the product in which it is read.
+        count: Number of products.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    size: int
+    colours: np.ndarray
+    count: int
+
+    @functools.cached_property
+    def diagonal(self) -> np.ndarray:
+        """Where the diagonal is among the entries."""
+        return np.flatnonzero(self.rows == self.columns)
+
+    @functools.cached_property
+    def width(self) -> int:
+        """How many unknowns part the others in two, about: the widest level of a search through the graph by breadth.
+
+        Elimination takes at most about `size * width^2` operations.
+        """
+        return _widest_level(self)
+
+    def entries(self, product: Callable[[Array], Array], like: Array) -> Float[Array, " k"]:
+        """The entries of a linear map, read off products with it."""
+        seed = lambda colour: (jnp.asarray(self.colours) == colour).astype(like.dtype)
+        read = jax.vmap(lambda colour: product(seed(colour)))(jnp.arange(self.count, dtype=jnp.int32))
+        return read.reshape(-1)[self._where]
+
+    @functools.cached_property
+    def _where(self) -> np.ndarray:
+        return self.colours[self.columns].astype(np.int64) * self.size + self.rows
+
+
+def installed() -> bool:
+    """Whether the libraries that find patterns and factor sparse matrices are there."""
+    return all(importlib.util.find_spec(name) is not None for name in ("asdex", "klujax"))
+
+
+def pattern_of(fn: Callable[[Array], Array], x: Array) -> Pattern | None:
+    """The pattern of the Jacobian of `fn` at any point of `x`'s shape.
+
+    It is None if the function cannot be looked through, or if most of its outputs depend on most inputs.
+
+    Args:
+        fn: Maps a vector to a vector of its length.
+        x: A point, of which only shape and dtype count.
+    """
+    import asdex
+
+    traced, values = closed(fn, jax.ShapeDtypeStruct(x.shape, x.dtype))
+    nothing = lambda v: np.zeros(jnp.shape(v), jnp.result_type(v))
+    try:
+        with jax.ensure_compile_time_eval():
+            if _share(traced, values, x) > DENSE:
+                return None
+            found = asdex.jacobian_sparsity(traced, nothing(x), *map(nothing, values), argnums=0)
+    except (NotImplementedError, ValueError, TypeError, KeyError):
+        return None
+    return from_entries(np.asarray(found.rows), np.asarray(found.cols), x.size)
+
+
+def _share(traced: Callable[..., Array], values: list[Any], x: Array) -> float:
+    """The share of the outputs that a few of the inputs reach: where one is NaN.
+
+    A full pattern would be written out entry by entry, which takes minutes for thousands of unknowns.
+    """
+    one = lambda v: jnp.ones(jnp.shape(v), jnp.result_type(v))
+    point = jnp.asarray(np.linspace(0.5, 1.5, x.size), x.dtype)
+    probes = jnp.asarray(np.linspace(0, x.size - 1, 5).astype(np.int32))
+    reached = jax.jit(jax.vmap(lambda i: jnp.isnan(traced(point.at[i].set(jnp.nan), *map(one, values)))))(probes)
+    whole = jax.jit(lambda: jnp.isnan(traced(point, *map(one, values))))()
+    return float(np.median(np.mean(np.asarray(reached) & ~np.asarray(whole), axis=1)))
+
+
+def from_entries(rows: np.ndarray, columns: np.ndarray, size: int) -> Pattern:
+    """A pattern with these entries and the diagonal, coloured."""
+    import asdex
+
+    whole = np.arange(size)
+    keys = np.unique(np.concatenate([rows.astype(np.int64) * size + columns, whole * size + whole]))
+    rows, columns = (keys // size).astype(np.int32), (keys % size).astype(np.int32)
+    colours, count = asdex.color_cols(asdex.SparsityPattern.from_coo(rows, columns, (size, size)))
+    return Pattern(rows, columns, size, np.asarray(colours, np.int32), int(count))
+
+
+def _widest_level(pattern: Pattern) -> int:
+    size = pattern.size
+    links: Any = np.concatenate([pattern.rows, pattern.columns]), np.concatenate([pattern.columns, pattern.rows])
+    order = np.argsort(links[0], kind="stable")
+    ends, first = links[1][order], np.searchsorted(links[0][order], np.arange(size + 1))
+
+    def neighbours(nodes: np.ndarray) -> np.ndarray:
+        counts = first[nodes + 1] - first[nodes]
+        begin = np.repeat(first[nodes] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
+        return ends[begin + np.arange(counts.sum())]
+
+    def levels(start: np.ndarray, seen: np.ndarray) -> list[np.ndarray]:
+        found = [start]
+        while found[-1].size:
+            new = np.unique(neighbours(found[-1]))
+            new = new[~seen[new]]
+            seen[new] = True
+            found.append(new)
+        return found[:-1]
+
+    widest, seen = 1, np.zeros(size, bool)
+    while not seen.all():
+        start, before = np.flatnonzero(~seen)[:1], seen.copy()
+        seen[start] = True
+        last = levels(start, seen)[-1][:1]  # an end of the graph, from which its levels are narrowest
+        before[last] = True
+        widest = max(widest, *(len(level) for level in levels(last, before)))
+    return widest
