@@ -12,6 +12,8 @@ from jaxkit.core.struct import struct
 from jaxkit.dynamics.iterate import iterate
 from jaxkit.dynamics.linear.implicit import implicit
 
+TABLE = 1 << 20  # most differences of roots that are in memory at once
+
 
 @struct
 class PolynomialRoots(Outcome):
@@ -86,18 +88,53 @@ def _starts(c: Array) -> Array:
     """Points on circles whose radii are the slopes of the upper hull of `log |c_k|`."""
     n = c.size - 1
     size = jnp.log(jnp.abs(c[::-1]))  # of the coefficient of z^k; -inf if it is missing
-    k = jnp.arange(n + 1, dtype=size.dtype)
-    left, right = jnp.meshgrid(k, k, indexing="ij")
-    proper = (left < right) & jnp.isfinite(size[:, None]) & jnp.isfinite(size[None, :])
-    rate = jnp.where(proper, (size[None, :] - size[:, None]) / jnp.maximum(right - left, 1), 0)
-    # Height of the hull over each k: the highest chord from a left to a right point.
-    at = size[:, None, None] + rate[:, :, None] * (k[None, None, :] - left[:, :, None])
-    over = proper[:, :, None] & (left[:, :, None] <= k[None, None, :]) & (k[None, None, :] <= right[:, :, None])
-    hull = jnp.max(jnp.where(over, at, -jnp.inf), axis=(0, 1))
+    hull = _upper_hull(size)
     radius = jnp.exp(jnp.clip(hull[:-1] - hull[1:], -300, 300))
     radius = jnp.where(jnp.isfinite(radius), radius, 0)
     angle = 2 * jnp.pi / n * jnp.arange(n, dtype=radius.dtype) + 0.7
     return jax.lax.complex(radius * jnp.cos(angle), radius * jnp.sin(angle))
+
+
+def _upper_hull(size: Float[Array, " m"]) -> Float[Array, " m"]:
+    """Height over each index of the upper hull of the points `(k, size_k)`; -inf beyond the first and last of them.
+
+    One point after another becomes a corner, and takes away the corners before it that lie below the new chord.
+    """
+    m = size.size
+    index = jnp.arange(m)
+    known = jnp.isfinite(size)
+
+    def below(i: Array, corners: Array, count: Array) -> Array:
+        a, b = corners[jnp.maximum(count - 2, 0)], corners[jnp.maximum(count - 1, 0)]
+        return (count >= 2) & ((size[b] - size[a]) * (i - a) <= (size[i] - size[a]) * (b - a))
+
+    def add(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        corners, count = carry
+        left = jax.lax.while_loop(lambda c: known[i] & below(i, corners, c), lambda c: c - 1, count)
+        return jnp.where(known[i], corners.at[left].set(i), corners), jnp.where(known[i], left + 1, count)
+
+    corners, count = jax.lax.fori_loop(0, m, add, (jnp.zeros(m, index.dtype), jnp.zeros((), index.dtype)))
+    xs = jnp.where(index < count, corners, m + index)
+    right = jnp.clip(jnp.searchsorted(xs, index, side="left"), 1, jnp.maximum(count - 1, 1))
+    a, b = corners[right - 1], corners[right]
+    share = (index - a) / jnp.where(b > a, b - a, 1)
+    height = size[a] + share.astype(size.dtype) * (size[b] - size[a])
+    inside = (count >= 2) & (index >= corners[0]) & (index <= corners[jnp.maximum(count - 1, 0)])
+    return jnp.where(inside, height, -jnp.inf)
+
+
+def _repulsion(z: Complex[Array, " n"]) -> Complex[Array, " n"]:
+    """The sum of `1 / (z_i - z_j)` over the other roots, some rows of the table after others where it is large."""
+    n = z.size
+
+    def row(one: Array, i: Array) -> Array:
+        gaps = one - z
+        other = (jnp.arange(n) != i) & (gaps != 0)
+        return jnp.sum(jnp.where(other, 1 / jnp.where(other, gaps, 1), 0))
+
+    if n * n <= TABLE:
+        return jax.vmap(row)(z, jnp.arange(n))
+    return jax.lax.map(lambda given: row(*given), (z, jnp.arange(n)), batch_size=max(1, TABLE // n))
 
 
 def _evaluate(c: Array, z: Array) -> tuple[Array, Array, Array]:
@@ -125,13 +162,11 @@ def _aberth(c: Array, max_steps: int) -> tuple[Array, tuple[Array, Array]]:
     eps = jnp.finfo(c.dtype).eps
     n = c.size - 1
     usable = jnp.all(jnp.isfinite(c)) & (c[0] != 0)
-    others = ~jnp.eye(n, dtype=bool)
 
     def step(state: tuple[Array, Array]) -> tuple[Array, Array]:
         z, still = state
         ratio, value, bound = _evaluate(c, z)
-        gaps = z[:, None] - z[None, :]
-        repel = jnp.sum(jnp.where(others, 1 / jnp.where(others & (gaps != 0), gaps, 1), 0), axis=1)
+        repel = _repulsion(z)
         dz = ratio / (1 - ratio * repel)
         dz = jnp.where(jnp.isfinite(dz), dz, jnp.where(jnp.isfinite(ratio), ratio, 0))
         small = (value <= 4 * n * eps * bound) | (jnp.abs(dz) <= 2 * eps * jnp.abs(z))

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Int, PyTree
 from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core.status import Outcome
 from jaxkit.core.struct import struct
+from jaxkit.dynamics.analysis.distinct import first_of_each
 from jaxkit.dynamics.analysis.linearize import Kind, Linearization, linearize
 from jaxkit.dynamics.ode.field import Field
 from jaxkit.dynamics.roots.root import root
@@ -64,10 +65,7 @@ def _equilibria(field: Field, rtol: float, atol: float, apart: float, starts: Py
     residual = lambda x, a: field(zero, x, a)
     found = jax.vmap(lambda start: root(residual, start, args, rtol=rtol, atol=atol))(starts)
     flat = jax.vmap(lambda x: jax.flatten_util.ravel_pytree(x)[0])(found.value)
-    gap = jnp.linalg.norm(flat[:, None, :] - flat[None, :, :], axis=-1)
-    same = gap <= apart * (1 + jnp.linalg.norm(flat, axis=-1))[:, None]
-    before = jnp.tril(jnp.ones_like(same), -1) & same & found.ok[None, :]
-    keep = found.ok & ~jnp.any(before, axis=1)
+    keep = first_of_each(flat, found.ok, apart)
     linear = jax.vmap(lambda x: linearize(field, x, args))(found.value)
     linear = Linearization(linear.jacobian, linear.eigenvalues, jnp.where(keep, linear.kind, int(Kind.none)))
     return Equilibria(found.value, keep, linear, found.status)

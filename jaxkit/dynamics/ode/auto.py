@@ -227,7 +227,7 @@ class Auto(diffrax.AbstractAdaptiveSolver[Any]):
 
 
 @functools.cache
-def in_two_loops(adjoint: type[diffrax.AbstractAdjoint]) -> diffrax.AbstractAdjoint:
+def in_two_loops(adjoint: type[diffrax.AbstractAdjoint], **options: Any) -> diffrax.AbstractAdjoint:
     """An adjoint of diffrax whose loop is two: the explicit pair's until a motion is called stiff, then that of both.
 
     A motion that is not stiff does not pay for the choice; nor does it for the Rosenbrock method, side by side with
@@ -252,7 +252,7 @@ def in_two_loops(adjoint: type[diffrax.AbstractAdjoint]) -> diffrax.AbstractAdjo
 
             return loop
 
-    return InTwoLoops()  # pyright: ignore[reportAbstractUsage]
+    return InTwoLoops(**options)  # pyright: ignore[reportAbstractUsage]
 
 
 def _found(state: Any) -> Bool[Array, ""]:

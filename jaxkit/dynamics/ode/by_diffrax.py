@@ -1,5 +1,6 @@
 """One trajectory by a Runge-Kutta scheme: diffrax behind a status instead of exceptions."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
@@ -31,6 +32,9 @@ from jaxkit.dynamics.ode.solution import Solution, only_lane
 from jaxkit.dynamics.ode.stops import Stops, turned, with_stops, within_stretches
 from jaxkit.dynamics.ode.tolerance import control, least
 
+ROOM = 1 << 18  # most numbers that checkpoints take, but for the fewest of them
+FEWEST = 24
+
 
 class Options(NamedTuple):
     """How diffrax solves."""
@@ -47,7 +51,7 @@ def by_diffrax(options: Options, field: Field | SDE, x0: Any, times: Array, args
     """One trajectory by a Runge-Kutta scheme."""
     if options.actions.goes_on:
         return _in_legs(options, field, x0, times, args, numbers)
-    found, which = _leg(options, field, x0, times, args)
+    found, which = leg(options, field, x0, times, args)
     if not options.actions.events:
         return found
     return replace(found, events=told(which >= 0, found.end, found.final, which))
@@ -72,7 +76,7 @@ def _in_legs(options: Options, field: Field | SDE, x0: Any, times: Array, args: 
         t, x, until, offset = only((t, x, until, offset))
         inner = jnp.where(times < t, t, jnp.where(times > until, until, times))
         legs = jnp.concatenate([t[None], inner, until[None]])
-        found, which = _leg(own, lone, x, legs, (args, offset), whole=times)
+        found, which = leg(own, lone, x, legs, (args, offset), whole=times)
         flow = after(nought(until) - nought(t), lambda t, x: drift(t, x, args), t, x)  # a leg of no length
         final = jax.tree.map(lambda a, b: jnp.where(until == t, a, b), flow, found.final)
         xs = jax.tree.map(lambda v: v[1:-1], found.xs)
@@ -93,7 +97,7 @@ def _in_legs(options: Options, field: Field | SDE, x0: Any, times: Array, args: 
     return replace(found, xs=xs, end=end, final=final, status=worst(timed, found.status))
 
 
-def _leg(
+def leg(
     options: Options, field: Field | SDE, x0: Any, times: Array, args: Any, whole: Array | None = None
 ) -> tuple[Solution, Array]:
     """One trajectory without jumps, to its first event, and the index of that; -1 if none is met.
@@ -185,7 +189,7 @@ def _leg(
 
 def _again(moves: tuple[Field, Options], t: Array, x: Any, h: Array, args: Any) -> Any:
     """The state a time `h` after `(t, x)`, by a solve of its own."""
-    found = _leg(moves[1], moves[0], x, jnp.stack([t, t + h]), args)[0]
+    found = leg(moves[1], moves[0], x, jnp.stack([t, t + h]), args)[0]
     return without_derivative(~found.ok, found.final, value_too=True)
 
 
@@ -241,7 +245,7 @@ def _travel(
                 args=args,
                 saveat=diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=times), diffrax.SubSaveAt(t1=True), *more]),
                 stepsize_controller=steps,
-                adjoint=in_two_loops(ADJOINTS[adjoint]) if changes else ADJOINTS[adjoint](),
+                adjoint=_adjoint(adjoint, start, max_steps, in_two=changes),
                 max_steps=max_steps,
                 throw=False,
             )
@@ -258,6 +262,21 @@ def _travel(
     if settings.adjoint != "auto":
         return program(settings.adjoint)(*inputs)
     return both_modes(*map(program, ("forward", "checkpointed", "direct")), *inputs)
+
+
+def _adjoint(name: str, start: Any, max_steps: int, *, in_two: bool) -> diffrax.AbstractAdjoint:
+    """What gives a solve its derivatives.
+
+    Checkpoints are allocated before the number of steps is known. For few numbers there are as many as `max_steps` asks
+    for; a large state has fewer, from which more steps are repeated: 24 of them repeat each of 2,900 steps thrice.
+    """
+    options = {}
+    if name == "checkpointed":
+        size = max(1, sum(v.size for v in jax.tree.leaves(start)))
+        usual = 1 + math.floor(math.sqrt(2 * max_steps + 0.25) - 1.5)
+        options["checkpoints"] = max(1, min(usual, max(FEWEST, ROOM // size)))
+    kind = ADJOINTS[name]
+    return in_two_loops(kind, **options) if in_two else kind(**options)
 
 
 def _terms(field: Any, solver: Any, ts: Array, x0: Any, args: Any, dt: float | None) -> Any:

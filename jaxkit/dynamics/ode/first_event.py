@@ -21,7 +21,7 @@ from jaxkit.dynamics.ode.engine import events as watching
 from jaxkit.dynamics.ode.engine.events import Mark, Watch
 from jaxkit.dynamics.ode.field import Field
 from jaxkit.dynamics.ode.onward import after
-from jaxkit.dynamics.ode.reasons import without_derivative
+from jaxkit.dynamics.ode.reasons import nought, without_derivative
 
 Events = Callable[[Array, Any, Any], Float[Array, " e"]]  # the values of all event functions
 
@@ -173,5 +173,5 @@ def delayed(
         return shift if field is not None else without_derivative(jnp.ones((), bool), shift)
 
     inputs = (hit, t, x, args, velocity, values)
-    shift, _ = implicit(lambda *_: (jnp.zeros_like(t), ()), rule)(*inputs)
+    shift, _ = implicit(lambda hit, t, *_: (nought(t), ()), rule)(*inputs)
     return t + shift, flowed(shift, *inputs)

@@ -15,6 +15,7 @@ from jaxkit.core.run import Run
 from jaxkit.core.status import Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.ode.actions import Happening, Numbers, actions
+from jaxkit.dynamics.ode.directions import all_directions
 from jaxkit.dynamics.ode.engine.batch import Ensemble, Settings, as_times, layout_of, prepare, with_ends, with_events
 from jaxkit.dynamics.ode.engine.variational import event_time, velocity_of, with_jacobian
 from jaxkit.dynamics.ode.ensemble import solve_ensemble, widened
@@ -119,6 +120,8 @@ def _derive(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
     if settings.actions.goes_on:
         return _pushed(field, settings, x0s, ts, args, numbers)
     plan, given = prepare(field, settings, x0s, ts, args)
+    if plan.wide:
+        return _pushed(field, settings, x0s, ts, args, numbers)
     leaves, k = given.leaves, plan.size
     floating = tuple(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
     perturbed = (True, *floating)
@@ -162,7 +165,7 @@ def _derive(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
 
 
 def _pushed(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree, numbers: Numbers) -> Sensitivity:
-    """The derivatives of lanes that go on behind jumps and events: all directions are pushed through all legs."""
+    """The derivatives of lanes that go on behind jumps and events, or that are wide: those of the whole solve."""
     x0s = widened(x0s, args, numbers)
     plan, given = prepare(field, settings, x0s, ts, args)
     treedef, layout, n = jax.tree.structure(args), layout_of(given.starts), len(given.t0)
@@ -178,16 +181,13 @@ def _pushed(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
         return (layout.flat(found.final), found.end, jnp.where(jnp.isfinite(xs), xs, 0)), found
 
     start, own = layout.flat(given.starts), [leaf for leaf, moves in zip(leaves, real, strict=True) if moves]
-    _, push, found = jax.linearize(solved, start, own, has_aux=True)
     sizes = [plan.size, *(math.prod(v.shape[1:]) for v in own)]
-    units = jnp.split(jnp.eye(sum(sizes), dtype=start.dtype), np.cumsum(sizes)[:-1], axis=1)
-    along = lambda unit, v: jnp.broadcast_to(unit.reshape(-1, 1, *v.shape[1:]), (len(unit), *v.shape)).astype(v.dtype)
-    final, end, xs = jax.vmap(push)(along(units[0], start), list(map(along, units[1:], own)))
+    (final, end, xs), found = all_directions(solved, (start, own))
     failed = found.status != int(Status.ok)
-    final = jnp.where(failed[:, None, None], jnp.nan, jnp.moveaxis(final, 0, -1))
-    end = jnp.where(failed[:, None], jnp.nan, jnp.moveaxis(end, 0, -1))
+    final = jnp.where(failed[:, None, None], jnp.nan, final)
+    end = jnp.where(failed[:, None], jnp.nan, end)
     reached = jnp.isfinite(layout.flat(found.xs, 2)) & ~failed[:, None, None]
-    xs = jnp.where(reached[..., None], jnp.moveaxis(xs, 0, -1), jnp.nan)
+    xs = jnp.where(reached[..., None], xs, jnp.nan)
 
     def by_args(table: Array) -> PyTree:
         parts, lead = iter(jnp.split(table, np.cumsum(sizes)[:-1], axis=-1)[1:]), table.shape[:-1]

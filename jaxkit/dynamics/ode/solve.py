@@ -14,8 +14,9 @@ from jaxkit.core import checks
 from jaxkit.dynamics.ode import noise
 from jaxkit.dynamics.ode.actions import Actions, Happening, Numbers, actions
 from jaxkit.dynamics.ode.by_diffrax import Options, by_diffrax
-from jaxkit.dynamics.ode.dense import Dense, Path, Within, with_path
+from jaxkit.dynamics.ode.dense import Dense, Path, Within
 from jaxkit.dynamics.ode.engine.batch import Settings, prepare, with_ends, with_events
+from jaxkit.dynamics.ode.engine.path import with_path
 from jaxkit.dynamics.ode.ensemble import solve_ensemble
 from jaxkit.dynamics.ode.field import Field, as_state, check_state
 from jaxkit.dynamics.ode.forms import form_of
@@ -135,6 +136,14 @@ def _by_engine(
         numbers = tuple((times[None], lane(amounts)) for times, amounts in numbers)
         return only_lane(ts, solve_ensemble(field, settings, lane(x0), ts, lane(args), numbers))
     plan, given = prepare(field, settings, lane(x0), ts, lane(args))
+    if plan.wide:
+        follows = settings.method.control == "auto"
+        must = "be an array of times where tangents set the steps of a wide state"
+        checks.require(follows, "ts", must, "is `Dense`")
+        options = Options(
+            plan.settings.method, settings.rtol, settings.atol, settings.max_steps, settings.actions, dense
+        )
+        return by_diffrax(options, field, x0, ts, args, ())
     solved, ends, states = with_path(plan, given, ts)
     solution = only_lane(ts, with_events(with_ends(solved, given, ts), settings))
     own, _, args = opened(field, None, ts[0], x0, args)

@@ -114,7 +114,7 @@ class EachControl(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
         controller_state: Any,
     ) -> tuple[Any, Any, Any, Any, Any, Any]:  # fmt: skip
         """Whether a step is kept, and the next one: an error is measured relative to a size that we give."""
-        inner, size = diffrax.PIDController(rtol=1.0, atol=0.0), self._size(y0, y1_candidate)
+        inner, size = diffrax.PIDController(rtol=1.0, atol=0.0, norm=self.norm), self._size(y0, y1_candidate)
         return inner.adapt_step_size(t0, t1, size, size, args, y_error, error_order, controller_state)
 
     def _size(self, before: PyTree, after: PyTree) -> PyTree:
@@ -125,8 +125,63 @@ class EachControl(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
         return jax.tree.map(one, self.each, before, after)
 
 
+class Tangents(NamedTuple):
+    """The tolerance of a pair of a state and its tangents, which have one axis of directions in front."""
+
+    state: Any  # a number, or one for each number of the state
+
+
+class TangentControl(EachControl):
+    """Diffrax's step control for a pair of a state and its tangents.
+
+    Tangents have no absolute tolerance; along each direction it is relative to their largest entry, in units in which
+    all numbers of the state have the same absolute tolerance.
+    """
+
+    @property
+    def norm(self) -> Any:
+        """Size of an error: of the state, or of the tangents along one direction where that is larger."""
+
+        def size(error: Any) -> Array:
+            return jnp.maximum(optimistix.rms_norm(error[0]), jnp.max(jax.vmap(optimistix.rms_norm)(error[1])))
+
+        return size
+
+    def init(
+        self, terms: Any, t0: Any, t1: Any, y0: Any, dt0: Any, args: Any, func: Any, error_order: Any
+    ) -> tuple[Any, Any]:
+        """The end of the first step, which follows from the state alone: tangents may be zero here."""
+        size = super()._size(y0[0], y0[0])
+        norm = lambda v: optimistix.rms_norm(jax.tree.map(jnp.divide, v[0], size))
+        inner = diffrax.PIDController(rtol=0.0, atol=1.0, norm=norm)
+        return inner.init(terms, t0, t1, y0, dt0, args, func, error_order)
+
+    def _size(self, before: PyTree, after: PyTree) -> PyTree:
+        most = jnp.max(jnp.stack([jnp.max(jnp.asarray(v)) for v in jax.tree.leaves(self.each)]))
+        units = jax.tree.map(lambda atol: most / atol, self.each)
+
+        def largest(tangents: PyTree) -> Array:
+            rows = [
+                jnp.max(jnp.abs(v * unit.astype(v.dtype)).reshape(len(v), -1), axis=1, initial=0.0)
+                for v, unit in zip(jax.tree.leaves(tangents), jax.tree.leaves(units), strict=True)
+            ]
+            return jnp.max(jnp.stack(rows), axis=0)
+
+        new = jax.tree.map(lambda u, v: jnp.where(jnp.any(jnp.isnan(v)), u, v), before[1], after[1])
+        size = self.rtol * jnp.maximum(largest(before[1]), largest(new))
+        size = size + float(jnp.finfo(size.dtype).tiny)
+        spread = lambda v, unit: jnp.broadcast_to(
+            size.reshape(-1, *(1,) * (v.ndim - 1)) / unit.astype(v.dtype), v.shape
+        )
+        return super()._size(before[0], after[0]), jax.tree.map(spread, before[1], units)
+
+
 def control(rtol: float, atol: Any, x: PyTree) -> Any:
     """Diffrax's step control for these tolerances."""
+    if isinstance(atol, Tangents):
+        each = atol.state
+        each = spread(each, x[0]) if isinstance(each, Each) else jax.tree.map(lambda v: np.full(v.shape, each), x[0])
+        return TangentControl(rtol, each, least(atol.state))  # pyright: ignore[reportCallIssue]
     if not isinstance(atol, Each):
         return diffrax.PIDController(rtol, atol)
     return EachControl(rtol, spread(atol, x), min(atol.numbers))  # pyright: ignore[reportCallIssue]
@@ -134,4 +189,6 @@ def control(rtol: float, atol: Any, x: PyTree) -> Any:
 
 def least(atol: Any) -> Any:
     """The least of the tolerances."""
+    if isinstance(atol, Tangents):
+        return least(atol.state)
     return min(atol.numbers) if isinstance(atol, Each) else atol

@@ -1,12 +1,14 @@
 """Recurrences solved for all times at once: Newton's method over the sequence, an associative scan per iteration."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxkit.core import checks
@@ -15,6 +17,9 @@ from jaxkit.dynamics.iterate import iterate
 from jaxkit.dynamics.linear.implicit import implicit
 from jaxkit.dynamics.recurrence.associative import affine_scan
 from jaxkit.dynamics.recurrence.method import Step, Unrolled, outcome
+
+PROBES = 16  # directions from which the diagonals of wide Jacobians are estimated
+LARGE = 1 << 30  # bytes of full Jacobians of which one sentence is said beforehand
 
 Advance = Callable[[Float[Array, " n"], PyTree, PyTree], Float[Array, " n"]]  # advance(h, input, args) -> h
 
@@ -28,7 +33,8 @@ class ParallelNewton:
 
     Attributes:
         jacobian: `"full"`, or `"diagonal"`: keep only the diagonals of the Jacobians (quasi-Newton, for wide states:
-            O(n) instead of O(n^3) work per step).
+            O(n) instead of O(n^3) work per step). Of states of more than 16 numbers they are estimated from as many
+            directions, which changes the number of iterations, not the result.
         damping: Between 0 and 1; multiplies the Jacobians by `1 - damping`, for motions that amplify; 1 is fixed-point
             iteration.
         rtol: Stop when no state moves by more than `rtol * (1 + |x|)`; by default `eps**0.75`.
@@ -57,6 +63,8 @@ class ParallelNewton:
         checks.require(real, "x0", "be floating for method 'parallel_newton'", "has other leaves")
         start, unravel = jax.flatten_util.ravel_pytree(x0)
         flat = lambda tree: jax.flatten_util.ravel_pytree(tree)[0]
+        if self.jacobian == "full":
+            _say_memory(length, start)
         if self.guess is None:
             guess = jnp.broadcast_to(start, (length, start.size))
         else:
@@ -68,6 +76,17 @@ class ParallelNewton:
         ys = jax.vmap(lambda h, given: step(unravel(h), given, args)[1])(_shift(states, start), inputs)
         final = unravel(states[-1])
         return Unrolled(ys, final, worst(status, outcome(final, ys)), steps)
+
+
+def _say_memory(length: int, start: Array) -> None:
+    """Warn before much memory is taken: a scan of the Jacobians holds them and about two more of their size."""
+    taken = 3 * length * start.size**2 * start.dtype.itemsize
+    if taken > LARGE:
+        warnings.warn(
+            f"method 'parallel_newton' will take about {taken / 2**30:.1f} GiB for {length} Jacobians of "
+            f"{start.size} x {start.size} numbers: take ParallelNewton(jacobian='diagonal') or method='scan' instead.",
+            stacklevel=4,
+        )
 
 
 def newton_states(
@@ -128,13 +147,19 @@ def _jacobians(advance: Callable, before: Float[Array, "t n"], inputs: PyTree) -
 
 
 def _diagonals(advance: Callable, before: Float[Array, "t n"], inputs: PyTree) -> Float[Array, "t n"]:
-    """Diagonals of the Jacobians, one column at a time: memory stays O(t n)."""
+    """Diagonals of the Jacobians in O(t n) memory: exact for narrow states, estimated from probes for wide ones.
 
-    def entry(index: Array) -> Float[Array, " t"]:
-        along = jnp.zeros_like(before).at[:, index].set(1)
-        return jax.jvp(lambda h: jax.vmap(advance)(h, inputs), (before,), (along,))[1][:, index]
-
-    return jax.lax.map(entry, jnp.arange(before.shape[1])).T
+    The mean of `v * (J v)` over random signs `v` is the diagonal; where a Jacobian is diagonal, each of them is.
+    """
+    n = before.shape[1]
+    push = lambda along: jax.jvp(lambda h: jax.vmap(advance)(h, inputs), (before,), (along,))[1]
+    if n <= PROBES:
+        entry = lambda i: push(jnp.zeros_like(before).at[:, i].set(1))[:, i]
+        return jax.lax.map(entry, jnp.arange(n)).T
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (PROBES, n))
+    probe = lambda total, v: (total + v * push(jnp.broadcast_to(v, before.shape)), None)
+    total = jax.lax.scan(probe, jnp.zeros_like(before), jnp.asarray(signs, before.dtype))[0]
+    return total / PROBES
 
 
 def _iterate(

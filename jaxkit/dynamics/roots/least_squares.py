@@ -27,6 +27,7 @@ Residuals = Callable[[P, Any], PyTree]
 Split = tuple[Array, Array, Array, Array]  # norms of a Jacobian's columns, and u, s, v' of the columns divided by them
 
 _PART = 0.1  # of a parameter, or of the residuals: how far a lower sum of squares is looked for
+TABLE = 1 << 22  # most numbers of a table of second derivatives that is in memory at once
 _WIDE = 0.1  # cosine of an angle that rounding does not explain
 
 
@@ -172,15 +173,36 @@ class Regression:
         return value_and_jacobian(lambda q: self.residuals(q, *inputs), p, mode=self.settings.jacobian)
 
     def _gradient(self, p: Array, *inputs: Any) -> Array:
+        if self._slim(p, inputs):
+            r, pulled = jax.vjp(lambda q: self.residuals(q, *inputs), p)
+            return pulled(r)[0]
         r, jac = self._both(p, *inputs)
         return jac.T @ r
+
+    def _slim(self, p: Array, inputs: Any) -> bool:
+        """Whether products with the Jacobian take its place: where a table of second derivatives would be large."""
+        if self.count * p.size**2 <= TABLE:
+            return False
+        try:  # residuals with a loop of their own may have forward mode alone
+            jax.eval_shape(
+                lambda p: jax.vjp(lambda q: self.residuals(q, *inputs), p)[1](jnp.zeros(self.count, p.dtype)), p
+            )
+        except (ValueError, NotImplementedError):
+            return False
+        return True
+
+    def _hessian(self, p: Array, inputs: Any) -> Array:
+        """The derivative of the gradient, some columns after others."""
+        gradient = lambda q: self._gradient(q, *inputs)
+        column = lambda v: jax.jvp(gradient, (p,), (v,))[1]
+        each = self.count * (1 if self._slim(p, inputs) else p.size)
+        return jax.lax.map(column, jnp.eye(p.size, dtype=p.dtype), batch_size=max(1, min(p.size, TABLE // each))).T
 
     def _rule(self, answer: Any, primals: Any, tangents: Any) -> Any:
         """The optimum is a root of the gradient J'r: its implicit derivative needs the full Hessian."""
         (p, _, _), (_, *inputs), (_, *moved) = answer, primals, tangents
         _, pushed = jax.jvp(lambda *a: self._gradient(p, *a), tuple(inputs), tuple(moved))
-        hessian = value_and_jacobian(lambda q: self._gradient(q, *inputs), p)[1]
-        dp = solve_dense(hessian, -pushed)  # factored whatever its size
+        dp = solve_dense(self._hessian(p, inputs), -pushed)  # factored whatever its size
         _, (dr, djac) = jax.jvp(self._both, (p, *inputs), (dp, *moved))
         return dp, dr, djac
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, cast
 
@@ -12,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxkit.compile import lanes
-from jaxkit.compile.jit_cache import kept
 from jaxkit.compile.rows import Lanes
 from jaxkit.compile.scalars import SHARED, ScalarField
 from jaxkit.core import checks
@@ -22,12 +20,12 @@ from jaxkit.core.struct import struct
 from jaxkit.dynamics.linear.implicit import closed
 from jaxkit.dynamics.ode import methods
 from jaxkit.dynamics.ode.actions import NOTHING, Actions, Crossings, told
+from jaxkit.dynamics.ode.engine.fitting import fitted
 from jaxkit.dynamics.ode.engine.integrate import Arrived, Stepper, integrate, work
 from jaxkit.dynamics.ode.engine.runge_kutta import RungeKuttaStepper
-from jaxkit.dynamics.ode.engine.series import TaylorSeries, Unsupported
 from jaxkit.dynamics.ode.engine.taylor import TaylorStepper
 from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_tolerance
-from jaxkit.dynamics.ode.methods import Method, RungeKutta, Taylor
+from jaxkit.dynamics.ode.methods import Method, Taylor
 from jaxkit.dynamics.ode.reasons import nought, of_times, without_derivative
 from jaxkit.dynamics.ode.schemes import get as tableau_of
 from jaxkit.dynamics.ode.tolerance import Absolute, absolute, rows
@@ -100,6 +98,7 @@ class Plan(NamedTuple):
     closes: bool = False  # whether the parameters are the user's, then the values that the field closes over
     controlled: int | None = None  # how many of the state's numbers set the step
     moved: tuple[bool, ...] = ()  # whether there are tangents of `x0s`, and of each parameter
+    wide: bool = False  # whether lanes are moved as arrays, not as numbers
 
 
 class Given(NamedTuple):
@@ -154,10 +153,11 @@ def prepare(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
         settings, args, own = settings._replace(events=events), (args, values), (own, values)
         lanewise += [False] * len(values)
     leaves, treedef = jax.tree.flatten(args)
-    method = _possible(settings.method, field, (t, one, own), tuple(lanewise))
+    functions = (field, *settings.events)
+    method, wide = fitted(settings.method, settings.rtol, functions, (t, one, own), tuple(lanewise))
     size = lanes.Layout(one).size
     method = dataclasses.replace(method, width=method.width or lanes.default_width(size))
-    plan = Plan(field, settings._replace(method=method), tuple(lanewise), treedef, size, closes=bool(values))
+    plan = Plan(field, settings._replace(method=method), tuple(lanewise), treedef, size, bool(values), wide=wide)
     return plan, Given(starts, tuple(leaves), t0, t1, saved)
 
 
@@ -177,32 +177,6 @@ def _lanes(**batches: PyTree) -> int:
 
 def _one(leaf: Array, lane: bool) -> jax.ShapeDtypeStruct:  # noqa: FBT001
     return jax.ShapeDtypeStruct(leaf.shape[1:] if lane else leaf.shape, leaf.dtype)
-
-
-@kept
-def _missing(field: Field, shapes: Any, treedef: Any, lanewise: tuple[bool, ...]) -> str:
-    """The first operation of the field without a Taylor recurrence; empty if there is none."""
-    t, x, args = treedef.unflatten(shapes)
-    scalar = ScalarField(field, t, x, args, lanewise)
-    try:
-        TaylorSeries(scalar, scalar.outputs)
-    except Unsupported as problem:
-        return str(problem)
-    return ""
-
-
-def _possible(method: Method, field: Field, shapes: Any, lanewise: tuple[bool, ...]) -> Method:
-    """The method, or Dopri8 with one sentence where the field has an operation without a Taylor recurrence."""
-    if not isinstance(method, Taylor):
-        return method
-    leaves, treedef = jax.tree.flatten(jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), shapes))
-    missing = _missing(field, tuple(leaves), treedef, lanewise)
-    if missing:
-        warnings.warn(
-            f"method='taylor' has no recurrence for `{missing}`: solving with 'dopri8' instead.", stacklevel=4
-        )
-        return RungeKutta("dopri8", width=method.width, alike=method.alike)
-    return method
 
 
 def layout_of(starts: PyTree) -> lanes.Layout:

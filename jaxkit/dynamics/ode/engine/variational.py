@@ -21,21 +21,37 @@ from jaxkit.compile.lanes import Layout
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.linear.implicit import no_tangent
+from jaxkit.dynamics.ode.engine import wide
 from jaxkit.dynamics.ode.engine.adjoint import MANY, integrate_back
 from jaxkit.dynamics.ode.engine.batch import Ensemble, Given, Plan, arrive, gather, layout_of
 from jaxkit.dynamics.ode.engine.switches import Switches
 from jaxkit.dynamics.ode.field import Field
+from jaxkit.dynamics.ode.methods import RungeKutta, Taylor
+
+TABLE = 1 << 15  # most directions times saved times whose derivatives are computed one by one
+
+
+def solve_lanes(plan: Plan, given: Given) -> Ensemble:
+    """The ensemble of a plan, with its derivatives.
+
+    Args:
+        plan: The plan.
+        given: The arrays of the ensemble.
+    """
+    if plan.wide and plan.settings.method.control == "auto":
+        return run_kept(wide.solve, (plan,), (given,), wide=True)
+    return _pushed(plan, given)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def solve_lanes(plan: Plan, given: Given) -> Ensemble:
+def _pushed(plan: Plan, given: Given) -> Ensemble:
     """The ensemble of a plan, with the derivative of `push`."""
     given = jax.tree.map(jnp.asarray, given)  # a value that a field closes over may be a plain number
     return run_kept(_solve, (plan,), (given,), wide=True)
 
 
 def _solve(plan: Plan, given: Given) -> Ensemble:
-    return gather(given, arrive(plan, given))
+    return wide.solve(plan, given) if plan.wide else gather(given, arrive(plan, given))
 
 
 @struct
@@ -81,7 +97,7 @@ def solve_tangents(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
 @solve_tangents.defjvp
 def _(plan: Plan, primals: Any, tangents: Any) -> Any:
     """Second derivatives, by differentiating the lanes that carry one direction each."""
-    return jax.jvp(functools.partial(_repeated, plan), primals, tangents)
+    return jax.jvp(functools.partial(_run if plan.wide else _repeated, plan), primals, tangents)
 
 
 def _directions(plan: Plan, given: Given) -> tuple[list[tuple[int, ...]], list[int]]:
@@ -91,6 +107,9 @@ def _directions(plan: Plan, given: Given) -> tuple[list[tuple[int, ...]], list[i
 
 
 def _run(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
+    if plan.wide:
+        found, final, saved = wide.with_tangents(plan, given)
+        return found, Jacobian(final, saved)
     k, n, dtype = plan.size, len(given.t0), given.t0.dtype
     shapes, sizes = _directions(plan, given)
     at, m = np.cumsum([0, *sizes]), sum(sizes)
@@ -128,7 +147,7 @@ def _repeated(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
     repeated = [again(leaf) if lane else leaf for leaf, lane in zip(leaves, plan.lanewise, strict=True)]
     args = (plan.treedef.unflatten(repeated), plan.treedef.unflatten(directions))
     flat_args, treedef = jax.tree.flatten(args)
-    wide = plan._replace(
+    pairs = plan._replace(
         field=_variational(plan.field),
         moved=(),
         settings=plan.settings._replace(events=tuple(_of_first(e) for e in plan.settings.events)),
@@ -139,7 +158,7 @@ def _repeated(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
     )
     state = (jax.tree.map(again, starts), layout.tree(jnp.tile(start, (n, 1))))
     blind = _of_switches(plan, given)  # where a switch moves, tangents jump, which these lanes do not know
-    found = solve_lanes(wide, Given(state, tuple(flat_args), again(t0), again(t1), ts))
+    found = solve_lanes(pairs, Given(state, tuple(flat_args), again(t0), again(t1), ts))
 
     def jacobian(tree: PyTree, lead: int) -> Array:
         flat = layout.flat(tree, lead)
@@ -172,12 +191,15 @@ def _of_first(event: Callable[[Array, Any, Any], Array]) -> Callable[[Array, Any
 
 
 def push(plan: Plan, primals: tuple[Given], tangents: tuple[Given]) -> tuple[Ensemble, Ensemble]:
-    """The rule of forward mode, by which `solve_lanes` differentiates: linear in the tangents, hence transposable."""
+    """The rule of forward mode, by which lanes are differentiated: linear in the tangents, hence transposable."""
     given = jax.tree.map(jnp.asarray, primals[0])  # a value that a field closes over may be a plain number
     dots, layout = tangents[0], layout_of(given.starts)
     moves_start = not all(map(_is_zero, jax.tree.leaves(dots.starts, is_leaf=_is_zero))) or not _is_zero(dots.t0)
     floating = (jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in given.leaves)
     moved = (moves_start, *(real and not _is_zero(v) for real, v in zip(floating, dots.leaves, strict=True)))
+    size = sum(_directions(plan._replace(moved=moved), given)[1])
+    if given.ts is not None and size * len(given.ts) > TABLE and plan.settings.method.control == "auto":
+        return run_kept(_solve, (plan,), (given,), wide=True), _by_arrays(plan, given, dots)
     solved, jacobian = with_jacobian(plan, given, perturbed=moved)
     velocity = velocity_of(plan, given)
     along = _along(plan, given, dots, moved, layout, velocity)
@@ -207,6 +229,18 @@ def push(plan: Plan, primals: tuple[Given], tangents: tuple[Given]) -> tuple[Ens
         final=layout.tree(final_dot),
         event=no_tangent(solved.event),
     )
+
+
+def _by_arrays(plan: Plan, given: Given, dots: Given) -> Ensemble:
+    """The tangents of a solve with many directions and saved times, without a table of all derivatives."""
+    settings = plan.settings
+    own = settings.method
+    method = RungeKutta("dopri8" if isinstance(own, Taylor) else own.scheme)
+    other = plan._replace(wide=True, settings=settings._replace(method=method, max_steps=4 * settings.max_steps))
+    along = jax.tree.map(_filled, dots, given, is_leaf=_is_zero)
+    solved, moved = jax.jvp(functools.partial(wide.solve, other), (given,), (along,))
+    reached = lambda v, dot: jnp.where(jnp.isfinite(v), dot, 0)
+    return dataclasses.replace(moved, xs=jax.tree.map(reached, solved.xs, moved.xs))
 
 
 def _along(
@@ -240,7 +274,7 @@ def _filled(tangent: Any, primal: Array) -> Any:
     return _zero(primal) if _is_zero(tangent) else tangent
 
 
-solve_lanes.defjvp(push, symbolic_zeros=True)
+_pushed.defjvp(push, symbolic_zeros=True)
 
 
 def event_time(
