@@ -5,6 +5,8 @@ Draws count by their ranks, so that heavy tails and huge numbers do no harm. Eac
 """
 
 import functools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxkit.core import checks
 
+TOGETHER = 1 << 21  # most draws whose coordinates are judged side by side
 KINDS = ("bulk", "tail", "mean")
 
 
@@ -60,7 +63,10 @@ def effective_sample_size(xs: Float[Array, "draws chains ..."], kind: str = "bul
         improved R-hat, Bayesian Analysis 16. Geyer (1992), Practical Markov chain Monte Carlo.
     """
     checks.one_of("kind", kind, KINDS)
-    xs = _draws(xs)
+    return _by_coordinate(functools.partial(_effective, kind=kind), _draws(xs))
+
+
+def _effective(xs: Float[Array, "draws chains ..."], kind: str) -> Float[Array, "..."]:
     if kind == "bulk":
         found = _geyer(_halves(_normalised(xs)))
     elif kind == "tail":
@@ -93,10 +99,24 @@ def split_rhat(xs: Float[Array, "draws chains ..."]) -> Float[Array, "..."]:
         >>> bool(split_rhat(draws) < 1.01), bool(split_rhat(apart) > 1.5)
         (True, True)
     """
-    xs = _draws(xs)
+    return _by_coordinate(_largest_rhat, _draws(xs))
+
+
+def _largest_rhat(xs: Float[Array, "draws chains ..."]) -> Float[Array, "..."]:
     folded = jnp.abs(xs - jnp.median(xs, axis=(0, 1), keepdims=True))
     found = jnp.maximum(*(_rhat(_halves(_normalised(v))) for v in (xs, folded)))
     return jnp.where(_usable(xs), found, jnp.nan)
+
+
+def _by_coordinate(fn: Callable[[Array], Array], xs: Float[Array, "draws chains ..."]) -> Float[Array, "..."]:
+    """`fn` of all draws, some coordinates after others: it needs several times the memory of what it is given."""
+    draws, chains, *shape = xs.shape
+    d = math.prod(shape)
+    width = max(1, TOGETHER // max(1, draws * chains))
+    if d <= width:
+        return fn(xs)
+    flat = xs.reshape(draws, chains, d)
+    return jax.lax.map(lambda i: fn(flat[:, :, i]), jnp.arange(d), batch_size=width).reshape(shape)
 
 
 def mixed(xs: Float[Array, "draws chains d"], count: Bool[Array, " chains"], most: float) -> Bool[Array, ""]:
@@ -111,13 +131,16 @@ def mixed(xs: Float[Array, "draws chains d"], count: Bool[Array, " chains"], mos
     """
     weight = jnp.tile(count, 2).astype(xs.dtype)
     weight = weight / jnp.maximum(jnp.sum(weight), 1)
-    xs = jnp.where(count[None, :, None], xs, 0)
-    largest = jnp.max(jnp.abs(xs), axis=(0, 1), keepdims=True)
-    xs = xs / jnp.where(largest > 0, largest, 1)
-    centre = jnp.einsum("c,cd->d", weight, jnp.mean(_halves(xs), axis=0))
-    folded = jnp.abs(xs - centre[None, None, :])
-    worst = jnp.maximum(*(_rhat(_halves(v), weight) for v in (xs, folded)))
-    return jnp.all(worst <= most)
+
+    def worst(xs: Array) -> Array:
+        largest = jnp.max(jnp.abs(xs), axis=(0, 1), keepdims=True)
+        xs = xs / jnp.where(largest > 0, largest, 1)
+        centre = jnp.tensordot(weight, jnp.mean(_halves(xs), axis=0), 1)
+        folded = jnp.abs(xs - centre)
+        return jnp.maximum(*(_rhat(_halves(v), weight) for v in (xs, folded)))
+
+    kept = lambda xs: worst(jnp.where(count.reshape(1, -1, *(1,) * (xs.ndim - 2)), xs, 0))
+    return jnp.all(_by_coordinate(kept, xs) <= most)
 
 
 def longest_rest(xs: Float[Array, "draws chains d"]) -> Int[Array, " chains"]:
