@@ -106,7 +106,8 @@ def _upper_hull(size: Float[Array, " m"]) -> Float[Array, " m"]:
 
     def below(i: Array, corners: Array, count: Array) -> Array:
         a, b = corners[jnp.maximum(count - 2, 0)], corners[jnp.maximum(count - 1, 0)]
-        return (count >= 2) & ((size[b] - size[a]) * (i - a) <= (size[i] - size[a]) * (b - a))
+        gap = lambda first, second: (second - first).astype(size.dtype)
+        return (count >= 2) & ((size[b] - size[a]) * gap(a, i) <= (size[i] - size[a]) * gap(a, b))
 
     def add(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         corners, count = carry
@@ -117,8 +118,8 @@ def _upper_hull(size: Float[Array, " m"]) -> Float[Array, " m"]:
     xs = jnp.where(index < count, corners, m + index)
     right = jnp.clip(jnp.searchsorted(xs, index, side="left"), 1, jnp.maximum(count - 1, 1))
     a, b = corners[right - 1], corners[right]
-    share = (index - a) / jnp.where(b > a, b - a, 1)
-    height = size[a] + share.astype(size.dtype) * (size[b] - size[a])
+    share = (index - a).astype(size.dtype) / jnp.maximum(b - a, 1).astype(size.dtype)
+    height = size[a] + share * (size[b] - size[a])
     inside = (count >= 2) & (index >= corners[0]) & (index <= corners[jnp.maximum(count - 1, 0)])
     return jnp.where(inside, height, -jnp.inf)
 

@@ -62,7 +62,7 @@ def _hash(points: Float[Array, "k d"], cell: Float[Array, " k"], seed: int) -> I
     high = jnp.clip(jnp.floor(whole / 65536), -(2.0**31), 2.0**31 - 128).astype(jnp.int32).astype(jnp.uint32)
     factors = np.random.default_rng(seed).integers(1, 1 << 32, (2, points.shape[1]), dtype=np.uint32) | np.uint32(1)
     scale = jnp.frexp(cell)[1].astype(jnp.uint32) * np.uint32(2654435761)
-    return jnp.sum(low * factors[0] + high * factors[1], axis=1, dtype=jnp.uint32) + scale
+    return jnp.sum(low * factors[:1] + high * factors[1:], axis=1, dtype=jnp.uint32) + scale
 
 
 def _starts(points: Array, cell: Array, usable: Array, order: Array) -> Bool[Array, " k"]:

@@ -135,7 +135,7 @@ def mixed(xs: Float[Array, "draws chains d"], count: Bool[Array, " chains"], mos
     def worst(xs: Array) -> Array:
         largest = jnp.max(jnp.abs(xs), axis=(0, 1), keepdims=True)
         xs = xs / jnp.where(largest > 0, largest, 1)
-        centre = jnp.tensordot(weight, jnp.mean(_halves(xs), axis=0), 1)
+        centre = jnp.tensordot(weight, jnp.mean(_halves(xs), axis=0), 1)[None, None]
         folded = jnp.abs(xs - centre)
         return jnp.maximum(*(_rhat(_halves(v), weight) for v in (xs, folded)))
 

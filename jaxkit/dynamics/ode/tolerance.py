@@ -162,7 +162,7 @@ class TangentControl(EachControl):
 
         def largest(tangents: PyTree) -> Array:
             rows = [
-                jnp.max(jnp.abs(v * unit.astype(v.dtype)).reshape(len(v), -1), axis=1, initial=0.0)
+                jnp.max(jnp.abs(v * unit.astype(v.dtype)[None]).reshape(len(v), -1), axis=1, initial=0.0)
                 for v, unit in zip(jax.tree.leaves(tangents), jax.tree.leaves(units), strict=True)
             ]
             return jnp.max(jnp.stack(rows), axis=0)
@@ -171,7 +171,7 @@ class TangentControl(EachControl):
         size = self.rtol * jnp.maximum(largest(before[1]), largest(new))
         size = size + float(jnp.finfo(size.dtype).tiny)
         spread = lambda v, unit: jnp.broadcast_to(
-            size.reshape(-1, *(1,) * (v.ndim - 1)) / unit.astype(v.dtype), v.shape
+            size.reshape(-1, *(1,) * (v.ndim - 1)) / unit.astype(v.dtype)[None], v.shape
         )
         return super()._size(before[0], after[0]), jax.tree.map(spread, before[1], units)
 

@@ -157,7 +157,7 @@ def _diagonals(advance: Callable, before: Float[Array, "t n"], inputs: PyTree) -
         entry = lambda i: push(jnp.zeros_like(before).at[:, i].set(1))[:, i]
         return jax.lax.map(entry, jnp.arange(n)).T
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (PROBES, n))
-    probe = lambda total, v: (total + v * push(jnp.broadcast_to(v, before.shape)), None)
+    probe = lambda total, v: (total + v[None] * push(jnp.broadcast_to(v, before.shape)), None)
     total = jax.lax.scan(probe, jnp.zeros_like(before), jnp.asarray(signs, before.dtype))[0]
     return total / PROBES
 
