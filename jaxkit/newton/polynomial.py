@@ -101,7 +101,7 @@ def _upper_hull(size: Float[Array, " m"]) -> Float[Array, " m"]:
     One point after another becomes a corner, and takes away the corners before it that lie below the new chord.
     """
     m = size.size
-    index = jnp.arange(m)
+    index = jnp.arange(m, dtype=jnp.int32)
     known = jnp.isfinite(size)
 
     def below(i: Array, corners: Array, count: Array) -> Array:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, UInt
 
 
 def first_of_each(points: Float[Array, "k d"], usable: Bool[Array, " k"], apart: float) -> Bool[Array, " k"]:
@@ -55,7 +55,7 @@ def first_of_each(points: Float[Array, "k d"], usable: Bool[Array, " k"], apart:
     return left & ~jnp.zeros(k, bool).at[order].set(doubled)
 
 
-def _hash(points: Float[Array, "k d"], cell: Float[Array, " k"], seed: int) -> Int[Array, " k"]:
+def _hash(points: Float[Array, "k d"], cell: Float[Array, " k"], seed: int) -> UInt[Array, " k"]:
     """A number that points of one cube share; few other points have it, too."""
     whole = jnp.floor(points / cell[:, None])
     low = (whole - 65536 * jnp.floor(whole / 65536)).astype(jnp.uint32)

@@ -55,33 +55,23 @@ def test_what_is_taken_apart():
 
 
 @pytest.mark.slow
-def test_arrays_and_numbers_agree(monkeypatch):
-    x0s, ts = starts(12), jnp.array([0.0, 0.2, 0.5])
-    settings = {"method": "dopri8", "rtol": 1e-10, "atol": 1e-12}
-    event = lambda t, x, a: x[0] - 8.6
-    weight = jnp.arange(12.0)
+@pytest.mark.parametrize("event", [None, lambda t, x, a: x[0] - 8.6])
+def test_arrays_and_numbers_agree(monkeypatch, event):
+    x0s, ts = jnp.asarray(starts(4)), jnp.array([0.0, 0.2, 0.5])
+    settings = {"method": "bosh3", "rtol": 1e-7, "atol": 1e-9}
 
     def everything():
-        def loss(x0s, force):
-            found = jk.ensemble(lorenz96, x0s, ts, force, event=event, **settings)
-            seen = jnp.where(jnp.isfinite(found.xs), found.xs, 0)
-            return jnp.sum(jnp.sin(found.final) @ weight) + jnp.sum(found.end) + jnp.sum(jnp.cos(seen))
+        def loss(x0s):
+            found = jk.ensemble(lorenz96, x0s, ts, F, event=event, **settings)
+            return jnp.sum(jnp.sin(found.final) * jnp.arange(4.0)[None]) + jnp.sum(found.end), found
 
-        found = jk.ensemble(lorenz96, x0s, ts, F, event=event, **settings).checked()
-        derived = jk.sensitivity(lorenz96, x0s, ts, F, **settings)
-        numbers = (found.xs, found.end, found.final, derived.x0s, derived.args, derived.xs_x0s, derived.xs_args)
-        push = jax.jvp(loss, (jnp.asarray(x0s), F), (jnp.ones_like(x0s), jnp.ones_like(F)))
-        return numbers, push, jax.grad(loss, (0, 1))(jnp.asarray(x0s), F), found.event
+        gradient, found = jax.grad(loss, has_aux=True)(x0s)
+        return gradient, found.xs, found.end, found.final, found.event, found.status
 
-    (numbers, push, pull, event_numbers) = everything()
+    numbers = everything()
     monkeypatch.setattr(fitting, "NUMBERS", 0)
     monkeypatch.setattr(jit_cache, "_PROGRAMS", jit_cache._Programs())
-    (arrays, push_arrays, pull_arrays, event_arrays) = everything()
-    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
-    jax.tree.map(close, (numbers, push, pull), (arrays, push_arrays, pull_arrays))
-    assert (event_numbers == event_arrays).all()
-    total = jnp.sum(pull_arrays[0]) + jnp.sum(pull_arrays[1])  # both modes say the same
-    np.testing.assert_allclose(total, push_arrays[1], rtol=1e-8)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), numbers, everything())
 
 
 @pytest.mark.slow
