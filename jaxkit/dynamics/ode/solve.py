@@ -59,7 +59,9 @@ def solve(
         args: Parameters: any pytree; differentiable. It may hold whole nets (of flax or equinox): what is no number in
             them stays as it is.
         method: `"taylor"` (smooth fields, forward and reverse derivatives), the name of a Runge-Kutta scheme (see
-            `RungeKutta`), any diffrax solver, or `Taylor(...)` or `RungeKutta(...)` with their own settings.
+            `RungeKutta`), any diffrax solver, or `Taylor(...)` or `RungeKutta(...)` with their own settings. For wide
+            states and for neural nets, `"dopri8"` takes the place of Taylor's method (see `ensemble`); so it does for
+            derivatives along very many directions (30,000, counted at each of `ts`).
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step, in units of the state: a number; or one for each number of the state, in its
             structure, with numbers or arrays of its shapes as leaves.
