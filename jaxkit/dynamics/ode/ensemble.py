@@ -56,7 +56,7 @@ def ensemble(
         args: Parameters: any pytree, whose leaves have leading axes like those of `x0s`. It may hold nets of equinox or
             flax; the arrays of one that all lanes share need a leading axis of 1, or the field closes over it.
         method: `"taylor"`, whose order follows from `rtol`; an explicit embedded Runge-Kutta scheme, e.g. `"tsit5"` or
-            `"dopri8"`; or `Taylor(...)`, `RungeKutta(...)` with their own settings. Lanes of more than about 250 numbers
+            `"dopri8"`; or `Taylor(...)`, `RungeKutta(...)` with their own settings. Lanes of more than some 250 numbers
             and operations (a neural net in the field, for one) are moved as arrays by diffrax, in steps that follow the
             state alone unless `control="tangents"`. There, and where the number of operations times its order is above
             1,000, `"dopri8"` takes the place of Taylor's method.

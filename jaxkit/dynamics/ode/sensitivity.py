@@ -71,7 +71,7 @@ def sensitivity(
     direction relative to their largest entry, or to a tenth of the largest so far. With more than 20 directions
     (entries of the start and the parameters), two times and no event, the steps follow the state alone, and the result
     is the exact derivative of what those steps compute; unless the method has `control="tangents"`. The same holds for
-    wide lanes (see `ensemble`) whatever is asked for: their result has `k` times as many numbers as the states.
+    all wide lanes (see `ensemble`).
 
     Args:
         field: Velocity of one lane, `field(t, x, args)`.

@@ -88,7 +88,7 @@ def _still(leaf: Array) -> Any:
 def _absolute(plan: Plan, given: Given) -> Any:
     """The absolute tolerances, one number or one for each number of the state."""
     atol, layout = plan.settings.atol, layout_of(given.starts)
-    if not isinstance(atol, tuple):
+    if isinstance(atol, Each) or not isinstance(atol, tuple):
         return atol
     return Each(layout.treedef, tuple(layout.shapes), atol)
 
@@ -116,7 +116,8 @@ def _moved(plan: Plan, given: Given, field: Any, starts: PyTree, leaves: tuple[A
             times = jnp.concatenate([t0[None], inside, t1[None]])
         found, which = leg(options, field, x, times, args, whole=times)
         xs = None if ts is None else jax.tree.map(lambda v: v[1:-1], found.xs)
-        return Ensemble((), xs, found.status, found.steps, found.rejected, found.end, found.final, which)
+        no_times: Any = ()
+        return Ensemble(no_times, xs, found.status, found.steps, found.rejected, found.end, found.final, which)
 
     def part(rows: Any, common: Any) -> Ensemble:
         n = len(rows[2])
