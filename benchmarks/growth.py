@@ -17,7 +17,7 @@ import optax
 import optimistix
 
 import jaxkit as jk
-from benchmarks import _harness
+from benchmarks import _growth_sizes, _harness
 from jaxkit import newton
 
 jk.set_precision("double")
@@ -115,7 +115,14 @@ def called(verb: Callable[[float], Any], calls: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure, print, save."""
-    options = _harness.arguments(__doc__)
+    parser = _harness.parser(__doc__)
+    parser.add_argument("--sizes", action="store_true", help="jobs that grow, instead of calls")
+    options = parser.parse_args()
+    if options.sizes:
+        rows = _growth_sizes.table(quick=options.quick)
+        if not options.quick:
+            _harness.save("growth_sizes", claim="memory and time follow the work", rows=rows)
+        return
     calls, others = (10 if options.quick else 1000), peers()
     names = ("root", "solve", "fit") if options.quick else tuple(OURS)
     rows, goals = [], []

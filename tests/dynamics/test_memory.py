@@ -64,6 +64,12 @@ def test_diagnostics_take_coordinates_in_turn(monkeypatch):
     assert largest(turn, xs) <= xs.size
 
 
+@pytest.mark.slow
+def test_many_numbers_without_parameters_have_a_sensitivity():
+    found = jk.sensitivity(lambda t, x, _: -x, jnp.ones((1, 24)), (0.0, 1.0), method="tsit5")
+    np.testing.assert_allclose(found.x0s[0], np.exp(-1.0) * np.eye(24), atol=1e-6)
+
+
 def by_table(points, usable, apart):
     gap = np.linalg.norm(points[:, None] - points[None], axis=-1)
     near = gap <= apart * (1 + np.linalg.norm(points, axis=-1))[:, None]

@@ -65,7 +65,8 @@ def integrate_back(
         return by_x, jax.tree.map(jnp.add, carry[1], by_own)
 
     by_x, by_own = jax.lax.fori_loop(0, count, back, (tuple(covectors), nothing))
-    (by_leaves,) = jax.vmap(to_leaves)(by_own)
+    nowhere = [jnp.zeros((k, *leaf.shape), leaf.dtype) for leaf in leaves]  # the field knows no parameter
+    by_leaves = jax.vmap(to_leaves)(by_own)[0] if by_own else nowhere
     columns = [jnp.stack(by_x, axis=1), *(jnp.moveaxis(v.reshape(k, row.size, -1), 1, -1) for v in by_leaves)]
     status, steps = outcome(stepper, row, lanes, numbers, under_way(lanes, numbers))
     event = jnp.full(row.size, -1, jnp.int32)
