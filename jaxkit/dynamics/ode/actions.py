@@ -77,9 +77,7 @@ class Jumps:
     """Given times at which the state is changed: doses, kicks, measurements.
 
     Steps end there, so that the derivatives with respect to the times and to what the change depends on are those of
-    the solution. Second ones with respect to the times are for `ensemble` and for `solve(method="taylor")` (by other
-    methods they raise). A known fault: by the time of a jump at the very start they are 0 where the inner pass is a
-    reverse one; take `jax.jacfwd(jax.jacfwd(f))`.
+    the solution, and so are second ones.
 
     Jumps are made at times from the first to the last of `ts`, both included; others are not. A state saved at the time
     of a jump is the one after it (so is `final`, and `xs[0]` where there is a jump at the start). Times need no order;

@@ -28,7 +28,7 @@ from jaxtyping import Array, Bool, Int, PyTree
 from jaxkit.core.numerics import choose
 from jaxkit.dynamics.linear.ways import DENSE, Way, chosen
 from jaxkit.dynamics.ode import rosenbrock
-from jaxkit.dynamics.ode.field import Field
+from jaxkit.dynamics.ode.field import Field, only
 from jaxkit.dynamics.ode.schemes import TABLEAUS
 
 PAIR = TABLEAUS["tsit5"]
@@ -179,7 +179,7 @@ class Auto(diffrax.AbstractAdaptiveSolver[Any]):
 
         def by(method: Callable[..., Step], own: Any = None) -> Step:
             given = (t0, t1, y0, first, args)
-            start, end, x, rate, parameters = given if own is None else _only(own, given)
+            start, end, x, rate, parameters = given if own is None else only(own, given)
             velocity = lambda t, x: _alike(terms.vf(t, x, parameters), x)
             return method(velocity, start, end, x, terms.contr(start, end), rate)
 
@@ -325,20 +325,6 @@ def _moved(x: PyTree, h: Array, weights: np.ndarray, rates: list[PyTree]) -> PyT
 
 def _alike(tree: PyTree, x: PyTree) -> PyTree:
     return jax.tree.map(lambda v, u: v.astype(u.dtype), tree, x)
-
-
-def _only(own: Array, tree: PyTree) -> PyTree:
-    """`tree` with its derivative in the lanes that are a method's `own`.
-
-    The other method's formulas may be infinite there, and going back, zero times infinity is NaN. Large parameters are
-    left as they are: where lanes share them, they would be copied for each.
-    """
-
-    def leaf(v: Any) -> Any:
-        small = eqx.is_inexact_array(v) and v.size <= LARGEST
-        return jnp.where(own, v, jax.lax.stop_gradient(v)) if small else v
-
-    return jax.tree.map(leaf, tree)
 
 
 def _no_step(x: PyTree, first: PyTree) -> Step:

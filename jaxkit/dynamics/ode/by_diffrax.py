@@ -22,11 +22,18 @@ from jaxkit.dynamics.ode.auto import Auto, in_two_loops
 from jaxkit.dynamics.ode.dense import Path, Within, by_scheme, has_table
 from jaxkit.dynamics.ode.engine.batch import Ensemble
 from jaxkit.dynamics.ode.engine.legs import Rules, measured, travel
-from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_tolerance, way_of
+from jaxkit.dynamics.ode.field import (
+    Field,
+    as_state,
+    check_field,
+    check_tolerance,
+    held_where_not_finite,
+    way_of,
+)
 from jaxkit.dynamics.ode.first_event import Met, delayed, first_event, moving
 from jaxkit.dynamics.ode.implicit_steps import detached, opened, restored, substituted, with_tolerances
 from jaxkit.dynamics.ode.methods import ADJOINTS, SDE, Method, RungeKutta, of_solve
-from jaxkit.dynamics.ode.onward import after, at_rest
+from jaxkit.dynamics.ode.onward import after, at_rest, moving_on
 from jaxkit.dynamics.ode.reasons import nought, of_times, true_reason, without_derivative
 from jaxkit.dynamics.ode.solution import Solution, only_lane
 from jaxkit.dynamics.ode.stops import Stops, turned, with_stops, within_stretches
@@ -132,7 +139,7 @@ def leg(
     controller: Any = diffrax.ConstantStepSize() if fixed else control(rtol, atol, x0)
     controller = controller if fixed else with_stops(controller, drift, times, x0, args)
     if isinstance(controller, Stops):
-        times = controller.times(times)
+        times = times + jax.lax.stop_gradient(controller.times(times) - times)
     way = way_of(times[0], times[-1])
     usable = all_finite((x0, args, given, drift(given[0], x0, args))) if guarded else None
     if isinstance(solver, Auto):
@@ -140,6 +147,7 @@ def leg(
     if implicit and (fixed or event is not None):
         solver = with_tolerances(solver, rtol, least(atol))
     stable = implicit or (isinstance(solver, Auto) and solver.implicit)
+    in_legs = whole is not None
     goal, met, whole = times, None, times if whole is None else whole
     if event is not None:
         equation, start, given_args = field, x0, args
@@ -148,10 +156,18 @@ def leg(
         terms = _terms(equation, solver, whole, x0, args, settings.dt)
         met = _met(drift, terms, solver, controller, event, start, times, given_args, settings.dt, max_steps)
         times = jnp.where(met.hit, way * jnp.minimum(way * times, way * met.t), times)
+    start, held = x0, times
+    if drift is field:  # diffrax has no second derivatives by times
+        held = jax.lax.stop_gradient(times)
+        onward = lambda s, t, x: moving_on(drift, s, t, x, args, in_scan=in_legs)
+        start = onward(held[0] - times[0], times[0], x0)
     (saved, end, final, path), (result, steps, rejected) = _travel(
-        field, (x0, times, args), usable, whole, solver, controller, settings, max_steps, dense=dense
+        field, (start, held, args), usable, whole, solver, controller, settings, max_steps, dense=dense
     )
     if drift is field:
+        onward = lambda s, t, x: moving_on(drift, s, t, x, args, in_scan=in_legs)
+        saved = jax.vmap(onward)(times - held, held, saved)
+        final = onward(times[-1] - held[-1], held[-1], final)
         saved, final = at_rest(drift, (saved, final), (x0, times, args))
     if usable is not None:
         saved, final, path = restored((saved, final, path), usable, settings.dt)
@@ -230,10 +246,11 @@ def _travel(
     def program(adjoint: str) -> Callable[..., tuple[Any, Any]]:
         def travelled(noise: Any, given: Any, usable: Any, whole: Array, numbers: Any) -> tuple[Any, Any]:
             own, (start, times, args) = equation if noise is None else noise, given
+            if noise is None and usable is None and adjoint != "forward":  # a step that overflows is refused
+                own = held_where_not_finite(cast(Field, own))
             if usable is not None:
                 own, start, args = substituted(field, start, args, usable, again=adjoint == "direct")
-            if noise is not None:  # its path has no derivative with respect to the times
-                whole, times = jax.lax.stop_gradient((whole, times))
+            whole, times = jax.lax.stop_gradient((whole, times))
             steps = eqx.combine(numbers, rest)
             found = diffrax.diffeqsolve(
                 _terms(own, solver, whole, start, args, settings.dt),

@@ -21,7 +21,6 @@ from jaxkit.dynamics.ode.first_event import delayed
 from jaxkit.dynamics.ode.forms import form_of
 from jaxkit.dynamics.ode.methods import Method
 from jaxkit.dynamics.ode.onward import after
-from jaxkit.dynamics.ode.reasons import nought
 
 X = TypeVar("X")
 
@@ -145,7 +144,8 @@ def _in_legs(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTre
         if not numbers:
             return found
         flow = lambda s, t, x, a: after(s, lambda t, x: plan.field(t, x, a), t, x)
-        s, still = nought(until) - nought(t), until == t  # a leg of no length, to a jump at its very beginning
+        still = until == t  # a leg of no length, to a jump at its very beginning
+        s = jnp.where(still, until, t) - t
         final = jax.vmap(flow, (0, 0, 0, axes))(s, t, x, whole)
         return dataclasses.replace(
             found, final=choose(still, final, found.final), end=jnp.where(still, t + s, found.end)

@@ -4,13 +4,16 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
 from jaxkit.core import checks
+from jaxkit.core.numerics import all_finite
 
+SMALL = 256  # numbers of an array up to which its derivative is taken out lane by lane: see `only`
 Field = Callable[[Array, Any, Any], Any]
 
 
@@ -57,3 +60,28 @@ def check_field(field: Field, t: Array | jax.ShapeDtypeStruct, x: PyTree, args: 
 def way_of(t0: Array, t1: Array) -> Array:
     """1 where time runs forwards from `t0` to `t1`, or stands still; -1 where it runs backwards."""
     return jnp.where(t1 < t0, -jnp.ones_like(t0), jnp.ones_like(t0))
+
+
+def only(own: Array, tree: PyTree) -> PyTree:
+    """`tree` with its derivative where `own` holds.
+
+    A formula may be infinite elsewhere, and going back, zero times infinity is NaN. Large arrays are left as they are:
+    where lanes share them, they would be copied for each.
+    """
+
+    def leaf(v: Any) -> Any:
+        small = eqx.is_inexact_array(v) and v.size <= SMALL
+        return jnp.where(own, v, jax.lax.stop_gradient(v)) if small else v
+
+    return jax.tree.map(leaf, tree)
+
+
+def held_where_not_finite(field: Field) -> Field:
+    """The field, without a derivative where it is not finite: no step that is kept has such a velocity."""
+
+    def velocity(t: Any, x: PyTree, args: PyTree) -> PyTree:
+        given = (t, x, args)
+        free = lambda v: jax.lax.stop_gradient(v) if eqx.is_inexact_array(v) else v
+        return field(*only(all_finite(field(*jax.tree.map(free, given))), given))
+
+    return velocity

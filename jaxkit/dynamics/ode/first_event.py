@@ -107,24 +107,31 @@ def first_event(
     def running(c: _Carry) -> Array:
         return (c.span[0] < t1) & (c.tried < max_steps) & c.fine & ~c.met.hit
 
-    value, rate = _at_the_start(terms, event, t0, x0, args)
+    value, rate, size = _at_the_start(terms, event, t0, x0, args)
     nowhere = Met(no, jnp.asarray(-1, jnp.int32), no, no, t1, x0, x0)
     states = (solver.init(terms, t0, until, x0, args), control, no)
-    watch = watching.begin(row(value), row(rate), row(t0), row(t1))
+    watch = watching.begin(row(value), row(rate), row(size), row(t0), row(t1))
     first = _Carry((t0, until), x0, states, jnp.asarray(0, jnp.int32), jnp.asarray(True), watch, nowhere)  # noqa: FBT003
     last = jax.lax.while_loop(running, body, first)
     return last.met._replace(early=~last.met.hit & ~(last.span[0] >= t1))
 
 
-def _at_the_start(terms: Any, event: Events, t: Array, x: PyTree, args: PyTree) -> tuple[Array, Array]:
-    """The event function and its rate of change; along the drift where the equation has noise."""
+def _at_the_start(terms: Any, event: Events, t: Array, x: PyTree, args: PyTree) -> tuple[Array, Array, Array]:
+    """The event functions, their rates of change, and what time and state contribute to them to first order.
+
+    The rates are those along the drift where the equation has noise.
+    """
     drift = terms.terms[0] if isinstance(terms, diffrax.MultiTerm) else terms
     velocity = drift.vf(t, x, args)
-    return jax.jvp(lambda t, x: event(t, x, args), (t, x), (jnp.ones_like(t), velocity))
+    value, rate = jax.jvp(lambda t, x: event(t, x, args), (t, x), (jnp.ones_like(t), velocity))
+    slopes = jax.tree.leaves(jax.jacfwd(lambda t, x: event(t, x, args), (0, 1))(t, x))
+    pairs = zip(slopes, jax.tree.leaves((t, x)), strict=True)
+    parts = [jnp.sum(jnp.abs(slope * v[None]).reshape(len(value), -1), axis=1) for slope, v in pairs]
+    return value, rate, sum(parts[1:], parts[0]).astype(value.dtype)
 
 
 def moving(met: Met, event: Events, field: Field | None, x: PyTree, args: PyTree) -> tuple[Array, PyTree]:
-    """The event's time and state with their derivatives, up to the fourth: the event function stays zero.
+    """The event's time and state with their derivatives, up to the third: the event function stays zero.
 
     Args:
         met: Where the event was met, without derivatives.
@@ -158,20 +165,31 @@ def delayed(
         args: Parameters.
         velocity: The velocity where there is no field; second derivatives are NaN.
     """
-    fn, values = closed(lambda t, x, a: (event(t, x, a), () if field is None else field(t, x, a)), t, x, args)
+    if field is None:
+        return _delayed_along(hit, event, velocity, t, x, args)
+    flow = lambda s: after(s, lambda t, x: field(t, x, args), t, x)
+    value, shift = lambda s: jnp.reshape(event(t + s, flow(s), args), ()), jnp.zeros_like(t)
+    for _ in range(2):  # Newton's steps, of length zero; each doubles the number of derivatives that are right
+        there, speed = jax.jvp(value, (shift,), (jnp.ones_like(t),))
+        still = speed == 0
+        step = jnp.where(hit, (there - jax.lax.stop_gradient(there)) / jnp.where(still, 1, speed), 0)
+        shift = shift - without_derivative(hit & still, step)
+    return t + shift, flow(shift)
 
-    def flowed(s: Array, hit: Array, t: Array, x: PyTree, args: PyTree, velocity: PyTree, values: Any) -> PyTree:
-        given = None if field is None else lambda t, x: fn(t, x, args, *values)[1]
-        return after(s, given, t, x, velocity=velocity)
+
+def _delayed_along(
+    hit: Bool[Array, ""], event: Callable[[Array, Any, Any], Array], velocity: PyTree, t: Array, x: PyTree, args: PyTree
+) -> tuple[Array, PyTree]:
+    """`delayed` along a velocity that is held."""
+    fn, values = closed(event, t, x, args)
 
     def residual(s: Array, hit: Array, t: Array, x: PyTree, args: PyTree, velocity: PyTree, values: Any) -> Array:
-        there = flowed(s, hit, t, x, args, velocity, values)
-        return jnp.where(hit, jnp.reshape(fn(t + s, there, args, *values)[0], ()), s)
+        there = after(s, None, t, x, velocity=velocity)
+        return jnp.where(hit, jnp.reshape(fn(t + s, there, args, *values), ()), s)
 
     def rule(s: Array, inputs: Any, tangents: Any) -> Array:
-        shift = root_tangent(residual, s, inputs, tangents)
-        return shift if field is not None else without_derivative(jnp.ones((), bool), shift)
+        return without_derivative(jnp.ones((), bool), root_tangent(residual, s, inputs, tangents))
 
     inputs = (hit, t, x, args, velocity, values)
     shift, _ = implicit(lambda hit, t, *_: (nought(t), ()), rule)(*inputs)
-    return t + shift, flowed(shift, *inputs)
+    return t + shift, after(shift, None, t, x, velocity=velocity)

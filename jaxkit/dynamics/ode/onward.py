@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from jaxkit.dynamics.linear.implicit import no_tangent
 from jaxkit.dynamics.ode.field import Field
 
 
@@ -27,6 +28,55 @@ def after(
     third = there(0.5, second)
     rates = (first, second, third, there(1.0, third))
     return on(s, jax.tree.map(lambda a, b, c, d: (a + 2 * b + 2 * c + d) / 6, *rates))
+
+
+def moving_on(field: Field, s: Array, t: Array, x: PyTree, args: PyTree, *, in_scan: bool = False) -> PyTree:
+    """The state `x`, which is that a time `s` after `(t, x)`: `s` is zero, but its derivatives are not.
+
+    The derivatives, up to the fourth, follow from the field, which is evaluated for them alone.
+
+    Args:
+        field: The field, which closes over no tracers.
+        s: Zero.
+        t: Time.
+        x: State.
+        args: Parameters.
+        in_scan: Whether this stands in a scan. Where a scan is linearized, JAX evaluates functions that have a rule of
+            their own without it, and second derivatives are lost: then the field is evaluated for the value, too.
+    """
+
+    def there(s: Array, t: Array, x: PyTree, args: PyTree) -> PyTree:
+        return after(s, lambda t, x: field(t, x, args), t, x)
+
+    if in_scan:
+        held, new = jax.lax.stop_gradient, there(s, t, x, args)
+        change = lambda v, u: held(v) + jnp.where(jnp.isfinite(u), u - held(u), v - held(v))
+        return jax.tree.map(change, x, new)
+
+    @jax.custom_jvp
+    def here(s: Array, t: Array, x: PyTree, args: PyTree) -> PyTree:
+        return x
+
+    def rule(primals: Any, tangents: Any) -> Any:
+        if _is_zero(tangents[0]) and _is_zero(tangents[1]):
+            return here(*primals), tangents[2]
+        dots = jax.tree.map(_filled, primals, tangents)
+        return here(*primals), jax.jvp(there, primals, dots)[1]
+
+    here.defjvp(rule, symbolic_zeros=True)
+    return here(s, t, x, args)
+
+
+def _is_zero(tangent: Any) -> bool:
+    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
+
+
+def _filled(value: Any, tangent: Any) -> Any:
+    """A tangent, with zeros written out."""
+    if not _is_zero(tangent):
+        return tangent
+    real = jnp.issubdtype(jnp.result_type(value), jnp.inexact)
+    return jnp.zeros_like(value) if real else no_tangent(value)
 
 
 def at_rest(field: Field, found: tuple[PyTree, PyTree], given: tuple[PyTree, Array, PyTree]) -> tuple[PyTree, PyTree]:

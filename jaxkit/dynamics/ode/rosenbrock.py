@@ -178,16 +178,18 @@ def step(
 def _stages(velocity: Velocity, x: Vector, h: Array, first: Vector, scheme: Scheme, solve: Callable) -> Taken:
     start = jnp.zeros((), x.dtype)
     by_time = jax.jvp(lambda s: velocity(s, x), (start,), (jnp.ones_like(start),))[1]
-    there, taken = x, []
+    there, taken, good = x, [], jnp.asarray(True)  # noqa: FBT003
     for i in range(len(scheme.c)):
         there = x + _blend(scheme.a[i], taken) if i else x
         rate = velocity(float(scheme.c[i]), there) if i else first
         mixed = _blend(scheme.mixed[i], taken) if i else 0
-        taken.append(solve(scheme.g * (h * (rate + float(scheme.d[i]) * by_time) + mixed)))
-    end = there + taken[-1]
+        right = scheme.g * (h * (rate + float(scheme.d[i]) * by_time) + mixed)
+        good = good & jnp.all(jnp.isfinite(right))  # a step that overflows is refused, and has no derivative
+        taken.append(solve(jnp.where(good, right, 0)))
+    end = jnp.where(good, there + taken[-1], jnp.nan)
     rows = [_blend(row, taken) for row in scheme.dense]
     path = jnp.stack([end - x + rows[0], rows[1] - rows[0], rows[2] - rows[1], -rows[2]])
-    return Taken(end, taken[-1], path)
+    return Taken(end, jnp.where(good, taken[-1], jnp.inf), path)
 
 
 def _stages_in_a_loop(velocity: Velocity, x: Vector, h: Array, scheme: Scheme, solve: Callable) -> Taken:

@@ -47,7 +47,9 @@ def solve(
     derivative is that of the discrete computation, never a re-integration backward in time. What is promised: the state
     is within the tolerance asked for at each step; the derivative is exact for the steps taken, which the state alone
     has set. Where a derivative moves faster than the state, it is less accurate than the state, and no status says so:
-    take `method="taylor"` or `RungeKutta(..., control="tangents")`, whose steps follow the derivatives as well.
+    take `method="taylor"` or `RungeKutta(..., control="tangents")`, whose steps follow the derivatives as well. (The
+    derivative of a loss has the state's error, too, times the loss's curvature: near an optimum this may be more than
+    the derivative itself, and then tighter tolerances alone help.)
 
     Args:
         field: Velocity of the state: `field(t, x, args)`, of `x`'s structure and shapes; or an `SDE`, which needs a

@@ -73,6 +73,42 @@ def weighed(values: Sequence[Any], by: tuple[float, ...] | None) -> list[Any]:
     return list(values) if by is None else [v * w for v, w in zip(values, itertools.cycle(by), strict=False)]
 
 
+class Control(diffrax.PIDController):
+    """Diffrax's step control, where a step that cannot be computed (overflow) is refused and the next one shorter.
+
+    Diffrax's would make the next step NaN for good.
+    """
+
+    def init(
+        self, terms: Any, t0: Any, t1: Any, y0: Any, dt0: Any, args: Any, func: Any, error_order: Any
+    ) -> tuple[Any, Any]:
+        """The end of the first step."""
+        end, state = super().init(terms, t0, t1, y0, dt0, args, func, error_order)
+        return _possible(end, t0, t1), state
+
+    def adapt_step_size(
+        self, t0: Any, t1: Any, y0: Any, y1_candidate: Any, args: Any, y_error: Any, error_order: Any,
+        controller_state: Any,
+    ) -> tuple[Any, Any, Any, Any, Any, Any]:  # fmt: skip
+        """Whether a step is kept, and the next one."""
+        y1_candidate, y_error = _refusing(y1_candidate, y_error)
+        return super().adapt_step_size(t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state)
+
+
+def _refusing(x: PyTree, error: PyTree) -> tuple[PyTree, PyTree]:
+    """A state that is NaN, and so gives no scale, where it is infinite; errors that are infinite where they are NaN."""
+    finite = lambda v: jnp.where(jnp.isfinite(v), v, jnp.nan)
+    return jax.tree.map(finite, x), jax.tree.map(lambda v: jnp.where(jnp.isnan(v), jnp.inf, v), error)
+
+
+def _possible(end: Any, t0: Any, t1: Any) -> Any:
+    """The end of a first step; that of the whole motion where it is none because a norm overflowed.
+
+    Steps that are refused become shorter.
+    """
+    return jnp.where((jnp.isnan(end) | (end == t0)) & ~jnp.isnan(t0), t1, end)
+
+
 class EachControl(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
     """Diffrax's step control with an absolute tolerance for each number of the state.
 
@@ -107,13 +143,15 @@ class EachControl(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
         size = self._size(y0, y0)
         norm = lambda v: self.norm(jax.tree.map(jnp.divide, v, size))
         inner = diffrax.PIDController(rtol=0.0, atol=1.0, norm=norm)
-        return inner.init(terms, t0, t1, y0, dt0, args, func, error_order)
+        end, state = inner.init(terms, t0, t1, y0, dt0, args, func, error_order)
+        return _possible(end, t0, t1), state
 
     def adapt_step_size(
         self, t0: Any, t1: Any, y0: Any, y1_candidate: Any, args: Any, y_error: Any, error_order: Any,
         controller_state: Any,
     ) -> tuple[Any, Any, Any, Any, Any, Any]:  # fmt: skip
         """Whether a step is kept, and the next one: an error is measured relative to a size that we give."""
+        y1_candidate, y_error = _refusing(y1_candidate, y_error)
         inner, size = diffrax.PIDController(rtol=1.0, atol=0.0, norm=self.norm), self._size(y0, y1_candidate)
         return inner.adapt_step_size(t0, t1, size, size, args, y_error, error_order, controller_state)
 
@@ -183,7 +221,7 @@ def control(rtol: float, atol: Any, x: PyTree) -> Any:
         each = spread(each, x[0]) if isinstance(each, Each) else jax.tree.map(lambda v: np.full(v.shape, each), x[0])
         return TangentControl(rtol, each, least(atol.state))  # pyright: ignore[reportCallIssue]
     if not isinstance(atol, Each):
-        return diffrax.PIDController(rtol, atol)
+        return Control(rtol, atol)
     return EachControl(rtol, spread(atol, x), min(atol.numbers))  # pyright: ignore[reportCallIssue]
 
 

@@ -150,10 +150,17 @@ def test_doses_have_their_derivatives_in_both_modes_and_second_ones(method):
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8), mode(found)(p), mode(known)(p)
         )
-    if method != "taylor":  # diffrax has no second derivative with respect to the end of the time span
-        return
     second = jax.hessian(found)(p), jax.hessian(known)(p)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *second)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["taylor", "tsit5"])
+@pytest.mark.parametrize("inner", [jax.jacrev, jax.jacfwd])
+def test_the_time_of_a_jump_at_the_start_has_a_second_derivative(method, inner):
+    """x(1) = (exp(-t / 2) + d) exp(-(1 - t) / 2), whose second derivative by t is d exp(-1 / 2) / 4 at t = 0."""
+    second = jax.jit(jax.jacfwd(inner(lambda t: dosed(t[None], jnp.array([2.0]), method).xs[1])))(jnp.zeros(()))
+    np.testing.assert_allclose(second, 0.5 * np.exp(-0.5), rtol=1e-7)
 
 
 @pytest.mark.slow

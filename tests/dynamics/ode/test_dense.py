@@ -25,7 +25,8 @@ def solution(x0, w, ts=(0.0, 1.0, 3.0), **options):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("ts", [(0.0, 1.0, 3.0), pytest.param((3.0, 0.0), marks=slow)])
 def test_it_is_as_accurate_as_the_steps(method, ts):
-    sol = solution(jnp.asarray(1.2), 2.0, ts, method=method).checked()
+    most = 40_000 if method == "heun" else 4096  # a method of the second order
+    sol = solution(jnp.asarray(1.2), 2.0, ts, method=method, max_steps=most).checked()
     found = sol(ASKED)
     error = np.abs(found["p"] - 1.2 * np.cos(2 * (ASKED - ts[0]))).max()
     reached = np.isfinite(sol.path.ts)

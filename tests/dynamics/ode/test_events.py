@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxkit as jk
+from jaxkit.dynamics.ode.engine import events as watching
 
 G = 9.81
 fall = lambda t, x, a: (x[1], -G + 0 * x[0])
@@ -224,3 +225,25 @@ def test_a_motion_that_is_over_in_an_instant(verb):
         found = jk.solve(lambda t, x, a: -a * x, 1.0, jnp.array([0.0, 1.0]), rate, event=level)
     right = np.allclose(found.end, np.log(2) / 1e300, rtol=1e-5, atol=0)
     assert right or not jnp.any(found.ok)  # the series' coefficients overflow, and steps of such a length are too small
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["taylor", "tsit5", "kvaerno5"])
+def test_a_start_is_no_zero_because_the_motion_is_fast(method):
+    """Beside the rates, the level is nothing; but neither time nor state is rounded at zero."""
+    fast = lambda t, x, rate: rate * jnp.ones_like(x)
+    level = lambda t, x, rate: x - 0.7
+    sol = jk.solve(fast, 0.0, jnp.array([0.0, 1.0]), 1e300, method=method, event=level)
+    assert float(sol.end) == pytest.approx(7e-301, rel=1e-12) or int(sol.status) != 0
+    assert method == "kvaerno5" or int(sol.status) == 0
+
+
+def test_which_values_may_be_rounded_zeros():
+    """A value that time and state do not contribute keeps its sign; one that they do takes that to which it moves."""
+    value, rate, size = (
+        np.array([[-0.7], [-1e-16], [-1e-16]]),
+        np.full((3, 1), 1e300),
+        np.array([[0.0], [1e-16], [0.0]]),
+    )
+    watch = watching.begin(value, rate, size, jnp.zeros(1), jnp.ones(1))
+    assert watch.sign[:, 0].tolist() == [-1, 1, -1]

@@ -99,3 +99,12 @@ def test_what_cannot_follow_tangents_is_one_sentence():
         jk.solve(FIELD, START, TS, 2.0, method=jk.RungeKutta("tsit5", dt=0.1, control="tangents"))
     with pytest.raises(ValueError, match="`control` must be one of 'auto', 'tangents'"):
         jk.Taylor(control="state")
+
+
+def test_tangents_may_begin_with_a_high_power_of_time():
+    """x = t, y = t^2 / 2, z' = 1 - p y^2 exp(-z): dz/dp begins as t^5, which a fifth-order pair does not know."""
+    field = lambda t, x, p: jnp.stack([jnp.ones_like(t), x[0], 1 - p[0] * x[1] ** 2 * jnp.exp(-x[2])])
+    found = jk.sensitivity(field, jnp.zeros((1, 3)), (0.0, 1.0), jnp.zeros((1, 1)), method="tsit5", rtol=1e-7)
+    assert int(found.ensemble.status[0]) == 0
+    truth = -(24 - 65 / np.e) / 4  # the integral of t^4 exp(-t) / 4, as z = t for p = 0
+    np.testing.assert_allclose(found.args[0, :, 0], [0, 0, truth], rtol=1e-5)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import jaxkit as jk
+from jaxkit.dynamics.ode.field import held_where_not_finite
+from jaxkit.dynamics.ode.tolerance import absolute, control
 
 # Field, start, end of the time span, answer.
 RIGHT = {
@@ -75,3 +77,36 @@ def test_a_failed_solve_has_no_derivative(derive):
 
     assert np.isnan(derive(lambda a: last(a, left_out=False))(1.0))
     np.testing.assert_allclose(derive(lambda a: last(a, left_out=True))(1.0), 0.1**2 * 3 / 0.7**2, rtol=1e-6)
+
+
+def overflows(t, x, k):
+    """A stiff field whose first step by an explicit method overflows; x = cos(t)."""
+    return -k * (jnp.exp(5 * x) - jnp.exp(5 * jnp.cos(t))) - jnp.sin(t)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["tsit5", "dopri8", "auto"])
+def test_after_a_step_that_overflows_comes_a_shorter_one(method):
+    solve = lambda k: jk.solve(overflows, 1.0, jnp.array([0.0, 2e-3]), k, method=method, max_steps=3000)
+    sol = solve(1e3).checked()
+    assert float(sol.final) == pytest.approx(np.cos(2e-3), abs=1e-7)
+    assert sol.rejected > 1
+    slope = jax.grad(lambda k: solve(k).final)(1e3)  # no NaN from the refused steps
+    assert abs(float(slope)) < 1e-9
+
+
+@pytest.mark.parametrize("atol", [1e-9, {"x": 1e-9}])
+def test_a_refused_step_that_overflows_leaves_a_length(atol):
+    steps = control(1e-7, absolute(atol), {"x": jnp.ones(2)})
+    one, wild = {"x": jnp.ones(2)}, {"x": jnp.array([-jnp.inf, jnp.nan])}
+    state = (jnp.ones(()), jnp.ones(()), None)
+    keep, start, end, *_ = steps.adapt_step_size(jnp.zeros(()), jnp.ones(()), one, wild, None, wild, 5.0, state)
+    assert (bool(keep), float(start)) == (False, 0.0)
+    assert 0 < float(end) < 1
+
+
+def test_a_field_has_no_derivative_where_it_is_not_finite():
+    field = held_where_not_finite(lambda t, x, a: jnp.exp(a * x))
+    slopes = lambda x: jax.grad(lambda x, a: 0.0 * field(0.0, x, a), (0, 1))(x, 2.0)
+    assert np.array(slopes(1e3)).tolist() == [0, 0]
+    np.testing.assert_allclose(jax.grad(field, (1, 2))(0.0, 1.0, 2.0), np.exp(2.0) * np.array([2.0, 1.0]))

@@ -69,18 +69,19 @@ def _each_lane(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_each_lane
-def begin(value: Array, rate: Array, t0: Array, t1: Array) -> Watch:
+def begin(value: Array, rate: Array, size: Array, t0: Array, t1: Array) -> Watch:
     """The watch before anything has been looked at.
 
     A start at a zero of an event function, up to rounding, is no event: the function takes the sign to which it moves.
+    A value larger than the `size` of what time and state contribute to it does not come of their rounding.
     """
-    near = jnp.abs(value) <= rounding(rate, t0, t1)
+    near = (jnp.abs(value) <= rounding(rate, t0, t1)) & ~(jnp.abs(value) > 2 * size)
     start = jnp.where(near & (jnp.abs(value) > rounding(rate, t0, t0)), value, 0)
     value = jnp.where(near, 0, value)
     low = Mark(jnp.zeros_like(t0), value, rate)
     never = jnp.zeros(t0.shape, bool)
     unknown = jnp.full_like(value, jnp.inf)
-    sign = first_sign(value, rate, t0, t1)
+    sign = jnp.where(near, first_sign(value, rate, t0, t1), _sign(value))
     none = jnp.zeros(t0.shape, jnp.int32)
     return Watch(start, sign, low, low, low, unknown, unknown, never, never, jnp.zeros_like(t0), none)
 

@@ -34,6 +34,7 @@ from jaxkit.dynamics.ode.engine.stiffness import limited_by_stability
 from jaxkit.dynamics.ode.engine.switches import Switches, ahead, crossing
 
 NO_LIMIT = 2**31 - 2  # used where each lane counts its own steps
+SEVERAL = 32  # numbers of a state of which each is looked at by itself
 SHORTEST = 30  # most steps refused in a row: then the step is 2^-60 of what it was
 
 
@@ -165,8 +166,20 @@ def _tried(k: int, numbers: State) -> Array:
 def _watch(stepper: Stepper, row: Row, lanes: Lanes) -> tuple[Watch, State]:
     """The watch on the events, and the beginning of the first step."""
     here = ahead(stepper.switches, row, lanes, lanes.t0)[0]
-    first = watching.begin(*_measured(stepper, row, here, lanes.t0, lanes.x), lanes.t0, lanes.t1)
+    size = _size(stepper, row, lanes.t0, lanes.x)
+    first = watching.begin(*_measured(stepper, row, here, lanes.t0, lanes.x), size, lanes.t0, lanes.t1)
     return first, (*lanes.x, lanes.t0)
+
+
+def _size(stepper: Stepper, row: Row, t: Array, x: State) -> Array:
+    """What time and each number of the state contribute to the event functions to first order, `(events, w)`."""
+    n = len(stepper.field.x)
+    given = (t, *x[:n])
+    values = lambda *given: jnp.stack(row(given[0], given[1:], stepper.field.outputs[n:]))
+    along = lambda part: jnp.abs(jax.jvp(values, given, tuple(p * v for p, v in zip(part, given, strict=True)))[1])
+    if n < SEVERAL:
+        return jnp.sum(jax.vmap(along)(jnp.eye(n + 1, dtype=t.dtype)), axis=0)
+    return along(jnp.ones(n + 1, t.dtype))
 
 
 def _measured(stepper: Stepper, row: Row, here: Row, t: Array, x: State) -> tuple[Array, Array]:

@@ -116,9 +116,12 @@ def travel(rules: Rules, x0: PyTree, t0: Array, t1: Array, ts: Array | None) -> 
         met = jnp.zeros((n, 0), bool)
         if actions.events:
             value, rate, _ = rules.measure(t, x)
-            slack = rounding(rate, c.t[:, None], until[:, None])
-            near = (before != 0) & (before * (value - c.offset) <= slack) & (before * rate * sign[:, None] < 0)
             which = jnp.arange(len(actions.events), dtype=jnp.int32)[None] == found.event[:, None]
+            late = jnp.where(
+                which & hit[:, None], jnp.abs(value - c.offset) / jnp.where(rate == 0, 1, jnp.abs(rate)), 0
+            )
+            slack = rounding(rate, c.t[:, None], t1[:, None]) + 4 * jnp.max(late, axis=1)[:, None] * jnp.abs(rate)
+            near = (before != 0) & (before * (value - c.offset) <= slack) & (before * rate * sign[:, None] < 0)
             met = (hit[:, None] & (which | near)) | ((at_jump & moved)[:, None] & near)
             later = _met(rules, later, (x0, t0), met, which, (before, value, rate, sign))
         at_jump = at_jump & ~jnp.any(met, axis=1)

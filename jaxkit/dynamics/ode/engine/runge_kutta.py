@@ -14,11 +14,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxkit.compile.fast_log import fast_exp2, fast_log2
-from jaxkit.compile.rows import Row, State, Step, where
+from jaxkit.compile.rows import Row, State, Step, like, where
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.dynamics.ode.engine.switches import Switches
 from jaxkit.dynamics.ode.schemes import Tableau
 from jaxkit.dynamics.ode.tolerance import weighed, weights
+
+YOUNG = 0.02  # part of the step which the state allows, in which a tangent may begin
 
 
 class RungeKuttaStepper:
@@ -90,10 +92,13 @@ class RungeKuttaStepper:
         """Root mean square of `values` in units of the tolerance at the larger of the states.
 
         Tangents have no absolute tolerance; their tolerance is relative to their largest entry, in units in which all
-        numbers of the state have the same absolute tolerance.
+        numbers of the state have the same absolute tolerance. A direction that is zero at the first state has no scale
+        yet: where it grows with a power of time that is too high for the method, no step is short enough. It does not
+        count in a step that is short beside what the state alone would allow.
         """
         sizes = [functools.reduce(jnp.maximum, map(jnp.abs, entries)) for entries in zip(*scales, strict=True)]
         k = self.controlled
+        grown = sizes if len(scales) == 1 else [jnp.abs(v) for v in scales[0]]
         square = lambda total, pair: total + (pair[0] / pair[1]) ** 2
         zero = jnp.zeros_like(values[0])
         units = [atol + self.rtol * size for atol, size in zip(self.atol, sizes[:k], strict=True)]
@@ -103,6 +108,8 @@ class RungeKuttaStepper:
         sizes, values = weighed(sizes[k:], self.weights), weighed(values[k:], self.weights)
         unit = self.rtol * functools.reduce(jnp.maximum, sizes) + float(jnp.finfo(zero.dtype).tiny)
         more = functools.reduce(jnp.add, ((v / unit) ** 2 for v in values)) / len(values)
+        begins = functools.reduce(jnp.maximum, grown[k:]) == 0
+        more = jnp.where(begins & like(error <= YOUNG**self.order, begins), 0, more)
         return jnp.maximum(error, jnp.sqrt(jnp.max(more, axis=tuple(range(more.ndim - 1)))))
 
     def stages(self, t: Array, x: State, h: Array, row: Row, first: State = ()) -> Float[Array, "s kw"]:
