@@ -38,7 +38,7 @@ def true_reason(
         back = ravel_pytree(x0)[1]
         start, come = _finite(first), _finite(flat)
         t, x = jnp.where(come, end, t0), jnp.where(come, flat, first)
-        velocity = lambda x: ravel_pytree(field(t, back(x), args))[0]
+        velocity = lambda x: ravel_pytree(field(t, back(x), args))[0].astype(x.dtype)
         rate = velocity(x)
         size, speed = jnp.linalg.norm(x), jnp.linalg.norm(rate)
         scale = size / jnp.where(speed > 0, speed, 1)
