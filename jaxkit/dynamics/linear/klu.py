@@ -25,7 +25,6 @@ from jaxkit.dynamics.linear.pattern import Pattern
 
 Vector = Float[Array, " n"]
 Entries = Float[Array, " k"]
-_KEPT: dict[int, tuple[Any, Any]] = {}  # orders of elimination; compiled programs hold their addresses, so they stay
 
 
 def solve(pattern: Pattern, entries: Entries, right: Vector, *, transposed: bool = False) -> Vector:
@@ -111,12 +110,7 @@ def _places(pattern: Pattern) -> tuple[Array, Array]:
 
 def _order(pattern: Pattern) -> Array:
     """The address of the order of elimination, which the pattern sets."""
-    import klujax
-
-    if id(pattern) not in _KEPT:
-        with jax.ensure_compile_time_eval():
-            _KEPT[id(pattern)] = (pattern, klujax.analyze(*_places(pattern), pattern.size))
-    return jnp.asarray(np.uint64(_KEPT[id(pattern)][1].raw))
+    return jnp.asarray(np.uint64(pattern.order.raw))
 
 
 @functools.cache

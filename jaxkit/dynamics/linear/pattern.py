@@ -10,6 +10,7 @@ References:
 
 import dataclasses
 import functools
+import hashlib
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ from jaxtyping import Array, Float
 
 from jaxkit.dynamics.linear.implicit import closed
 
+_KNOWN: dict[tuple[int, bytes], "Pattern"] = {}  # they stay: programs hold addresses of what belongs to them
 DENSE = 0.2  # share of the outputs that an input reaches above which no pattern is looked for
 
 
@@ -46,6 +48,14 @@ class Pattern:
     def diagonal(self) -> np.ndarray:
         """Where the diagonal is among the entries."""
         return np.flatnonzero(self.rows == self.columns)
+
+    @functools.cached_property
+    def order(self) -> Any:
+        """The order of elimination, in memory of KLU's own; compiled programs hold its address."""
+        import klujax
+
+        with jax.ensure_compile_time_eval():
+            return klujax.analyze(jnp.asarray(self.rows), jnp.asarray(self.columns), self.size)
 
     @functools.cached_property
     def width(self) -> int:
@@ -108,14 +118,17 @@ def _share(traced: Callable[..., Array], values: list[Any], x: Array) -> float:
 
 
 def from_entries(rows: np.ndarray, columns: np.ndarray, size: int) -> Pattern:
-    """A pattern with these entries and the diagonal, coloured."""
+    """A pattern with these entries and the diagonal, coloured; one object for all functions that have it."""
     import asdex
 
     whole = np.arange(size)
     keys = np.unique(np.concatenate([rows.astype(np.int64) * size + columns, whole * size + whole]))
-    rows, columns = (keys // size).astype(np.int32), (keys % size).astype(np.int32)
-    colours, count = asdex.color_cols(asdex.SparsityPattern.from_coo(rows, columns, (size, size)))
-    return Pattern(rows, columns, size, np.asarray(colours, np.int32), int(count))
+    known = (size, hashlib.sha256(keys.tobytes()).digest())
+    if known not in _KNOWN:
+        rows, columns = (keys // size).astype(np.int32), (keys % size).astype(np.int32)
+        colours, count = asdex.color_cols(asdex.SparsityPattern.from_coo(rows, columns, (size, size)))
+        _KNOWN[known] = Pattern(rows, columns, size, np.asarray(colours, np.int32), int(count))
+    return _KNOWN[known]
 
 
 def _widest_level(pattern: Pattern) -> int:

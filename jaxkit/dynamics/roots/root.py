@@ -146,10 +146,10 @@ def found(
     real = jnp.finfo(start.dtype).dtype
     rtol, atol = tolerances(real, rtol, atol)
     ends = None if ends is None else (jnp.asarray(ends[0], real), jnp.asarray(ends[1], real))
+    stated = jacobian not in ("sparse", "krylov") or not solver.dense
+    require(stated, "jacobian", f"be 'auto' or 'dense' with the method {solver.name!r}", f"is {jacobian!r}")
     way = chosen(lambda x: residual(x, *consts), start, jacobian)
     inner = DENSE if solver.dense else way
-    stated = jacobian in ("auto", "dense") or inner == way
-    require(stated, "jacobian", f"be 'auto' or 'dense' with the method {solver.name!r}", f"is {jacobian!r}")
 
     def solve(start: Array, ends: Any, consts: tuple) -> tuple[Any, tuple[Array, Array]]:
         problem = Problem(lambda x: residual(x, *consts), rtol, atol, inner)

@@ -58,6 +58,9 @@ def test_the_pattern_holds_for_what_a_function_closes_over():
 
     traced(2.0)
     assert seen[0].count <= 6
+    assert seen[0] is pattern_of(
+        lambda x: coupled(x, 5.0), jnp.zeros(SIZE)
+    )  # one object, with one order of elimination
 
 
 def test_the_width_of_a_grid():
