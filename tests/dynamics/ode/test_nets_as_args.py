@@ -56,8 +56,15 @@ def euler(call, net, steps=2000):
     return jax.lax.scan(step, X0, None, length=steps)[0]
 
 
-@pytest.mark.parametrize("name", list(NETS))
-@pytest.mark.parametrize("verb", ["solve", "ensemble"])
+QUICK = (("solve", "linen"), ("ensemble", "nnx"))
+CASES = [
+    pytest.param(verb, name, marks=() if (verb, name) in QUICK else pytest.mark.slow)
+    for verb in ("solve", "ensemble")
+    for name in NETS
+]
+
+
+@pytest.mark.parametrize(("verb", "name"), CASES)
 def test_gradients_by_the_parameters_of_a_net(verb, name):
     net, call = NETS[name]
     numbers, rest = eqx.partition(net, eqx.is_array)
