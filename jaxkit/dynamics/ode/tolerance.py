@@ -101,6 +101,11 @@ def _refusing(x: PyTree, error: PyTree) -> tuple[PyTree, PyTree]:
     return jax.tree.map(finite, x), jax.tree.map(lambda v: jnp.where(jnp.isnan(v), jnp.inf, v), error)
 
 
+def _known(before: Array, after: Array) -> Array:
+    """The numbers after a step; those before it where that could not be computed."""
+    return jnp.where(jnp.all(jnp.isfinite(after)), after, before)
+
+
 def _possible(end: Any, t0: Any, t1: Any) -> Any:
     """The end of a first step; that of the whole motion where it is none because a norm overflowed.
 
@@ -142,23 +147,20 @@ class EachControl(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
         """The end of the first step."""
         size = self._size(y0, y0)
         norm = lambda v: self.norm(jax.tree.map(jnp.divide, v, size))
-        inner = diffrax.PIDController(rtol=0.0, atol=1.0, norm=norm)
-        end, state = inner.init(terms, t0, t1, y0, dt0, args, func, error_order)
-        return _possible(end, t0, t1), state
+        inner = Control(rtol=0.0, atol=1.0, norm=norm)
+        return inner.init(terms, t0, t1, y0, dt0, args, func, error_order)
 
     def adapt_step_size(
         self, t0: Any, t1: Any, y0: Any, y1_candidate: Any, args: Any, y_error: Any, error_order: Any,
         controller_state: Any,
     ) -> tuple[Any, Any, Any, Any, Any, Any]:  # fmt: skip
         """Whether a step is kept, and the next one: an error is measured relative to a size that we give."""
-        y1_candidate, y_error = _refusing(y1_candidate, y_error)
-        inner, size = diffrax.PIDController(rtol=1.0, atol=0.0, norm=self.norm), self._size(y0, y1_candidate)
+        inner, size = Control(rtol=1.0, atol=0.0, norm=self.norm), self._size(y0, y1_candidate)
         return inner.adapt_step_size(t0, t1, size, size, args, y_error, error_order, controller_state)
 
     def _size(self, before: PyTree, after: PyTree) -> PyTree:
         def one(atol: Any, u: Array, v: Array) -> Array:
-            larger = jnp.maximum(jnp.abs(u), jnp.abs(jnp.where(jnp.any(jnp.isnan(v)), u, v)))
-            return jnp.asarray(atol, u.dtype) + self.rtol * larger
+            return jnp.asarray(atol, u.dtype) + self.rtol * jnp.maximum(jnp.abs(u), jnp.abs(_known(u, v)))
 
         return jax.tree.map(one, self.each, before, after)
 
@@ -191,7 +193,7 @@ class TangentControl(EachControl):
         """The end of the first step, which follows from the state alone: tangents may be zero here."""
         size = super()._size(y0[0], y0[0])
         norm = lambda v: optimistix.rms_norm(jax.tree.map(jnp.divide, v[0], size))
-        inner = diffrax.PIDController(rtol=0.0, atol=1.0, norm=norm)
+        inner = Control(rtol=0.0, atol=1.0, norm=norm)
         return inner.init(terms, t0, t1, y0, dt0, args, func, error_order)
 
     def _size(self, before: PyTree, after: PyTree) -> PyTree:
@@ -205,7 +207,7 @@ class TangentControl(EachControl):
             ]
             return jnp.max(jnp.stack(rows), axis=0)
 
-        new = jax.tree.map(lambda u, v: jnp.where(jnp.any(jnp.isnan(v)), u, v), before[1], after[1])
+        new = jax.tree.map(_known, before[1], after[1])
         size = self.rtol * jnp.maximum(largest(before[1]), largest(new))
         size = size + float(jnp.finfo(size.dtype).tiny)
         spread = lambda v, unit: jnp.broadcast_to(
