@@ -45,6 +45,20 @@ hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_
 hypothesis.settings.load_profile("ci")
 
 
+def pytest_collection_modifyitems(items):
+    """Mark as long what was seen to take more than about four seconds, most of them the compiler's: `long.txt`.
+
+    A line is a test, one of its cases, a class or a file. `pytest -m "" --durations 0` measures anew.
+    """
+    lines = (Path(__file__).parent / "long.txt").read_text().split("\n")
+    long = {line for line in lines if line}
+    for item in items:
+        name = item.nodeid.split("[")[0]
+        parts = name.split("::")
+        if long & {item.nodeid, *("::".join(parts[:i]) for i in range(1, len(parts) + 1))}:
+            item.add_marker("long")
+
+
 @pytest.fixture
 def key():
     """A random key, the same in every run."""
