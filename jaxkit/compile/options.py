@@ -5,6 +5,8 @@ import os
 
 import jax
 
+from jaxkit.core.environment import set_precision
+
 # Never add the flag `--xla_cpu_use_fusion_emitters=false` to it: with both, jaxlib 0.10.1 computes wrong numbers (the
 # Hessian of an eighth-order solve was off by 0.14), although each flag alone is right.
 FAST_COMPILE = "--xla_backend_optimization_level=0"
@@ -40,3 +42,11 @@ def use_compile_cache() -> None:
     if folder:
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def prepare(precision: str, *, light: bool = False) -> None:
+    """Apply the settings of a command: its precision, the compile cache, and fast compilation where it pays."""
+    use_compile_cache()
+    if light:
+        compile_fast()
+    set_precision(precision)

@@ -12,13 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
+from jaxkit.core.arguments import one_of as one_of
+from jaxkit.core.arguments import require as require
 from jaxkit.core.jax_internals import is_tracer
-
-
-def require(condition: bool, name: str, must: str, but: str) -> None:  # noqa: FBT001
-    """Raise `ValueError` in the one sentence pattern unless `condition` holds."""
-    if not condition:
-        raise ValueError(f"Argument `{name}` must {must}, but {but}.")
 
 
 def is_traced(value: Any) -> bool:
@@ -98,12 +94,6 @@ def one_way(name: str, value: Any, *, backwards: bool = True) -> None:
         at = int(bad[0]) + 1 if bad.size else 0
         way, wrong = ("increase", ">") if back else ("decrease", "<")
         require(not bad.size, name, f"not {way}", f"{name}[{at}] {wrong} {name}[{at - 1}]")
-
-
-def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
-    """Check membership and list what is allowed."""
-    allowed = list(allowed)
-    require(value in allowed, name, f"be one of {', '.join(map(repr, allowed))}", f"is {value!r}")
 
 
 def structure(name: str, value: Any, like: Any, *, of: str) -> None:

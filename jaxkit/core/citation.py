@@ -4,7 +4,7 @@ import functools
 import re
 from importlib.resources import files
 
-from jaxkit.core import checks
+from jaxkit.core import arguments
 
 # Subject or method -> keys of references.bib.
 TOPICS = {
@@ -55,6 +55,6 @@ def cite(*topics: str) -> str:
 school = {University of Oxford}, year = {2021}}
     """
     for topic in topics:
-        checks.one_of("topic", topic, TOPICS)
+        arguments.one_of("topic", topic, TOPICS)
     keys = dict.fromkeys(key for topic in topics or TOPICS for key in TOPICS[topic])
     return "\n".join(references()[key] for key in keys)

@@ -65,7 +65,7 @@ class AllRoots:
                 "(a multiple root, a pole, or the edge of the domain)."
             )
         simple, double = count["simple"], count["double"]
-        found = f"{simple} roots by sign changes and {double} by touching zero; not proven (certify=True)."
+        found = f"{simple} roots by sign changes and {double} by touching zero; not proven (certify=True, --certify)."
         for lo, hi in self.flat:
             found += f" Between {lo:.6g} and {hi:.6g} it is zero to rounding: no root is claimed there."
         if not self.resolved:

@@ -1,53 +1,66 @@
-"""`python -m jaxkit root "..."`: the command."""
+"""`python -m jaxkit root "..."`: the command. JAX is imported where it is needed: that takes longer than solving."""
 
 import argparse
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from jaxkit.core.checks import require
+from jaxkit import newton
+from jaxkit.core.arguments import require
 from jaxkit.core.expression import parse
-from jaxkit.newton.all_roots import all_roots
-from jaxkit.newton.basins import basins
-from jaxkit.newton.equations import Equations
-from jaxkit.newton.plots import plot_all_roots, plot_basins, plot_solution
-from jaxkit.newton.proof import save_proof
-from jaxkit.newton.result import EquationRoot
-from jaxkit.newton.solve import complex_guess, solve
-from jaxkit.report.figures import save
+from jaxkit.newton.quick import QuickRoot, quick_root
+from jaxkit.newton.start import first_guess
+
+if TYPE_CHECKING:
+    from jaxkit.newton.result import EquationRoot
 
 
 def root_command(options: argparse.Namespace) -> int:
     """Solve, print, draw. Returns 0 if a root was found, 1 if not."""
     args: Any = {n: value if value.imag else value.real for n, value in _assignments("--set", options.set).items()}
     guess = _guess(options)
-    interval, equations = _interval(options.interval), Equations.of(options.equations, args, guess)
+    interval, equations = _interval(options.interval), newton.Equations.of(options.equations, args, guess)
     if options.all:
-        require(not options.complex, "--all", "go without --complex (see newton.polynomial_roots)", "is given with it")
-        require(not any(isinstance(v, complex) for v in args.values()), "--set", "be real with --all", "is complex")
-        found = all_roots(equations, interval or (-10.0, 10.0), args, certify=options.certify)
-        print(found)  # noqa: T201
-        if options.proof is not None:
-            require(options.certify, "--proof", "go with --certify", "is given without it")
-            pieces = save_proof(options.proof, found, args)
-            print(f"proof       {options.proof} ({len(pieces)} pieces; tools/check_proof.py verifies it)")  # noqa: T201
-        _draw(options, plot_all_roots, found, args)
-        return 0 if len(found.values) else 1
+        return _all(options, equations, args, interval or (-10.0, 10.0))
     require(options.proof is None, "--proof", "go with --all --certify", "is given without --all")
     require(interval is None or not options.complex, "--interval", "go without --complex", "is given with it")
-    if options.complex and guess is None:
-        guess = complex_guess(equations)
-    solution = solve(
-        equations,
-        guess,
-        args,
-        method=options.method,
-        certify=options.certify,
-        bracket=interval,
-    )
+    solution = _solved(options, equations, args, guess, interval)
     print(solution)  # noqa: T201
     complex_plane = options.complex or equations.is_complex
-    _draw(options, _basins_around if complex_plane else plot_solution, solution, args)
+    _draw(options, lambda: _basins_around(solution) if complex_plane else newton.plot_solution(solution, args))
     return 0 if bool(solution.ok) else 1
+
+
+def _all(options: argparse.Namespace, equations: newton.Equations, args: Any, ends: tuple[float, float]) -> int:
+    require(not options.complex, "--all", "go without --complex (see newton.polynomial_roots)", "is given with it")
+    require(not any(isinstance(v, complex) for v in args.values()), "--set", "be real with --all", "is complex")
+    _prepare()
+    found = newton.all_roots(equations, ends, args, certify=options.certify)
+    print(found)  # noqa: T201
+    if options.proof is not None:
+        require(options.certify, "--proof", "go with --certify", "is given without it")
+        pieces = newton.save_proof(options.proof, found, args)
+        print(f"proof       {options.proof} ({len(pieces)} pieces; tools/check_proof.py verifies it)")  # noqa: T201
+    _draw(options, lambda: newton.plot_all_roots(found, args))
+    return 0 if len(found.values) else 1
+
+
+def _solved(
+    options: argparse.Namespace, equations: newton.Equations, args: Any, guess: Any, interval: Any
+) -> "QuickRoot | EquationRoot":
+    if options.method is None and interval is None and not options.complex:
+        found = quick_root(equations, guess, args, certify=options.certify)
+        if found is not None:
+            return found
+    if options.complex and guess is None:
+        guess = first_guess(equations, None, None, complex_plane=True)
+    _prepare()
+    return newton.solve(equations, guess, args, method=options.method, certify=options.certify, bracket=interval)
+
+
+def _prepare() -> None:
+    from jaxkit.compile.options import prepare
+
+    prepare("double")
 
 
 def number(text: str) -> complex:
@@ -79,14 +92,15 @@ def _guess(options: argparse.Namespace) -> Any:
     return real(number(options.x0))
 
 
-def _basins_around(solution: EquationRoot, _: Any) -> Any:
+def _basins_around(solution: Any) -> Any:
     """The basins of Newton's method in a window about 0 that holds the root."""
-    assert solution.equations is not None  # noqa: S101
     reach = 1.5 * max(1.0, abs(complex(solution.value)))
-    return plot_basins(basins(solution.equations, (-reach, reach, -reach, reach), size=600))
+    return newton.plot_basins(newton.basins(solution.equations, (-reach, reach, -reach, reach), size=600))
 
 
-def _draw(options: argparse.Namespace, plot: Callable[[Any, Any], Any], found: Any, args: Mapping[str, float]) -> None:
+def _draw(options: argparse.Namespace, plot: Callable[[], Any]) -> None:
     if options.plot is not None:
-        path = save(plot(found, args).figure, options.plot, caption=f"jaxkit root {options.equations}")
+        from jaxkit.report.figures import save
+
+        path = save(plot().figure, options.plot, caption=f"jaxkit root {options.equations}")
         print(f"figure      {path}")  # noqa: T201

@@ -5,10 +5,9 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from jaxkit.core.checks import require
+from jaxkit.core.arguments import require
 from jaxkit.core.expression import Expression, parse_equations
 
 
@@ -59,7 +58,7 @@ class Equations:
             len(found) == len(residuals),
             "equations",
             f"be as many as their unknowns, {', '.join(found)}",
-            f"number {len(residuals)}",
+            f"number {len(residuals)}{_given(found[: -len(residuals)])}",
         )
         return cls(tuple(shown for shown, _ in pairs), residuals, found)
 
@@ -101,6 +100,12 @@ class Equations:
         return tuple(lines)
 
 
+def _given(surplus: Iterable[str]) -> str:
+    """How names that are known, if there are too many, are given their values."""
+    said = " and ".join(f"`{name}`" for name in surplus)
+    return f"; if {said} is known, give its value in `args` (--set)" if said else ""
+
+
 def _constants(residuals: Iterable[Expression]) -> str:
     """The constants in a formula that a user may have meant as names."""
     found = sorted({constant for residual in residuals for constant in residual.constants})
@@ -118,6 +123,8 @@ def residual_function(equations: Equations) -> Callable[[Any, Any], Any]:
         return equations.residuals[0](**{name: x}, **(parameters or {}))
 
     def several(x: Mapping[str, Any], parameters: Mapping[str, Any] | None) -> Any:
+        import jax.numpy as jnp
+
         values = [residual(**_only(residual, {**x, **(parameters or {})})) for residual in equations.residuals]
         return [jnp.asarray(value) for value in values]
 

@@ -4,17 +4,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxkit.core.checks import require
-from jaxkit.newton.all_roots import AllRoots
-from jaxkit.newton.basins import Basins
-from jaxkit.newton.result import EquationRoot
+from jaxkit.core.arguments import require
 from jaxkit.report.figures import axes_or_new
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from jaxkit.newton.all_roots import AllRoots
+    from jaxkit.newton.basins import Basins
+    from jaxkit.newton.quick import QuickRoot
+    from jaxkit.newton.result import EquationRoot
 
-def plot_solution(solution: EquationRoot, args: Any = None, *, axes: "Axes | None" = None) -> "Axes":
+
+def plot_solution(solution: "EquationRoot | QuickRoot", args: Any = None, *, axes: "Axes | None" = None) -> "Axes":
     """The curve of one real equation, and Newton's tangents running to its root.
 
     Args:
@@ -52,7 +54,7 @@ def plot_solution(solution: EquationRoot, args: Any = None, *, axes: "Axes | Non
     return axes
 
 
-def plot_all_roots(found: AllRoots, args: Any = None, *, axes: "Axes | None" = None) -> "Axes":
+def plot_all_roots(found: "AllRoots", args: Any = None, *, axes: "Axes | None" = None) -> "Axes":
     """The curve over the interval with its roots.
 
     Args:
@@ -79,7 +81,7 @@ def plot_all_roots(found: AllRoots, args: Any = None, *, axes: "Axes | None" = N
     return axes
 
 
-def plot_basins(found: Basins, *, axes: "Axes | None" = None) -> "Axes":
+def plot_basins(found: "Basins", *, axes: "Axes | None" = None) -> "Axes":
     """One hue per root, darker where Newton's method took longer, black where it did not arrive.
 
     Args:

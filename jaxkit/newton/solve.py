@@ -16,6 +16,8 @@ from jaxkit.newton.certify import certify as prove
 from jaxkit.newton.certify import search
 from jaxkit.newton.equations import Equations, residual_function
 from jaxkit.newton.result import EquationRoot
+from jaxkit.newton.session import multiplicity
+from jaxkit.newton.start import first_guess
 
 SPAN = 1000.0  # half width of the interval in which roots are sought, or excluded, when Newton's method finds none
 
@@ -121,50 +123,13 @@ def _number(value: Any, is_complex: bool) -> jax.Array:  # noqa: FBT001
 
 
 def _start(system: Equations, x0: Any, args: Any, is_complex: bool, bracket: Any) -> Any:  # noqa: FBT001
-    """The first guess in the shape that the residual takes."""
-    number = lambda value: _number(value, is_complex)
-    if system.single:
-        (name,) = system.unknowns
-        x0 = x0.get(name, None) if isinstance(x0, Mapping) else x0
-        if x0 is None:
-            if bracket is not None:
-                return None
-            return complex_guess(system) if is_complex else number(_guess(system, args))
-        require(jnp.shape(x0) == (), "x0", "be a number", f"has shape {jnp.shape(x0)}")
-        return number(x0)
-    if x0 is None:
-        return complex_guess(system) if is_complex else {n: number(v) for n, v in _apart(system).items()}
-    names = ", ".join(system.unknowns)
-    require(isinstance(x0, Mapping), "x0", f"be a dictionary with the names {names}", f"is {x0!r}")
-    require(set(x0) == set(system.unknowns), "x0", f"have the names {names}", f"has {', '.join(map(str, x0))}")
-    return {name: number(x0[name]) for name in system.unknowns}
-
-
-def complex_guess(system: Equations) -> Any:
-    """Where the search for complex roots begins by default."""
-    if system.single:
-        return _number(1 + 1j, is_complex=True)
-    return {name: _number(value + 0.5j, is_complex=True) for name, value in _apart(system).items()}
-
-
-def _apart(system: Equations) -> dict[str, float]:
-    return {name: 1.0 + 0.1 * k for k, name in enumerate(system.unknowns)}
-
-
-def _guess(system: Equations, args: Any) -> float:
-    """A guess near the sign change closest to 0, else where `|f|` is least, among 4001 points of [-10, 10]."""
-    if is_traced(args):
-        return 1.0
-    x = np.linspace(-10, 10, 4001) + 1e-3
-    known = {name: np.float64(value) for name, value in (args or {}).items()}
-    with np.errstate(all="ignore"):
-        f = system.on_host(x, known)
-        good = np.isfinite(f[:-1]) & np.isfinite(f[1:]) & (f[:-1] * f[1:] <= 0) & (np.abs(f[1:] - f[:-1]) < 1e3)
-    if np.any(good):
-        at = np.flatnonzero(good)
-        return round(float(x[at[np.argmin(np.abs(x[at]))]]) + 0.5, 2)  # beside it, so that the iteration can be seen
-    size = np.where(np.isfinite(f), np.abs(f), np.inf)
-    return round(float(x[np.argmin(size)]) + 0.5, 2)
+    """The first guess in the dtype of the computation; none where a bracket takes its place."""
+    if system.single and (x0.get(system.unknowns[0]) if isinstance(x0, Mapping) else x0) is None:
+        if bracket is not None:
+            return None
+        x0 = 1.0 if is_traced(args) and not is_complex else None
+    guess = first_guess(system, x0, args, complex_plane=is_complex)
+    return jax.tree.map(lambda value: _number(value, is_complex), guess)
 
 
 def _conclude(
@@ -220,18 +185,6 @@ def _flat(system: Equations, found: Root, parameters: Mapping[str, float]) -> bo
         f = np.asarray(system.on_host(at, {name: np.float64(value) for name, value in parameters.items()}))
     slope = abs(f[2] - f[1]) / (2 * near)
     return bool(slope * far <= 1e-3 * np.nanmax(np.abs(f[[0, 3]])))
-
-
-def multiplicity(way: History) -> int:
-    """The multiplicity `m` of the root: each of the last Newton steps shrank by a factor of `1 - 1/m`."""
-    steps = np.asarray(way.step)[1 : int(way.steps) + 1]
-    if len(steps) < 8 or not np.all(steps[-5:] > 0):
-        return 1
-    rates = steps[-4:] / steps[-5:-1]
-    rate = float(np.median(rates))
-    if not 0.4 < rate < 0.97 or np.ptp(rates) > 0.05:
-        return 1
-    return round(1 / (1 - rate))
 
 
 def distinct_roots(

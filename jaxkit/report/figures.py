@@ -9,7 +9,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxkit.core import checks
+from jaxkit.core import arguments
 from jaxkit.core.files import replacing
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def save(figure: "Figure", path: str | Path, *, caption: str = "") -> Path:
     path = Path(path)
     path = path if path.suffix.strip(".") else path.with_name(path.name.rstrip(".") + ".png")
     known = sorted(f".{name}" for name in figure.canvas.get_supported_filetypes())
-    checks.require(path.suffix.lower() in known, "path", f"end in one of {', '.join(known)}", f"is {path.name}")
+    arguments.require(path.suffix.lower() in known, "path", f"end in one of {', '.join(known)}", f"is {path.name}")
     try:
         with replacing(path) as temporary:
             png = path.suffix.lower() == ".png"

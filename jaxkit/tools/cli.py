@@ -1,8 +1,10 @@
 """The command line: `python -m jaxkit run|root|...`. Each command is defined elsewhere; here are their arguments."""
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +15,16 @@ from jaxkit import SUBJECTS, __version__
 
 # Subjects whose programs run for milliseconds, so that compilation takes nearly all the time.
 LIGHT = ("competition", "newton", "recurrent")
+
+FIRST_STEPS = """Five things to try:
+
+  jaxkit root "x^3 = 2x + 5"                    solve an equation; --certify proves the root
+  jaxkit root "sin(x) = x/3" --all --certify    all roots between -10 and 10, proven
+  jaxkit run competition --quick                fit Gause's experiments of 1934: figures, report, verdict
+  jaxkit cite competition                       what stands behind it, as BibTeX
+  jaxkit doctor                                 is this machine fit?
+
+jaxkit --help shows every command, jaxkit COMMAND --help its options."""
 
 Argument = tuple[tuple[str, ...], dict[str, Any]]
 
@@ -26,7 +38,7 @@ class Command:
         handler: `"module:function"` of `function(options) -> exit status`, imported when the command is given.
         help: One line of help.
         arguments: What argparse's `add_argument` takes, one pair per argument.
-        precision: Precision in which it computes; None if it computes nothing itself.
+        precision: Precision in which it computes; None if it computes nothing itself, or prepares for it when it must.
     """
 
     name: str
@@ -37,24 +49,63 @@ class Command:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 if done, 1 if a number came out wrong, 2 for unusable input."""
+    """Run one command and return its exit status: 0 if done, 1 if a number came out wrong, 2 for unusable input.
+
+    Whatever stops it is said in one sentence, without a traceback: 130 after Ctrl-C, 141 if nobody reads the output.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter shows its code
+            stream.reconfigure(errors="backslashreplace")
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    stopped = lambda sentence: print(f"{' '.join(['jaxkit', *arguments[:1]])}: {sentence}", file=sys.stderr)
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        stopped("stopped by Ctrl-C.")
+        return 130
+    except BrokenPipeError:
+        _discard_output()
+        return 141
+    except OSError as error:
+        _discard_output()
+        where = error.filename2 or error.filename or "the output"
+        stopped(f"cannot use {where}: {error.strerror}." if error.strerror else str(error))
+        return 2
+    except ValueError as error:
+        stopped(str(error))
+        return 2
+
+
+def _run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="jaxkit", description="Differentiable scientific computing in JAX.")
     parser.add_argument("--version", action="version", version=f"jaxkit {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for command in COMMANDS:
         own = commands.add_parser(command.name, help=command.help)
         for names, settings in command.arguments:
             own.add_argument(*names, **settings)
         own.set_defaults(chosen=command)
-    options = parser.parse_args(_values(sys.argv[1:] if arguments is None else arguments))
-    module, _, function = options.chosen.handler.partition(":")
+    options = parser.parse_args(_values(arguments))
+    if options.command is None:
+        print(FIRST_STEPS)
+        return 0
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # quiet compiler logs
     if options.chosen.precision is not None:
         _prepare(options.chosen.precision, light=getattr(options, "subject", None) in LIGHT)
-    try:
-        return getattr(importlib.import_module(module), function)(options)
-    except (ValueError, FileNotFoundError) as error:  # the one clear sentence; a traceback would bury it
-        print(f"jaxkit {options.command}: {error}", file=sys.stderr)
-        return 2
+    module, _, function = options.chosen.handler.partition(":")
+    return getattr(importlib.import_module(module), function)(options)
+
+
+def _discard_output() -> None:
+    """Let what cannot be written any more go nowhere, or Python complains of it once more as it ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # a stream without a descriptor
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, sys.stdout.fileno())
+        os.close(descriptor)
 
 
 def _values(arguments: Sequence[str]) -> list[str]:
@@ -64,16 +115,10 @@ def _values(arguments: Sequence[str]) -> list[str]:
     return [f" {text}" if text[:1] == "-" and text[:2] not in ("--", "-h") else text for text in arguments]
 
 
-def _prepare(precision: str, *, light: bool = False) -> None:
-    """Apply the settings of a command: quiet compiler logs, a precision, an optional compile cache."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from jaxkit.compile.options import compile_fast, use_compile_cache
-    from jaxkit.core.environment import set_precision
+def _prepare(precision: str, *, light: bool) -> None:
+    from jaxkit.compile.options import prepare
 
-    use_compile_cache()
-    if light:
-        compile_fast()
-    set_precision(precision)
+    prepare(precision, light=light)
 
 
 def _arg(*names: str, **settings: Any) -> Argument:
@@ -97,7 +142,7 @@ COMMANDS = (
         _arg("--complex", action="store_true", help="complex roots"),
         _arg("--method", help="newton (default), halley, chord, damped, dogleg, bisect, ..."),
         _arg("--plot", type=Path, metavar="FILE", help="draw the curve with the tangents, or the basins"),
-    )),
+    ), precision=None),
     Command("answer", "jaxkit.reading.command:answer_command", "answer a question from text files", (
         _arg("model", type=Path, help="file of a reader (`reading.save`; `run reading` writes one)"),
         _arg("question"),

@@ -1,6 +1,9 @@
 """The command line: what it prints, where it writes, how it fails."""
 
 import importlib
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -44,3 +47,73 @@ def test_unusable_arguments_are_one_sentence(capsys):
     assert capsys.readouterr().err == "jaxkit launch: Argument `CMD` must be a program to run, but is missing.\n"
     assert cli.main(["launch", "--process", "1", "--", "true"]) == 2
     assert "Argument `process` must come with `coordinator`" in capsys.readouterr().err
+
+
+def in_process(*arguments, code="", **environment):
+    """Exit status, output, errors of the command in a process of its own; `code` runs there first."""
+    start = f"{code}\nimport sys; from jaxkit.tools.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", start, *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_plain_equation_is_solved_without_jax():
+    """Importing JAX takes longer than all the rest: here it cannot be imported."""
+    without = "import sys; sys.modules.update(dict.fromkeys(('jax', 'jaxlib', 'diffrax', 'matplotlib')))"
+    status, out, err = in_process("root", "x^3 = 2x + 5", "--certify", code=without)
+    assert (status, err) == (0, "")
+    assert "x = 2.094551481542327 " in out
+    assert "exactly one root" in out
+    for arguments in ((), ("--version",), ("cite", "newton")):
+        assert in_process(*arguments, code=without)[::2] == (0, "")
+    assert "if `a` is known, give its value in `args` (--set)" in in_process("root", "a*x = 2", code=without)[2]
+
+
+def test_without_a_command_it_says_what_to_try(capsys):
+    assert cli.main([]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("Five things to try")
+    tried = [line.split()[1] for line in shown.splitlines() if line.startswith("  jaxkit ")]
+    assert len(tried) == 5
+    assert set(tried) <= {command.name for command in cli.COMMANDS}
+
+
+def test_a_terminal_without_greek_letters_shows_their_codes():
+    status, out, err = in_process("root", "cos(θ) = θ", PYTHONIOENCODING="ascii")
+    assert (status, err) == (0, "")
+    assert "\\u03b8 = 0.7390851332151607 " in out
+
+
+def test_ctrl_c_is_one_line(monkeypatch, capsys):
+    def stopped(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jaxkit.newton.command.root_command", stopped)
+    assert cli.main(["root", "x = 2"]) == 130
+    assert capsys.readouterr().err == "jaxkit root: stopped by Ctrl-C.\n"
+
+
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "a.png").mkdir()
+    assert cli.main(["root", "x^3 = 2", "--plot", str(tmp_path / "a.png")]) == 2
+    assert capsys.readouterr().err == f"jaxkit root: cannot use {tmp_path / 'a.png'}: Is a directory.\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("arguments", [("root", "x = 2"), ()])
+def test_a_full_disk_and_a_reader_that_has_gone(arguments):
+    command = [sys.executable, "-m", "jaxkit", *arguments]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"{' '.join(('jaxkit', *arguments[:1]))}: cannot use the output: No space left on device.\n"
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (141, "")

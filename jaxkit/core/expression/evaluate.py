@@ -1,11 +1,10 @@
-"""From trees to numbers: in numpy on the host, in JAX inside a program."""
+"""From trees to numbers: in numpy on the host, in JAX inside a program; JAX is imported when it is asked for."""
 
+import importlib
 import math
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxkit.core.expression.derivative import definition
@@ -22,7 +21,7 @@ def evaluate(node: Node, values: Mapping[str, Any], *, complex_: bool = False, h
         complex_: Whether to compute with complex numbers.
         host: Whether to use numpy instead of JAX.
     """
-    module: Any = np if host else jnp
+    module: Any = np if host else importlib.import_module("jax.numpy")
     dtype = _dtype(module, values, complex_)
     arrays = {name: module.asarray(value).astype(dtype) for name, value in values.items()}
     constant = lambda value: module.asarray(value, dtype)
@@ -43,7 +42,7 @@ def evaluate(node: Node, values: Mapping[str, Any], *, complex_: bool = False, h
 def _dtype(module: Any, values: Mapping[str, Any], complex_: bool) -> Any:  # noqa: FBT001
     dtypes = [np.dtype(getattr(value, "dtype", type(value))) for value in values.values()]
     inexact = [dtype for dtype in dtypes if np.issubdtype(dtype, np.inexact)]
-    widest = np.float64 if module is np else jnp.result_type(float)
+    widest = np.float64 if module is np else module.result_type(float)
     if inexact and len(inexact) == len([d for d in dtypes if d.kind not in "biu"]):
         arrays = [np.dtype(v.dtype) for v in values.values() if hasattr(v, "dtype") and v.dtype.kind in "fc"]
         for k, dtype in enumerate(arrays):
@@ -65,7 +64,11 @@ def call(module: Any, op: str, *args: Any) -> Any:
     if op == "neg":
         return -args[0]
     if op == "erf":
-        return np.vectorize(math.erf, otypes=[float])(args[0]) if module is np else jax.scipy.special.erf(args[0])
+        if module is np:
+            return np.vectorize(math.erf, otypes=[float])(args[0])
+        from jax.scipy.special import erf
+
+        return erf(args[0])
     if FUNCTIONS[op].definition:
         body = lambda inner, values, nodes: (
             _power(module, values[0], values[1], nodes[1]) if inner == "^" else call(module, inner, *values)
@@ -83,4 +86,6 @@ def _power(module: Any, base: Any, exponent: Any, node: Node) -> Any:
         return module.power(base, exponent)
     if module is np:
         return base**whole if whole >= 0 else 1 / base ** (-whole)
-    return jax.lax.integer_pow(base, whole)
+    from jax.lax import integer_pow
+
+    return integer_pow(base, whole)

@@ -3,11 +3,9 @@
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jaxtyping import Array, ArrayLike
-
-from jaxkit.core.checks import require
+from jaxkit.core.arguments import require
 from jaxkit.core.expression import printing
 from jaxkit.core.expression.derivative import derivative
 from jaxkit.core.expression.evaluate import evaluate
@@ -16,6 +14,9 @@ from jaxkit.core.expression.interval import Interval, enclose, enclose_slope, in
 from jaxkit.core.expression.parser import Parser
 from jaxkit.core.expression.tokens import ParseError
 from jaxkit.core.expression.tree import Apply, Node, free, rational, sub, walk
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Expression:
         """The formula as one would type it; it parses back to the same tree."""
         return printing.text(self.tree)
 
-    def __call__(self, **values: ArrayLike) -> Array:
+    def __call__(self, **values: "ArrayLike") -> "Array":
         """Its value in JAX; arrays broadcast, complex values or an `i` in the formula give complex results."""
         missing = [name for name in self.names if name not in values]
         require(not missing, "values", f"have {', '.join(map(repr, self.names))}", f"lack {', '.join(missing)}")
@@ -98,7 +99,7 @@ class Expression:
         found = int(bounds.lo > 0) - int(bounds.hi < 0)
         return found if found and bounds.defined else None
 
-    def function(self, *names: str) -> Callable[..., Array]:
+    def function(self, *names: str) -> "Callable[..., Array]":
         """A JAX function of positional arguments."""
         return lambda *values: self(**dict(zip(names, values, strict=True)))
 
