@@ -33,11 +33,12 @@ def root_command(options: argparse.Namespace) -> int:
 def _all(options: argparse.Namespace, equations: newton.Equations, args: Any, ends: tuple[float, float]) -> int:
     require(not options.complex, "--all", "go without --complex (see newton.polynomial_roots)", "is given with it")
     require(not any(isinstance(v, complex) for v in args.values()), "--set", "be real with --all", "is complex")
-    _prepare()
+    require(options.certify or options.proof is None, "--proof", "go with --certify", "is given without it")
+    if not options.certify:
+        _prepare()
     found = newton.all_roots(equations, ends, args, certify=options.certify)
     print(found)  # noqa: T201
     if options.proof is not None:
-        require(options.certify, "--proof", "go with --certify", "is given without it")
         pieces = newton.save_proof(options.proof, found, args)
         print(f"proof       {options.proof} ({len(pieces)} pieces; tools/check_proof.py verifies it)")  # noqa: T201
     _draw(options, lambda: newton.plot_all_roots(found, args))

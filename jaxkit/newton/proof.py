@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxkit.core.checks import require
+from jaxkit.core.arguments import require
 from jaxkit.core.expression import Expression
 from jaxkit.core.expression.interval import Interval, constant, interval
 from jaxkit.core.expression.tree import ONE, Apply, Name, Node, Number, integer

@@ -6,9 +6,12 @@ import dataclasses
 import importlib
 import io
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from jaxkit import SUBJECTS, __version__
@@ -60,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stopped = lambda sentence: print(f"{' '.join(['jaxkit', *arguments[:1]])}: {sentence}", file=sys.stderr)
     try:
         try:
-            return _run(arguments)
+            with _interruptible():
+                return _run(arguments)
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()
@@ -98,6 +102,27 @@ def _run(arguments: list[str]) -> int:
         _prepare(options.chosen.precision, light=getattr(options, "subject", None) in LIGHT)
     module, _, function = options.chosen.handler.partition(":")
     return getattr(importlib.import_module(module), function)(options)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the block wherever it comes: in JAX's callback of the garbage collector it would be lost."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if frame is not None and frame.f_code.co_name == "_xla_gc_callback":
+            threading.Timer(0.01, signal.raise_signal, (number,)).start()
+        else:
+            raise KeyboardInterrupt
+
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # signals are not ours to handle
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _discard_output() -> None:

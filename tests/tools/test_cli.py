@@ -1,9 +1,12 @@
 """The command line: what it prints, where it writes, how it fails."""
 
+import contextlib
 import importlib
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -69,7 +72,7 @@ def test_a_plain_equation_is_solved_without_jax():
     assert (status, err) == (0, "")
     assert "x = 2.094551481542327 " in out
     assert "exactly one root" in out
-    for arguments in ((), ("--version",), ("cite", "newton")):
+    for arguments in ((), ("--version",), ("cite", "newton"), ("root", "x^2 = 2", "--all", "--certify")):
         assert in_process(*arguments, code=without)[::2] == (0, "")
     assert "if `a` is known, give its value in `args` (--set)" in in_process("root", "a*x = 2", code=without)[2]
 
@@ -96,6 +99,26 @@ def test_ctrl_c_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr("jaxkit.newton.command.root_command", stopped)
     assert cli.main(["root", "x = 2"]) == 130
     assert capsys.readouterr().err == "jaxkit root: stopped by Ctrl-C.\n"
+
+
+def test_ctrl_c_is_not_lost_in_the_garbage_collector(monkeypatch, capsys):
+    """JAX's callback there is not ours: an exception in it is printed and forgotten."""
+
+    def _xla_gc_callback(*_):
+        signal.raise_signal(signal.SIGINT)
+        return 0
+
+    def collecting(options):
+        with contextlib.suppress(KeyboardInterrupt):  # as Python does in a callback
+            _xla_gc_callback()
+        for _ in range(100):
+            time.sleep(0.02)
+        return 0
+
+    monkeypatch.setattr("jaxkit.newton.command.root_command", collecting)
+    assert cli.main(["root", "x = 2"]) == 130
+    assert capsys.readouterr().err == "jaxkit root: stopped by Ctrl-C.\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_an_output_that_cannot_be_written_is_one_line(tmp_path, capsys):
