@@ -304,9 +304,8 @@ def _implicit(velocity: Callable, t0: Any, t1: Any, x: PyTree, h: Array, first: 
         t = t1 if at_end else t0 + jnp.asarray(s, (t1 - t0).dtype) * (t1 - t0)
         return ravel_pytree(velocity(t, back(v)))[0]
 
-    found, fastest, known = rosenbrock.step(along, flat, h.astype(flat.dtype), ravel_pytree(first)[0], way=way)
+    found, rate, known = rosenbrock.step(along, flat, h.astype(flat.dtype), ravel_pytree(first)[0], way=way)
     end = back(found.x)
-    rate = fastest * jnp.abs(h).astype(flat.dtype)
     nothing = jax.tree.map(jnp.zeros_like, x)
     parts = (*map(back, found.path), *[nothing] * (len(PAIR.b) - 4))
     return Step(end, back(found.error), parts, velocity(t1, end), rate, known)

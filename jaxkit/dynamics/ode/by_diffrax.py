@@ -104,6 +104,49 @@ def _in_legs(options: Options, field: Field | SDE, x0: Any, times: Array, args: 
     return replace(found, xs=xs, end=end, final=final, status=worst(timed, found.status))
 
 
+class _Leg(NamedTuple):
+    """What is solved: the field or equation with what it closes over in `args`, from checked arguments.
+
+    Attributes:
+        equation: The field, or an equation with noise.
+        drift: The field, or the equation's drift.
+        event: The event functions as one vector; None without events.
+        x0: The start.
+        args: Parameters.
+        times: The times at which it is solved, beginning and end among them.
+        given: The times as the user gave them.
+        timed: A status for those.
+        whole: The times of the motion of which this is a leg.
+        usable: For implicit methods, whether start, parameters and velocity are finite; None where nobody asks.
+        settings: The method's settings.
+        solver: Diffrax's solver.
+        controller: Its step control.
+        stable: Whether steps are not limited by stability.
+        in_legs: Whether it is a leg of a motion with jumps or events.
+    """
+
+    equation: Any
+    drift: Field
+    event: Any
+    x0: Any
+    args: Any
+    times: Array
+    given: Array
+    timed: Array
+    whole: Array
+    usable: Any
+    settings: RungeKutta
+    solver: Any
+    controller: Any
+    stable: bool
+    in_legs: bool
+
+    @property
+    def noisy(self) -> bool:
+        """Whether there is noise."""
+        return isinstance(self.equation, SDE)
+
+
 def leg(
     options: Options, field: Field | SDE, x0: Any, times: Array, args: Any, whole: Array | None = None
 ) -> tuple[Solution, Array]:
@@ -111,96 +154,131 @@ def leg(
 
     If `whole` is given, this is a leg of a motion at those times, and its own are in order but may coincide.
     """
-    method, rtol, atol, max_steps, asked, dense = options
-    event = asked.functions or None
-    if event is not None:
-        event = lambda t, x, a: jnp.stack([jnp.reshape(e(t, x, a), ()).astype(t.dtype) for e in asked.functions])
+    own = _stated(options, field, x0, times, args, whole)
+    met = None if own.event is None else _met(own, options.max_steps)
+    times = own.times
+    if met is not None:
+        way = way_of(times[0], times[-1])
+        times = jnp.where(met.hit, way * jnp.minimum(way * times, way * met.t), times)
+    (saved, end, final, path), (result, steps, rejected) = _moved(own, times, options)
+    saved, end, final = _ended(own, met, times, saved, end, final)
+    status = _judged(own, met, times, _status(result, final), (end, final, steps))
+    saved, end, final = _with_lost(own, status, saved, end, final)
+    which = jnp.asarray(-1, jnp.int32) if met is None else jnp.where(met.hit, met.which, -1)
+    found = Solution(own.given, saved, worst(own.timed, status), steps, rejected, end, final)
+    return (replace(found, path=_path(own, options, path, end)) if options.dense else found), which
+
+
+def _stated(options: Options, field: Field | SDE, x0: Any, times: Array, args: Any, whole: Array | None) -> _Leg:
+    """Arguments checked, what the functions close over opened, and the solver fitted to the field."""
+    method, rtol, atol, _, asked, _ = options
     settings, solver = cast(tuple[RungeKutta, diffrax.AbstractSolver], of_solve(method))
     x0, times = as_state("x0", x0, finite=False), checks.floating("ts", times)
-    drift, fixed = field.drift if isinstance(field, SDE) else field, settings.dt is not None
-    checks.require(fixed or drift is field, "method", "have a fixed step `dt` for an SDE", "has none")
-    noiseless = drift is field or not isinstance(solver, Auto)
-    checks.require(noiseless, "scheme", "be one for noise, such as 'euler'", f"is {settings.scheme!r}")
-    if not fixed:
-        check_tolerance(rtol, jax.tree.leaves(x0)[0].dtype)
-    check_field(drift, times[0], x0, args)
-    if isinstance(field, SDE):
-        noise.noises(field, times[0], x0, args)
-    given, timed = times, of_times(times, backwards=drift is field)
-    if whole is not None:
-        timed = jnp.full_like(timed, int(Status.ok))
-    else:
+    noisy, fixed = isinstance(field, SDE), settings.dt is not None
+    _check(field, settings, solver, times[0], x0, args, rtol)
+    given, timed = times, of_times(times, backwards=not noisy)
+    if whole is None:
         times = _in_order(times, timed)
-    implicit = isinstance(solver, diffrax.AbstractImplicitSolver)
-    guarded = implicit and drift is field
-    field, event, args = _opened(field, event, times[0], x0, args)
-    field = noise.in_sense_of(field, solver) if isinstance(field, SDE) else field
-    drift = field.drift if isinstance(field, SDE) else field
-    controller: Any = diffrax.ConstantStepSize() if fixed else control(rtol, atol, x0)
-    controller = controller if fixed else with_stops(controller, drift, times, x0, args)
+    else:
+        timed = jnp.full_like(timed, int(Status.ok))
+    event = None
+    if asked.functions:
+        event = lambda t, x, a: jnp.stack([jnp.reshape(e(t, x, a), ()).astype(t.dtype) for e in asked.functions])
+    equation, event, args = _opened(field, event, times[0], x0, args)
+    equation = noise.in_sense_of(equation, solver) if isinstance(equation, SDE) else equation
+    drift = equation.drift if isinstance(equation, SDE) else equation
+    controller: Any = diffrax.ConstantStepSize()
+    if not fixed:
+        controller = with_stops(control(rtol, atol, x0), drift, times, x0, args)
     if isinstance(controller, Stops):
         times = times + jax.lax.stop_gradient(controller.times(times) - times)
-    way = way_of(times[0], times[-1])
+    implicit = isinstance(solver, diffrax.AbstractImplicitSolver)
+    guarded = implicit and not noisy
     usable = all_finite((x0, args, given, drift(given[0], x0, args))) if guarded else None
     if isinstance(solver, Auto):
         solver = solver.fitted(drift, times[0], x0, args, settings.jacobian, rtol)
     if implicit and (fixed or event is not None):
         solver = with_tolerances(solver, rtol, least(atol))
     stable = implicit or (isinstance(solver, Auto) and solver.implicit)
-    in_legs = whole is not None
-    goal, met, whole = times, None, times if whole is None else whole
-    if event is not None:
-        equation, start, given_args = field, x0, args
-        if usable is not None:
-            equation, start, given_args = substituted(drift, x0, args, usable, again=False)
-        terms = _terms(equation, solver, whole, x0, args, settings.dt)
-        met = _met(drift, terms, solver, controller, event, start, times, given_args, settings.dt, max_steps)
-        times = jnp.where(met.hit, way * jnp.minimum(way * times, way * met.t), times)
-    start, held = x0, times
-    if drift is field:  # diffrax has no second derivatives by times
+    over = times if whole is None else whole
+    return _Leg(
+        equation, drift, event, x0, args, times, given, timed, over, usable, settings, solver, controller, stable,
+        whole is not None,
+    )  # fmt: skip
+
+
+def _check(field: Field | SDE, settings: RungeKutta, solver: Any, t: Array, x0: Any, args: Any, rtol: float) -> None:
+    noisy, fixed = isinstance(field, SDE), settings.dt is not None
+    checks.require(fixed or not noisy, "method", "have a fixed step `dt` for an SDE", "has none")
+    noiseless = not (noisy and isinstance(solver, Auto))
+    checks.require(noiseless, "scheme", "be one for noise, such as 'euler'", f"is {settings.scheme!r}")
+    if not fixed:
+        check_tolerance(rtol, jax.tree.leaves(x0)[0].dtype)
+    check_field(field.drift if isinstance(field, SDE) else field, t, x0, args)
+    if isinstance(field, SDE):
+        noise.noises(field, t, x0, args)
+
+
+def _moved(own: _Leg, times: Array, options: Options) -> tuple[Any, Any]:
+    """The states at the times, the end and the state there, the steps' ends; diffrax's result and counts of steps.
+
+    Diffrax has no second derivatives by times: they are held there, and the states moved with them by the field.
+    """
+    start, held = own.x0, times
+    onward = lambda s, t, x: moving_on(own.drift, s, t, x, own.args, in_scan=own.in_legs)
+    if not own.noisy:
         held = jax.lax.stop_gradient(times)
-        onward = lambda s, t, x: moving_on(drift, s, t, x, args, in_scan=in_legs)
-        start = onward(held[0] - times[0], times[0], x0)
-    (saved, end, final, path), (result, steps, rejected) = _travel(
-        field, (start, held, args), usable, whole, solver, controller, settings, max_steps, dense=dense
-    )
-    if drift is field:
-        onward = lambda s, t, x: moving_on(drift, s, t, x, args, in_scan=in_legs)
+        start = onward(held[0] - times[0], times[0], own.x0)
+    given = (start, held, own.args)
+    (saved, end, final, path), counts = _travel(own, given, options.max_steps, dense=options.dense)
+    if not own.noisy:
         saved = jax.vmap(onward)(times - held, held, saved)
         final = onward(times[-1] - held[-1], held[-1], final)
-        saved, final = at_rest(drift, (saved, final), (x0, times, args))
-    if usable is not None:
-        saved, final, path = restored((saved, final, path), usable, settings.dt)
+        saved, final = at_rest(own.drift, (saved, final), (own.x0, times, own.args))
+    if own.usable is not None:
+        saved, final, path = restored((saved, final, path), own.usable, own.settings.dt)
+    return (saved, end, final, path), counts
+
+
+def _ended(own: _Leg, met: Met | None, times: Array, saved: Any, end: Array, final: Any) -> tuple[Any, Array, Any]:
+    """The end as it was asked for, or moving with its event; what would have been saved behind that is infinite."""
     if met is None:
-        end = jnp.where(end == times[-1], given[-1], end)
-    else:
-        there, final = moving(met, cast(Any, event), drift if drift is field else None, final, args)
-        end = jnp.where(met.hit & (end == times[-1]), there, jnp.where(end == times[-1], given[-1], end))
-        beyond = met.hit & (way * goal > way * met.t)
-        late = lambda v: jnp.where(beyond.reshape(-1, *(1,) * (v.ndim - 1)), jnp.inf, v)
-        saved = jax.tree.map(late, saved)
-    status = _status(result, final)
+        return saved, jnp.where(end == times[-1], own.given[-1], end), final
+    there, final = moving(met, cast(Any, own.event), None if own.noisy else own.drift, final, own.args)
+    end = jnp.where(met.hit & (end == times[-1]), there, jnp.where(end == times[-1], own.given[-1], end))
+    way = way_of(own.times[0], own.times[-1])
+    beyond = met.hit & (way * own.times > way * met.t)
+    late = lambda v: jnp.where(beyond.reshape(-1, *(1,) * (v.ndim - 1)), jnp.inf, v)
+    return jax.tree.map(late, saved), end, final
+
+
+def _judged(own: _Leg, met: Met | None, times: Array, status: Array, reached: tuple[Array, Any, Array]) -> Array:
+    """The status with what is known of the event, and with the true reason of a failure."""
     if met is not None:
         status = jnp.where(met.hit & met.lost & (status == int(Status.ok)), int(Status.not_finite), status)
         status = jnp.where(met.early & (status == int(Status.ok)), int(Status.max_steps), status)
-    status = true_reason(status, drift, (times[0], x0, args), (end, final, steps), explicit=not stable)
+    return true_reason(status, own.drift, (times[0], own.x0, own.args), reached, explicit=not own.stable)
+
+
+def _with_lost(own: _Leg, status: Array, saved: Any, end: Array, final: Any) -> tuple[Any, Array, Any]:
+    """Without derivatives where the solve failed, and without values where the times are of no use."""
     lost = status != int(Status.ok)
-    if guarded:
-        saved, end, final = detached(lost, drift, (saved, end, final), (given, x0, args), (end, final))
+    if own.usable is not None:
+        given = (own.given, own.x0, own.args)
+        saved, end, final = detached(lost, own.drift, (saved, end, final), given, (end, final))
     else:
         end, final = without_derivative(lost, (end, final))
-    lost = timed != int(Status.ok)
-    saved, end, final = without_derivative(lost, (saved, end, final), value_too=True)
-    which = jnp.asarray(-1, jnp.int32) if met is None else jnp.where(met.hit, met.which, -1)
-    found = Solution(given, saved, worst(timed, status), steps, rejected, end, final)
-    if not dense:
-        return found, which
-    if has_table(solver):
-        within, args = by_scheme(solver, drift, controller, args)
+    return without_derivative(own.timed != int(Status.ok), (saved, end, final), value_too=True)
+
+
+def _path(own: _Leg, options: Options, ends: tuple[Any, ...], end: Array) -> Path:
+    """The solution between its steps."""
+    args = own.args
+    if has_table(own.solver):
+        within, args = by_scheme(own.solver, own.drift, own.controller, args)
     else:
-        within = Within(_again, (drift, options._replace(actions=Actions(), dense=False)))
-    path = Path(within, *path, (given[0], end), args)  # pyright: ignore[reportCallIssue]
-    return replace(found, path=path), which
+        within = Within(_again, (own.drift, options._replace(actions=Actions(), dense=False)))
+    return Path(within, *ends, (own.given[0], end), args)  # pyright: ignore[reportCallIssue]
 
 
 def _again(moves: tuple[Field, Options], t: Array, x: Any, h: Array, args: Any) -> Any:
@@ -218,42 +296,34 @@ def _opened(field: Field | SDE, event: Any, t: Array, x0: Any, args: Any) -> tup
     return replace(field, drift=drift, diffusion=diffusion), seen, args
 
 
-def _travel(
-    equation: Any, given: tuple[Any, Array, Any], usable: Any, whole: Array, solver: Any, controller: Any,
-    settings: RungeKutta, max_steps: int, *, dense: bool,
-) -> tuple[Any, Any]:  # fmt: skip
+def _travel(own: _Leg, given: tuple[Any, Array, Any], max_steps: int, *, dense: bool) -> tuple[Any, Any]:
     """The states at all times, the end and the state there, the ends of all steps and the states there if `dense`.
 
     Then diffrax's result and the steps taken and rejected.
 
     Args:
-        equation: The field, or an equation with noise.
+        own: What is solved. The noise is drawn over its whole times, as if there were no event.
         given: Start, times and parameters.
-        usable: For implicit methods, whether these are finite (see `substituted`); else None.
-        whole: The times as if there were no event, over which the noise is drawn.
-        solver: Diffrax's solver.
-        controller: Its step control.
-        settings: The method's settings: its fixed step and its adjoint.
         max_steps: Largest number of steps.
         dense: Whether the ends of the steps are kept.
     """
     more = [diffrax.SubSaveAt(steps=True)] if dense else []
-    numbers, rest = eqx.partition(controller, eqx.is_array)
+    equation, solver, settings = own.equation, own.solver, own.settings
+    numbers, rest = eqx.partition(own.controller, eqx.is_array)
     changes = isinstance(solver, Auto) and solver.changes
-    field: Any = equation
-    inputs = (equation if isinstance(equation, SDE) else None, given, usable, whole, numbers)
+    inputs = (equation if own.noisy else None, given, own.usable, own.whole, numbers)
 
     def program(adjoint: str) -> Callable[..., tuple[Any, Any]]:
         def travelled(noise: Any, given: Any, usable: Any, whole: Array, numbers: Any) -> tuple[Any, Any]:
-            own, (start, times, args) = equation if noise is None else noise, given
+            rule, (start, times, args) = equation if noise is None else noise, given
             if noise is None and usable is None and adjoint != "forward":  # a step that overflows is refused
-                own = held_where_not_finite(cast(Field, own))
+                rule = held_where_not_finite(cast(Field, rule))
             if usable is not None:
-                own, start, args = substituted(field, start, args, usable, again=adjoint == "direct")
+                rule, start, args = substituted(own.drift, start, args, usable, again=adjoint == "direct")
             whole, times = jax.lax.stop_gradient((whole, times))
             steps = eqx.combine(numbers, rest)
             found = diffrax.diffeqsolve(
-                _terms(own, solver, whole, start, args, settings.dt),
+                _terms(rule, solver, whole, start, args, settings.dt),
                 within_stretches(solver, steps),
                 t0=times[0],
                 t1=times[-1],
@@ -301,27 +371,29 @@ def _terms(field: Any, solver: Any, ts: Array, x0: Any, args: Any, dt: float | N
     return noise.terms(field, solver, ts, x0, args, dt) if isinstance(field, SDE) else diffrax.ODETerm(field)
 
 
-def _met(
-    drift: Field, terms: Any, solver: Any, controller: Any, event: Any, x0: Any, times: Array, args: Any, dt: Any,
-    max_steps: int,
-) -> Met:  # fmt: skip
+def _met(own: _Leg, max_steps: int) -> Met:
     """Where the event is met, without derivatives: what the functions close over is held fixed, too."""
-    noisy = not isinstance(terms, diffrax.ODETerm)
-    whole = lambda t, x, a: (drift(t, x, a), event(t, x, a))
+    x0, args, times, event = own.x0, own.args, own.times, own.event
+    if own.usable is not None:
+        _, x0, args = substituted(own.drift, x0, args, own.usable, again=False)
+    whole = lambda t, x, a: (own.drift(t, x, a), event(t, x, a))
     fn, values = closed(whole, times[0], x0, args)
     given = jax.lax.stop_gradient((x0, times, (args, values)))
     field = lambda t, x, a: fn(t, x, a[0], *a[1])[0]
     way = way_of(given[1][0], given[1][-1])  # times are multiplied by it, so that they increase
     when = lambda t, x, a: fn(t * way, x, a[0], *a[1])[1]
+    controller = own.controller
     inner = controller.controller if isinstance(controller, Stops) else controller
     if isinstance(controller, Stops):
         inner = with_stops(inner, field, given[1], given[0], given[2]).wrap(way)
-    if noisy:
+    if own.noisy:
         when, given = event, (*given[:2], given[2][0])
+        terms = _terms(own.equation, own.solver, own.whole, own.x0, own.args, own.settings.dt)
+    else:
+        terms = diffrax.ODETerm(cast(Any, turned(field, way)))
     span = (given[1][0] * way, given[1][-1] * way)
-    own = terms if noisy else diffrax.ODETerm(cast(Any, turned(field, way)))
-    solver = within_stretches(solver, inner)
-    found = first_event(solver, own, inner, when, given[0], span, given[2], dt=dt, max_steps=max_steps)
+    solver, dt = within_stretches(own.solver, inner), own.settings.dt
+    found = first_event(solver, terms, inner, when, given[0], span, given[2], dt=dt, max_steps=max_steps)
     return jax.lax.stop_gradient(found._replace(t=found.t * way))
 
 

@@ -24,7 +24,7 @@ from jaxkit.dynamics.linear.dense import value_and_jacobian
 from jaxkit.dynamics.linear.implicit import closed
 from jaxkit.dynamics.linear.klu import Factors, held
 from jaxkit.dynamics.linear.pattern import Pattern
-from jaxkit.dynamics.linear.ways import DENSE, Way, bound, solver
+from jaxkit.dynamics.linear.ways import DENSE, Entries, Way, bound, solver
 
 Velocity = Callable[[Any, Array], Array]  # of the fraction of the step and the state
 Vector = Float[Array, " n"]
@@ -152,7 +152,7 @@ class Taken(NamedTuple):
 def step(
     velocity: Velocity, x: Vector, h: Array, first: Vector, scheme: Scheme = RODAS5P, way: Way = DENSE
 ) -> tuple[Taken, Array, Array]:
-    """One step of a flat state; then the fastest rate at its beginning, about, and whether the Jacobian is finite.
+    """One step of a flat state; then the fastest rate times the step, about, and whether the Jacobian is finite.
 
     Args:
         velocity: The field, of the fraction of the step and the state.
@@ -167,17 +167,17 @@ def step(
         slope = value_and_jacobian(lambda x: velocity(start, x), x)[1]
         solve = factored(jnp.eye(x.size, dtype=x.dtype) - scheme.g * h * slope)
         held = jax.lax.stop_gradient(slope)
-        return _stages(velocity, x, h, first, scheme, solve), _fastest(held), all_finite(held)
-    rate, known = _rate(velocity, x, way)
+        return _stages(velocity, x, h, first, scheme, solve), _fastest(held) * jnp.abs(h), all_finite(held)
     if way.name == "krylov":
+        rate = jax.lax.stop_gradient(bound(way.slope(lambda x: velocity(start, x), x)[1]) * jnp.abs(h))
         solve = solver(_matrix(velocity, x, h, scheme), x, way)
-        return _stages_in_a_loop(velocity, x, h, scheme, solve), rate, known
-    return _with_factors(velocity, x, h, scheme, way), rate, known
+        return _stages_in_a_loop(velocity, x, h, scheme, solve), rate, jnp.isfinite(rate)
+    taken, rate = _with_factors(velocity, x, h, scheme, way)
+    return taken, rate, jnp.isfinite(rate)
 
 
 def _stages(velocity: Velocity, x: Vector, h: Array, first: Vector, scheme: Scheme, solve: Callable) -> Taken:
-    start = jnp.zeros((), x.dtype)
-    by_time = jax.jvp(lambda s: velocity(s, x), (start,), (jnp.ones_like(start),))[1]
+    by_time = _by_time(velocity, x)
     there, taken, good = x, [], jnp.asarray(True)  # noqa: FBT003
     for i in range(len(scheme.c)):
         there = x + _blend(scheme.a[i], taken) if i else x
@@ -188,14 +188,12 @@ def _stages(velocity: Velocity, x: Vector, h: Array, first: Vector, scheme: Sche
         taken.append(solve(jnp.where(good, right, 0)))
     end = jnp.where(good, there + taken[-1], jnp.nan)
     rows = [_blend(row, taken) for row in scheme.dense]
-    path = jnp.stack([end - x + rows[0], rows[1] - rows[0], rows[2] - rows[1], -rows[2]])
-    return Taken(end, jnp.where(good, taken[-1], jnp.inf), path)
+    return Taken(end, jnp.where(good, taken[-1], jnp.inf), _path(x, end, rows))
 
 
 def _stages_in_a_loop(velocity: Velocity, x: Vector, h: Array, scheme: Scheme, solve: Callable) -> Taken:
     """The same, for large states: one stage is compiled instead of eight."""
-    start = jnp.zeros((), x.dtype)
-    by_time = jax.jvp(lambda s: velocity(s, x), (start,), (jnp.ones_like(start),))[1]
+    by_time = _by_time(velocity, x)
     tables = [jnp.asarray(table, x.dtype) for table in (scheme.a, scheme.c, scheme.mixed, _padded(scheme))]
 
     def stage(taken: Array, given: Any) -> tuple[Array, Vector]:
@@ -207,8 +205,17 @@ def _stages_in_a_loop(velocity: Velocity, x: Vector, h: Array, scheme: Scheme, s
     count = len(scheme.c)
     taken, there = jax.lax.scan(stage, jnp.zeros((count, x.size), x.dtype), (jnp.arange(count), *tables))
     end = there[-1] + taken[-1]
-    rows = jnp.asarray(scheme.dense, x.dtype) @ taken
-    return Taken(end, taken[-1], jnp.stack([end - x + rows[0], rows[1] - rows[0], rows[2] - rows[1], -rows[2]]))
+    return Taken(end, taken[-1], _path(x, end, jnp.asarray(scheme.dense, x.dtype) @ taken))
+
+
+def _path(x: Vector, end: Vector, rows: Any) -> Float[Array, "4 n"]:
+    """The coefficients of the polynomial within the step."""
+    return jnp.stack([end - x + rows[0], rows[1] - rows[0], rows[2] - rows[1], -rows[2]])
+
+
+def _by_time(velocity: Velocity, x: Vector) -> Vector:
+    start = jnp.zeros((), x.dtype)
+    return jax.jvp(lambda s: velocity(s, x), (start,), (jnp.ones_like(start),))[1]
 
 
 def _padded(scheme: Scheme) -> np.ndarray:
@@ -221,33 +228,31 @@ def _matrix(velocity: Velocity, x: Vector, h: Array, scheme: Scheme) -> Callable
     return lambda v: v - scheme.g * h * jax.jvp(lambda x: velocity(start, x), (x,), (v,))[1]
 
 
-def _with_factors(velocity: Velocity, x: Vector, h: Array, scheme: Scheme, way: Way) -> Taken:
-    """The step with sparse factors, which are made once for its stages, and once more for their derivatives."""
+def _with_factors(velocity: Velocity, x: Vector, h: Array, scheme: Scheme, way: Way) -> tuple[Taken, Array]:
+    """The step with sparse factors, which are made once for its stages, and once more for their derivatives.
+
+    Then the fastest rate times the step, from the matrix that was factored.
+    """
     pattern = cast(Pattern, way.pattern)
     of, values = closed(velocity, jnp.zeros((), x.dtype), x)
 
     def around(inputs: Any, use: Callable[[tuple[Any, ...]], Any]) -> Any:
         x, h, values = inputs
-        product = _matrix(lambda s, x: of(s, x, *values), x, h, scheme)
-        return held(pattern, pattern.entries(product, x), lambda factors: use((factors,)))
+        entries = pattern.entries(_matrix(lambda s, x: of(s, x, *values), x, h, scheme), x)
+        rate = bound(Entries(entries.at[pattern.diagonal].add(-1), pattern)) / scheme.g
+        return held(pattern, entries, lambda factors: use(((factors, rate),)))
 
-    def program(factors: Factors | None, x: Vector, h: Array, values: list[Array]) -> tuple[Taken, None]:
+    def program(tool: tuple[Factors, Array] | None, x: Vector, h: Array, values: list[Array]) -> tuple[Taken, Array]:
         moving = lambda s, x: of(s, x, *values)
         product = _matrix(moving, x, h, scheme)
-        if factors is None:
-            return _stages_in_a_loop(moving, x, h, scheme, solver(product, x, way)), None
+        if tool is None:
+            return _stages_in_a_loop(moving, x, h, scheme, solver(product, x, way)), jnp.zeros((), x.dtype)
+        factors, rate = tool
         there, back = (lambda _, right: factors.solve(right)), (lambda _, right: factors.solve(right, transposed=True))
         solve = lambda right: jax.lax.custom_linear_solve(product, right, there, back)
-        return _stages_in_a_loop(moving, x, h, scheme, solve), None
+        return _stages_in_a_loop(moving, x, h, scheme, solve), rate
 
-    return both_modes(program, program, program, x, h, values, around=around)[0]
-
-
-def _rate(velocity: Velocity, x: Vector, way: Way) -> tuple[Array, Array]:
-    """A bound on the rates of a field, and whether its Jacobian is finite."""
-    slope = way.slope(lambda x: velocity(jnp.zeros((), x.dtype), x), x)[1]
-    held = jax.lax.stop_gradient(bound(slope))
-    return held, jnp.isfinite(held)
+    return both_modes(program, program, program, x, h, values, around=around)
 
 
 def _fastest(slope: Array) -> Array:
