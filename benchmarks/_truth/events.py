@@ -37,6 +37,7 @@ class Problem(NamedTuple):
     path: Path
     size: float
     look: float  # until when something happens
+    growth: float = 1.0  # by which an error of the state grows at most
 
 
 FIELDS: tuple[Callable[..., Any], ...] = (
@@ -157,17 +158,20 @@ def draw(count: int, seed: int) -> list[Problem]:
         kind = list(KINDS)[i % len(KINDS)]
         tau, u = 10 ** rng.uniform(-6, 6), 10 ** rng.uniform(-2, 60)
         field, event, start, end, args, path, size, look = KINDS[kind](rng, tau, u)
+        growth = 0.25 * u / start[0] if kind == "logistic" else 1.0  # that of x / (1 - x) while x grows, at most
         unit = 10 ** rng.uniform(-100, 100) if rng.random() < 0.5 else 1.0
         numbers = tuple(map(float, (*args, unit)))
         problems.append(
-            Problem(kind, field, event, (float(start[0]), float(start[1])), float(end), numbers, path, size, look)
+            Problem(
+                kind, field, event, (float(start[0]), float(start[1])), float(end), numbers, path, size, look, growth
+            )
         )
     return problems
 
 
 def _signs(problem: Problem, t: np.ndarray) -> np.ndarray:
     """The event function's sign where the solution's tolerance leaves no doubt, otherwise 0; NaN where it is none."""
-    x, allowed = problem.path(t), WITHIN * (RTOL * problem.size + ATOL)
+    x, allowed = problem.path(t), WITHIN * (RTOL * problem.size + ATOL * problem.growth)
     value = lambda t, x: np.asarray(EVENTS[problem.event](t, x, *problem.args[4:]))
     s = 1e-12 * t
     corners = np.stack([value(t + i * s, x + j * allowed) for i in (-1, 1) for j in (-1, 1)])
@@ -192,7 +196,7 @@ def _right(problem: Problem, end: float, x: float) -> tuple[bool, bool]:
         whole = late == len(t) and abs(end - problem.end) <= 1e-9 * problem.end
         off = abs(x - problem.path(np.array([end]))[0]) if timely or whole else np.inf
     largest = max(problem.size, abs(x)) if whole else problem.size
-    return bool(off <= 2 * WITHIN * (RTOL * largest + ATOL)), True
+    return bool(off <= 2 * WITHIN * (RTOL * largest + ATOL * problem.growth)), True
 
 
 def _count(tally: Tally, problem: Problem, *, ok: bool, end: float, x: float) -> None:
