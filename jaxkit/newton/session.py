@@ -58,18 +58,6 @@ def orders(steps: np.ndarray) -> list[float]:
     return found
 
 
-def multiplicity(way: Any) -> int:
-    """The multiplicity `m` of the root: each of the last Newton steps shrank by a factor of `1 - 1/m`."""
-    steps = np.asarray(way.step)[1 : int(way.steps) + 1]
-    if len(steps) < 8 or not np.all(steps[-5:] > 0):
-        return 1
-    rates = steps[-4:] / steps[-5:-1]
-    rate = float(np.median(rates))
-    if not 0.4 < rate < 0.97 or np.ptp(rates) > 0.05:
-        return 1
-    return round(1 / (1 - rate))
-
-
 def _iterates(root: Session, most: int = 12) -> list[str]:
     """The table of iterates, with the observed order."""
     way = root.history

@@ -16,8 +16,7 @@ from jaxkit.newton.certify import certify as prove
 from jaxkit.newton.certify import search
 from jaxkit.newton.equations import Equations, residual_function
 from jaxkit.newton.result import EquationRoot
-from jaxkit.newton.session import multiplicity
-from jaxkit.newton.start import first_guess
+from jaxkit.newton.start import RTOL, first_guess
 
 SPAN = 1000.0  # half width of the interval in which roots are sought, or excluded, when Newton's method finds none
 
@@ -70,7 +69,7 @@ def solve(
         0.25
     """
     if rtol is None and not callable(equations):
-        rtol = 1e-12  # typed equations are solved nearly to the last digit (in single precision: 4 eps)
+        rtol = RTOL  # in single precision: 4 eps
     settings = {"bracket": bracket, "rtol": rtol, "atol": atol, "max_steps": max_steps}
     if callable(equations):
         require(not certify, "equations", "be text for a proof", "is a function")
@@ -185,6 +184,18 @@ def _flat(system: Equations, found: Root, parameters: Mapping[str, float]) -> bo
         f = np.asarray(system.on_host(at, {name: np.float64(value) for name, value in parameters.items()}))
     slope = abs(f[2] - f[1]) / (2 * near)
     return bool(slope * far <= 1e-3 * np.nanmax(np.abs(f[[0, 3]])))
+
+
+def multiplicity(way: History) -> int:
+    """The multiplicity `m` of the root: each of the last Newton steps shrank by a factor of `1 - 1/m`."""
+    steps = np.asarray(way.step)[1 : int(way.steps) + 1]
+    if len(steps) < 8 or not np.all(steps[-5:] > 0):
+        return 1
+    rates = steps[-4:] / steps[-5:-1]
+    rate = float(np.median(rates))
+    if not 0.4 < rate < 0.97 or np.ptp(rates) > 0.05:
+        return 1
+    return round(1 / (1 - rate))
 
 
 def distinct_roots(

@@ -1,4 +1,4 @@
-"""Where the search for the roots of typed equations begins, if the user does not say."""
+"""Where the search for the roots of typed equations begins, and where it ends, if the user does not say."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,8 @@ import numpy as np
 
 from jaxkit.core.arguments import require
 from jaxkit.newton.equations import Equations
+
+RTOL = 1e-12  # they are solved nearly to the last digit
 
 
 def first_guess(system: Equations, x0: Any, args: Mapping[str, Any] | None, *, complex_plane: bool = False) -> Any:

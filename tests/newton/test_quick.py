@@ -37,6 +37,7 @@ DOUBTFUL = [
     "exp(x) = 1",
     "x = x + 1",
     "z^2 = i",
+    "(x + 20)^2 - 400 = 1.571",  # the last digits of its root are rounding
     "x^2 = y; y = 0",
     "x + y = 1; 2x + 2y = 2",
 ]
