@@ -60,7 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter shows its code
             stream.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    stopped = lambda sentence: print(f"{' '.join(['jaxkit', *arguments[:1]])}: {sentence}", file=sys.stderr)
+
+    def stopped(sentence: str, status: int) -> int:
+        with contextlib.suppress(OSError):  # nobody can be told
+            print(f"{' '.join(['jaxkit', *arguments[:1]])}: {sentence}", file=sys.stderr)
+        return status
+
     try:
         try:
             with _interruptible():
@@ -69,19 +74,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()
     except KeyboardInterrupt:
-        stopped("stopped by Ctrl-C.")
-        return 130
+        return stopped("stopped by Ctrl-C.", 130)
     except BrokenPipeError:
         _discard_output()
         return 141
     except OSError as error:
-        _discard_output()
-        where = error.filename2 or error.filename or "the output"
-        stopped(f"cannot use {where}: {error.strerror}." if error.strerror else str(error))
-        return 2
+        file = error.filename2 or error.filename
+        if file is None:  # it may be the output that cannot be written
+            _discard_output()
+        where = f"cannot use {file}: " if file else ""
+        return stopped(f"{where}{error.strerror}." if error.strerror else str(error), 2)
     except ValueError as error:
-        stopped(str(error))
-        return 2
+        return stopped(str(error), 2)
 
 
 def _run(arguments: list[str]) -> int:

@@ -134,7 +134,7 @@ def test_a_full_disk_and_a_reader_that_has_gone(arguments):
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == f"{' '.join(('jaxkit', *arguments[:1]))}: cannot use the output: No space left on device.\n"
+    assert done.stderr == f"{' '.join(('jaxkit', *arguments[:1]))}: No space left on device.\n"
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as pipe:
