@@ -19,6 +19,14 @@ def choose(mask: Array, a: PyTree, b: PyTree) -> PyTree:
     return jax.tree.map(lambda u, v: jnp.where(wide(u), u, v), a, b)
 
 
+def representable(t: Array, h: Array) -> Array:
+    """The step nearest to `h` that leads from the time `t` to a time that there is in floating point.
+
+    A state that moves by a step that its time cannot make comes to another time than it says.
+    """
+    return (t + h) - t
+
+
 def safe_divide(numerator: ArrayLike, denominator: ArrayLike, fill: float = 0.0) -> Array:
     """`numerator / denominator`, and `fill` with zero derivative where the denominator is 0.
 

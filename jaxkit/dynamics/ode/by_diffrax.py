@@ -25,6 +25,7 @@ from jaxkit.dynamics.ode.engine.legs import Rules, measured, travel
 from jaxkit.dynamics.ode.field import (
     Field,
     as_state,
+    check_events,
     check_field,
     check_tolerance,
     held_where_not_finite,
@@ -69,6 +70,7 @@ def _in_legs(options: Options, field: Field | SDE, x0: Any, times: Array, args: 
     x0, times = as_state("x0", x0, finite=False), checks.floating("ts", times)
     drift, functions = field.drift if isinstance(field, SDE) else field, options.actions.functions
     check_field(drift, times[0], x0, args)
+    check_events(functions, times[0], x0, args)
     timed = of_times(times, backwards=False)
     times = _in_order(times, timed)
     less = lambda k: lambda t, x, a: functions[k](t, x, a[0]) - a[1][k]
@@ -176,6 +178,7 @@ def _stated(options: Options, field: Field | SDE, x0: Any, times: Array, args: A
     x0, times = as_state("x0", x0, finite=False), checks.floating("ts", times)
     noisy, fixed = isinstance(field, SDE), settings.dt is not None
     _check(field, settings, solver, times[0], x0, args, rtol)
+    check_events(asked.functions, times[0], x0, args)
     given, timed = times, of_times(times, backwards=not noisy)
     if whole is None:
         times = _in_order(times, timed)
@@ -255,7 +258,7 @@ def _ended(own: _Leg, met: Met | None, times: Array, saved: Any, end: Array, fin
 def _judged(own: _Leg, met: Met | None, times: Array, status: Array, reached: tuple[Array, Any, Array]) -> Array:
     """The status with what is known of the event, and with the true reason of a failure."""
     if met is not None:
-        status = jnp.where(met.hit & met.lost & (status == int(Status.ok)), int(Status.not_finite), status)
+        status = jnp.where(met.lost & (status == int(Status.ok)), int(Status.not_finite), status)
         status = jnp.where(met.early & (status == int(Status.ok)), int(Status.max_steps), status)
     return true_reason(status, own.drift, (times[0], own.x0, own.args), reached, explicit=not own.stable)
 

@@ -1,7 +1,8 @@
 """Vector fields: `field(t, x, args)` gives the velocity of the state `x` (any pytree) at time `t`."""
 
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -55,6 +56,17 @@ def check_field(field: Field, t: Array | jax.ShapeDtypeStruct, x: PyTree, args: 
     checks.require(fits, "x0", "be complex, as the field's velocity is", "is real")
     shapes, wanted = ([tuple(v.shape) for v in jax.tree.leaves(tree)] for tree in (velocity, x))
     checks.require(shapes == wanted, "field", f"return the shapes of the state, {wanted}", f"returns {shapes}")
+
+
+def check_events(functions: Sequence[Callable], t: Array | jax.ShapeDtypeStruct, x: PyTree, args: PyTree) -> None:
+    """Check at trace time that each event function returns one real number."""
+    for fn in functions:
+        found = jax.tree.leaves(jax.eval_shape(fn, t, x, args))
+        size = sum(math.prod(v.shape) for v in found)
+        checks.require(size == 1, "event", "return one number, zero where it happens", f"returns {size} numbers")
+        kind = found[0].dtype
+        real = jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)
+        checks.require(real, "event", "return a real number that changes its sign", f"returns one of type {kind}")
 
 
 def way_of(t0: Array, t1: Array) -> Array:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
+import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
@@ -17,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from jaxkit.core.numerics import choose
 from jaxkit.dynamics.linear.implicit import closed, implicit
 from jaxkit.dynamics.linear.ways import root_tangent
+from jaxkit.dynamics.ode.auto import Auto
 from jaxkit.dynamics.ode.engine import events as watching
 from jaxkit.dynamics.ode.engine.events import Mark, Watch
 from jaxkit.dynamics.ode.field import Field
@@ -31,7 +33,7 @@ class Met(NamedTuple):
 
     hit: Bool[Array, ""]
     which: Int[Array, ""]  # the index of the event function; -1 where there is no event
-    lost: Bool[Array, ""]  # whether the event function is not a number there
+    lost: Bool[Array, ""]  # whether the event function is not a number there, or never was one on the way
     early: Bool[Array, ""]  # whether the search ended before it came to an event or to the end
     t: Float[Array, ""]  # the end of the time span where there is no event
     x: PyTree
@@ -75,10 +77,17 @@ def first_event(
 
         def inside(s: Array) -> PyTree:
             between = path.evaluate(t + s)
-            if not isinstance(solver, diffrax.AbstractImplicitSolver):
+            again = _by_a_step(solver, path)
+            if again is False:
                 return between
-            found = solver.step(terms, t, t + s, c.x, args, memory, jumped)  # a stiff field's dense output is not exact
-            return choose(found[4] == diffrax.RESULTS.successful, found[0], between)
+
+            def stepped() -> PyTree:
+                found = solver.step(terms, t, t + s, c.x, args, memory, jumped)
+                return choose(found[4] == diffrax.RESULTS.successful, found[0], between)
+
+            if again is True:
+                return stepped()
+            return choose(again, jax.lax.cond(eqxi.unvmap_any(again), stepped, lambda: between), between)
 
         def seen(s: Array, x: PyTree) -> Mark:
             rate = jax.jvp(path.evaluate, (t + s,), (jnp.ones_like(t),))[1]
@@ -113,7 +122,16 @@ def first_event(
     watch = watching.begin(row(value), row(rate), row(size), row(t0), row(t1))
     first = _Carry((t0, until), x0, states, jnp.asarray(0, jnp.int32), jnp.asarray(True), watch, nowhere)  # noqa: FBT003
     last = jax.lax.while_loop(running, body, first)
-    return last.met._replace(early=~last.met.hit & ~(last.span[0] >= t1))
+    hit = last.met.hit
+    lost = jnp.where(hit, last.met.lost, watching.never_known(last.watch)[0])
+    return last.met._replace(early=~hit & ~(last.span[0] >= t1), lost=lost)
+
+
+def _by_a_step(solver: diffrax.AbstractSolver, path: Any) -> bool | Bool[Array, ""]:
+    """Whether the state within a step comes from a shorter step: a stiff field's dense output is not exact."""
+    if isinstance(solver, Auto) and solver.implicit:
+        return path.stiff
+    return isinstance(solver, diffrax.AbstractImplicitSolver)
 
 
 def _at_the_start(terms: Any, event: Events, t: Array, x: PyTree, args: PyTree) -> tuple[Array, Array, Array]:

@@ -24,7 +24,7 @@ from jaxkit.dynamics.ode.engine.fitting import fitted
 from jaxkit.dynamics.ode.engine.integrate import Arrived, Stepper, integrate, work
 from jaxkit.dynamics.ode.engine.runge_kutta import RungeKuttaStepper
 from jaxkit.dynamics.ode.engine.taylor import TaylorStepper
-from jaxkit.dynamics.ode.field import Field, as_state, check_field, check_tolerance
+from jaxkit.dynamics.ode.field import Field, as_state, check_events, check_field, check_tolerance
 from jaxkit.dynamics.ode.methods import Method, Taylor
 from jaxkit.dynamics.ode.reasons import nought, of_times, without_derivative
 from jaxkit.dynamics.ode.schemes import get as tableau_of
@@ -144,9 +144,12 @@ def prepare(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
     own = jax.tree.map(_one, args, jax.tree.structure(args).unflatten(lanewise))
     settings = settings._replace(atol=rows(settings.atol, one))
     check_field(field, t, one, own)
-    whole = lambda t, x, a: (field(t, x, a), [e(t, x, a) for e in settings.events])
+    check_events(settings.events, t, one, own)
+    real = lambda v: jnp.asarray(v).astype(dtype)  # an event function may return a whole number
+    whole = lambda t, x, a: (field(t, x, a), [real(e(t, x, a)) for e in settings.events])
+    cast = any(jax.eval_shape(e, t, one, own).dtype != dtype for e in settings.events)
     fn, values = closed(whole, t, one, own)
-    if values:  # these become parameters that all lanes share
+    if values or cast:  # the values become parameters that all lanes share
         field = lambda t, x, a: fn(t, x, a[0], *a[1])[0]
         event = lambda i: lambda t, x, a: fn(t, x, a[0], *a[1])[1][i]
         events = tuple(map(event, range(len(settings.events))))
@@ -157,7 +160,9 @@ def prepare(field: Field, settings: Settings, x0s: PyTree, ts: Any, args: PyTree
     method, wide = fitted(settings.method, settings.rtol, functions, (t, one, own), tuple(lanewise))
     size = lanes.Layout(one).size
     method = dataclasses.replace(method, width=method.width or lanes.default_width(size))
-    plan = Plan(field, settings._replace(method=method), tuple(lanewise), treedef, size, bool(values), wide=wide)
+    plan = Plan(
+        field, settings._replace(method=method), tuple(lanewise), treedef, size, bool(values) or cast, wide=wide
+    )
     return plan, Given(starts, tuple(leaves), t0, t1, saved)
 
 

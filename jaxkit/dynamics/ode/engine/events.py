@@ -149,6 +149,11 @@ def lost(watch: Watch, mark: Mark) -> Bool[Array, "..."]:
     return jnp.any(jnp.isnan(mark.value) & (watch.sign != 0), axis=0)
 
 
+def never_known(watch: Watch) -> Bool[Array, "..."]:
+    """Whether a function has not been a number so far, as far as was looked."""
+    return jnp.any(jnp.isnan(watch.end.value) & (watch.sign == 0), axis=0)
+
+
 def _sign(value: Array) -> Array:
     return jnp.where(jnp.isnan(value), 0, jnp.sign(value))
 

@@ -155,6 +155,9 @@ def integrate(
     if events:
         late, event = late & ~c.event[0].hit, watching.which(c.event[0])
     status, steps = outcome(stepper, row, lanes, (*x, t, *numbers[k + 1 :]), late)
+    if events:
+        unknown = (status == int(Status.ok)) & ~c.event[0].hit & watching.never_known(c.event[0])
+        status = jnp.where(unknown, int(Status.not_finite), status)
     return Arrived(x, t, saved[0] if saved else (), status, steps, numbers[k + 2].astype(jnp.int32), event)
 
 

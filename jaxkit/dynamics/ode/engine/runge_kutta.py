@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from jaxkit.compile.fast_log import fast_exp2, fast_log2
 from jaxkit.compile.rows import Row, State, Step, like, where
 from jaxkit.compile.scalars import ScalarField
+from jaxkit.core.numerics import representable
 from jaxkit.dynamics.ode.engine.switches import Switches
 from jaxkit.dynamics.ode.schemes import Tableau
 from jaxkit.dynamics.ode.tolerance import weighed, weights
@@ -135,7 +136,7 @@ class RungeKuttaStepper:
             h = jnp.where(look, jnp.inf, h)
             first = where(look, row(t, x, self.velocity), first) if first else ()
         last = h >= jnp.abs(left)
-        signed = jnp.where(last, left, h * jnp.sign(left))
+        signed = jnp.where(last, left, representable(t, h * jnp.sign(left)))
         rates, start = self.stages(t, x, signed, row, first), _together(x, signed)
         ends = jnp.asarray(np.stack([self.tableau.b, np.asarray(self.tableau.error)]), signed.dtype)
         change, gap = signed[None, None] * _weighted(ends, rates, (2, *start.shape))

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from jaxkit.compile.nodes import MOVING, Atom, Literal, Node
@@ -22,6 +23,8 @@ from jaxkit.compile.rows import Constants, State
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.dynamics.ode.engine import recurrences
 from jaxkit.dynamics.ode.engine.recurrences import Affine, Rule
+
+LINEAR = ("add", "add_any", "sub", "neg", "mul", "div")
 
 
 class Unsupported(NotImplementedError):
@@ -76,6 +79,8 @@ class TaylorSeries:
         name, inputs = node.name, node.inputs
         if name == "input":
             return Affine(None, ((number, None),))
+        if name in LINEAR and not np.issubdtype(self.field.builder.dtype(number), np.floating):
+            raise Unsupported(f"{name} of whole numbers")  # they jump: places in a table, say
         if name in ("add", "add_any", "sub"):
             second = self.form(inputs[1])
             return self._sum(self.form(inputs[0]), second if name != "sub" else self._scale(second, -1.0))

@@ -22,6 +22,7 @@ from jaxkit.compile.nodes import MOVING, Atom
 from jaxkit.compile.packing import Named, pack, pack_named, unpack, unpack_named
 from jaxkit.compile.rows import Constants, Row, State, Step, like
 from jaxkit.compile.scalars import ScalarField
+from jaxkit.core.numerics import representable
 from jaxkit.dynamics.ode.engine import recurrences
 from jaxkit.dynamics.ode.engine.series import TaylorSeries
 from jaxkit.dynamics.ode.engine.switches import Switches
@@ -30,6 +31,7 @@ from jaxkit.dynamics.ode.tolerance import weighed, weights
 # In units of the tolerance: how much velocity times length may differ from the polynomial's at a step's end.
 DEFECT = 10.0
 FEWEST = 8  # most times that a first step is shortened before it is tried
+COARSEST = 1 / 64  # part by which a step may be lengthened to a time that there is
 FADED = 0.1  # part of a tangent's largest size so far; a tangent that has decayed further does not limit the step
 PLAIN = frozenset("input add add_any sub neg mul div sin cos integer_pow convert_element_type".split())
 ROUGH = recurrences.FLAT | recurrences.PIECES
@@ -114,7 +116,8 @@ class TaylorStepper:
             )
         )
         whole = length >= jnp.abs(left)
-        signed = jnp.where(whole if look is None else whole | look, left, length * jnp.sign(left))
+        own = _reached(t, length * jnp.sign(left))
+        signed = jnp.where(whole if look is None else whole | look, left, own)
         if not memory:
             return Step(self._end(series(), t, signed, row, look), signed, ())
         k = len(self.field.x)
@@ -227,6 +230,12 @@ class TaylorStepper:
         p, (size, before, last) = self.order, map(fast_log2, (size, before, last))
         radius = jnp.minimum((size - last) / p, (size - before) / (p - 1))
         return fast_exp2(radius - (2 + 0.7 / (p - 1)) / math.log(2))
+
+
+def _reached(t: Array, h: Array) -> Array:
+    """The step that time can make; none where that is not nearly the step asked for, whose length decides its error."""
+    step = representable(t, h)
+    return jnp.where(jnp.abs(step - h) <= COARSEST * jnp.abs(h), step, 0)
 
 
 def shortened(length: Array, left: Array, refused: Array) -> Array:
