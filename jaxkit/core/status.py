@@ -34,7 +34,8 @@ class Status(enum.IntEnum):
     not_finite = 2, "a value is not finite: the motion blows up or leaves the domain; start nearer, or shorten the run."
     singular = (
         3,
-        "the Jacobian is singular; the root may be double, or the parameters not identifiable.",
+        "the Jacobian is singular (the root may be double, or the parameters not identifiable), or GMRES did not "
+        "converge; with jacobian='krylov', try 'sparse' or 'dense'.",
     )
     left_bracket = 4, "an iterate left the bracket; give a bracket whose ends have values of opposite sign."
     no_sign_change = 5, "`fn` has the same sign at both ends of the bracket; choose a bracket that encloses a root."

@@ -336,6 +336,13 @@ def test_letters_above_the_line_and_indices_of_roots():
     assert at("0.000e5 + x", x=1.0) == 1
 
 
+@pytest.mark.parametrize("text", ["x = 1e-310", "x^2 = 1e-320", "x - 2.2250738585072011e-308"])
+def test_a_number_that_a_compiled_program_takes_for_zero_is_refused(text):
+    with pytest.raises(ParseError, match="too small"):
+        parse(text)
+    assert float(parse("2.2250738585072014e-308 + 0.0e-400")()) == 2.2250738585072014e-308
+
+
 def test_derivative_where_base_and_exponent_move():
     """Of `x^(2x)`, with `log x^(2x) = 2x log x`."""
     slope = parse("x^(2 x)", ["x"]).derivative("x")

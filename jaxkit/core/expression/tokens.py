@@ -4,6 +4,7 @@ import dataclasses
 import unicodedata
 
 LONGEST = 1000  # most characters of a text
+LEAST = 2.0**-1022  # smaller numbers are 0 to compiled programs
 SUPERSCRIPTS = {c: str(k) for k, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")} | {"⁻": "-", "⁺": "+"}
 SAME = {"−": "-", "–": "-", "×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "/", "∕": "/", "⁄": "/", "∣": "|", "，": ","}  # noqa: RUF100
 ROOTS = "√∛∜"
@@ -138,7 +139,7 @@ def _number(characters: list[tuple[str, int]], k: int, tokens: list[Token], text
         raise ParseError(f"Unexpected character {characters[start][0]!r}.", text, at)
     if float(literal) in (float("inf"),):
         raise ParseError(f"The number {literal[:20]} is too large.", text, at)
-    if float(literal) == 0 and any(c in "123456789" for c in literal.lower().partition("e")[0]):
+    if float(literal) < LEAST and any(c in "123456789" for c in literal.lower().partition("e")[0]):
         raise ParseError(f"The number {literal[:20]} is too small: it would be read as 0.", text, at)
     tokens.append(Token("number", literal, at))
     return k
