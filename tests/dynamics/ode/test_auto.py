@@ -28,8 +28,8 @@ def fixed(method, rate):
 def test_stiff_lanes_and_others_are_right_side_by_side():
     found = many(jnp.ones(4), jnp.array([1.0, 1e3, 1e6, 1e9]))
     assert found.ok.all()
-    np.testing.np.testing.assert_allclose(found.xs[..., 0], np.broadcast_to(np.cos(TS), (4, 3)), atol=1e-6)
-    np.testing.np.testing.assert_allclose(found.xs[..., 1], np.broadcast_to(np.sin(TS), (4, 3)), atol=1e-6)
+    np.testing.assert_allclose(found.xs[..., 0], np.broadcast_to(np.cos(TS), (4, 3)), atol=1e-6)
+    np.testing.assert_allclose(found.xs[..., 1], np.broadcast_to(np.sin(TS), (4, 3)), atol=1e-6)
     assert (found.steps < 200).all()  # stability would ask for a billion
 
 
@@ -37,14 +37,14 @@ def test_a_lane_does_not_see_its_neighbours():
     together = many(jnp.ones(4), jnp.array([1.0, 1e6, 2.0, 1e3]))
     alone = [many(jnp.ones(4), jnp.full(4, k)) for k in (1.0, 1e6, 2.0, 1e3)]
     assert together.steps.tolist() == [int(a.steps[0]) for a in alone]
-    np.testing.np.testing.assert_allclose(together.final, [a.final[0] for a in alone], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(together.final, [a.final[0] for a in alone], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.slow
 def test_a_motion_that_is_not_stiff_takes_the_steps_of_tsit5():
     auto, tsit5 = fixed("auto", 1.0), fixed("tsit5", 1.0)
     assert (int(auto.steps), int(auto.rejected)) == (int(tsit5.steps), int(tsit5.rejected))
-    np.testing.np.testing.assert_allclose(auto.xs, tsit5.xs, rtol=1e-10)
+    np.testing.assert_allclose(auto.xs, tsit5.xs, rtol=1e-10)
 
 
 def test_lanes_that_fail_have_their_own_reason():
@@ -73,14 +73,14 @@ POINT = (jnp.asarray(2e3), jnp.asarray(1.5), jnp.asarray(0.5))
 @pytest.mark.parametrize("derive", [jax.grad, jax.jacfwd])
 def test_derivatives_go_through_the_change(derive):
     ours, right = (jax.jit(derive(f, (0, 1, 2)))(*POINT) for f in (ended, integral))
-    np.testing.np.testing.assert_allclose(ours, right, rtol=1e-4, atol=1e-11)
+    np.testing.assert_allclose(ours, right, rtol=1e-4, atol=1e-11)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("outer", [jax.jacfwd, jax.jacrev])
 def test_second_derivatives_go_through_the_change(outer):
     ours, right = (jax.jit(outer(jax.grad(f, (0, 1, 2)), (0, 1, 2)))(*POINT) for f in (ended, integral))
-    np.testing.np.testing.assert_allclose(np.array(ours), np.array(right), rtol=1e-3, atol=1e-9)
+    np.testing.assert_allclose(np.array(ours), np.array(right), rtol=1e-3, atol=1e-9)
 
 
 @pytest.mark.slow
@@ -91,8 +91,8 @@ def test_derivatives_side_by_side_are_those_of_each_lane():
     rates, starts = jnp.array([1e-2, 1e4]), jnp.array([1.0, 1.0])
     slopes = jax.jit(jax.vmap(jax.grad(lambda k, x0: end(k, x0, "auto"), (0, 1))))(rates, starts)
     alone = jax.jit(jax.grad(lambda k, x0: end(k, x0, "tsit5"), (0, 1)))(rates[0], starts[0])
-    np.testing.np.testing.assert_allclose([s[0] for s in slopes], alone, rtol=1e-4, atol=1e-9)
-    np.testing.np.testing.assert_allclose([s[1] for s in slopes], 0, atol=1e-6)
+    np.testing.assert_allclose([s[0] for s in slopes], alone, rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose([s[1] for s in slopes], 0, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -100,7 +100,7 @@ def test_an_event_of_a_stiff_motion():
     event = lambda t, x, k: x[0] - 0.5
     found = jk.solve(pulled, jnp.array([1.0, 0.0]), TS, 1e6, method="auto", event=event).checked()
     assert float(found.end) == pytest.approx(np.pi / 3, abs=1e-6)
-    np.testing.np.testing.assert_allclose(found.final, [0.5, np.sin(np.pi / 3)], atol=1e-6)
+    np.testing.assert_allclose(found.final, [0.5, np.sin(np.pi / 3)], atol=1e-6)
 
 
 def test_a_field_without_a_jacobian_is_solved_as_before():
@@ -110,7 +110,7 @@ def test_a_field_without_a_jacobian_is_solved_as_before():
 
     reverse_only.defvjp(lambda x: (-x, None), lambda _, v: (-v,))
     found = jk.solve(lambda t, x, _: reverse_only(x), 1.0, TS, method="auto").checked()
-    np.testing.np.testing.assert_allclose(found.xs, np.exp(-TS), rtol=1e-6)
+    np.testing.assert_allclose(found.xs, np.exp(-TS), rtol=1e-6)
 
 
 @pytest.mark.slow
