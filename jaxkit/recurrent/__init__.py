@@ -1,32 +1,34 @@
 """An RNN is an ODE solver, and an ODE solver is an RNN: cells, conversions, and parameters from few observations."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from jaxkit.core.lazy import lazily
+
+# Public name -> the module that defines it.
 _HOME = {
-    "ARTICLE": "data",
-    "Adam": "methods",
-    "FieldCell": "fields",
-    "FreeStart": "problem",
-    "GRU": "cells",
-    "Inference": "inference",
-    "LSTM": "cells",
-    "MinGRU": "cells",
-    "Multistart": "methods",
-    "Observations": "problem",
-    "SRU": "cells",
-    "Shooting": "methods",
-    "Vanilla": "cells",
-    "as_field": "fields",
-    "from_field": "fields",
-    "infer": "inference",
-    "paramecium": "data",
-    "plot_article": "plots",
-    "plot_gause": "plots",
-    "plot_newton": "plots",
-    "plot_orders": "plots",
-    "plot_starts": "plots",
-    "two_species": "data",
+    "ARTICLE": "jaxkit.recurrent.data",
+    "Adam": "jaxkit.recurrent.methods",
+    "FieldCell": "jaxkit.recurrent.fields",
+    "FreeStart": "jaxkit.recurrent.problem",
+    "GRU": "jaxkit.recurrent.cells",
+    "Inference": "jaxkit.recurrent.inference",
+    "LSTM": "jaxkit.recurrent.cells",
+    "MinGRU": "jaxkit.recurrent.cells",
+    "Multistart": "jaxkit.recurrent.methods",
+    "Observations": "jaxkit.recurrent.problem",
+    "SRU": "jaxkit.recurrent.cells",
+    "Shooting": "jaxkit.recurrent.methods",
+    "Vanilla": "jaxkit.recurrent.cells",
+    "as_field": "jaxkit.recurrent.fields",
+    "from_field": "jaxkit.recurrent.fields",
+    "infer": "jaxkit.recurrent.inference",
+    "paramecium": "jaxkit.recurrent.data",
+    "plot_article": "jaxkit.recurrent.plots",
+    "plot_gause": "jaxkit.recurrent.plots",
+    "plot_newton": "jaxkit.recurrent.plots",
+    "plot_orders": "jaxkit.recurrent.plots",
+    "plot_starts": "jaxkit.recurrent.plots",
+    "two_species": "jaxkit.recurrent.data",
 }
 
 __all__ = [*sorted(_HOME)]  # noqa: PLE0604, RUF100
@@ -57,13 +59,4 @@ if TYPE_CHECKING:
     from jaxkit.recurrent.problem import Observations as Observations
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(importlib.import_module(f"jaxkit.recurrent.{_HOME[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'jaxkit.recurrent' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazily(__name__, _HOME)
