@@ -46,7 +46,7 @@ hypothesis.settings.load_profile("ci")
 
 
 def pytest_collection_modifyitems(items):
-    """Mark as long what was seen to take more than about three seconds, most of them the compiler's: `long.txt`.
+    """Mark as long what was seen to take more than about 2.5 seconds, most of them the compiler's: `long.txt`.
 
     A line is a test, one of its cases, a class or a file. `pytest -m "" --durations 0` measures anew.
     """

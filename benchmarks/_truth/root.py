@@ -1,8 +1,8 @@
 """Equations in one unknown whose roots are known in closed form, or that have none, with value and unknown scaled.
 
-Cusps, edges of the domain, jumps, poles, tails that underflow, multiple roots and roots at zero, each with values
-scaled by up to 1e+-100 and the unknown by up to 1e+-20. An answer is right within ten times the relative tolerance of a
-root; about a root at zero, within rounding of the place where it was looked for.
+Cusps, kinks just above zero, edges of the domain, jumps, poles, tails that underflow, multiple roots and roots at zero,
+each with values scaled by up to 1e+-100 and the unknown by up to 1e+-20. An answer is right within ten times the
+relative tolerance of a root; about a root at zero, within rounding of the place where it was looked for.
 """
 
 import warnings
@@ -42,6 +42,11 @@ FAMILIES = (
     _Family("|u - c|^.3 + 1", lambda xp, u, c: xp.abs(u - c) ** 0.3 + 1, _none),
     _Family("sqrt(u) + c", lambda xp, u, c: xp.sqrt(u) + c, _none, _small),
     _Family("sign(u - c)(1 + |u - c|^.3)", lambda xp, u, c: xp.sign(u - c) * (1 + xp.abs(u - c) ** 0.3), _none),
+    _Family(
+        "|u - c|^.3 + 1/2 above c, else -3/2",
+        lambda xp, u, c: xp.where(u > c, xp.abs(u - c) ** 0.3 + 0.5, -1.5),
+        _none,
+    ),
     _Family("1/(u - c)", lambda xp, u, c: 1 / (u - c), _none),
     _Family("exp(u) - c", lambda xp, u, c: xp.exp(u) - c, lambda c: [np.log(c)], lambda c: -5.0),
     _Family("exp(u)", lambda xp, u, c: xp.exp(u), _none),
@@ -51,6 +56,9 @@ FAMILIES = (
     _Family("sin(cu)", lambda xp, u, c: xp.sin(c * u), lambda c: [np.pi / c * k for k in range(-20_000, 20_001)]),
     _Family("u - c/2, NaN above c", lambda xp, u, c: xp.where(u > c, xp.nan, u - c / 2), lambda c: [c / 2]),
     _Family("cbrt(u - c)", lambda xp, u, c: xp.cbrt(u - c), lambda c: [c]),
+    _Family("|u| + 1e-8", lambda xp, u, c: xp.abs(u) + 1e-8, _none),
+    _Family("|u - c| + 1e-6", lambda xp, u, c: xp.abs(u - c) + 1e-6, _none),
+    _Family("max(u - c, 2c - 2u) + 1e-7", lambda xp, u, c: xp.maximum(u - c, 2 * (c - u)) + 1e-7, _none),
 )
 
 

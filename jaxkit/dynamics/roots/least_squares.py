@@ -324,7 +324,7 @@ def _examine(region: Region, split: Split, rtol: float, gtol: float) -> tuple[Bo
     short = jnp.all(seen) & limited & (jnp.linalg.norm(newton) <= rtol * jnp.linalg.norm(scale * region.x))
     lost = (norms <= jnp.sqrt(eps) * region.scale) & (norms * jnp.abs(region.x) <= eps * size)
     hidden = jnp.any(lost | (norms == 0)) | (small(cosine(seen)) & ~small(cosine(~seen)))
-    blind = hidden & ~exact & (size > 0)
+    blind = jnp.where(exact | (size == 0), ~jnp.all(seen), hidden)  # an exact fit says nothing about what is not seen
     return ~blind & (small(cosine(seen)) | short | exact), blind
 
 

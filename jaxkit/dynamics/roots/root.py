@@ -86,7 +86,8 @@ def root(
             continuous there: a sign change at a pole or a jump is reported as `not_continuous`.
         rtol: The answer is within `atol + rtol * |x|` of a root, as far as the method can tell by its Newton step
             or the width of the bracket. 1e-9 by default (1e-5 in single precision); at least 4 eps. A residual
-            that a short step does not lower is not that of a root (`no_progress`).
+            that a short step does not lower is not that of a root (`no_progress`). A residual that comes closer to 0
+            than `rtol` of the unknown changes it is not told from one that reaches 0.
         atol: See `rtol`. 0 by default: the answer is right relative to its own size.
         max_steps: Largest number of iterations.
         jacobian: How `"newton"`, `"chord"` and the derivative hold the Jacobian of many unknowns: `"dense"`;
@@ -199,7 +200,7 @@ def _run(problem: Problem, method: Method, first: Iterate, max_steps: int) -> tu
         state = checked(problem, state)
         value = problem.fn(state.x)
     else:
-        state, value = _looked_at_again(problem, step, first.x, state)
+        state, value = _looked_at_again(problem, method, step, first.x, state)
     return state, jnp.max(jnp.abs(value)), jnp.maximum(turns - method.opening, 0)
 
 
@@ -259,31 +260,52 @@ class _Look(NamedTuple):
     early: Array
     late: Array
     base: Array
+    aim: Array
+    crossed: Array
 
 
 LOOKS = 8
+PROBES = 8  # to both sides, each pair eight times as far as the one before
 
 
 def _looked_at_again(
-    problem: Problem, step: Callable[[Iterate], Iterate], start: Array, state: Iterate
+    problem: Problem, method: Method, step: Callable[[Iterate], Iterate], start: Array, state: Iterate
 ) -> tuple[Iterate, Array]:
     """A few further steps in lanes that ran out of steps, or whose last step has not lowered the residual.
 
     A lane that ran out of steps may be in a short cycle, in the rounding about a root, or at the root 0, which no step
     reaches relative to its size (nor lowers a square that has underflowed). Where the residual was not lowered, there
     is a root if the residual is mere rounding, and so falls or changes its sign; else (a cusp, the edge of the domain,
-    a pole) the iteration has stopped where there is none. The other lanes take no further step.
+    a pole) the iteration has stopped where there is none. Where steps no longer than rounding have seen one sign alone,
+    points further along Newton's step decide, on both sides: past a root every entry has the other sign, past a kink
+    that does not reach zero it has not. The other lanes take no further step.
     """
     last = _last(problem, start, state)
     none, never = jnp.zeros_like(last.scale), jnp.zeros((), bool)
     doubt, now = last.stuck | last.bad, state._replace(status=code(Status.ok))
-    first = _Look(state.x, last.value, state.status, now, doubt, jnp.asarray(0), never, never, none, none, none)
+    aim = method.finish(problem, now) - now.x if method.finish else jnp.zeros_like(state.x)
+    first = _Look(
+        x=state.x,
+        value=last.value,
+        status=state.status,
+        now=now,
+        doubt=doubt,
+        count=jnp.asarray(0),
+        left=never,
+        back=never,
+        early=none,
+        late=none,
+        base=none,
+        aim=aim,
+        crossed=jnp.zeros(state.x.shape, bool),
+    )
 
     def go(look: _Look) -> Array:
         on = running(problem, look.now._replace(error=look.now.error + jnp.inf)) | (look.count == 1)
-        return look.doubt & (look.count < LOOKS) & on
+        probing = (look.count < LOOKS + PROBES) & _noise(last, look) & ~jnp.all(look.crossed)
+        return look.doubt & jnp.where(look.count < LOOKS, on, probing)
 
-    look = jax.lax.while_loop(go, lambda look: _further(problem, step, last, look), first)
+    look = jax.lax.while_loop(go, lambda look: _further(problem, method, step, last, look), first)
     return state._replace(x=look.x, status=_verdict(last, look)), look.value
 
 
@@ -292,21 +314,25 @@ def _last(problem: Problem, start: Array, state: Iterate) -> _Last:
     scale = jnp.max(jnp.maximum(jnp.abs(state.x), jnp.abs(start)))
     low = (state.status == int(Status.no_progress)) & (_largest(state.x) <= _half_digits(state.x) * scale)
     stuck = (state.status == int(Status.max_steps)) | low
-    bad = (state.status == int(Status.ok)) & ~jnp.all(jnp.abs(value) <= allowed)
+    bad = (state.status == int(Status.ok)) & ~jnp.all((jnp.abs(value) <= allowed) & jnp.isfinite(value))
     return _Last(start, state, value, allowed, scale, low, stuck, bad)
 
 
-def _further(problem: Problem, step: Callable[[Iterate], Iterate], last: _Last, look: _Look) -> _Look:
-    """One step, and what is seen there: a root, a return to an earlier point, the length of the steps."""
-    after, here = step(look.now), last.state.x
+def _further(problem: Problem, method: Method, step: Callable[[Iterate], Iterate], last: _Last, look: _Look) -> _Look:
+    """One step or probe, and what is seen there: a root, a return to an earlier point, the length of the steps."""
+    after, here, probing = step(look.now), last.state.x, look.count >= LOOKS
     near_zero = _largest(here) <= _half_digits(here) * last.scale
     to_zero = (look.count == jnp.where(last.low, 0, 1)) & last.stuck & near_zero
-    probe = jnp.where(to_zero, 0, jnp.where(look.count == 0, last.start, after.x))
+    aim = look.aim if method.finish else jnp.where(look.count == 0, after.x - here, look.aim)
+    turn = look.count - LOOKS
+    far = jnp.where(turn % 2, -1.0, 1.0) * 8.0 ** (turn // 2)
+    there = jnp.where(probing, here + far.astype(here.dtype) * aim, after.x)
+    probe = jnp.where(to_zero, 0, jnp.where(look.count == 0, last.start, there))
     value = problem.fn(probe)
-    turned = jnp.real(jnp.conj(look.value) * value) < 0
-    turned &= _largest(value) <= _half_digits(here) * look.base  # and it is not a jump
-    falls = jnp.all((jnp.abs(value) <= last.allowed) | turned)
-    root = jnp.where(last.stuck, to_zero & jnp.all(value == 0), falls & (look.count > 0))
+    small = _largest(value) <= _half_digits(here) * look.base  # so that it is not a jump
+    falls = jnp.all((jnp.abs(value) <= last.allowed) | (_across(look.value, value) & small))
+    falls &= (look.count > 0) & ~probing
+    root = jnp.where(last.stuck, to_zero & jnp.all(value == 0), falls)
     close = jnp.all(jnp.abs(after.x - here) <= 1e-6 * (jnp.abs(here) + jnp.finfo(here.dtype).tiny))
     length, early = _largest(after.x - look.now.x), look.count < LOOKS // 2
     return look._replace(
@@ -316,20 +342,32 @@ def _further(problem: Problem, step: Callable[[Iterate], Iterate], last: _Last, 
         now=after,
         doubt=look.doubt & ~root,
         count=look.count + 1,
-        left=look.left | ~close,
-        back=look.back | (look.left & close),
+        left=look.left | ~(close | probing),
+        back=look.back | (look.left & close & ~probing),
         early=jnp.where(early, jnp.maximum(look.early, length), look.early),
-        late=jnp.where(early, look.late, jnp.maximum(look.late, length)),
+        late=jnp.where(early | probing, look.late, jnp.maximum(look.late, length)),
         base=jnp.where(look.count == 0, _largest(value), look.base),
+        aim=aim,
+        crossed=look.crossed | (_across(last.value, value) & small & (look.count > 0)),
     )
+
+
+def _across(one: Array, other: Array) -> Array:
+    """Where two residuals have opposite signs, entry by entry, or one of them is 0."""
+    return jnp.real(jnp.conj(jnp.sign(one)) * other) <= 0
+
+
+def _noise(last: _Last, look: _Look) -> Array:
+    """Whether the steps no longer shrink, are no longer than rounding, and the residual is small."""
+    eps = float(jnp.finfo(last.scale.dtype).eps)
+    small = _largest(last.value) <= _half_digits(last.value) * look.base
+    noise = (look.count >= LOOKS) & (look.late >= 0.5 * look.early) & small
+    return noise & (jnp.maximum(look.early, look.late) <= 64 * eps * last.scale)
 
 
 def _verdict(last: _Last, look: _Look) -> Array:
     """The status of what is still in doubt: a root hidden by rounding, a cycle, or the reason it came with."""
-    eps = float(jnp.finfo(last.scale.dtype).eps)
-    small = _largest(last.value) <= _half_digits(last.value) * look.base
-    noise = (look.count == LOOKS) & (look.late >= 0.5 * look.early) & small
-    noise &= jnp.maximum(look.early, look.late) <= 64 * eps * last.scale
+    noise = _noise(last, look) & jnp.all(look.crossed)
     kind = jnp.where(noise, code(Status.ok), jnp.where(look.back, code(Status.cycle), code(Status.max_steps)))
     kind = jnp.where(last.low, last.state.status, kind)
     status = jnp.where(look.doubt, jnp.where(last.stuck, kind, code(Status.no_progress)), look.status)

@@ -117,6 +117,13 @@ def test_a_combination_that_the_residuals_do_not_show_is_no_optimum():
     assert int(jk.least_squares(line, jnp.ones(2)).status) == jk.Status.singular
 
 
+@pytest.mark.parametrize("pair", [lambda p: p[0] + p[1], lambda p: p[0] * p[1]])
+def test_exact_data_do_not_show_what_they_cannot_tell_apart(pair):
+    t = jnp.linspace(0, 1, 11)
+    found = jk.least_squares(lambda p, _: (pair(p) - 2) * t, jnp.array([0.3, 0.4]))
+    assert int(found.status) == jk.Status.singular
+
+
 def test_a_saddle_is_no_optimum():
     # A peak that has come to lie beside the data, where its height is all but 0: every column is at right angles to
     # the residuals, and the sum of squares falls where the peak is moved (of 40 starts 7 ended there, ok).

@@ -247,6 +247,47 @@ def test_a_short_step_alone_is_no_root_and_small_roots_keep_their_digits():
     assert Status(int(found.status[0])) == Status.not_finite
 
 
+KINKS = {
+    "beside 0": lambda x, c: jnp.abs(x) + c,
+    "elsewhere": lambda x, c: jnp.abs(x - 0.7) + c,
+    "below": lambda x, c: jnp.minimum(2 * x, -x) - c,
+}
+
+
+@pytest.mark.parametrize("method", ["newton", "robust"])
+@pytest.mark.parametrize("kink", KINKS)
+@pytest.mark.parametrize(("dtype", "least"), [(jnp.float64, 1e-8), (jnp.float32, 1e-4)])
+def test_a_kink_just_above_zero_is_no_root(method, kink, dtype, least):
+    starts, heights = np.meshgrid([-3.0, -0.3, 0.05, 1.0, 1000.0], least * 10.0 ** np.arange(4))
+    reached = lambda x, c: jk.root(KINKS[kink], x, c, method=method).status
+    status = jax.jit(jax.vmap(jax.vmap(reached)))(jnp.asarray(starts, dtype), jnp.asarray(heights, dtype))
+    assert np.all(status != Status.ok)
+
+
+def test_a_kink_in_one_entry_of_a_system_is_no_root():
+    fn = lambda v, c: jnp.stack([v[0] - 1, jnp.maximum(v[1] - v[0], 2 * (v[0] - v[1])) + c])
+    for method in ("newton", "dogleg", "levenberg_marquardt"):
+        assert jk.root(fn, jnp.array([3.0, 4.0]), 1e-7, method=method).status != Status.ok
+
+
+def test_an_infinite_point_is_no_root():
+    found = jk.root(lambda x, _: jnp.maximum(x, -2 * x) + 0.1, jnp.float32(0), method="chord")
+    assert found.status != Status.ok
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+@pytest.mark.parametrize("power", [0.15, 0.3])
+def test_a_cusp_that_leads_up_to_a_jump_is_no_root(power, dtype):
+    """Newton's step is short there: 37 % of such brackets in single precision were said to hold a root."""
+    rng = np.random.default_rng(0)
+    c = rng.uniform(0.2, 3, 2000)
+    ends = [jnp.asarray(c + side * 10 ** rng.uniform(-3, 1, 2000), dtype) for side in (-1, 1)]
+    jump = lambda u, c: jnp.where(u > c, jnp.abs(u - c) ** power + 0.5, -1.5)
+    solved = lambda a, b, c: jk.root(jump, None, c, bracket=(a, b)).status
+    status = jax.jit(jax.vmap(solved))(*ends, jnp.asarray(c, dtype))
+    assert np.all(status == Status.not_continuous)
+
+
 @pytest.mark.parametrize("k", [0, 2])
 def test_a_falling_residual_does_not_stop_at_a_cusp(k):
     assert not bool(jax.jit(lambda x0: jk.root(lambda x, _: CUSPS[k](x), x0, method="robust"))(1.5).ok)

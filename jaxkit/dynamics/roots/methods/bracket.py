@@ -196,7 +196,8 @@ def checked(problem: Problem, state: Iterate) -> Iterate:
     It is `not_continuous` where the sign changes without a zero.
 
     At a root, the Newton step from the better end is at most a few widths long (the root's multiplicity) and points
-    into the bracket. At a jump it is long, even where a cusp leads up to it, and at a pole it points outward.
+    into the bracket. At a jump it is long, and at a pole it points outward. Where a cusp leads up to a jump it may be
+    short: where the values at both ends are alike, or it is longer than the bracket, others decide (`_near_zero`).
     """
     bracket, x = state.memory, state.x
     fx, slope = value_and_jacobian(problem.fn, x)
@@ -207,6 +208,9 @@ def checked(problem: Problem, state: Iterate) -> Iterate:
     low, high = (pick(jnp.abs(bracket.fa), jnp.abs(bracket.fb)) for pick in (jnp.minimum, jnp.maximum))
     widths = jnp.where(low > 0.9 * high, 6, 30)  # similar values on both sides: nearly a jump
     zero = (fx == 0) | ((jnp.abs(dx) <= widths * tolerance) & inward)
+    doubt = zero & (fx != 0) & (state.status == int(Status.ok))
+    doubt &= (low > 1e-2 * high) | (jnp.abs(dx) > 2 * jnp.abs(other - x))
+    zero &= ~doubt | _near_zero(problem, x, other, fx, tolerance, doubt)
     same = jnp.isnan(state.error) & (jnp.sign(bracket.fa) * jnp.sign(bracket.fb) > 0)
     status = jnp.where(same, code(Status.no_sign_change), state.status)
     status = jnp.where(jnp.isnan(state.error) & ~same, code(Status.not_finite), status)
@@ -215,6 +219,24 @@ def checked(problem: Problem, state: Iterate) -> Iterate:
     polished = jnp.where(ok & zero & inside & (fx != 0), x + dx, x)
     status = jnp.where(ok & ~zero, code(Status.not_continuous), status)
     return _at_zero(problem, state._replace(x=polished, status=status))
+
+
+def _near_zero(problem: Problem, x: Array, other: Array, fx: Array, tolerance: Array, doubt: Array) -> Array:
+    """Whether the value at the better end `x` is small: it grows beside the bracket, or falls within it.
+
+    At a jump it does neither, since it is about the same all around. Only looked at where there is doubt.
+    """
+    outward = jnp.where(other > x, -4 * tolerance, 4 * tolerance)
+
+    def look(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        turn, small = carry
+        beside = turn < 3
+        away = jnp.where(beside, outward * 4.0 ** turn.astype(x.dtype), (other - x) * (turn - 2).astype(x.dtype) / 4)
+        value = jnp.abs(problem.fn(x + away))
+        return turn + 1, small | jnp.where(beside, value >= 2 * jnp.abs(fx), value <= 0.5 * jnp.abs(fx))
+
+    go = lambda carry: doubt & (carry[0] < 6) & ~carry[1]
+    return jax.lax.while_loop(go, look, (jnp.asarray(0), jnp.zeros((), bool)))[1]
 
 
 def _at_zero(problem: Problem, state: Iterate) -> Iterate:

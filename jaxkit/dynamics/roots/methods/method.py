@@ -45,7 +45,8 @@ class Iterate(NamedTuple):
         status: `Status` code; anything but ok ends the loop.
         memory: What the method keeps between steps.
         allowed: For systems, the largest residual with which `x` is a root, entry by entry: the step that led to `x`
-            has halved the residual, or both are mere rounding. A scalar is judged by its derivative, after the loop.
+            has lowered the residual to .4 of itself, or both are mere rounding. A scalar is judged by its derivative,
+            after the loop.
     """
 
     x: Array
@@ -104,12 +105,16 @@ def newton_step(problem: Problem, x: Array) -> tuple[Array, Slope, Array]:
 def rounding(x: Array, slope: Slope) -> Array:
     """What the last digits of `x` do to a residual with this derivative; 0 where that is not finite."""
     size = jnp.abs(slope * x) if x.ndim == 0 else magnitude(slope, x)
-    return jnp.where(jnp.isfinite(size), 16 * float(jnp.finfo(size.dtype).eps) * size, 0)
+    return jnp.where(jnp.isfinite(size), 4 * float(jnp.finfo(size.dtype).eps) * size, 0)
 
 
 def tolerated(x: Array, value: Array, slope: Slope) -> Any:
-    """The largest residual with which the point after a step from `x` is a root (nothing for a scalar)."""
-    return jnp.maximum(0.5 * jnp.abs(value), rounding(x, slope)) if x.ndim else ()
+    """The largest residual with which the point after a step from `x` is a root (nothing for a scalar).
+
+    About a root of any multiplicity m, Newton's step leaves (1 - 1/m)^m < .37; from one side of a kink to its tip it
+    leaves half.
+    """
+    return jnp.maximum(0.4 * jnp.abs(value), rounding(x, slope)) if x.ndim else ()
 
 
 def moved(state: Iterate, step: Array, error: Array | None = None, memory: Any = (), allowed: Any = ()) -> Iterate:
