@@ -116,9 +116,13 @@ def test_ctrl_c_is_not_lost_in_the_garbage_collector(monkeypatch, capsys):
         return 0
 
     monkeypatch.setattr("jaxkit.newton.command.root_command", collecting)
-    assert cli.main(["root", "x = 2"]) == 130
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        assert cli.main(["root", "x = 2"]) == 130
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == "jaxkit root: stopped by Ctrl-C.\n"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_an_output_that_cannot_be_written_is_one_line(tmp_path, capsys):

@@ -283,7 +283,7 @@ def test_numbers_that_are_none_are_never_ok(method):
     given = lambda time, kick: jk.Jumps(time[None], lambda t, x, a, v: x + v, kick[None])
     run = jax.jit(lambda time, kick: jk.solve(decay, 1.0, ts, 1.0, method=method, event=given(time, kick)).status)
     assert int(run(nan, jnp.ones(()))) == jk.Status.not_finite
-    assert int(run(jnp.ones(()), nan)) == jk.Status.start_not_finite
+    assert int(run(jnp.ones(()), nan)) == jk.Status.not_finite
     assert int(run(jnp.ones(()), jnp.ones(()))) == jk.Status.ok
 
 

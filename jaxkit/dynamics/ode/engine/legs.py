@@ -136,7 +136,10 @@ def travel(rules: Rules, x0: PyTree, t0: Array, t1: Array, ts: Array | None) -> 
         return later._replace(first=first), None
 
     c, _ = jax.lax.scan(body, _start(rules, x0, t0, ts, (times, sign)), None, length=j + actions.legs)
-    status = jnp.where(c.done, c.status, int(Status.too_many_events))
+    given = jax.tree.map(lambda v: jnp.all(jnp.isfinite(v), axis=tuple(range(1, v.ndim))), x0)
+    made = functools.reduce(jnp.logical_and, jax.tree.leaves(given)) & (c.status == int(Status.start_not_finite))
+    status = jnp.where(made, int(Status.not_finite), c.status)  # a change made it so, not the user
+    status = jnp.where(c.done, status, int(Status.too_many_events))
     kept = jnp.zeros(0, t0.dtype) if ts is None else ts
     log = None if not actions.events else c.log
     found = Ensemble(kept, c.saved, status, c.steps, c.rejected, c.t, c.x, c.event, log)
