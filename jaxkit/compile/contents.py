@@ -130,6 +130,9 @@ class _Reader:
                 return _Same(value)
             if isinstance(value, _BY_VALUE):
                 return value
+            own = getattr(kind, "__contents__", None)
+            if own is not None:  # one of the package's classes, which knows a shorter key
+                return kind, own(value)
             if isinstance(value, jax.tree_util.PyTreeDef):
                 return value if _is_plain(value) else self._tree(value)
         if id(value) in self.met:

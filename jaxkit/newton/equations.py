@@ -45,7 +45,12 @@ class Equations:
             ValueError: The numbers of equations and unknowns differ, or a parameter occurs in none of them.
         """
         require(isinstance(text, str), "equations", "be text or a function", f"is {type(text).__name__}")
-        known, unknowns = tuple(known), tuple(unknowns)
+        return cls._read(text, tuple(known), tuple(unknowns))
+
+    @classmethod
+    @functools.lru_cache(maxsize=256)
+    def _read(cls, text: str, known: tuple[str, ...], unknowns: tuple[str, ...]) -> "Equations":
+        """`parse`, once for each text: what it gives does not change."""
         pairs = parse_equations(text, None, own=(*known, *unknowns))
         residuals = tuple(residual for _, residual in pairs)
         every = tuple(dict.fromkeys(name for residual in residuals for name in residual.names))
@@ -68,6 +73,10 @@ class Equations:
         if isinstance(given, cls):
             return given
         return cls.parse(given, args or (), x0 if isinstance(x0, Mapping) else ())  # pyright: ignore[reportArgumentType]
+
+    def __contents__(self) -> tuple:
+        """What these equations are, for keys of kept programs; not what has been derived from them meanwhile."""
+        return self.shown, tuple(residual.__contents__() for residual in self.residuals), self.unknowns
 
     def on_host(self, x: Any, args: Mapping[str, Any] | None) -> np.ndarray:
         """The residual of a single equation over an array of numbers, in NumPy."""

@@ -12,6 +12,7 @@ import pytest
 
 import jaxkit.tools
 from jaxkit import Status, newton
+from jaxkit.compile.contents import contents
 from jaxkit.tools import cli
 from jaxkit.tools.cli import main
 
@@ -334,3 +335,15 @@ def test_the_condition_of_a_root_is_relative(size):
     np.testing.assert_allclose(found.condition, 1, rtol=1e-9)
     near = newton.polynomial_roots(np.poly([size, 1.01 * size])).checked()
     np.testing.assert_allclose(sorted(near.condition), [402, 406], rtol=0.01)
+
+
+def test_text_is_read_once_and_looking_at_derivatives_keeps_the_program():
+    first = newton.Equations.parse("x^2 + 3x = 7")
+    key = contents(first)
+    assert newton.Equations.parse("x^2 + 3x = 7") is first
+    assert first.derivatives == ("f'(x) = 2*x + 3",)
+    assert contents(first) == key
+    assert contents(newton.Equations.parse("x^2 + 3x = 8")) != key
+    assert contents(newton.Equations.parse("0*x + x = 0").residuals) != contents(
+        newton.Equations.parse("-0*x + x = 0").residuals
+    )

@@ -1,6 +1,7 @@
 """What the parser gives back: an expression one can print, differentiate, evaluate and enclose."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Collection, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,14 @@ class Expression:
     """
 
     tree: Node
+
+    def __contents__(self) -> str:
+        """What this expression is, for keys of kept programs (0.0 is not -0.0)."""
+        return self._written
+
+    @functools.cached_property
+    def _written(self) -> str:
+        return repr(self.tree)
 
     def __str__(self) -> str:
         """The formula as one would type it; it parses back to the same tree."""

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
+import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
@@ -260,8 +261,6 @@ class _Look(NamedTuple):
     early: Array
     late: Array
     base: Array
-    aim: Array
-    crossed: Array
 
 
 LOOKS = 8
@@ -283,30 +282,19 @@ def _looked_at_again(
     last = _last(problem, start, state)
     none, never = jnp.zeros_like(last.scale), jnp.zeros((), bool)
     doubt, now = last.stuck | last.bad, state._replace(status=code(Status.ok))
-    aim = method.finish(problem, now) - now.x if method.finish else jnp.zeros_like(state.x)
-    first = _Look(
-        x=state.x,
-        value=last.value,
-        status=state.status,
-        now=now,
-        doubt=doubt,
-        count=jnp.asarray(0),
-        left=never,
-        back=never,
-        early=none,
-        late=none,
-        base=none,
-        aim=aim,
-        crossed=jnp.zeros(state.x.shape, bool),
-    )
+    first = _Look(state.x, last.value, state.status, now, doubt, jnp.asarray(0), never, never, none, none, none)
 
     def go(look: _Look) -> Array:
         on = running(problem, look.now._replace(error=look.now.error + jnp.inf)) | (look.count == 1)
-        probing = (look.count < LOOKS + PROBES) & _noise(last, look) & ~jnp.all(look.crossed)
-        return look.doubt & jnp.where(look.count < LOOKS, on, probing)
+        return look.doubt & (look.count < LOOKS) & on
 
-    look = jax.lax.while_loop(go, lambda look: _further(problem, method, step, last, look), first)
-    return state._replace(x=look.x, status=_verdict(last, look)), look.value
+    look = jax.lax.while_loop(go, lambda look: _further(problem, step, last, look), first)
+    noise = look.doubt & _noise(last, look)
+    aim = method.finish(problem, now) - now.x if method.finish else look.now.x - state.x
+    aim = jnp.where(aim == 0, jnp.maximum(look.early, look.late).astype(aim.dtype), aim)
+    probed = lambda: _crosses(problem, last, look, aim)
+    noise &= jax.lax.cond(eqxi.unvmap_any(noise), probed, lambda: jnp.zeros_like(noise))
+    return state._replace(x=look.x, status=_verdict(last, look, noise)), look.value
 
 
 def _last(problem: Problem, start: Array, state: Iterate) -> _Last:
@@ -318,21 +306,15 @@ def _last(problem: Problem, start: Array, state: Iterate) -> _Last:
     return _Last(start, state, value, allowed, scale, low, stuck, bad)
 
 
-def _further(problem: Problem, method: Method, step: Callable[[Iterate], Iterate], last: _Last, look: _Look) -> _Look:
-    """One step or probe, and what is seen there: a root, a return to an earlier point, the length of the steps."""
-    after, here, probing = step(look.now), last.state.x, look.count >= LOOKS
+def _further(problem: Problem, step: Callable[[Iterate], Iterate], last: _Last, look: _Look) -> _Look:
+    """One step, and what is seen there: a root, a return to an earlier point, the length of the steps."""
+    after, here = step(look.now), last.state.x
     near_zero = _largest(here) <= _half_digits(here) * last.scale
     to_zero = (look.count == jnp.where(last.low, 0, 1)) & last.stuck & near_zero
-    aim = look.aim if method.finish else jnp.where(look.count == 0, after.x - here, look.aim)
-    turn = look.count - LOOKS
-    far = jnp.where(turn % 2, -1.0, 1.0) * 8.0 ** (turn // 2)
-    there = jnp.where(probing, here + far.astype(here.dtype) * aim, after.x)
-    probe = jnp.where(to_zero, 0, jnp.where(look.count == 0, last.start, there))
+    probe = jnp.where(to_zero, 0, jnp.where(look.count == 0, last.start, after.x))
     value = problem.fn(probe)
-    small = _largest(value) <= _half_digits(here) * look.base  # so that it is not a jump
-    falls = jnp.all((jnp.abs(value) <= last.allowed) | (_across(look.value, value) & small))
-    falls &= (look.count > 0) & ~probing
-    root = jnp.where(last.stuck, to_zero & jnp.all(value == 0), falls)
+    falls = jnp.all((jnp.abs(value) <= last.allowed) | (_across(look.value, value) & _slight(look, value)))
+    root = jnp.where(last.stuck, to_zero & jnp.all(value == 0), falls & (look.count > 0))
     close = jnp.all(jnp.abs(after.x - here) <= 1e-6 * (jnp.abs(here) + jnp.finfo(here.dtype).tiny))
     length, early = _largest(after.x - look.now.x), look.count < LOOKS // 2
     return look._replace(
@@ -342,13 +324,11 @@ def _further(problem: Problem, method: Method, step: Callable[[Iterate], Iterate
         now=after,
         doubt=look.doubt & ~root,
         count=look.count + 1,
-        left=look.left | ~(close | probing),
-        back=look.back | (look.left & close & ~probing),
+        left=look.left | ~close,
+        back=look.back | (look.left & close),
         early=jnp.where(early, jnp.maximum(look.early, length), look.early),
-        late=jnp.where(early | probing, look.late, jnp.maximum(look.late, length)),
+        late=jnp.where(early, look.late, jnp.maximum(look.late, length)),
         base=jnp.where(look.count == 0, _largest(value), look.base),
-        aim=aim,
-        crossed=look.crossed | (_across(last.value, value) & small & (look.count > 0)),
     )
 
 
@@ -357,17 +337,31 @@ def _across(one: Array, other: Array) -> Array:
     return jnp.real(jnp.conj(jnp.sign(one)) * other) <= 0
 
 
+def _slight(look: _Look, value: Array) -> Array:
+    """Whether a residual is small beside the one at the start, so that a change of sign is no jump."""
+    return _largest(value) <= _half_digits(value) * look.base
+
+
 def _noise(last: _Last, look: _Look) -> Array:
     """Whether the steps no longer shrink, are no longer than rounding, and the residual is small."""
     eps = float(jnp.finfo(last.scale.dtype).eps)
-    small = _largest(last.value) <= _half_digits(last.value) * look.base
-    noise = (look.count >= LOOKS) & (look.late >= 0.5 * look.early) & small
+    noise = (look.count == LOOKS) & (look.late >= 0.5 * look.early) & _slight(look, last.value)
     return noise & (jnp.maximum(look.early, look.late) <= 64 * eps * last.scale)
 
 
-def _verdict(last: _Last, look: _Look) -> Array:
+def _crosses(problem: Problem, last: _Last, look: _Look, aim: Array) -> Array:
+    """Whether every entry of the residual changes its sign along `aim`: looked for on both sides, ever farther away."""
+
+    def probe(turn: Array, crossed: Array) -> Array:
+        far = jnp.where(turn % 2, -1, 1) * 8 ** (turn // 2)
+        value = problem.fn(last.state.x + far.astype(aim.dtype) * aim)
+        return crossed | (_across(last.value, value) & _slight(look, value))
+
+    return jnp.all(jax.lax.fori_loop(0, PROBES, probe, jnp.zeros(aim.shape, bool)))
+
+
+def _verdict(last: _Last, look: _Look, noise: Array) -> Array:
     """The status of what is still in doubt: a root hidden by rounding, a cycle, or the reason it came with."""
-    noise = _noise(last, look) & jnp.all(look.crossed)
     kind = jnp.where(noise, code(Status.ok), jnp.where(look.back, code(Status.cycle), code(Status.max_steps)))
     kind = jnp.where(last.low, last.state.status, kind)
     status = jnp.where(look.doubt, jnp.where(last.stuck, kind, code(Status.no_progress)), look.status)

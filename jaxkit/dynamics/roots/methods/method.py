@@ -105,7 +105,7 @@ def newton_step(problem: Problem, x: Array) -> tuple[Array, Slope, Array]:
 def rounding(x: Array, slope: Slope) -> Array:
     """What the last digits of `x` do to a residual with this derivative; 0 where that is not finite."""
     size = jnp.abs(slope * x) if x.ndim == 0 else magnitude(slope, x)
-    return jnp.where(jnp.isfinite(size), 4 * float(jnp.finfo(size.dtype).eps) * size, 0)
+    return jnp.where(jnp.isfinite(size), 16 * float(jnp.finfo(size.dtype).eps) * size, 0)
 
 
 def tolerated(x: Array, value: Array, slope: Slope) -> Any:
