@@ -130,7 +130,7 @@ class _Reader:
                 return _Same(value)
             if isinstance(value, _BY_VALUE):
                 return value
-            own = getattr(kind, "__contents__", None)
+            own = vars(kind).get("__contents__")  # (a subclass may hold more)
             if own is not None:  # one of the package's classes, which knows a shorter key
                 return kind, own(value)
             if isinstance(value, jax.tree_util.PyTreeDef):

@@ -347,3 +347,10 @@ def test_text_is_read_once_and_looking_at_derivatives_keeps_the_program():
     assert contents(newton.Equations.parse("0*x + x = 0").residuals) != contents(
         newton.Equations.parse("-0*x + x = 0").residuals
     )
+
+    class Noted(newton.Equations):
+        pass
+
+    notes = [Noted(first.shown, first.residuals, first.unknowns) for _ in range(2)]
+    vars(notes[1])["note"] = 1.0
+    assert contents(notes[0]) != contents(notes[1])

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Int, PyTree
 
+from jaxkit.core.numerics import all_finite
 from jaxkit.core.status import Status
 from jaxkit.dynamics.ode.engine.stiffness import limited_by_stability
 from jaxkit.dynamics.ode.field import Field
@@ -36,14 +37,14 @@ def true_reason(
         (t0, x0, args), (end, final, steps) = given, reached
         first, flat = ravel_pytree(x0)[0], ravel_pytree(final)[0]
         back = ravel_pytree(x0)[1]
-        start, come = _finite(first), _finite(flat)
+        start, come = all_finite(first), all_finite(flat)
         t, x = jnp.where(come, end, t0), jnp.where(come, flat, first)
         velocity = lambda x: ravel_pytree(field(t, back(x), args))[0].astype(x.dtype)
         rate = velocity(x)
         size, speed = jnp.linalg.norm(x), jnp.linalg.norm(rate)
         scale = size / jnp.where(speed > 0, speed, 1)
         vanished = (speed > 0) & (scale <= VANISHED * float(jnp.finfo(x.dtype).eps) * jnp.abs(t).astype(x.dtype))
-        edge = ~_finite(velocity(x + 2 * scale * rate))  # the point to which it would have gone
+        edge = ~all_finite(velocity(x + 2 * scale * rate))  # the point to which it would have gone
         slow = status == int(Status.max_steps)
         column = lambda v: velocity(v[:, 0])[:, None]
         step = ((t - t0) / jnp.maximum(steps, 1).astype(t.dtype))[None].astype(x.dtype)
@@ -51,7 +52,7 @@ def true_reason(
         # The first reason that holds.
         reasons = (
             (~start, Status.start_not_finite),
-            (~_finite(rate), Status.velocity_not_finite),
+            (~all_finite(rate), Status.velocity_not_finite),
             (slow & vanished & edge, Status.velocity_not_finite),
             (slow & vanished, Status.step_too_small),
             (slow & stiff, Status.stiff),
@@ -89,10 +90,6 @@ def nought(v: Array) -> Array:
 @nought.defjvp
 def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
     return nought(primals[0]), tangents[0]
-
-
-def _finite(x: Array) -> Bool[Array, ""]:
-    return jnp.all(jnp.isfinite(x))
 
 
 def without_derivative(lost: Bool[Array, "..."], tree: PyTree, *, value_too: bool = False) -> PyTree:

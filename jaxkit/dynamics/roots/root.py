@@ -290,10 +290,8 @@ def _looked_at_again(
 
     look = jax.lax.while_loop(go, lambda look: _further(problem, step, last, look), first)
     noise = look.doubt & _noise(last, look)
-    aim = method.finish(problem, now) - now.x if method.finish else look.now.x - state.x
-    aim = jnp.where(aim == 0, jnp.maximum(look.early, look.late).astype(aim.dtype), aim)
-    probed = lambda: _crosses(problem, last, look, aim)
-    noise &= jax.lax.cond(eqxi.unvmap_any(noise), probed, lambda: jnp.zeros_like(noise))
+    crosses = lambda: _crosses(problem, method, last, look)
+    noise &= jax.lax.cond(eqxi.unvmap_any(noise), crosses, lambda: jnp.zeros_like(noise))
     return state._replace(x=look.x, status=_verdict(last, look, noise)), look.value
 
 
@@ -349,12 +347,15 @@ def _noise(last: _Last, look: _Look) -> Array:
     return noise & (jnp.maximum(look.early, look.late) <= 64 * eps * last.scale)
 
 
-def _crosses(problem: Problem, last: _Last, look: _Look, aim: Array) -> Array:
-    """Whether every entry of the residual changes its sign along `aim`: looked for on both sides, ever farther away."""
+def _crosses(problem: Problem, method: Method, last: _Last, look: _Look) -> Array:
+    """Whether every entry of the residual changes its sign along the last step, on both sides and ever farther away."""
+    here = last.state._replace(status=code(Status.ok))
+    aim = method.finish(problem, here) - here.x if method.finish else look.now.x - here.x
+    aim = jnp.where(aim == 0, jnp.maximum(look.early, look.late).astype(aim.dtype), aim)
 
     def probe(turn: Array, crossed: Array) -> Array:
         far = jnp.where(turn % 2, -1, 1) * 8 ** (turn // 2)
-        value = problem.fn(last.state.x + far.astype(aim.dtype) * aim)
+        value = problem.fn(here.x + far.astype(aim.dtype) * aim)
         return crossed | (_across(last.value, value) & _slight(look, value))
 
     return jnp.all(jax.lax.fori_loop(0, PROBES, probe, jnp.zeros(aim.shape, bool)))

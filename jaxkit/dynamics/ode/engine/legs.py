@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxkit.core import checks
-from jaxkit.core.numerics import choose
+from jaxkit.core.numerics import all_finite, choose
 from jaxkit.core.status import Status
 from jaxkit.dynamics.ode.actions import Actions, Crossings
 from jaxkit.dynamics.ode.engine.batch import Ensemble
@@ -136,9 +136,8 @@ def travel(rules: Rules, x0: PyTree, t0: Array, t1: Array, ts: Array | None) -> 
         return later._replace(first=first), None
 
     c, _ = jax.lax.scan(body, _start(rules, x0, t0, ts, (times, sign)), None, length=j + actions.legs)
-    given = jax.tree.map(lambda v: jnp.all(jnp.isfinite(v), axis=tuple(range(1, v.ndim))), x0)
-    made = functools.reduce(jnp.logical_and, jax.tree.leaves(given)) & (c.status == int(Status.start_not_finite))
-    status = jnp.where(made, int(Status.not_finite), c.status)  # a change made it so, not the user
+    made = jax.vmap(all_finite)(x0) & (c.status == int(Status.start_not_finite))  # by a change, not by the user
+    status = jnp.where(made, int(Status.not_finite), c.status)
     status = jnp.where(c.done, status, int(Status.too_many_events))
     kept = jnp.zeros(0, t0.dtype) if ts is None else ts
     log = None if not actions.events else c.log
