@@ -131,8 +131,10 @@ class _Reader:
             if isinstance(value, _BY_VALUE):
                 return value
             own = vars(kind).get("__contents__")  # (a subclass may hold more)
-            if own is not None:  # one of the package's classes, which knows a shorter key
-                return kind, own(value)
+            if own is not None:  # one of the package's classes, which may know a shorter key
+                key = own(value)
+                if key is not None:
+                    return kind, key
             if isinstance(value, jax.tree_util.PyTreeDef):
                 return value if _is_plain(value) else self._tree(value)
         if id(value) in self.met:
@@ -188,7 +190,8 @@ class _Reader:
     def _function(self, fn: types.FunctionType) -> Hashable:
         code = fn.__code__
         if _installed(code.co_filename):
-            return _Same(code), self._held(fn)
+            holds = fn.__closure__ or fn.__defaults__ or fn.__kwdefaults__ or fn.__dict__
+            return _Same(code), self._held(fn) if holds else None
         text, globals_, attributes, imports = _text(code)
         self.names.update(dict.fromkeys(attributes))
         for name in imports:
@@ -287,10 +290,19 @@ def _members(kind: _Same) -> list[Any]:
 
 def _is_plain(tree: Any) -> bool:
     """Whether a pytree consists of Python's containers alone, which hold only names besides their children."""
+    try:
+        if tree in _PLAIN_TREES:
+            return True
+    except TypeError:  # it holds something that has no hash
+        return False
     kind = (tree.node_data() or (None,))[0]
-    return kind in (None, type(None), tuple, list, dict) and all(map(_is_plain, tree.children()))
+    plain = kind in (None, type(None), tuple, list, dict) and all(map(_is_plain, tree.children()))
+    if plain and len(_PLAIN_TREES) < 4096:
+        _PLAIN_TREES.add(tree)
+    return plain
 
 
+_PLAIN_TREES: set[Any] = set()
 _PLAIN = frozenset((type(None), bool, int, str, bytes, type(Ellipsis), type(NotImplemented)))
 _OFTEN = frozenset((tuple, list, dict, types.FunctionType))
 _ARRAYS = (np.generic, np.ndarray, jax.Array)

@@ -50,19 +50,29 @@ def run_kept(
     moving = tuple(map(_is_number, leaves))
     fixed = [leaf for leaf, moves in zip(leaves, moving, strict=True) if not moves]
     numbers = [leaf for leaf, moves in zip(leaves, moving, strict=True) if moves]
-    inner = any(map(is_tracer, numbers))
-    options = {} if inner else options | ({"compiler_options": wide_vectors()} if wide else {})
-    key = contents(fn, static, fixed, treedef, moving, options)
+    if any(map(is_tracer, numbers)):
+        wide, options = False, {}
+    key = contents(fn, static, fixed, treedef, bytes(moving), wide, options or None)
     if key is None:
         return fn(*static, *arrays)
     whole = (key, tuple(map(_kind, numbers)), jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
-    return _PROGRAMS.get(whole, key.size, options)(key, *numbers)
+    return _PROGRAMS.get(whole)(*numbers)
 
 
 def _call(key: Contents, *numbers: Any) -> Any:
-    fn, static, fixed, treedef, moving, _ = key.things
+    fn, static, fixed, treedef, moving, _, _ = key.things
     values, others = iter(numbers), iter(fixed)
     return fn(*static, *treedef.unflatten([next(values if moves else others) for moves in moving]))
+
+
+def _program(key: Contents) -> Callable[..., Any]:
+    """The program of a key, not compiled yet.
+
+    It is a function of its own: JAX keeps what it traced for as long as the function lives.
+    """
+    *_, wide, options = key.things
+    options = dict(options or {}) | ({"compiler_options": wide_vectors()} if wide else {})
+    return jax.jit(lambda *numbers: _call(key, *numbers), **options)
 
 
 def kept(fn: Callable[..., R]) -> Callable[..., R]:
@@ -106,20 +116,19 @@ class _Programs:
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, held: int, options: dict[str, Any]) -> Callable[..., Any]:
+    def get(self, key: tuple[Contents, Any, bool]) -> Callable[..., Any]:
         """The program of a key; a new one is measured while it compiles, at its first call."""
         with self._lock:
             if key in self._programs:
                 self._programs.move_to_end(key)
                 return self._programs[key][0]
-        # (A function of its own: JAX keeps what it traced for as long as the function lives.)
-        program = jax.jit(lambda *given: _call(*given), static_argnums=0, **options)
+        program = _program(key[0])
 
         def first(*given: Any) -> Any:
             before = _resident()
             result = program(*given)
             grown = min(_resident() - before, MOST) if before else USUAL  # (the results may be large, and are not kept)
-            self._keep(key, program, held + max(1 << 20, grown))
+            self._keep(key, program, key[0].size + max(1 << 20, grown))
             return result
 
         return first

@@ -19,7 +19,7 @@ from jaxkit.core.jax_internals import is_tracer
 
 def is_traced(value: Any) -> bool:
     """Whether any leaf of `value` is being traced, so that its value is not known."""
-    return any(map(is_tracer, jax.tree.leaves(value)))
+    return is_tracer(value) or (type(value) is not float and any(map(is_tracer, jax.tree.leaves(value))))
 
 
 def floating(name: str, value: ArrayLike | Iterable) -> Array:
@@ -86,11 +86,15 @@ def one_way(name: str, value: Any, *, backwards: bool = True) -> None:
         value: The times.
         backwards: Whether they may decrease.
     """
-    finite(name, value)
     if not is_traced(value):
         times = np.asarray(value, float)
+        before, after = times[:-1], times[1:]
+        fits = (before <= after).all() or (backwards and (before >= after).all())
+        if fits and max(abs(times[0]), abs(times[-1])) < np.inf:  # then all between are finite, too
+            return
+        finite(name, value)
         back = backwards and bool(times[-1] < times[0])
-        bad = np.flatnonzero(np.diff(-times if back else times) < 0)
+        bad = np.flatnonzero(before < after if back else before > after)
         at = int(bad[0]) + 1 if bad.size else 0
         way, wrong = ("increase", ">") if back else ("decrease", "<")
         require(not bad.size, name, f"not {way}", f"{name}[{at}] {wrong} {name}[{at - 1}]")

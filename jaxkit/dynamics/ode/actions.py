@@ -169,7 +169,7 @@ Numbers = tuple[tuple[Any, Any], ...]  # times and amounts of each of the jumps
 def actions(event: Happening | Sequence[Happening] | None) -> tuple[Actions, Numbers]:
     """The argument `event` of a verb, as what is known when a program is made, and the numbers of its jumps."""
     if event is None:
-        return Actions(), ()
+        return NOTHING, ()
     given: tuple[Any, ...] = tuple(event) if isinstance(event, list | tuple) else (event,)
     for one in given:
         fits = callable(one) or isinstance(one, Event | Jumps)

@@ -214,12 +214,13 @@ def of_ensemble(method: Any) -> Method:
 
 
 def _as_object(method: Any, names: tuple[str, ...]) -> Method:
+    if isinstance(method, str):
+        return _named(method, names)
     if isinstance(method, Taylor | RungeKutta):
         return method
-    if isinstance(method, diffrax.AbstractSolver):
-        return RungeKutta(method)
-    checks.require(isinstance(method, str), "method", "be a name, `Taylor`, `RungeKutta` or a diffrax solver", "is not")
-    return _named(method, names)
+    must = "be a name, `Taylor`, `RungeKutta` or a diffrax solver"
+    checks.require(isinstance(method, diffrax.AbstractSolver), "method", must, "is not")
+    return RungeKutta(method)
 
 
 @functools.cache

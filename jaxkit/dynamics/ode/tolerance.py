@@ -28,6 +28,8 @@ Absolute = float | Each
 
 def absolute(atol: Any) -> Any:
     """An absolute tolerance as part of a program's key; a number that is being traced stays as it is."""
+    if type(atol) is float:
+        return atol
     leaves, treedef = jax.tree.flatten(atol)
     if isinstance(atol, Each) or (treedef == jax.tree.structure(0) and not jnp.ndim(leaves[0])):
         return atol if isinstance(atol, Each) or checks.is_traced(atol) else float(leaves[0])

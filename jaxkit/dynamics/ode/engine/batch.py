@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, cast
 
 import jax
@@ -73,6 +73,11 @@ class Settings(NamedTuple):
     events: tuple[Callable[[Array, Any, Any], Array], ...] = ()
     devices: tuple[Any, ...] = ()
     actions: Actions = NOTHING
+
+    def __contents__(self) -> Hashable:
+        """The settings themselves as a key of programs, where they hold no functions; else None."""
+        usual = self.actions is NOTHING and not self.events and not self.devices and type(self.method) is Taylor
+        return tuple(self) if usual and self.method.alike is None else None
 
     @classmethod
     def of(
