@@ -16,6 +16,8 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxkit.core import checks
 
 TOGETHER = 1 << 21  # most draws whose coordinates are judged side by side
+ENOUGH = 250  # draws of each chain that tell whether R-hat is far above 1
+ROUNDING = 16  # a variance of fewer eps of the mean square is none
 KINDS = ("bulk", "tail", "mean")
 
 
@@ -122,7 +124,8 @@ def _by_coordinate(fn: Callable[[Array], Array], xs: Float[Array, "draws chains 
 def mixed(xs: Float[Array, "draws chains d"], count: Bool[Array, " chains"], most: float) -> Bool[Array, ""]:
     """Whether R-hat is at most `most` in every coordinate, of the draws as they are and folded about their mean.
 
-    It uses no ranks, which need a sort of all draws, because it runs at the end of every `sample`.
+    It runs at the end of every `sample`, so it uses no ranks, which need a sort of all draws, and where there are many
+    draws, `ENOUGH` of them or somewhat more.
 
     Args:
         xs: Draws, shape `(draws, chains, d)`.
@@ -131,16 +134,28 @@ def mixed(xs: Float[Array, "draws chains d"], count: Bool[Array, " chains"], mos
     """
     weight = jnp.tile(count, 2).astype(xs.dtype)
     weight = weight / jnp.maximum(jnp.sum(weight), 1)
+    whole = lambda v: jnp.tensordot(weight, v, 1)
+    xs = xs[:: max(1, len(xs) // ENOUGH)]
+    half = len(xs) // 2
 
-    def worst(xs: Array) -> Array:
-        largest = jnp.max(jnp.abs(xs), axis=(0, 1), keepdims=True)
-        xs = xs / jnp.where(largest > 0, largest, 1)
-        centre = jnp.tensordot(weight, jnp.mean(_halves(xs), axis=0), 1)[None, None]
-        folded = jnp.abs(xs - centre)
-        return jnp.maximum(*(_rhat(_halves(v), weight) for v in (xs, folded)))
+    def means(fn: Callable[[Array], Array]) -> Array:
+        return jnp.concatenate([jnp.mean(fn(v), axis=0) for v in (xs[:half], xs[-half:])])
 
-    kept = lambda xs: worst(jnp.where(count.reshape(1, -1, *(1,) * (xs.ndim - 2)), xs, 0))
-    return jnp.all(_by_coordinate(kept, xs) <= most)
+    kept = lambda v: jnp.where(count.reshape(1, -1, *(1,) * (v.ndim - 2)), v, 0)
+    size = whole(means(lambda v: jnp.abs(kept(v)) / half))  # (divided first: sums of huge draws overflow)
+    unit = 1 / jnp.where(size > 0, size, 1)[None, None]
+    centre = whole(means(lambda v: kept(v) * unit))
+    apart = lambda v: kept(v) * unit - centre[None, None]
+    square = means(lambda v: jnp.square(apart(v)))
+
+    def usual(mean: Array) -> Array:
+        """R-hat from the means of both halves of each chain."""
+        spread = square - jnp.square(mean)
+        spread = jnp.where(spread > ROUNDING * jnp.finfo(xs.dtype).eps * square, spread, 0)
+        return _total(mean, spread * half / (half - 1), weight, half)
+
+    worst = jnp.maximum(usual(means(apart)), usual(means(lambda v: jnp.abs(apart(v)))))
+    return jnp.all(worst <= most)
 
 
 def longest_rest(xs: Float[Array, "draws chains d"]) -> Int[Array, " chains"]:
@@ -175,16 +190,19 @@ def _normalised(xs: Array) -> Array:
     return jax.scipy.special.ndtri((rank - 0.375) / (len(flat) + 0.25)).reshape(xs.shape)
 
 
-def _rhat(xs: Array, weight: Array | None = None) -> Array:
-    """The square root of total over within-chain variance, with weights for the chains (equal by default)."""
+def _rhat(xs: Array) -> Array:
+    """The square root of total over within-chain variance."""
     n, chains = xs.shape[:2]
-    weight = jnp.full(chains, 1 / chains, xs.dtype) if weight is None else weight
+    weight = jnp.full(chains, 1 / chains, xs.dtype)
+    return _total(jnp.mean(xs, axis=0), jnp.var(xs, axis=0, ddof=1), weight, n)
+
+
+def _total(means: Array, variances: Array, weight: Array, n: int) -> Array:
+    """R-hat from each chain's mean and variance of `n` draws, and the weights of the chains."""
     mean = lambda v: jnp.tensordot(weight, v, 1)
-    means = jnp.mean(xs, axis=0)
-    within = mean(jnp.var(xs, axis=0, ddof=1))
     share = 1 - jnp.sum(weight**2)  # (chains - 1) / chains where all weights are equal
     between = mean(jnp.square(means - mean(means)[None])) / jnp.where(share > 0, share, 1)
-    return jnp.sqrt((n - 1) / n + between / within)
+    return jnp.sqrt((n - 1) / n + between / mean(variances))
 
 
 def _geyer(xs: Array) -> Array:

@@ -211,7 +211,8 @@ def _status(
     if len(xs) < TELLING or not xs.shape[1]:
         return status
     good = status == int(Status.ok)
-    divergent = many & (RESTING * jnp.max(jnp.where(good, longest_rest(xs), 0)) > len(xs))
+    rests = lambda: RESTING * jnp.max(jnp.where(good, longest_rest(xs), 0)) > len(xs)
+    divergent = jax.lax.cond(many, rests, lambda: False)
     told = jnp.where(
         mixed(xs, good, UNMIXED), jnp.where(divergent, int(Status.divergent), status), int(Status.not_mixed)
     )
