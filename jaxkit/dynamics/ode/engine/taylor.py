@@ -80,7 +80,7 @@ class TaylorStepper:
 
     def length(self, t: Array, x: State, left: Array, row: Row) -> Array:
         """The length that a step would have."""
-        return self._length(self._series(t, x, row)())
+        return self._length(self._series(t, x, row)(), row)
 
     def caution(self, t: Array, x: State, left: Array, row: Row) -> Array | None:
         """How often the first step would be refused, where steps are not examined; None where all of them are.
@@ -90,7 +90,7 @@ class TaylorStepper:
         if self.looks:
             return None
         series = self._series(t, x, row)()
-        length = self._length(series)
+        length = self._length(series, row)
 
         def look(refused: Array) -> Array:
             short = shortened(length, left, refused)
@@ -112,7 +112,7 @@ class TaylorStepper:
         # percents where it depends on coefficients that are nothing but rounding.
         length = row.apart(
             lambda: shortened(
-                self._length((series if memory else self._series(t, x, row))(), *memory[1:]), left, refused
+                self._length((series if memory else self._series(t, x, row))(), row, *memory[1:]), left, refused
             )
         )
         whole = length >= jnp.abs(left)
@@ -201,25 +201,33 @@ class TaylorStepper:
         both = [(atom, k + 1) for atom in self.field.x if (atom, k + 1) in moved]
         return Named(dict(zip(names, values, strict=True))), Named(pack_named(moved, both))
 
-    def _length(self, series: list[list[Array]], largest: Array | None = None) -> Array:
+    def _length(self, series: list[list[Array]], row: Row, largest: Array | None = None) -> Array:
         """The state's step, or the tangents' where that is shorter, in units of each direction's largest entry."""
         p, state, tangents = self.order, series[: self.controlled], series[self.controlled :]
-        size, before, last = (self._largest([row[k] for row in state]) for k in (0, p - 1, p))
-        length = self._radius(jnp.maximum(size, self.scale), before, last)
+        of = lambda rows, *orders: [self._largest([part[k] for part in rows]) for k in orders]
+        along = lambda size, before, last: self._radius(jnp.maximum(size, self.scale), before, last)
         if not tangents:
-            return length
-        size, speed, before, last = (self._largest([row[k] for row in tangents]) for k in (0, 1, p - 1, p))
+            return along(*of(state, 0, p - 1, p))
+        # Two pieces, kept in memory: of one larger than this, XLA thinks that two threads should share each step.
+        length, (size, speed, before, last) = row.apart(
+            lambda: (along(*of(state, 0, p - 1, p)), list(map(_log2, of(tangents, 0, 1, p - 1, p))))
+        )
+        radius = row.apart(lambda: self._radii(size, speed, before, last, _log2(length), largest))
+        least = functools.reduce(jnp.minimum, list(radius)) if radius.ndim > 1 else radius
+        return jnp.minimum(length, fast_exp2(least))
+
+    def _radii(
+        self, size: Array, speed: Array, before: Array, last: Array, length: Array, largest: Array | None
+    ) -> Array:
+        """The step along each direction, from sizes of its coefficients and the state's step; all are logarithms."""
+        p = self.order
         # A tangent that begins at zero has the size to which it grows within its own step or the state's; at rest, a
         # state has steps of any length.
-        rate = fast_log2(speed)
-        radius = jnp.minimum((rate - fast_log2(last)) / (p - 1), (rate - fast_log2(before)) / max(p - 2, 1))
-        own = fast_exp2(radius - 2 / math.log(2))
-        size = jnp.maximum(size, speed * jnp.where(speed > 0, jnp.minimum(like(length, speed), own), 0))
-        unit = 1 / jnp.maximum(
-            size if largest is None else jnp.maximum(size, FADED * largest), jnp.finfo(size.dtype).tiny
-        )
-        over = lambda v: _largest(list(v)) if v.ndim > 1 else v  # not `max`, whose loop is not vectorised
-        return jnp.minimum(length, self._radius(jnp.ones_like(length), over(before * unit), over(last * unit)))
+        own = jnp.minimum((speed - last) / (p - 1), (speed - before) / max(p - 2, 1)) - 2 / math.log(2)
+        size = jnp.maximum(size, speed + jnp.minimum(like(length, speed), own))
+        least = -jnp.inf if largest is None else _log2(FADED * largest)
+        size = jnp.maximum(size, jnp.maximum(least, float(jnp.finfo(size.dtype).minexp)))
+        return jnp.minimum((size - last) / p, (size - before) / (p - 1)) - (2 + 0.7 / (p - 1)) / math.log(2)
 
     def _largest(self, values: Sequence[Array]) -> Array:
         """The largest number of a state, of its tangents or of several of these."""
@@ -230,6 +238,11 @@ class TaylorStepper:
         p, (size, before, last) = self.order, map(fast_log2, (size, before, last))
         radius = jnp.minimum((size - last) / p, (size - before) / (p - 1))
         return fast_exp2(radius - (2 + 0.7 / (p - 1)) / math.log(2))
+
+
+def _log2(x: Array) -> Array:
+    """A logarithm, far below all others for zero: a direction in which nothing moves sets no step."""
+    return jnp.where(x == 0, -1e5, fast_log2(x))
 
 
 def _reached(t: Array, h: Array) -> Array:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxkit as jk
 from jaxkit.compile.scalars import SHARED, ScalarField
 from jaxkit.dynamics.ode.engine.series import TaylorSeries
 
@@ -46,3 +47,16 @@ def test_coefficients(name):
         expected.append(along(x) / math.factorial(k))
         along = lambda y, g=along: jax.jvp(g, (y,), (fn(y),))[1]
     np.testing.assert_allclose(np.array(found), np.array(expected).T, rtol=1e-10, atol=1e-10)
+
+
+def test_no_step_of_many_lanes_is_shared_out_over_threads():
+    """XLA on the CPU cuts a loop in two where it thinks it dear; handing it over costs more than the step."""
+
+    def rivals(t, x, p):
+        return x * (p[0] * (1 - x / p[1])) - p[2] * x * x[::-1]
+
+    parameters = tuple(jnp.full((64, 2), v) for v in (1.0, 100.0, 0.01))
+    total = lambda p: jnp.sum(jk.ensemble(rivals, jnp.full((64, 2), 10.0), (0.0, 5.0), p, rtol=1e-8).final)
+    program = jax.jit(jax.grad(total)).lower(parameters).compile().as_text()
+    assert "while" in program
+    assert "outer_dimension_partitions" not in program
