@@ -71,8 +71,10 @@ def _program(key: Contents) -> Callable[..., Any]:
     It is a function of its own: JAX keeps what it traced for as long as the function lives.
     """
     *_, wide, options = key.things
-    options = dict(options or {}) | ({"compiler_options": wide_vectors()} if wide else {})
-    return jax.jit(lambda *numbers: _call(key, *numbers), **options)
+    given: dict[str, Any] = dict(options or {})
+    if wide:
+        given["compiler_options"] = wide_vectors()
+    return jax.jit(lambda *numbers: _call(key, *numbers), **given)
 
 
 def kept(fn: Callable[..., R]) -> Callable[..., R]:
