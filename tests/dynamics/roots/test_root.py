@@ -201,6 +201,13 @@ def test_the_bracket_is_kept():
     np.testing.assert_allclose(found.value, np.pi, rtol=1e-12)
 
 
+def test_householder_of_functions_without_series():
+    for fn, right in ((lambda x, _: jnp.arccos(x) - 1, np.cos(1.0)), (lambda x, _: jax.lax.lgamma(x) - np.log(6), 4.0)):
+        found = jk.root(fn, right - 0.1, method="householder3")
+        assert found.status == Status.ok
+        np.testing.assert_allclose(found.value, right, rtol=1e-14)
+
+
 def test_orders_of_convergence():
     """One step from 0.1 and from 0.05 away, on either side: halving the error divides the next one by 2^order."""
     omega, away = 0.8526055020137255, jnp.array([-0.1, -0.05, 0.05, 0.1])

@@ -1,6 +1,7 @@
 """Open methods, for scalars and systems, real and complex: they need one guess and promise nothing far from a root."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +80,21 @@ def _chord(problem: Problem, state: Iterate) -> Iterate:
     return moved(state, dx, error, (slope, jnp.abs(dx)), allowed)
 
 
+def _derivatives(fn: Callable[[Array], Array], x: Array, order: int) -> tuple[Array, Sequence[Array]]:
+    """A function's value and its first derivatives, from one Taylor series.
+
+    Where a function in it has no rule for series (`arccos`, `lgamma`), each is the derivative of the one before.
+    """
+    one, zero = jnp.ones_like(x), jnp.zeros_like(x)
+    try:
+        return jet(fn, (x,), ([one] + [zero] * (order - 1),))
+    except (KeyError, NotImplementedError):
+        found = [fn]
+        for _ in range(order):
+            found.append(lambda x, f=found[-1]: jax.jvp(f, (x,), (jnp.ones_like(x),))[1])
+        return fn(x), [f(x) for f in found[1:]]
+
+
 def householder(order: int) -> Method:
     """Householder's method of the given order (1 Newton, 2 Halley), for scalars.
 
@@ -92,8 +108,7 @@ def householder(order: int) -> Method:
         x = state.x
         if x.ndim:
             raise ValueError(f"Method 'householder{order}' must have a scalar unknown, but `x0` has shape {x.shape}.")
-        one, zero = jnp.ones_like(x), jnp.zeros_like(x)
-        value, derivatives = jet(problem.fn, (x,), ([one] + [zero] * (order - 1),))
+        value, derivatives = _derivatives(problem.fn, x, order)
         scale = derivatives[0]  # the series of f / f', so that nothing over- or underflows
         taylor = [value / scale, *(d / scale / math.factorial(k + 1) for k, d in enumerate(derivatives))]
         reciprocal = [1 / taylor[0]]
