@@ -206,11 +206,12 @@ class TaylorStepper:
         p, state, tangents = self.order, series[: self.controlled], series[self.controlled :]
         of = lambda rows, *orders: [self._largest([part[k] for part in rows]) for k in orders]
         along = lambda size, before, last: self._radius(jnp.maximum(size, self.scale), before, last)
+        of_state = lambda: along(*of(state, 0, p - 1, p))
         if not tangents:
-            return along(*of(state, 0, p - 1, p))
+            return of_state()
         # Two pieces, kept in memory: of one larger than this, XLA thinks that two threads should share each step.
         length, (size, speed, before, last) = row.apart(
-            lambda: (along(*of(state, 0, p - 1, p)), list(map(_log2, of(tangents, 0, 1, p - 1, p))))
+            lambda: (of_state(), list(map(_log2, of(tangents, 0, 1, p - 1, p))))
         )
         radius = row.apart(lambda: self._radii(size, speed, before, last, _log2(length), largest))
         least = functools.reduce(jnp.minimum, list(radius)) if radius.ndim > 1 else radius
@@ -227,7 +228,7 @@ class TaylorStepper:
         size = jnp.maximum(size, speed + jnp.minimum(like(length, speed), own))
         least = -jnp.inf if largest is None else _log2(FADED * largest)
         size = jnp.maximum(size, jnp.maximum(least, float(jnp.finfo(size.dtype).minexp)))
-        return jnp.minimum((size - last) / p, (size - before) / (p - 1)) - (2 + 0.7 / (p - 1)) / math.log(2)
+        return self._log_radius(size, before, last)
 
     def _largest(self, values: Sequence[Array]) -> Array:
         """The largest number of a state, of its tangents or of several of these."""
@@ -235,9 +236,12 @@ class TaylorStepper:
 
     def _radius(self, size: Array, before: Array, last: Array) -> Array:
         """Jorba and Zou's step: the radius of convergence estimated from two terms, over e^2, times a safety factor."""
-        p, (size, before, last) = self.order, map(fast_log2, (size, before, last))
-        radius = jnp.minimum((size - last) / p, (size - before) / (p - 1))
-        return fast_exp2(radius - (2 + 0.7 / (p - 1)) / math.log(2))
+        return fast_exp2(self._log_radius(*map(fast_log2, (size, before, last))))
+
+    def _log_radius(self, size: Array, before: Array, last: Array) -> Array:
+        """The same step, all in logarithms."""
+        p = self.order
+        return jnp.minimum((size - last) / p, (size - before) / (p - 1)) - (2 + 0.7 / (p - 1)) / math.log(2)
 
 
 def _log2(x: Array) -> Array:
