@@ -10,7 +10,7 @@ from jaxkit.core.checks import require
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.iterate import iterate
-from jaxkit.dynamics.linear.implicit import implicit
+from jaxkit.dynamics.linear.implicit import failed, implicit
 
 TABLE = 1 << 20  # most differences of roots that are in memory at once
 
@@ -74,7 +74,7 @@ def polynomial_roots(coefficients: ArrayLike, *, max_steps: int = 200) -> Polyno
     def rule(z: Array, inputs: tuple[Array], tangents: tuple[Array]) -> Array:
         return -jnp.polyval(tangents[0], z) / jnp.polyval(_derived(inputs[0]), z)
 
-    solved = implicit(lambda c: _aberth(c, max_steps), rule)
+    solved = implicit(lambda c: _aberth(c, max_steps), rule, lost=failed)
     z, (status, steps) = solved(c)
     condition, error = jax.lax.stop_gradient(_conditioning(c, z))
     return PolynomialRoots(z, condition, error, status, steps)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from jaxkit.core import checks
 from jaxkit.core.status import Status, worst
 from jaxkit.dynamics.iterate import iterate
-from jaxkit.dynamics.linear.implicit import implicit
+from jaxkit.dynamics.linear.implicit import failed, implicit
 from jaxkit.dynamics.recurrence.associative import affine_scan
 from jaxkit.dynamics.recurrence.method import Step, Unrolled, outcome
 
@@ -133,7 +133,7 @@ def newton_states(
         back = _by_substitution if newton.jacobian == "diagonal" else _by_scan
         return back(lambda h, given: advance(h, given, args), before, inputs, forcing)
 
-    states, (status, steps) = implicit(solve, rule)((start, inputs, args, guess))
+    states, (status, steps) = implicit(solve, rule, lost=failed)((start, inputs, args, guess))
     return states, status, steps
 
 

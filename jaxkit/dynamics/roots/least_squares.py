@@ -17,7 +17,7 @@ from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.iterate import iterate
 from jaxkit.dynamics.linear.dense import solve_dense, value_and_jacobian
-from jaxkit.dynamics.linear.implicit import closed, implicit
+from jaxkit.dynamics.linear.implicit import closed, failed, implicit
 from jaxkit.dynamics.parts import apart
 from jaxkit.dynamics.roots.methods.descent import LevenbergMarquardt
 from jaxkit.dynamics.roots.trust_region import MARQUARDT, Region, advance, begin, column_norms, pull, unseen
@@ -156,12 +156,12 @@ class Regression:
             first = begin(start, self.count, self.settings.damping)
             return _descend(value, both, first, rtol=rtol, gtol=gtol, max_steps=max_steps)
 
-        return implicit(solve, self._rule)(start, *self.inputs)
+        return implicit(solve, self._rule, lost=failed)(start, *self.inputs)
 
     def settle(self, answer: Any, info: Any) -> tuple[Any, Any]:
         """What `search` has found, with a derivative that does not go through the search."""
         found = jax.lax.stop_gradient((answer, info))
-        return implicit(lambda found, *_: found, self._rule)(found, *self.inputs)
+        return implicit(lambda found, *_: found, self._rule, lost=failed)(found, *self.inputs)
 
     def fit(self, answer: Any, info: Any) -> LeastSquares:
         """The result of a search."""

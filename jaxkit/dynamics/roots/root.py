@@ -15,10 +15,11 @@ from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.iterate import iterate
 from jaxkit.dynamics.linear.dense import value_and_jacobian
-from jaxkit.dynamics.linear.implicit import closed, implicit
+from jaxkit.dynamics.linear.implicit import closed, failed, implicit
 from jaxkit.dynamics.linear.ways import DENSE, chosen, root_tangent
 from jaxkit.dynamics.roots.methods import choose
 from jaxkit.dynamics.roots.methods.bracket import checked
+from jaxkit.dynamics.roots.methods.flat import unless_flat
 from jaxkit.dynamics.roots.methods.method import (
     Iterate,
     Method,
@@ -69,9 +70,9 @@ def root(
     """Find `x` with `fn(x, args) = 0`; JAX supplies the derivatives of `fn`.
 
     The derivative of the root with respect to `args`, and to whatever else `fn` closes over, comes from the implicit
-    function theorem, in both modes and to any order, so its cost does not grow with the number of steps. A solver
-    decorated with jaxopt's `implicit_diff.custom_root(F)` becomes `root(F, x0, theta).value` (for its fixed points,
-    see `fixed_point`).
+    function theorem, in both modes and to any order, so its cost does not grow with the number of steps; where no root
+    is found, it is NaN. A solver decorated with jaxopt's `implicit_diff.custom_root(F)` becomes
+    `root(F, x0, theta).value` (for its fixed points, see `fixed_point`).
 
     Methods for any unknowns: `"newton"` (default), `"halley"`, `"chord"` (one Jacobian), and with a falling residual
     `"damped"`, `"dogleg"`, `"levenberg_marquardt"` or `"robust"` (dogleg, then the others where it fails). For scalars
@@ -161,7 +162,7 @@ def found(
         x, size = answer
         return root_tangent(residual, x, inputs[2], tangents[2], way), jnp.zeros_like(size)
 
-    solved = implicit(solve, rule)
+    solved = implicit(solve, rule, lost=failed)
     (x, size), (status, steps) = solved(start, ends, tuple(consts))
     return Root(unravel(x), size, status, steps)
 
@@ -200,6 +201,8 @@ def _run(problem: Problem, method: Method, first: Iterate, max_steps: int) -> tu
     if method.bracketing:
         state = checked(problem, state)
         value = problem.fn(state.x)
+        size = jnp.maximum(jnp.abs(first.memory.a), jnp.abs(first.memory.b))
+        state = unless_flat(problem, size, state, value)
     else:
         state, value = _looked_at_again(problem, method, step, first.x, state)
     return state, jnp.max(jnp.abs(value)), jnp.maximum(turns - method.opening, 0)
@@ -263,6 +266,7 @@ class _Look(NamedTuple):
     base: Array
 
 
+SHORT = 2e-3  # of an unknown: a step that is followed by one of 0 about a root alone
 LOOKS = 8
 PROBES = 8  # to both sides, each pair eight times as far as the one before
 
@@ -292,7 +296,10 @@ def _looked_at_again(
     noise = look.doubt & _noise(last, look)
     crosses = lambda: _crosses(problem, method, last, look)
     noise &= jax.lax.cond(eqxi.unvmap_any(noise), crosses, lambda: jnp.zeros_like(noise))
-    return state._replace(x=look.x, status=_verdict(last, look, noise)), look.value
+    state = state._replace(x=look.x, status=_verdict(last, look, noise))
+    if not method.free:
+        state = unless_flat(problem, jnp.abs(start), state, look.value, sure=_steep(last))
+    return state, look.value
 
 
 def _last(problem: Problem, start: Array, state: Iterate) -> _Last:
@@ -302,6 +309,17 @@ def _last(problem: Problem, start: Array, state: Iterate) -> _Last:
     stuck = (state.status == int(Status.max_steps)) | low
     bad = (state.status == int(Status.ok)) & ~jnp.all((jnp.abs(value) <= allowed) & jnp.isfinite(value))
     return _Last(start, state, value, allowed, scale, low, stuck, bad)
+
+
+def _steep(last: _Last) -> Array:
+    """Whether the last step that was not 0 was so short that the residual had to be 0 behind it: a scalar's root.
+
+    Where rounding takes a tail such as `erf(x) - 1` for 0, steps are longer; where it underflows, they may be short.
+    """
+    if last.state.x.ndim:
+        return jnp.zeros((), bool)
+    step, limits = jnp.abs(last.state.error), jnp.finfo(last.scale.dtype)
+    return (last.allowed > float(limits.tiny / limits.eps)) & (step > 0) & (step <= SHORT * last.scale)
 
 
 def _further(problem: Problem, step: Callable[[Iterate], Iterate], last: _Last, look: _Look) -> _Look:

@@ -98,7 +98,7 @@ def _anderson(memory: int) -> Method:
         past = Past(dx, df, x, f, past.count + 1)
         return Iterate(jnp.where(finite, following, x), gap, status, past, _allowed(problem, x, f))
 
-    return Method("anderson", start, step, flat=True)
+    return Method("anderson", start, step, flat=True, free=True)
 
 
-PICARD = Method("picard", _picard_start, _picard, flat=True)
+PICARD = Method("picard", _picard_start, _picard, flat=True, free=True)

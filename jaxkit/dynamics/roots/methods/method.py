@@ -41,7 +41,8 @@ class Iterate(NamedTuple):
 
     Attributes:
         x: The unknown.
-        error: Estimate of `|x - root|`, in `x`'s shape; the loop ends when it is below the tolerance.
+        error: Estimate of `|x - root|`, in `x`'s shape; the loop ends when it is below the tolerance. Where the step of
+            a scalar is 0, it is the one before, made negative.
         status: `Status` code; anything but ok ends the loop.
         memory: What the method keeps between steps.
         allowed: For systems, the largest residual with which `x` is a root, entry by entry: the step that led to `x`
@@ -70,6 +71,7 @@ class Method:
         fallbacks: Methods that take over in turn, from the same start, in lanes where this one fails.
         opening: Number of turns at the start that only evaluate.
         dense: Whether it needs every entry of the Jacobian.
+        free: Whether a residual of 0 is all that is asked, even where it is 0 all around.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Method:
     fallbacks: "tuple[Method, ...]" = ()
     opening: int = 0
     dense: bool = False
+    free: bool = False
 
 
 class Settings:
@@ -123,7 +126,8 @@ def moved(state: Iterate, step: Array, error: Array | None = None, memory: Any =
     No status is carried: a column of integers beside the floats makes many lanes much slower.
     """
     finite = jnp.all(jnp.isfinite(step))
-    error = jnp.abs(step) if error is None else error
+    if error is None:
+        error = jnp.abs(step) if step.ndim else jnp.where(step == 0, -state.error, jnp.abs(step))
     return state._replace(
         x=jnp.where(finite, state.x + step, state.x),
         error=jnp.where(finite, error, jnp.nan),
