@@ -13,6 +13,8 @@ from jaxkit.newton.equations import Equations, residual_function
 if TYPE_CHECKING:
     from jaxtyping import Array
 
+MOST = 3  # sentences of a kind
+
 
 @dataclasses.dataclass(frozen=True)
 class AllRoots:
@@ -20,14 +22,17 @@ class AllRoots:
 
     Attributes:
         values: Roots in increasing order, shape `(k,)`.
-        kinds: For each root, `"proven"` (interval Newton), `"simple"` (a sign change), `"double"` (touches zero) or
-            `"undecided"` (a proof was asked for and failed).
+        kinds: For each root, `"proven"` (interval Newton), `"simple"` (a sign change), `"double"` (touches zero),
+            `"edge"` (zero where the function's domain ends) or `"undecided"` (a proof was asked for and failed).
         enclosures: Bounds on each root, shape `(k, 2)`; proven where the kind says so.
         ends: The interval.
         complete: Whether it is proven that there are no others.
         equations: The equation; None for a function.
         flat: Stretches over which the function is zero in floating point, shape `(m, 2)`: no root is claimed there.
         resolved: Whether a grid twice as fine, shifted irregularly, shows no more changes of sign.
+        undefined: Stretches over which the function has no finite value, shape `(m, 2)`.
+        falls: Edges of the function's domain at which it falls to zero, without a number at which it is zero.
+        unsettled: Changes of sign of which it is not known whether they are roots, shape `(m, 2)`.
     """
 
     values: np.ndarray
@@ -38,6 +43,9 @@ class AllRoots:
     equations: Equations | None
     flat: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 2)))
     resolved: bool = True
+    undefined: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 2)))
+    falls: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    unsettled: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 2)))
 
     def __str__(self) -> str:
         """One line for each root, and a sentence."""
@@ -61,10 +69,27 @@ class AllRoots:
                 f"{plural('proven', 'root')} proven; in {plural('undecided', 'place')} nothing could be proven "
                 "(a multiple root, a pole, or the edge of the domain)."
             )
-        simple, double = count["simple"], count["double"]
-        found = f"{simple} roots by sign changes and {double} by touching zero; not proven (certify=True, --certify)."
+        return self._scanned
+
+    @property
+    def _scanned(self) -> str:
+        """The sentences on roots that were found by a grid."""
+        simple, double, edge = (self.kinds.count(kind) for kind in ("simple", "double", "edge"))
+        more = f", {edge} where its domain ends" if edge else ""
+        found = f"{simple} roots by sign changes and {double} by touching zero{more}; "
+        found += "not proven (certify=True, --certify)."
         for lo, hi in self.flat:
             found += f" Between {lo:.6g} and {hi:.6g} it is zero to rounding: no root is claimed there."
+        for lo, hi in self.undefined[:MOST]:
+            found += f" Between {lo:.6g} and {hi:.6g} it has no finite value."
+        if len(self.undefined) > MOST:
+            found += f" So it is in {len(self.undefined) - MOST} more stretches."
+        for at in self.falls[:MOST]:
+            found += f" At {at:.6g}, where its domain ends, it falls to zero: that may be a root."
+        if len(self.unsettled):
+            lo, hi = self.unsettled[0]
+            found += f" Between {lo:.6g} and {hi:.6g} its sign changes, at a root or not"
+            found += f", and so it is in {len(self.unsettled) - 1} more places." if len(self.unsettled) > 1 else "."
         if not self.resolved:
             found += " The grid is too coarse for it: there are more; raise `points`, or look at a shorter interval."
         return found

@@ -320,6 +320,27 @@ def test_brackets_close_relative_to_the_root(method):
     assert float(found[1].checked().value) == 0
 
 
+@pytest.mark.parametrize("method", BRACKETING)
+def test_an_end_at_which_the_residual_is_infinite_has_a_sign(method):
+    fn = lambda x, _: jnp.log(x) + 2
+    found = jk.root(fn, method=method, bracket=(0.0, 3.0))
+    assert found.ok
+    np.testing.assert_allclose(found.value, np.exp(-2), rtol=1e-9)
+    assert jk.root(fn, method=method, bracket=(-1.0, 3.0)).status == Status.not_finite
+    for jump in (lambda x, _: jnp.where(x > 1, jnp.inf, -1.0), lambda x, _: 1 / (x - 1)):
+        assert jk.root(jump, method=method, bracket=(0.0, 2.0)).status == Status.not_continuous
+
+
+@pytest.mark.parametrize("method", ["safeguarded", "bisect"])
+def test_brackets_beside_zero_where_their_widths_underflow(method):
+    solve = lambda fn: jk.root(fn, method=method, bracket=(-3.0, 4.0), max_steps=1200)
+    line = solve(lambda x, _: 1e300 * x - 2)
+    assert line.ok
+    np.testing.assert_allclose(line.value, 2e-300, rtol=1e-9)
+    for pole in (lambda x, _: 1 / x, lambda x, _: 1 / (1e302 * x - 1)):
+        assert not solve(pole).ok
+
+
 def test_single_precision_converges_at_its_own_tolerance():
     found = jk.root(lambda x, _: jnp.cos(x) - x, jnp.float32(1.0)).checked()
     assert found.value.dtype == jnp.float32

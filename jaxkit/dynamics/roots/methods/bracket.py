@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxkit.core.status import Status
 from jaxkit.dynamics.linear.dense import value_and_jacobian
-from jaxkit.dynamics.roots.methods.method import Ends, Iterate, Method, Problem, code
+from jaxkit.dynamics.roots.methods.method import Ends, Iterate, Method, Problem, code, rounding
 
 
 def bisected(before: Callable[[Array], Array], low: Array, high: Array, *, halvings: int = 60) -> tuple[Array, Array]:
@@ -56,15 +57,15 @@ class Bracket(NamedTuple):
 def _opened(problem: Problem, ends: Ends) -> tuple[Bracket, Iterate]:
     """Evaluate the ends: the bracket, and its better end with its width (0 where an end is a root) as the error.
 
-    Without a sign change, or where a value is not finite, the error is NaN: then the loop does not start, and `checked`
-    finds the reason.
+    Without a sign change, or where a value is NaN, the error is NaN: then the loop does not start, and `checked` finds
+    the reason. An infinite value has a sign, as that of `log(x)` at 0.
     """
     if ends is None:
         raise ValueError("Argument `bracket` must be given for a bracketing method, but is None.")
     a, b = ends
     fa, fb = problem.fn(a), problem.fn(b)
     best = jnp.where(jnp.abs(fa) <= jnp.abs(fb), a, b)
-    usable = jnp.isfinite(fa) & jnp.isfinite(fb) & (jnp.sign(fa) * jnp.sign(fb) <= 0)
+    usable = jnp.sign(fa) * jnp.sign(fb) <= 0  # false for NaN
     width = jnp.where((fa == 0) | (fb == 0), 0, jnp.abs(b - a))
     return Bracket(a, b, fa, fb), Iterate(best, jnp.where(usable, width, jnp.nan), code(Status.ok))
 
@@ -87,7 +88,7 @@ def _reached(state: Iterate, bracket: Bracket, fx: Array, x: Array) -> Iterate:
     best = jnp.where(fx == 0, x, best)
     error = jnp.where(fx == 0, 0, 0.5 * jnp.abs(bracket.b - bracket.a))
     error = jnp.where(_touching(bracket), 0, error)
-    return state._replace(x=best, error=jnp.where(jnp.isfinite(fx), error, jnp.nan), memory=bracket)
+    return state._replace(x=best, error=jnp.where(jnp.isnan(fx), jnp.nan, error), memory=bracket)
 
 
 def _touching(bracket: Bracket) -> Array:
@@ -198,17 +199,20 @@ def checked(problem: Problem, state: Iterate) -> Iterate:
     At a root, the Newton step from the better end is at most a few widths long (the root's multiplicity) and points
     into the bracket. At a jump it is long, and at a pole it points outward. Where a cusp leads up to a jump it may be
     short: where the values at both ends are alike, or it is longer than the bracket, others decide (`_near_zero`).
+    Beside 0, where differences underflow to 0, the step is taken relative to the point.
     """
     bracket, x = state.memory, state.x
     fx, slope = value_and_jacobian(problem.fn, x)
-    dx = -fx / slope
+    dx = jnp.where(jnp.isfinite(slope), -fx / slope, jnp.nan)  # beside a pole at 0 the derivative overflows
     other = jnp.where(x == bracket.a, bracket.b, bracket.a)
-    inward = dx * (other - x) >= 0
+    inward = jnp.sign(dx) * jnp.sign(other - x) >= 0
     tolerance = problem.tolerance(x) + 4 * jnp.finfo(fx.dtype).eps * jnp.abs(x)
     low, high = (pick(jnp.abs(bracket.fa), jnp.abs(bracket.fb)) for pick in (jnp.minimum, jnp.maximum))
     widths = jnp.where(low > 0.9 * high, 6, 30)  # similar values on both sides: nearly a jump
     zero = (fx == 0) | ((jnp.abs(dx) <= widths * tolerance) & inward)
-    doubt = zero & (fx != 0) & (state.status == int(Status.ok))
+    blurred, there, found = _blurred(problem, x, fx, tolerance)
+    zero = jnp.where(blurred, found, zero)
+    doubt = zero & (fx != 0) & (state.status == int(Status.ok)) & ~blurred
     doubt &= (low > 1e-2 * high) | (jnp.abs(dx) > 2 * jnp.abs(other - x))
     zero &= ~doubt | _near_zero(problem, x, other, fx, tolerance, doubt)
     same = jnp.isnan(state.error) & (jnp.sign(bracket.fa) * jnp.sign(bracket.fb) > 0)
@@ -216,9 +220,30 @@ def checked(problem: Problem, state: Iterate) -> Iterate:
     status = jnp.where(jnp.isnan(state.error) & ~same, code(Status.not_finite), status)
     ok = status == int(Status.ok)
     inside = (x + dx >= jnp.minimum(bracket.a, bracket.b)) & (x + dx <= jnp.maximum(bracket.a, bracket.b))
-    polished = jnp.where(ok & zero & inside & (fx != 0), x + dx, x)
+    polished = jnp.where(blurred, there, jnp.where(inside & (fx != 0), x + dx, x))
+    polished = jnp.where(ok & zero, polished, x)
     status = jnp.where(ok & ~zero, code(Status.not_continuous), status)
     return _at_zero(problem, state._replace(x=polished, status=status))
+
+
+def _blurred(problem: Problem, x: Array, fx: Array, tolerance: Array) -> tuple[Array, Array, Array]:
+    """Whether the tolerance underflows, where Newton's steps in parts of `x` lead, and whether that is a root."""
+    least = float(jnp.finfo(fx.dtype).tiny)
+    blurred = (tolerance < least) & (x != 0) & (fx != 0)
+
+    def newton(_: int, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        x = carry[0]
+        value, slope = value_and_jacobian(problem.fn, x)
+        part = -value / (slope * x)
+        return x * (1 + part), part, jnp.maximum(0.01 * jnp.abs(fx), rounding(x, slope))
+
+    def look() -> tuple[Array, Array]:
+        there, part, allowed = jax.lax.fori_loop(0, 4, newton, (x, jnp.ones_like(x), fx))
+        near = jnp.abs(there / x - 1) <= 30 * least / jnp.abs(x)
+        return there, near & (jnp.abs(part) <= problem.rtol) & (jnp.abs(problem.fn(there)) <= allowed)
+
+    nothing = lambda: (x, jnp.zeros_like(blurred))
+    return blurred, *jax.lax.cond(eqxi.unvmap_any(blurred), look, nothing)
 
 
 def _near_zero(problem: Problem, x: Array, other: Array, fx: Array, tolerance: Array, doubt: Array) -> Array:
