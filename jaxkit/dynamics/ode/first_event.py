@@ -5,6 +5,7 @@ The search is a loop of its own, without derivatives; the motion is then solved 
 time moves follows from the event function, which stays zero.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -116,10 +117,10 @@ def first_event(
     def running(c: _Carry) -> Array:
         return (c.span[0] < t1) & (c.tried < max_steps) & c.fine & ~c.met.hit
 
-    value, rate, size = _at_the_start(terms, event, t0, x0, args)
+    value, rate, bend, size = _at_the_start(terms, event, t0, t1 - t0, x0, args)
     nowhere = Met(no, jnp.asarray(-1, jnp.int32), no, no, t1, x0, x0)
     states = (solver.init(terms, t0, until, x0, args), control, no)
-    watch = watching.begin(row(value), row(rate), row(size), row(t0), row(t1))
+    watch = watching.begin(*map(row, (value, rate, bend, size, t0, t1)))
     first = _Carry((t0, until), x0, states, jnp.asarray(0, jnp.int32), jnp.asarray(True), watch, nowhere)  # noqa: FBT003
     last = jax.lax.while_loop(running, body, first)
     hit = last.met.hit
@@ -134,18 +135,25 @@ def _by_a_step(solver: diffrax.AbstractSolver, path: Any) -> bool | Bool[Array, 
     return isinstance(solver, diffrax.AbstractImplicitSolver)
 
 
-def _at_the_start(terms: Any, event: Events, t: Array, x: PyTree, args: PyTree) -> tuple[Array, Array, Array]:
-    """The event functions, their rates of change, and what time and state contribute to them to first order.
+def _at_the_start(terms: Any, event: Events, t: Array, span: Array, x: PyTree, args: PyTree) -> tuple[Array, ...]:
+    """The event functions, two derivatives along the motion, and what time and state contribute to them to first order.
 
     The rates are those along the drift where the equation has noise.
     """
     drift = terms.terms[0] if isinstance(terms, diffrax.MultiTerm) else terms
     velocity = drift.vf(t, x, args)
-    value, rate = jax.jvp(lambda t, x: event(t, x, args), (t, x), (jnp.ones_like(t), velocity))
+
+    def measured(t: Array, x: PyTree) -> tuple[Array, Array]:
+        return jax.jvp(lambda t, x: event(t, x, args), (t, x), (jnp.ones_like(t), drift.vf(t, x, args)))
+
+    largest = lambda tree: functools.reduce(jnp.maximum, [jnp.max(jnp.abs(v)) for v in jax.tree.leaves(tree)])
+    h = watching.short(span, largest(x), largest(velocity))
+    value, rate = measured(t, x)
+    bend = (measured(t + h, jax.tree.map(lambda v, dot: v + h * dot, x, velocity))[1] - rate) / h
     slopes = jax.tree.leaves(jax.jacfwd(lambda t, x: event(t, x, args), (0, 1))(t, x))
     pairs = zip(slopes, jax.tree.leaves((t, x)), strict=True)
     parts = [jnp.sum(jnp.abs(slope * v[None]).reshape(len(value), -1), axis=1) for slope, v in pairs]
-    return value, rate, sum(parts[1:], parts[0]).astype(value.dtype)
+    return value, rate, bend, sum(parts[1:], parts[0]).astype(value.dtype)
 
 
 def moving(met: Met, event: Events, field: Field | None, x: PyTree, args: PyTree) -> tuple[Array, PyTree]:

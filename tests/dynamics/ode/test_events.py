@@ -245,5 +245,31 @@ def test_which_values_may_be_rounded_zeros():
         np.full((3, 1), 1e300),
         np.array([[0.0], [1e-16], [0.0]]),
     )
-    watch = watching.begin(value, rate, size, jnp.zeros(1), jnp.ones(1))
+    watch = watching.begin(value, rate, 0 * rate, size, jnp.zeros(1), jnp.ones(1))
     assert watch.sign[:, 0].tolist() == [-1, 1, -1]
+
+
+@pytest.mark.parametrize("method", ["taylor", "tsit5", "dopri8"])
+def test_an_event_that_oscillates_within_a_step_ends_at_its_first_crossing(method):
+    """A slow field has steps much longer than the event's period: each lane's event is `sin(w t + phase) - c`."""
+    w, phase, c = (jnp.asarray(v) for v in zip(*_WAVES, strict=True))
+    event = lambda t, x, a: jnp.sin(a[0] * t + a[1]) - a[2]
+    found = jk.ensemble(
+        lambda t, x, a: -0.01 * x, jnp.ones(len(w)), (0.0, 10.0), (w, phase, c), method=method, event=event
+    )
+    rises, falls = np.arcsin(c), np.pi - np.arcsin(c)
+    first = np.min(np.mod(np.stack([rises, falls]) - phase[None], 2 * np.pi), axis=0) / np.asarray(w)
+    assert found.ok.all()
+    np.testing.assert_allclose(found.end, first, rtol=1e-9)
+
+
+def test_an_event_at_an_extremum_is_seen_through_a_period_by_solve():
+    found = jk.solve(
+        lambda t, x, a: -0.01 * x, 1.0, jnp.array([0.0, 10.0]), event=lambda t, x, a: jnp.sin(3 * t + 0.001)
+    )
+    assert found.ok
+    np.testing.assert_allclose(found.end, (np.pi - 0.001) / 3, rtol=1e-9)
+
+
+_WAVES = [(7.0, 0.1, 0.0), (50.0, 0.1, 0.0), (100.0, 0.3, 0.0), (3.0, 0.001, 0.0), (0.66, 1.446, -0.18)]
+_WAVES += [(3.06, 4.711, 0.72), (45.32, 1.528, -0.734), (0.62, 1.765, -0.291), (2.0, 4.495, -0.9)]

@@ -19,6 +19,9 @@ from jaxkit.compile.rows import State
 
 Inside = Callable[[Array], State]  # the states at a time after the beginning of the lanes' last steps
 DOUBT = 0.25  # how wrong a polynomial that no look has confirmed may be, as a part of its range
+WRONG = 1 / 32  # how wrong a polynomial may have been at a look, beside its values, to be trusted in what is left
+HUMP = 2.0  # a polynomial that leads so much further from zero than both its ends is not trusted before a look
+TURN = 8.0  # nor one whose second derivative, times a step's length squared, differs so much from the last, beside ends
 FINEST = 2.0**-10  # the part of a step down to which pairs of changes are looked for
 MOST = 2000  # most looks into one step; closing in by halves needs no more
 FAR = 1e-3  # in units of a function's change in the first step: no rounding of the start is as large
@@ -44,6 +47,7 @@ class Watch(NamedTuple):
         end: The end of the step, or the first time at which a sign is known to have changed.
         doubt: How wrong the polynomial between `low` and `high` may be; infinite where no look has been taken.
         beyond: How wrong the polynomial between `high` and `end` may be.
+        bend: Second derivative at the beginning, then at the end of the last step's polynomial.
         looking: Whether the lane looks into its step.
         hit: Whether the lane has met its event, at `end`.
         target: Where to look next.
@@ -57,6 +61,7 @@ class Watch(NamedTuple):
     end: Mark
     doubt: Float[Array, "e ..."]
     beyond: Float[Array, "e ..."]
+    bend: Float[Array, "e ..."]
     looking: Bool[Array, "..."]
     hit: Bool[Array, "..."]
     target: Float[Array, "..."]
@@ -68,8 +73,15 @@ def _each_lane(fn: Callable[..., Any]) -> Callable[..., Any]:
     return jax.vmap(fn, in_axes=-1, out_axes=-1)
 
 
+def short(span: Array, size: Array, speed: Array) -> Array:
+    """A length of time in which a difference quotient is a derivative, for a state of that size and speed."""
+    eps, whole = float(jnp.finfo(span.dtype).eps), jnp.abs(span)
+    own = jnp.where((size > 0) & (speed > 0), size / jnp.where(speed > 0, speed, 1), whole)
+    return jnp.sign(span) * eps**0.5 * jnp.minimum(whole, own)
+
+
 @_each_lane
-def begin(value: Array, rate: Array, size: Array, t0: Array, t1: Array) -> Watch:
+def begin(value: Array, rate: Array, bend: Array, size: Array, t0: Array, t1: Array) -> Watch:
     """The watch before anything has been looked at.
 
     A start at a zero of an event function, up to rounding, is no event: the function takes the sign to which it moves.
@@ -83,7 +95,7 @@ def begin(value: Array, rate: Array, size: Array, t0: Array, t1: Array) -> Watch
     unknown = jnp.full_like(value, jnp.inf)
     sign = jnp.where(near, first_sign(value, rate, t0, t1), _sign(value))
     none = jnp.zeros(t0.shape, jnp.int32)
-    return Watch(start, sign, low, low, low, unknown, unknown, never, never, jnp.zeros_like(t0), none)
+    return Watch(start, sign, low, low, low, unknown, unknown, bend, never, never, jnp.zeros_like(t0), none)
 
 
 @_each_lane
@@ -131,7 +143,8 @@ def after(watch: Watch, t: Array, moved: Array, mark: Mark) -> Watch:
     stepped = watch._replace(
         low=start, high=mark, end=mark, doubt=unknown, beyond=unknown, looks=jnp.zeros_like(watch.looks)
     )
-    return _choose(moved | watch.looking, _decided(_choose(watch.looking, looked, stepped), t), watch)
+    known = _choose(moved | watch.looking, _decided(_choose(watch.looking, looked, stepped), t), watch)
+    return known._replace(bend=jnp.where(moved, _bend(start, mark)[1], watch.bend))
 
 
 @_each_lane
@@ -141,7 +154,9 @@ def passed(watch: Watch, moved: Array, mark: Mark) -> tuple[Watch, Bool[Array, "
     here = watch.sign[None] * _controls(start, mark)
     change = jnp.any((jnp.sign(mark.value) != watch.sign) & ~jnp.isnan(mark.value))  # or there was no sign yet
     pair = jnp.any(jnp.minimum(here[1], here[2]) <= DOUBT * (jnp.max(here, axis=0) - jnp.min(here, axis=0)))
-    return watch._replace(end=_choose(moved, mark, watch.end)), watch.looking | (moved & (change | pair))
+    doubtful = watch.looking | (moved & (change | pair | jnp.any(_strange(watch, start, mark))))
+    bend = jnp.where(moved, _bend(start, mark)[1], watch.bend)
+    return watch._replace(end=_choose(moved, mark, watch.end), bend=bend), doubtful
 
 
 def lost(watch: Watch, mark: Mark) -> Bool[Array, "..."]:
@@ -185,7 +200,9 @@ def _judged(watch: Watch, t: Array) -> Watch:
     pair = (jnp.minimum(here[1], here[2]) <= doubt) & (sign != 0)
     known = jnp.where(watch.doubt < jnp.inf, doubt, 0)
     thrice = (here[1] < known) & (here[2] > -known) & (here[1] < here[2])
-    hidden = jnp.where(change, thrice, pair)
+    wrong = watch.doubt > WRONG * jnp.maximum(jnp.abs(low.value), jnp.abs(high.value))
+    strange = jnp.where(watch.doubt < jnp.inf, wrong, _strange(watch, low, high))
+    hidden = jnp.where(change, thrice, pair) | (strange & (sign != 0))
     dip = jnp.min(jnp.where(hidden, _lowest(here), 2.0), axis=0)
     middle = jnp.where(dip < 1, dip, 0.5)
     depth = _cubic(here, jnp.where(hidden, _lowest(here), 1.0))
@@ -216,6 +233,25 @@ def _controls(low: Mark, high: Mark) -> Float[Array, "4 e"]:
     """Bernstein's coefficients of the cubic between two marks: its graph lies in their convex hull."""
     third = (high.s - low.s) / 3
     return jnp.stack([low.value, low.value + third * low.rate, high.value - third * high.rate, high.value])
+
+
+def _strange(watch: Watch, low: Mark, high: Mark) -> Bool[Array, " e"]:
+    """Whether a function may oscillate within a step that no look has confirmed, so that it is no cubic.
+
+    Then the cubic leads far away from its ends, or is bent otherwise than the one of the step before.
+    """
+    controls, width = jnp.abs(_controls(low, high)), high.s - low.s
+    ends = jnp.maximum(controls[0], controls[3])
+    hump = jnp.maximum(controls[1], controls[2]) > HUMP * ends
+    turn = jnp.abs(_bend(low, high)[0] - watch.bend) * width * width > TURN * ends
+    return hump | turn
+
+
+def _bend(low: Mark, high: Mark) -> tuple[Array, Array]:
+    """The second derivatives of the cubic between two marks at both."""
+    width = jnp.where(high.s == low.s, 1, high.s - low.s)
+    mean = (high.value - low.value) / width
+    return (6 * mean - 4 * low.rate - 2 * high.rate) / width, (2 * low.rate + 4 * high.rate - 6 * mean) / width
 
 
 def _cubic(controls: Array, part: Array) -> Array:

@@ -169,8 +169,13 @@ def _tried(k: int, numbers: State) -> Array:
 def _watch(stepper: Stepper, row: Row, lanes: Lanes) -> tuple[Watch, State]:
     """The watch on the events, and the beginning of the first step."""
     here = ahead(stepper.switches, row, lanes, lanes.t0)[0]
-    size = _size(stepper, row, lanes.t0, lanes.x)
-    first = watching.begin(*_measured(stepper, row, here, lanes.t0, lanes.x), size, lanes.t0, lanes.t1)
+    n, size = len(stepper.field.x), _size(stepper, row, lanes.t0, lanes.x)
+    x = lanes.x[:n]
+    velocity = here(lanes.t0, x, stepper.field.outputs[:n])
+    h = watching.short(lanes.t1 - lanes.t0, *(functools.reduce(jnp.maximum, map(jnp.abs, v)) for v in (x, velocity)))
+    value, rate = _measured(stepper, row, here, lanes.t0, lanes.x)
+    later = _measured(stepper, row, here, lanes.t0 + h, tuple(v + h * dot for v, dot in zip(x, velocity, strict=True)))
+    first = watching.begin(value, rate, (later[1] - rate) / h[None], size, lanes.t0, lanes.t1)
     return first, (*lanes.x, lanes.t0)
 
 

@@ -40,18 +40,20 @@ class TaylorSeries:
     Args:
         field: The field; helper nodes are added to its builder.
         velocity: The atoms of the velocity of `field.x`.
+        more: Further atoms whose series are asked for.
 
     Raises:
         Unsupported: An operation has no recurrence; its name is in the message.
     """
 
-    def __init__(self, field: ScalarField, velocity: Sequence[Atom]) -> None:
+    def __init__(self, field: ScalarField, velocity: Sequence[Atom], more: Sequence[Atom] = ()) -> None:
         self.field, self.make = field, recurrences.Maker(field.builder)
         self.rules: dict[Any, Rule] = {}  # in an order in which they can run
         self.forms: dict[Atom, Affine] = {}
         self.constants: set[Atom] = set()
         self.later: list[Atom] = []  # derivative factors, needed only one order later
         self.velocity = [self.form(a) for a in velocity]
+        self.more = [self.basis(a) for a in more]
         while self.later:
             self.basis(self.later.pop())
         for form in self.velocity:
@@ -215,8 +217,17 @@ class TaylorSeries:
 
     def coefficients(self, t: Array, x: State, order: int, constants: Constants) -> list[list[Array]]:
         """Taylor coefficients of the solution through `(t, x)`, orders `0..order`, one list for each state entry."""
+        s, zero = self._extended(t, x, order, constants), jnp.zeros_like(x[0])
+        return [[s.found.get((atom, k), zero) for k in range(order + 1)] for atom in self.field.x]
+
+    def further(self, t: Array, x: State, order: int, constants: Constants) -> list[list[Array]]:
+        """Taylor coefficients of the further atoms along the solution, orders `0..order`."""
+        s, zero = self._extended(t, x, order + 1, constants), jnp.zeros_like(x[0])
+        known = lambda value: zero if value is None else zero + value
+        return [[known(s(atom, k)) for k in range(order + 1)] for atom in self.more]
+
+    def _extended(self, t: Array, x: State, order: int, constants: Constants) -> recurrences.Values:
         s = recurrences.Values(self.field, constants, self.begin(t, x))
         for k in range(order):
             self.extend(s, k)
-        zero = jnp.zeros_like(x[0])
-        return [[s.found.get((atom, k), zero) for k in range(order + 1)] for atom in self.field.x]
+        return s

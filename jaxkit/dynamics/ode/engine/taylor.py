@@ -11,7 +11,7 @@ References:
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from jaxkit.compile.rows import Constants, Row, State, Step, like
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.core.numerics import representable
 from jaxkit.dynamics.ode.engine import recurrences
-from jaxkit.dynamics.ode.engine.series import TaylorSeries
+from jaxkit.dynamics.ode.engine.series import TaylorSeries, Unsupported
 from jaxkit.dynamics.ode.engine.switches import Switches
 from jaxkit.dynamics.ode.tolerance import weighed, weights
 
@@ -32,6 +32,7 @@ from jaxkit.dynamics.ode.tolerance import weighed, weights
 DEFECT = 10.0
 FEWEST = 8  # most times that a first step is shortened before it is tried
 COARSEST = 1 / 64  # part by which a step may be lengthened to a time that there is
+FARTHEST = 120.0  # logarithm of a length beyond which nothing limits a step
 FADED = 0.1  # part of a tangent's largest size so far; a tangent that has decayed further does not limit the step
 PLAIN = frozenset("input add add_any sub neg mul div sin cos integer_pow convert_element_type".split())
 ROUGH = recurrences.FLAT | recurrences.PIECES
@@ -68,7 +69,9 @@ class TaylorStepper:
         velocity = field.outputs[: len(field.x)]
         self.switches = Switches(field, velocity)
         self.series = TaylorSeries(field, velocity)
-        self.roots = [*self.series.roots, *field.outputs, *self.switches.roots]
+        self.watched = _series_of_events(field, velocity)
+        events = () if self.watched is None else self.watched.roots
+        self.roots = [*self.series.roots, *field.outputs, *self.switches.roots, *events]
         self.bound = DEFECT * rtol
         self.looks = looks(field, velocity, self.order, self.switches)
         self.cautious = not self.looks
@@ -115,6 +118,8 @@ class TaylorStepper:
                 self._length((series if memory else self._series(t, x, row))(), row, *memory[1:]), left, refused
             )
         )
+        if self.watched is not None:
+            length = jnp.minimum(length, row.apart(lambda: self._trusted(t, x, row)))
         whole = length >= jnp.abs(left)
         own = _reached(t, length * jnp.sign(left))
         signed = jnp.where(whole if look is None else whole | look, left, own)
@@ -230,6 +235,25 @@ class TaylorStepper:
         size = jnp.maximum(size, jnp.maximum(least, float(jnp.finfo(size.dtype).minexp)))
         return self._log_radius(size, before, last)
 
+    def _trusted(self, t: Array, x: State, row: Row) -> Array:
+        """The length of a step in which event functions have no time to oscillate: their radius of convergence over e.
+
+        It is estimated from each of their last two coefficients, and the largest of the estimates that the first three
+        give, as a function may begin at zero or at an extremum. A polynomial of lower order is trusted at any length.
+        """
+        n, watched, p = len(self.field.x), cast(TaylorSeries, self.watched), self.order - 1
+        of = lambda constants, t, *x: [c for part in watched.further(t, x, p, constants) for c in part]
+        found, least = row.each(of, row.seen(t), *x[:n]), jnp.full_like(t, FARTHEST)
+        for series in (found[i : i + p + 1] for i in range(0, len(found), p + 1)):
+            fine = functools.reduce(jnp.logical_and, map(jnp.isfinite, series))
+            sizes = [fast_log2(jnp.abs(c)) for c in series]
+            for k in (p - 1, p):
+                first = [jnp.where(series[j] == 0, -jnp.inf, (sizes[j] - sizes[k]) / (k - j)) for j in range(min(3, k))]
+                radius = functools.reduce(jnp.maximum, first)
+                limits = fine & (series[k] != 0) & (radius > -jnp.inf)
+                least = jnp.where(limits, jnp.minimum(least, radius), least)
+        return fast_exp2(least - 1 / math.log(2))
+
     def _largest(self, values: Sequence[Array]) -> Array:
         """The largest number of a state, of its tangents or of several of these."""
         return _largest(weighed(values, self.weights))
@@ -242,6 +266,15 @@ class TaylorStepper:
         """The same step, all in logarithms."""
         p = self.order
         return jnp.minimum((size - last) / p, (size - before) / (p - 1)) - (2 + 0.7 / (p - 1)) / math.log(2)
+
+
+def _series_of_events(field: ScalarField, velocity: Sequence[Atom]) -> TaylorSeries | None:
+    """The series of the event functions behind the velocity; None without any that moves or has a series."""
+    events = [a for a in field.outputs[len(field.x) :] if field.builder.level(a) == MOVING]
+    try:
+        return TaylorSeries(field, velocity, events) if events else None
+    except Unsupported:
+        return None
 
 
 def _log2(x: Array) -> Array:
