@@ -15,6 +15,7 @@ from jaxkit.dynamics.roots.root import Root, root
 from jaxkit.newton.certify import certify as prove
 from jaxkit.newton.certify import search
 from jaxkit.newton.equations import Equations, residual_function
+from jaxkit.newton.nearby import nearby, touching
 from jaxkit.newton.result import EquationRoot
 from jaxkit.newton.start import RTOL, first_guess
 
@@ -82,7 +83,8 @@ def solve(
     require(not (certify and is_complex), "equations", "be real for a proof", "are complex")
     start = _start(system, x0, args, is_complex, bracket)
     known = {name: _number(value, jnp.iscomplexobj(value)) for name, value in (args or {}).items()}
-    found, way, remark = _attempt(fn, start, known, method, settings)
+    typed = system if system.single and not is_complex else None
+    found, way, remark = _attempt(fn, start, known, method, settings, typed)
     enclosure, value = None, found.value
     if not is_traced((found, known)):
         remark, enclosure = _conclude(system, found, way, remark, known, is_complex, certify)
@@ -93,9 +95,12 @@ def solve(
 
 
 def _attempt(
-    fn: Callable, x0: Any, args: Any, method: str | None, settings: dict[str, Any]
+    fn: Callable, x0: Any, args: Any, method: str | None, settings: dict[str, Any], system: Equations | None = None
 ) -> tuple[Root, History | None, str]:
-    """Newton's method with its history; if it fails and no method was asked for, one with a falling residual."""
+    """Newton's method with its history; if it fails and no method was asked for, one with a falling residual.
+
+    If that fails, too, a change of sign is looked for.
+    """
     found = root(fn, x0, args, method=method, **settings)
     if is_traced(found):
         return found, None, ""
@@ -103,11 +108,13 @@ def _attempt(
     way = history(fn, x0, args, method=method, **settings_shown)
     if bool(found.ok) or method is not None or settings["bracket"] is not None:
         return found, way, ""
-    other = root(fn, x0, args, method="robust", **settings)
-    if not bool(other.ok):
+    other, failed = root(fn, x0, args, method="robust", **settings), Status(int(found.status)).name
+    if bool(other.ok):
+        return other, way, f"Newton's method failed ({failed}); a method with a falling residual found this root."
+    third = nearby(fn, x0, args, settings, system)
+    if third is None:
         return found, way, ""
-    failed = Status(int(found.status)).name
-    return other, way, f"Newton's method failed ({failed}); a method with a falling residual found this root."
+    return third, way, f"Newton's method failed ({failed}); a search for a change of sign found this root."
 
 
 def _check_functions(system: Equations, is_complex: bool) -> None:  # noqa: FBT001
@@ -144,7 +151,7 @@ def _conclude(
     parameters = {name: float(value) for name, value in known.items()} if not is_complex else {}
     if not bool(found.ok):
         if system.single and not is_complex:
-            remark = _absence(system, parameters)
+            remark = _absence(system, parameters) or _touch(system, found, parameters)
         return remark, None
     if way is not None and (order := multiplicity(way)) > 1 and _flat(system, found, parameters):
         remark = f"{remark} The derivative vanishes here: a root of multiplicity {order}, so Newton converges slowly."
@@ -170,6 +177,14 @@ def _absence(system: Equations, parameters: Mapping[str, float]) -> str:
         hint = "Try a complex guess, `x0=1 + 1j` (--complex)."
         return f"There is no real root in {where}: proven by interval arithmetic. {hint}"
     return ""
+
+
+def _touch(system: Equations, found: Root, parameters: Mapping[str, float]) -> str:
+    at = touching(system, float(found.value), parameters) if np.isfinite(float(found.value)) else None
+    if at is None:
+        return ""
+    many = "a double root, or two, or none, closer together than rounding tells"
+    return f"At {system.unknowns[0]} = {at:.10g} the curve touches zero as far as rounding tells: {many}."
 
 
 def _flat(system: Equations, found: Root, parameters: Mapping[str, float]) -> bool:

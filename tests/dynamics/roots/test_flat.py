@@ -52,14 +52,15 @@ ROOTS = {
     "multiple at 0": (lambda x, _: x**4, 0.0),
     "corner": (lambda x, _: jnp.maximum(x - 1, 0.0), 1.0),
     "line": (lambda x, _: 1e-200 * (x - 3), 3.0),
+    "next to 0": (lambda x, _: jnp.log(x) - jnp.log(1e-304), 1e-304),
 }
 
 
 @pytest.mark.parametrize("name", ROOTS)
-@pytest.mark.parametrize("method", ["newton", "householder3", "damped", "safeguarded"])
+@pytest.mark.parametrize("method", ["newton", "householder3", "safeguarded"])
 def test_a_residual_that_is_zero_at_one_point_is_a_root(method, name):
     fn, at = ROOTS[name]
-    given = {"bracket": (at, at + 1)} if method in BRACKETING else {"x0": at}
+    given = {"bracket": (at, 2 * at + 1)} if method in BRACKETING else {"x0": at}
     found = jk.root(fn, **given, method=method)
     assert found.ok
     assert float(found.value) == at

@@ -16,7 +16,8 @@ def unless_flat(problem: Problem, scale: Array, state: Iterate, value: Array, *,
     """The iterate, `singular` where a residual of 0 is 0 all around it; ok where it is not, but the derivative is 0.
 
     `exp(x)` at -1000, `erf(x) - 1` at 6 or `1e-320 x` are 0 in floats, far from any root. About a root, an entry that
-    is 0 there is not 0 on both sides, or is on one of them what its derivative says (the corner of `max(x, 0)`).
+    is 0 there is not 0 on both sides, or is on one of them what its derivative says (the corner of `max(x, 0)`). And
+    one tolerance away it must not underflow, or the root is not known to the tolerance.
 
     Args:
         problem: The residual.
@@ -36,19 +37,23 @@ def unless_flat(problem: Problem, scale: Array, state: Iterate, value: Array, *,
 
 
 def _leaves_zero(problem: Problem, scale: Array, x: Array) -> Array:
-    """Whether each entry of the residual, which is 0 at `x`, is not 0 beside it."""
+    """Whether each entry of the residual, which is 0 at `x`, is not 0 beside it, and tells of a tolerance."""
     size = jnp.maximum(jnp.abs(x), jnp.where(_shrunk(x, scale), scale, 0))
     most = jnp.max(size)
     half = float(jnp.finfo(size.dtype).eps) ** 0.5
     size = jnp.where(most > 0, jnp.maximum(size, half * most), 1)
     if x.ndim:
         size = size * (0.5 + jnp.mod(_GOLDEN * jnp.arange(x.size, dtype=size.dtype), 1))
-    step = (4 * half * size).astype(x.dtype)
+    step = jnp.maximum(4 * half * size, 4 * float(jnp.finfo(size.dtype).tiny)).astype(x.dtype)  # not 0 itself
     _, slope = jax.jvp(problem.fn, (x,), (step,))
     before, behind = problem.fn(x - step), problem.fn(x + step)
     slope = jnp.abs(slope)
     alike = lambda v: (_ALIKE * jnp.abs(v) >= slope) & (jnp.abs(v) <= _ALIKE * slope) & (slope > 0)
-    return ((before != 0) & (behind != 0)) | alike(before) | alike(behind)
+    step = jnp.abs(step)
+    part = jnp.max(problem.rtol * (jnp.abs(x) / step) + problem.atol / step)
+    part = jnp.where(jnp.all(x == 0), 1, part)  # the root 0 is exact
+    told = (slope == 0) | (slope * part >= float(jnp.finfo(size.dtype).tiny))
+    return told & (((before != 0) & (behind != 0)) | alike(before) | alike(behind))
 
 
 def _shrunk(x: Array, scale: Array) -> Array:
