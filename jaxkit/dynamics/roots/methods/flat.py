@@ -50,10 +50,11 @@ def _leaves_zero(problem: Problem, scale: Array, x: Array) -> Array:
     slope = jnp.abs(slope)
     alike = lambda v: (_ALIKE * jnp.abs(v) >= slope) & (jnp.abs(v) <= _ALIKE * slope) & (slope > 0)
     step = jnp.abs(step)
-    part = jnp.max(problem.rtol * (jnp.abs(x) / step) + problem.atol / step)
+    part = jnp.max(problem.rtol * (size / step) + problem.atol / step)
     part = jnp.where(jnp.all(x == 0), 1, part)  # the root 0 is exact
-    told = (slope == 0) | (slope * part >= float(jnp.finfo(size.dtype).tiny))
-    return told & (((before != 0) & (behind != 0)) | alike(before) | alike(behind))
+    told = slope * part >= float(jnp.finfo(size.dtype).tiny)
+    straight = alike(before) | alike(behind)
+    return jnp.where(straight, told, (before != 0) & (behind != 0))
 
 
 def _shrunk(x: Array, scale: Array) -> Array:
