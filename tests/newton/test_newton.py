@@ -38,6 +38,13 @@ def test_no_real_root_is_proven():
     np.testing.assert_allclose(z.value, 1j, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["min", "max", "floor", "ceil", "gamma"])
+def test_a_function_that_text_cannot_hold_is_named(name):
+    with pytest.raises(newton.ParseError, match=f"The function {name} is not known in typed text"):
+        newton.Equations.parse(f"{name}(x) = 2")
+    assert newton.Equations.parse("gamma*(x - 1) = 2", ("gamma",)).unknowns == ("x",)
+
+
 def test_double_root_is_named():
     r = newton.solve("(x-1)^2 (x+2) = 0", x0=3.0).checked()
     assert "multiplicity 2" in r.remark

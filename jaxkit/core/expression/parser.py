@@ -20,6 +20,7 @@ from jaxkit.core.expression.tokens import ROOTS, ParseError, Token, tokenize
 from jaxkit.core.expression.tree import Apply, Name, Node, literal
 
 NODES, DEPTH = 256, 64
+ABSENT = ("min", "max", "floor", "ceil", "round", "mod", "gamma", "factorial")  # functions that text cannot hold
 _LETTER = re.compile(r"[^\W\d_](\d{1,3})?$|[^\W\d_]_\w{1,20}$")
 
 
@@ -168,6 +169,8 @@ class Parser:
             return self._call(name, token)
         if name in CONSTANTS:
             return self._apply(name)
+        if name in ABSENT and self.names is None and self.now.kind == "(":
+            raise ParseError(_absent(name), self.text, token.at)
         if self.names is None and (_LETTER.match(name) or name in GREEK):
             return self._node(Name, name)
         raise ParseError(self._unknown(token.text), self.text, token.at)
@@ -202,3 +205,12 @@ class Parser:
         if name.isalpha() and len(name) <= 4:
             return f"Unknown name {name!r}; for a product write {'*'.join(name)}."
         return f"Unknown name {name[:40]!r}; unknowns are single letters, as x, y, x1."
+
+
+def _absent(name: str) -> str:
+    """What to do without a function that text cannot hold."""
+    if name in ("min", "max"):
+        instead = f"write {name}(a, b) as (a + b {'-' if name == 'min' else '+'} |a - b|)/2, or"
+    else:
+        instead = "write gamma*(...) for a product, or" if name == "gamma" else "for it,"
+    return f"The function {name} is not known in typed text; {instead} give a function, `lambda x, _: ...`."
