@@ -36,6 +36,7 @@ from jaxkit.dynamics.ode.implicit_steps import detached, opened, restored, subst
 from jaxkit.dynamics.ode.methods import ADJOINTS, SDE, Method, RungeKutta, of_solve
 from jaxkit.dynamics.ode.onward import after, at_rest, moving_on
 from jaxkit.dynamics.ode.reasons import nought, of_times, true_reason, without_derivative
+from jaxkit.dynamics.ode.saltation import with_jumps
 from jaxkit.dynamics.ode.solution import Solution, only_lane
 from jaxkit.dynamics.ode.stops import Stops, turned, with_stops, within_stretches
 from jaxkit.dynamics.ode.tolerance import control, least
@@ -202,6 +203,8 @@ def _stated(options: Options, field: Field | SDE, x0: Any, times: Array, args: A
         solver = solver.fitted(drift, times[0], x0, args, settings.jacobian, rtol)
     if implicit and (fixed or event is not None):
         solver = with_tolerances(solver, rtol, least(atol))
+    if not noisy and not fixed:
+        solver = with_jumps(solver, drift, times[0], x0, args)
     stable = implicit or (isinstance(solver, Auto) and solver.implicit)
     over = times if whole is None else whole
     return _Leg(

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxkit.compile.rows import Constants, Lanes, Row, State
 from jaxkit.dynamics.ode.engine.integrate import Arrived, Stepper, advance, begin, outcome, under_way
-from jaxkit.dynamics.ode.engine.switches import between
+from jaxkit.dynamics.ode.engine.switches import behind, between
 
 MANY = 20  # number of directions above which pulling back costs less
 
@@ -58,7 +58,8 @@ def integrate_back(
 
         def step(own: Constants, x: State) -> State:
             side, start, length = between(stepper.switches, row.varied(own), lanes, here[k], there[k])
-            return stepper.within(start, x, length, side)
+            ended = stepper.within(start, x, length, side)
+            return behind(stepper, side, (start, start + length), x, ended) if stepper.jumps else ended
 
         _, pull = jax.vjp(step, own, tuple(here[:k]))
         by_own, by_x = jax.vmap(pull)(carry[0])

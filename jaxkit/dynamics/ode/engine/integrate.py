@@ -31,7 +31,7 @@ from jaxkit.dynamics.ode.engine import events as watching
 from jaxkit.dynamics.ode.engine.events import Mark, Watch, nothing_saved
 from jaxkit.dynamics.ode.engine.events import save as save_states
 from jaxkit.dynamics.ode.engine.stiffness import limited_by_stability
-from jaxkit.dynamics.ode.engine.switches import Switches, ahead, crossing
+from jaxkit.dynamics.ode.engine.switches import Switches, ahead, behind, crossing
 
 NO_LIMIT = 2**31 - 2  # used where each lane counts its own steps
 SEVERAL = 32  # numbers of a state of which each is looked at by itself
@@ -45,6 +45,7 @@ class Stepper(Protocol):
     roots: list[Any]  # the nodes of the field that it uses, which tell the constants needed
     directions: Sequence[Any]  # directions of the tangents in each parameter that differs among lanes: see `Row`
     switches: Switches  # where the field changes its form: steps end there
+    jumps: bool  # whether the field compares its state with anything
     cautious: bool  # whether its first step must be examined beforehand: see `caution`
     shortens: bool  # whether it keeps no step length, but takes a shorter step where the last was refused
 
@@ -274,6 +275,8 @@ def advance(
         return unpack(row.apart(lambda: pack(move()[0]))), ()
 
     new, memory = move() if memory else apart()
+    if stepper.jumps and k > n:
+        new = (*behind(stepper, here, (t, new[k]), x, new[:k]), new[k])
     if stepper.switches:
         new, memory = crossing(stepper, row, lanes, (t, until), new, memory)
     good = _finite(new[:n])

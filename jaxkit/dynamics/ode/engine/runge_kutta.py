@@ -17,7 +17,7 @@ from jaxkit.compile.fast_log import fast_exp2, fast_log2
 from jaxkit.compile.rows import Row, State, Step, like, where
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.core.numerics import representable
-from jaxkit.dynamics.ode.engine.switches import Switches
+from jaxkit.dynamics.ode.engine.switches import Switches, jumps_with_state
 from jaxkit.dynamics.ode.schemes import Tableau
 from jaxkit.dynamics.ode.tolerance import weighed, weights
 
@@ -54,6 +54,7 @@ class RungeKuttaStepper:
         self.weights = weights(atol)
         self.velocity = field.outputs[: len(field.x)]
         self.switches = Switches(field, self.velocity)
+        self.jumps = jumps_with_state(field, self.velocity, self.switches.covered)
         # The last velocity is the first one of the next step, unless the field switches in between.
         same = bool(np.allclose(tableau.a[-1], tableau.b, atol=1e-15)) and tableau.c[-1] == 1
         self.reuses = same and not self.switches

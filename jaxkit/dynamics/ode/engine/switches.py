@@ -25,12 +25,25 @@ from jaxkit.compile.nodes import MOVING, Atom, Literal, Node
 from jaxkit.compile.rows import Constants, Lanes, Row, State
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.dynamics.ode.engine.recurrences import Maker
+from jaxkit.dynamics.ode.saltation import COMPARISONS, STEPS, across
 
-COMPARISONS = frozenset("lt le gt ge eq ne lt_to le_to".split())
 WHOLE = {"floor": 0.0, "ceil": 0.0, "round": 0.5}  # they jump where their argument is a whole number plus this
 BREAKS = COMPARISONS | frozenset("sign abs max min clamp rem convert_element_type".split()) | frozenset(WHOLE)
 WAVES = frozenset(("sin", "cos"))
 SLACK = 4.0  # in units of how far rounding can move a change of sign
+
+
+def jumps_with_state(field: ScalarField, atoms: Sequence[Atom], known: set[Atom]) -> bool:
+    """Whether nodes depend on a comparison of the state, other than those at `known` times: see `saltation`."""
+    kind = lambda a: field.builder.dtype(a)
+    for number in field.needed(atoms):
+        node = field.nodes[number]
+        if node.level == MOVING and number not in known and node.name in COMPARISONS | STEPS:
+            whole = node.name == "convert_element_type" and jnp.issubdtype(node.dtype, jnp.floating)
+            itself = node.name in COMPARISONS and node.inputs[0] == node.inputs[1]
+            if jnp.issubdtype(kind(node.inputs[0]), jnp.floating) and not whole and not itself:
+                return True
+    return False
 
 
 class Form(NamedTuple):
@@ -361,6 +374,21 @@ def crossing(
     rates = [side(later, x[:n], stepper.field.outputs[:n]) for side in (before, behind)]
     jumps = [jnp.where(met[None], (a - b)[None] * shift, 0) for a, b in zip(*rates, strict=True)]
     return (*x[:n], *map(jnp.add, x[n:], jumps), later), memory
+
+
+def behind(stepper: Any, here: Row, span: tuple[Array, Array], before: State, new: State) -> State:
+    """States after steps over a span, with tangents that jump where the state has met a switch: see `saltation`."""
+    field, n = stepper.field, len(stepper.field.x)
+    velocity = lambda t, x, constants: tuple(field(t, x, constants, field.outputs[:n]))
+
+    def moved(constants: Constants, t0: Array, t1: Array, *x: Array) -> list[Array]:
+        return list(across(velocity, t0, x[:n], t1, x[n:], constants))
+
+    numbers = (*map(here.seen, span), *before[:n], *new[:n])
+    if len(new) == n:
+        return tuple(here.each(moved, *numbers))
+    values, dots = here.push(moved, numbers, (None,) * (n + 2) + new[n:])
+    return (*values, *dots)
 
 
 def between(switches: Switches, row: Row, lanes: Lanes, here: Array, there: Array) -> tuple[Row, Array, Array]:

@@ -25,7 +25,7 @@ from jaxkit.compile.scalars import ScalarField
 from jaxkit.core.numerics import representable
 from jaxkit.dynamics.ode.engine import recurrences
 from jaxkit.dynamics.ode.engine.series import TaylorSeries, Unsupported
-from jaxkit.dynamics.ode.engine.switches import Switches
+from jaxkit.dynamics.ode.engine.switches import Switches, jumps_with_state
 from jaxkit.dynamics.ode.tolerance import weighed, weights
 
 # In units of the tolerance: how much velocity times length may differ from the polynomial's at a step's end.
@@ -68,6 +68,7 @@ class TaylorStepper:
         self.controlled = len(field.x) if controlled is None else controlled
         velocity = field.outputs[: len(field.x)]
         self.switches = Switches(field, velocity)
+        self.jumps = jumps_with_state(field, velocity, self.switches.covered)
         self.series = TaylorSeries(field, velocity)
         self.watched = _series_of_events(field, velocity)
         events = () if self.watched is None else self.watched.roots

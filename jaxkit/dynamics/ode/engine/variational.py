@@ -133,6 +133,10 @@ def _run(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
 def _repeated(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
     """The same with each lane repeated for each direction, which can be differentiated again."""
     starts, leaves, t0, t1, ts = given
+    if wide.compares(plan, given):  # where the velocity jumps, tangents jump, which these lanes do not know
+        found, final, saved = wide.by_steps(_by_arrays_of(plan), given)
+        counts = {name: getattr(found, name).astype(jnp.int32) for name in ("steps", "rejected")}
+        return dataclasses.replace(found, **counts), Jacobian(final, saved)
     k, n, layout = plan.size, len(t0), layout_of(starts)
     shapes, sizes = _directions(plan, given)
     m = max(1, sum(sizes))  # directions: each lane is repeated for each of them
@@ -233,14 +237,18 @@ def push(plan: Plan, primals: tuple[Given], tangents: tuple[Given]) -> tuple[Ens
 
 def _by_arrays(plan: Plan, given: Given, dots: Given) -> Ensemble:
     """The tangents of a solve with many directions and saved times, without a table of all derivatives."""
-    settings = plan.settings
-    own = settings.method
-    method = RungeKutta("dopri8" if isinstance(own, Taylor) else own.scheme)
-    other = plan._replace(wide=True, settings=settings._replace(method=method, max_steps=4 * settings.max_steps))
+    other = _by_arrays_of(plan)
     along = jax.tree.map(_filled, dots, given, is_leaf=_is_zero)
     solved, moved = jax.jvp(functools.partial(wide.solve, other), (given,), (along,))
     reached = lambda v, dot: jnp.where(jnp.isfinite(v), dot, 0)
     return dataclasses.replace(moved, xs=jax.tree.map(reached, solved.xs, moved.xs))
+
+
+def _by_arrays_of(plan: Plan) -> Plan:
+    """The plan whose lanes move as arrays."""
+    settings, own = plan.settings, plan.settings.method
+    method = RungeKutta("dopri8" if isinstance(own, Taylor) else own.scheme)
+    return plan._replace(wide=True, settings=settings._replace(method=method, max_steps=4 * settings.max_steps))
 
 
 def _along(

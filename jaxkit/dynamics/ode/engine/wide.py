@@ -18,6 +18,7 @@ from jaxkit.dynamics.ode.actions import Actions, Event
 from jaxkit.dynamics.ode.by_diffrax import Options, leg
 from jaxkit.dynamics.ode.engine.batch import Ensemble, Given, Plan, layout_of
 from jaxkit.dynamics.ode.methods import SOLVERS, RungeKutta
+from jaxkit.dynamics.ode.saltation import has_switches
 from jaxkit.dynamics.ode.schemes import Tableau
 from jaxkit.dynamics.ode.tolerance import Each, Tangents
 
@@ -44,6 +45,8 @@ def with_tangents(plan: Plan, given: Given) -> tuple[Ensemble, Array, Array | No
     Returns:
         The ensemble, and the derivatives of the last state, `(n, k, m)`, and of the saved ones, `(n, s, k, m)`.
     """
+    if compares(plan, given):
+        return by_steps(plan, given)
     layout, n, dtype = layout_of(given.starts), len(given.t0), given.t0.dtype
     shapes = [leaf.shape[1:] if lane else leaf.shape for leaf, lane in zip(given.leaves, plan.lanewise, strict=True)]
     sizes = [plan.size * plan.moved[0], *(math.prod(s) * w for s, w in zip(shapes, plan.moved[1:], strict=True))]
@@ -75,6 +78,36 @@ def with_tangents(plan: Plan, given: Given) -> tuple[Ensemble, Array, Array | No
     saved = None if found.xs is None else tangents(found.xs[1], 3)
     own = None if found.xs is None else found.xs[0]
     return dataclasses.replace(found, xs=own, final=found.final[0]), tangents(found.final[1], 2), saved
+
+
+def compares(plan: Plan, given: Given) -> bool:
+    """Whether the field compares the state with anything, so that derivatives may jump (see `saltation`)."""
+    one = lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype)
+    leaves = [one(v) if lane else v for v, lane in zip(given.leaves, plan.lanewise, strict=True)]
+    time = jax.ShapeDtypeStruct((), given.t0.dtype)
+    return has_switches(plan.field, time, jax.tree.map(one, given.starts), plan.treedef.unflatten(leaves))
+
+
+def by_steps(plan: Plan, given: Given) -> tuple[Ensemble, Array, Array | None]:
+    """The same as `with_tangents`, but the steps follow the state alone, and are differentiated in each direction."""
+    layout, n, dtype = layout_of(given.starts), len(given.t0), given.t0.dtype
+    shapes = [leaf.shape[1:] if lane else leaf.shape for leaf, lane in zip(given.leaves, plan.lanewise, strict=True)]
+    sizes = [plan.size * plan.moved[0], *(math.prod(s) * w for s, w in zip(shapes, plan.moved[1:], strict=True))]
+    at = list(itertools.accumulate(sizes))
+
+    def along(unit: Array) -> tuple[Ensemble, Array, Array | None]:
+        row = unit[: plan.size] if plan.moved[0] else jnp.zeros(plan.size, dtype)
+        dots = jax.tree.map(_still, given)
+        leaves = [
+            jnp.broadcast_to(unit[a:b].reshape(shape), leaf.shape).astype(leaf.dtype) if b > a else dot
+            for leaf, dot, shape, a, b in zip(given.leaves, dots.leaves, shapes, at, at[1:], strict=False)
+        ]
+        dots = dots._replace(starts=layout.tree(jnp.broadcast_to(row, (n, plan.size))), leaves=tuple(leaves))
+        found, moved = jax.jvp(functools.partial(solve, plan), (given,), (dots,))
+        return found, layout.flat(moved.final), None if moved.xs is None else layout.flat(moved.xs, 2)
+
+    found, final, saved = jax.vmap(along, out_axes=(None, -1, -1))(jnp.eye(sum(sizes), dtype=dtype))
+    return found, final, saved
 
 
 def _of_state(event: Any) -> Any:
