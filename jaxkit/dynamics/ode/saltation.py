@@ -104,8 +104,8 @@ def _inner(eqn: Any) -> Any:
 
 def _switches(eqn: Any) -> bool:
     """Whether an operation jumps."""
-    name, first = eqn.primitive.name, eqn.invars[0].aval.dtype
-    if not jnp.issubdtype(first, jnp.floating):
+    name = eqn.primitive.name
+    if not eqn.invars or not jnp.issubdtype(eqn.invars[0].aval.dtype, jnp.floating):
         return False
     if name in COMPARISONS:
         return eqn.invars[0] is not eqn.invars[1]  # a number compared with itself: whether it is NaN
@@ -154,8 +154,8 @@ def across(field: Velocity, t0: Array, x0: PyTree, t1: Array, x1: PyTree, args: 
             none = [jnp.zeros_like(v) for v in leaves]
             shifts = [zero if n.shift is None else n.shift for n, zero in zip(ends, none, strict=True)]
             jumps = [zero if n.unit is None else n.unit for n, zero in zip(ends, none, strict=True)]
-            speed = sum(jnp.sum(jnp.abs(v)) for v in velocity)
-            jump = sum(jnp.sum(jnp.abs(unit)) for unit in jumps) > JUMP * speed
+            size = lambda parts: jnp.asarray(sum(jnp.sum(jnp.abs(v)) for v in parts))
+            jump = size(jumps) > JUMP * size(velocity)
             # A factor of one, whose derivative is NaN where the velocity jumps: second derivatives are not known there.
             moving = sum(jnp.sum(nought(v)).astype(t1.dtype) for v in at[1:] if _real(v))
             once = without_derivative(jump, 1 + moving)
@@ -307,8 +307,8 @@ def _switched(eqn: Any, operands: list[_Number], old: Array) -> _Number:
         return _Number(held, new=there, change=change)
     rate, dot = (_tangent(before, values, [n[i] for n in operands]) for i in (1, 2))
     turn = _tangent(after, behind, [n.there[1] for n in operands])
-    own = [_tangent(before, values, [n[i] for n in operands]) for i in (3, 4)]
-    return _jumped(_Number(held, rate, dot, *own, there, turn), change)
+    shift, unit = (_tangent(before, values, [n[i] for n in operands]) for i in (3, 4))
+    return _jumped(_Number(held, rate, dot, shift, unit, there, turn), change)
 
 
 def _jumped(number: _Number, change: _Change) -> _Number:
