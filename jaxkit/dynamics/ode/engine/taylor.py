@@ -24,6 +24,7 @@ from jaxkit.compile.rows import Constants, Row, State, Step, like
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.core.numerics import representable
 from jaxkit.dynamics.ode.engine import recurrences
+from jaxkit.dynamics.ode.engine.events import FINEST
 from jaxkit.dynamics.ode.engine.series import TaylorSeries, Unsupported
 from jaxkit.dynamics.ode.engine.switches import Switches, jumps_with_state
 from jaxkit.dynamics.ode.tolerance import weighed, weights
@@ -120,7 +121,8 @@ class TaylorStepper:
             )
         )
         if self.watched is not None:
-            length = jnp.minimum(length, row.apart(lambda: self._trusted(t, x, row)))
+            trusted = row.apart(lambda: self._trusted(t, x, row))
+            length = jnp.minimum(length, jnp.maximum(trusted, FINEST * length))  # a steep function is no fast one
         whole = length >= jnp.abs(left)
         own = _reached(t, length * jnp.sign(left))
         signed = jnp.where(whole if look is None else whole | look, left, own)
