@@ -46,8 +46,8 @@ def ensemble(
         field: Velocity of one lane: `field(t, x, args)`, of `x`'s structure and shapes. Where it compares `t` (a
             linear function of it, or the sine or cosine of one) with numbers or parameters, or takes `abs`, `max`,
             `clip`, `floor` or `%` of it, steps end: no pulse is stepped over. Other switches in time (tables,
-            `t**2 < 2`) are left to the error estimate. First derivatives with respect to the time of a switch are
-            those of the solution; second ones are NaN.
+            `t**2 < 2`) are left to the error estimate, as are those of the state (`x < a`). First derivatives through a
+            switch are those of the solution, which jump where the velocity jumps; second ones are NaN there.
         x0s: Starts: the state's pytree, real or complex. Each leaf has a leading axis of `n` lanes, or of 1, or is a
             plain number; the last two are shared by all lanes.
         ts: Times from the beginning to the end, forwards or backwards: shape `(m,)` for all lanes, or `(n, 2)` for the
