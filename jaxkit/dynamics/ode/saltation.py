@@ -102,16 +102,28 @@ def _inner(eqn: Any) -> Any:
     return None if eqn.primitive.name.startswith("custom") else inner_jaxpr(eqn)
 
 
-def _switches(eqn: Any) -> bool:
-    """Whether an operation jumps."""
-    name = eqn.primitive.name
-    if not eqn.invars or not jnp.issubdtype(eqn.invars[0].aval.dtype, jnp.floating):
+def is_switch(name: str, inputs: Sequence[Any], kind: Any, into: Any) -> bool:
+    """Whether an operation jumps.
+
+    Args:
+        name: Name of the primitive.
+        inputs: What it works on, of which equal ones are the same.
+        kind: Type of the first of them.
+        into: Type of the result.
+    """
+    if not jnp.issubdtype(kind, jnp.floating):
         return False
     if name in COMPARISONS:
-        return eqn.invars[0] is not eqn.invars[1]  # a number compared with itself: whether it is NaN
-    return name in STEPS and not (
-        name == "convert_element_type" and jnp.issubdtype(eqn.params["new_dtype"], jnp.floating)
-    )
+        return inputs[0] != inputs[1]  # a number compared with itself: whether it is NaN
+    return name in STEPS and not (name == "convert_element_type" and jnp.issubdtype(into, jnp.floating))
+
+
+def _switches(eqn: Any) -> bool:
+    name, inputs = eqn.primitive.name, eqn.invars
+    if not inputs or len(eqn.outvars) != 1:
+        return False
+    own = [id(v) for v in inputs]
+    return is_switch(name, own, inputs[0].aval.dtype, eqn.outvars[0].aval.dtype)
 
 
 def across(field: Velocity, t0: Array, x0: PyTree, t1: Array, x1: PyTree, args: PyTree) -> PyTree:

@@ -25,7 +25,7 @@ from jaxkit.compile.nodes import MOVING, Atom, Literal, Node
 from jaxkit.compile.rows import Constants, Lanes, Row, State
 from jaxkit.compile.scalars import ScalarField
 from jaxkit.dynamics.ode.engine.recurrences import Maker
-from jaxkit.dynamics.ode.saltation import COMPARISONS, STEPS, across
+from jaxkit.dynamics.ode.saltation import COMPARISONS, STEPS, across, is_switch
 
 WHOLE = {"floor": 0.0, "ceil": 0.0, "round": 0.5}  # they jump where their argument is a whole number plus this
 BREAKS = COMPARISONS | frozenset("sign abs max min clamp rem convert_element_type".split()) | frozenset(WHOLE)
@@ -35,13 +35,10 @@ SLACK = 4.0  # in units of how far rounding can move a change of sign
 
 def jumps_with_state(field: ScalarField, atoms: Sequence[Atom], known: set[Atom]) -> bool:
     """Whether nodes depend on a comparison of the state, other than those at `known` times: see `saltation`."""
-    kind = lambda a: field.builder.dtype(a)
     for number in field.needed(atoms):
         node = field.nodes[number]
         if node.level == MOVING and number not in known and node.name in COMPARISONS | STEPS:
-            whole = node.name == "convert_element_type" and jnp.issubdtype(node.dtype, jnp.floating)
-            itself = node.name in COMPARISONS and node.inputs[0] == node.inputs[1]
-            if jnp.issubdtype(kind(node.inputs[0]), jnp.floating) and not whole and not itself:
+            if is_switch(node.name, node.inputs, field.builder.dtype(node.inputs[0]), node.dtype):
                 return True
     return False
 
