@@ -7,7 +7,6 @@ serves forward and reverse mode. Second derivatives come from lanes that carry o
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -100,18 +99,12 @@ def _(plan: Plan, primals: Any, tangents: Any) -> Any:
     return jax.jvp(functools.partial(_run if plan.wide else _repeated, plan), primals, tangents)
 
 
-def _directions(plan: Plan, given: Given) -> tuple[list[tuple[int, ...]], list[int]]:
-    """Shapes of one lane's parameters, and the numbers of directions in the start and in each parameter."""
-    shapes = [leaf.shape[1:] if lane else leaf.shape for leaf, lane in zip(given.leaves, plan.lanewise, strict=True)]
-    return shapes, [plan.size * plan.moved[0], *(math.prod(s) * w for s, w in zip(shapes, plan.moved[1:], strict=True))]
-
-
 def _run(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
     if plan.wide:
         found, final, saved = wide.with_tangents(plan, given)
         return found, Jacobian(final, saved)
     k, n, dtype = plan.size, len(given.t0), given.t0.dtype
-    shapes, sizes = _directions(plan, given)
+    shapes, sizes = wide.directions(plan, given)
     at, m = np.cumsum([0, *sizes]), sum(sizes)
     units = jnp.eye(m, dtype=dtype)
     tangents = [jnp.broadcast_to(units[i] if plan.moved[0] else jnp.zeros(m, dtype), (n, m)) for i in range(k)]
@@ -138,7 +131,7 @@ def _repeated(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
         counts = {name: getattr(found, name).astype(jnp.int32) for name in ("steps", "rejected")}
         return dataclasses.replace(found, **counts), Jacobian(final, saved)
     k, n, layout = plan.size, len(t0), layout_of(starts)
-    shapes, sizes = _directions(plan, given)
+    shapes, sizes = wide.directions(plan, given)
     m = max(1, sum(sizes))  # directions: each lane is repeated for each of them
     units = jnp.eye(sum(sizes), dtype=t0.dtype) if sum(sizes) else jnp.zeros((1, 0), t0.dtype)
     again = lambda v: jnp.repeat(v, m, axis=0)
@@ -178,7 +171,7 @@ def _repeated(plan: Plan, given: Given) -> tuple[Ensemble, Jacobian]:
 
 def _of_switches(plan: Plan, given: Given) -> np.ndarray:
     """Which directions move the times of switches."""
-    shapes, sizes = _directions(plan, given)
+    shapes, sizes = wide.directions(plan, given)
     types = [jax.ShapeDtypeStruct(s, leaf.dtype) for s, leaf in zip(shapes, given.leaves, strict=True)]
     state = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), given.starts)
     time = jax.ShapeDtypeStruct((), given.t0.dtype)
@@ -201,7 +194,7 @@ def push(plan: Plan, primals: tuple[Given], tangents: tuple[Given]) -> tuple[Ens
     moves_start = not all(map(_is_zero, jax.tree.leaves(dots.starts, is_leaf=_is_zero))) or not _is_zero(dots.t0)
     floating = (jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in given.leaves)
     moved = (moves_start, *(real and not _is_zero(v) for real, v in zip(floating, dots.leaves, strict=True)))
-    size = sum(_directions(plan._replace(moved=moved), given)[1])
+    size = sum(wide.directions(plan._replace(moved=moved), given)[1])
     if given.ts is not None and size * len(given.ts) > TABLE and plan.settings.method.control == "auto":
         return run_kept(_solve, (plan,), (given,), wide=True), _by_arrays(plan, given, dots)
     solved, jacobian = with_jacobian(plan, given, perturbed=moved)

@@ -48,8 +48,7 @@ def with_tangents(plan: Plan, given: Given) -> tuple[Ensemble, Array, Array | No
     if compares(plan, given):
         return by_steps(plan, given)
     layout, n, dtype = layout_of(given.starts), len(given.t0), given.t0.dtype
-    shapes = [leaf.shape[1:] if lane else leaf.shape for leaf, lane in zip(given.leaves, plan.lanewise, strict=True)]
-    sizes = [plan.size * plan.moved[0], *(math.prod(s) * w for s, w in zip(shapes, plan.moved[1:], strict=True))]
+    shapes, sizes = directions(plan, given)
     m, at = sum(sizes), list(itertools.accumulate(sizes))
     units = jnp.eye(m, dtype=dtype)
     start = units[:, : plan.size] if plan.moved[0] else jnp.zeros((m, plan.size), dtype)
@@ -80,6 +79,12 @@ def with_tangents(plan: Plan, given: Given) -> tuple[Ensemble, Array, Array | No
     return dataclasses.replace(found, xs=own, final=found.final[0]), tangents(found.final[1], 2), saved
 
 
+def directions(plan: Plan, given: Given) -> tuple[list[tuple[int, ...]], list[int]]:
+    """Shapes of one lane's parameters, and the numbers of directions in the start and in each parameter."""
+    shapes = [leaf.shape[1:] if lane else leaf.shape for leaf, lane in zip(given.leaves, plan.lanewise, strict=True)]
+    return shapes, [plan.size * plan.moved[0], *(math.prod(s) * w for s, w in zip(shapes, plan.moved[1:], strict=True))]
+
+
 def compares(plan: Plan, given: Given) -> bool:
     """Whether the field compares the state with anything, so that derivatives may jump (see `saltation`)."""
     one = lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype)
@@ -91,8 +96,7 @@ def compares(plan: Plan, given: Given) -> bool:
 def by_steps(plan: Plan, given: Given) -> tuple[Ensemble, Array, Array | None]:
     """The same as `with_tangents`, but the steps follow the state alone, and are differentiated in each direction."""
     layout, n, dtype = layout_of(given.starts), len(given.t0), given.t0.dtype
-    shapes = [leaf.shape[1:] if lane else leaf.shape for leaf, lane in zip(given.leaves, plan.lanewise, strict=True)]
-    sizes = [plan.size * plan.moved[0], *(math.prod(s) * w for s, w in zip(shapes, plan.moved[1:], strict=True))]
+    shapes, sizes = directions(plan, given)
     at = list(itertools.accumulate(sizes))
 
     def along(unit: Array) -> tuple[Ensemble, Array, Array | None]:
