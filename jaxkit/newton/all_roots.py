@@ -67,7 +67,7 @@ class AllRoots:
             plural = lambda kind, noun: f"{count[kind]} {noun}{'s' * (count[kind] != 1)}"
             return (
                 f"{plural('proven', 'root')} proven; in {plural('undecided', 'place')} nothing could be proven "
-                "(a multiple root, a pole, or the edge of the domain)."
+                "(a multiple root, a pole, the edge of the domain, or a stretch where it is all but zero)."
             )
         return self._scanned
 

@@ -9,6 +9,7 @@ from jaxkit.core.expression import Expression
 from jaxkit.core.expression.interval import Interval, add, div, interval, mul, neg, sub
 
 Enclose = Callable[[Interval], tuple[Interval, Interval]]
+GAP = 8  # undecided places nearer to each other than this many of their widths are one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,7 @@ def search(
         merged, doubtful = _distinct(enclose, _polish(enclose, np.concatenate(proven)))
         sign = lambda at: residual.sign({name: at, **{key: float(value) for key, value in (parameters or {}).items()}})
         merged, outside = _within_ends(sign, merged, ends)
-    return Search(merged, _joined(np.concatenate([*undecided, doubtful, outside])), count)
+    return Search(merged, _joined(np.concatenate([*undecided, doubtful, outside]), merged), count)
 
 
 def full(x: Interval, like: np.ndarray) -> Interval:
@@ -179,15 +180,21 @@ def _within_ends(
     return np.array(kept).reshape(-1, 2), np.array(doubtful).reshape(-1, 2)
 
 
-def _joined(boxes: np.ndarray) -> np.ndarray:
-    """Sorted intervals, with touching neighbours joined."""
-    kept: list[np.ndarray] = []
-    for box in boxes[np.argsort(boxes[:, 0])] if len(boxes) else []:
-        if kept and box[0] <= kept[-1][1] + 1e-9 * (1 + abs(box[0])):
-            kept[-1] = np.array([kept[-1][0], max(box[1], kept[-1][1])])
-        else:
-            kept.append(box.copy())
-    return np.array(kept).reshape(-1, 2)
+def _joined(boxes: np.ndarray, proven: np.ndarray) -> np.ndarray:
+    """Sorted intervals; neighbours are one where the gap between them is a few times their own width.
+
+    Where a function is all but flat, the bounds clear a crumb between any two boxes; a list of crumbs helps nobody. A
+    gap that holds a proven root stays.
+    """
+    boxes = boxes[np.argsort(boxes[:, 0])] if len(boxes) else boxes.reshape(-1, 2)
+    reach = np.maximum.accumulate(boxes[:, 1])
+    width = boxes[:, 1] - boxes[:, 0]
+    near = GAP * np.maximum(width[:-1], width[1:]) + 1e-9 * (1 + np.abs(boxes[1:, 0]))
+    roots = np.searchsorted(np.sort(proven[:, 0]), np.stack([reach[:-1], boxes[1:, 0]]))
+    apart = np.concatenate([[True], (boxes[1:, 0] > reach[:-1] + near) | (roots[0] != roots[1])])[: len(boxes)]
+    starts = np.flatnonzero(apart)
+    joined = np.stack([boxes[starts, 0], np.append(reach[starts[1:] - 1], reach[-1:])], 1)
+    return joined if len(joined) == len(boxes) else _joined(joined, proven)
 
 
 def certify(

@@ -305,6 +305,16 @@ def test_poles_may_stay_undecided_but_no_root_is_lost():
     np.testing.assert_allclose(proven, [1 / 3, 3])
 
 
+def test_crumbs_between_undecided_places_are_not_listed_one_by_one():
+    flat = newton.all_roots("erf(x) = 1", (-10, 100), certify=True)
+    assert flat.kinds == ("undecided",)
+    assert 5 < flat.enclosures[0, 0] < 7
+    assert flat.enclosures[0, 1] == 100
+    # Two double roots stay two, and a simple one between them is still proven.
+    apart = newton.all_roots("(x - 1)^2*(x - 1.00001)*(x - 1.00002)^2 = 0", (0, 2), certify=True)
+    assert apart.kinds == ("undecided", "proven", "undecided")
+
+
 def test_a_scan_compares_signs_and_says_what_it_does_not_know():
     scan = newton.all_roots
     np.testing.assert_allclose(scan("1e-170*(x^2-2)=0", (0, 3)).values, [2**0.5])
