@@ -44,9 +44,11 @@ def run_kept(
         wide: Whether to use wide vectors, where the processor and the compiler have them.
         **options: Options of `jax.jit`; they and wide vectors serve programs outside a derivative or a batch.
     """
+    leaves, treedef = jax.tree.flatten(arrays)
+    for leaf in leaves:
+        checks.whole_numbers_fit(leaf)
     if staged():
         return fn(*static, *arrays)
-    leaves, treedef = jax.tree.flatten(arrays)
     moving = tuple(map(_is_number, leaves))
     fixed = [leaf for leaf, moves in zip(leaves, moving, strict=True) if not moves]
     numbers = [leaf for leaf, moves in zip(leaves, moving, strict=True) if moves]

@@ -25,11 +25,30 @@ def is_traced(value: Any) -> bool:
 def floating(name: str, value: ArrayLike | Iterable) -> Array:
     """`value` as a real floating-point array in the precision in force; float arrays keep their dtype."""
     try:
-        array = jnp.asarray(value)
+        array = jnp.asarray(_whole_as_floating(value))
     except (TypeError, ValueError):
         raise ValueError(f"Argument `{name}` must be a number or an array of numbers, but is {value!r}.") from None
     require(not jnp.issubdtype(array.dtype, jnp.complexfloating), name, "be real", "is complex")
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
+
+
+def _whole_as_floating(value: Any) -> Any:
+    """`value`, but known whole numbers as floating ones: in single precision JAX would cut them to 32 bits."""
+    if isinstance(value, jax.Array | float) or is_traced(value):
+        return value
+    known = np.asarray(value)
+    return known.astype(jnp.result_type(float)) if known.dtype.kind in "iu" else value
+
+
+def whole_numbers_fit(value: Any) -> None:
+    """Refuse whole numbers of NumPy's that JAX, in single precision, would cut to 32 bits without a word."""
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "iu" and value.dtype.itemsize == 8:
+        held = np.iinfo(jax.dtypes.canonicalize_dtype(value.dtype))
+        if value.size and not (held.min <= value.min() and value.max() <= held.max):
+            raise ValueError(
+                f"Whole numbers in arguments must lie within {held.dtype}, but reach from {value.min()} to "
+                f"{value.max()}: hand over floating ones, or call `jaxkit.set_precision('double')`."
+            )
 
 
 def shape(name: str, value: Any, expected: tuple[int | str, ...]) -> None:

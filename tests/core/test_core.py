@@ -112,6 +112,13 @@ class TestChecks:
         assert checks.floating("x", jnp.zeros(2, jnp.float32)).dtype == jnp.float32
         assert checks.floating("x", [1, 2]).dtype == jnp.float64
 
+    def test_large_whole_numbers_keep_their_value_in_single_precision(self):
+        with jax.enable_x64(False):
+            assert checks.floating("ts", np.array([0, 3_000_000_000]))[1] == 3e9
+            assert checks.floating("ts", [0, 3_000_000_000])[1] == 3e9
+            with pytest.raises(ValueError, match="within int32"):
+                jk.root(lambda x, a: x - a, 1.0, np.int64(3_000_000_000))
+
 
 class TestNumerics:
     @pytest.mark.parametrize("fn", [safe_sqrt, safe_log, lambda x: safe_norm(x[None]), lambda x: safe_divide(1.0, x)])

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from jaxkit.core.jax_internals import inner_jaxpr, is_literal
+from jaxkit.core.jax_internals import evaluated, inner_jaxpr, is_literal
 from jaxkit.dynamics.ode.reasons import nought, without_derivative
 
 COMPARISONS = frozenset("lt le gt ge eq ne lt_to le_to".split())
@@ -36,7 +36,7 @@ Velocity = Callable[[Array, Any, Any], Any]
 
 
 class _Change(NamedTuple):
-    """Where a number that is not a floating one is another behind the switches."""
+    """Where a number is another behind the switches."""
 
     changed: Array
     later: Array  # how much later the switch comes, along the tangent
@@ -51,10 +51,10 @@ class _Number(NamedTuple):
         rate: Its rate of change along the motion; None where it is no floating number, or constant.
         dot: Its tangent, likewise.
         shift: How later switches move it: minus its jumps, times the delays, along the tangent.
-        unit: The same for delays of 1.
+        unit: Its jumps.
         new: What it is behind the switches; None where it is the same.
         turn: The rate of that.
-        change: Where and when it changes, if it is no floating number.
+        change: Where and when it changes; of a floating number, where it jumps.
     """
 
     value: Any
@@ -236,8 +236,7 @@ def _values(jaxpr: Any, consts: Any, inputs: list[Any], held: Any, found: list[A
             found.append(outcome)
             outs = [_with(eqn, operands, outcome if held is None else next(held))]
         else:
-            out = eqn.primitive.bind(*operands, **eqn.params)
-            outs = out if eqn.primitive.multiple_results else [out]
+            outs = evaluated(eqn, operands)
         values |= dict(zip(eqn.outvars, outs, strict=True))
     return [read(v) for v in jaxpr.outvars]
 
@@ -312,6 +311,11 @@ def _switched(eqn: Any, operands: list[_Number], old: Array) -> _Number:
     safe, still = jnp.where(changed, speed, 1), jnp.zeros_like(value)
     later = jnp.where(changed, -(still if dot is None else dot) / safe, 0)
     change = _Change(changed, later, jnp.where(changed, value / safe, 0))
+    changes = [n.change for n in operands if n.change is not None]
+    if changes:  # the number itself jumps over the switch, when what it depends on does
+        earlier = _delay(eqn, operands, changes, value.shape)
+        leap = earlier.changed & (jnp.sign(value) * jnp.sign(gap(*_leapt(operands))) <= 0)
+        change = _Change(changed, *(jnp.where(leap, a, b) for a, b in zip(earlier[1:], change[1:], strict=True)))
     held = _with(eqn, values, old)
     before, after = (lambda *v: _with(eqn, v, old)), (lambda *v: _with(eqn, v, new))
     there = jnp.where(changed, after(*behind), held)
@@ -329,8 +333,43 @@ def _jumped(number: _Number, change: _Change) -> _Number:
     jump = number.value - number.new + change.since * (0 if turn is None else turn)
     jump = jnp.where(change.changed, jnp.where(jnp.isfinite(jump), jump, number.value - number.new), 0)
     keep = lambda v: None if v is None else jnp.where(change.changed, 0, v)
-    unit = change.changed.astype(jump.dtype) * jump
-    return number._replace(shift=_sum(keep(number.shift), jump * change.later), unit=_sum(keep(number.unit), unit))
+    unit = _sum(keep(number.unit), jump)
+    number = number._replace(shift=_sum(keep(number.shift), jump * change.later), unit=unit)
+    return number._replace(change=_where_it_jumps(number, change))
+
+
+def _bent(number: _Number, behind: Array, change: _Change) -> _Number:
+    """A floating number that jumps because its operands do: of lines alone the slope tells by how much.
+
+    Args:
+        number: The number, with jumps along the slope.
+        behind: What it is where its operands have jumped.
+        change: Where and when they jump.
+    """
+    more = jnp.where(change.changed, number.value - behind - (0 if number.unit is None else number.unit), 0)
+    more = jnp.where(jnp.isfinite(number.value), more, 0)
+    number = number._replace(shift=_sum(number.shift, more * change.later), unit=_sum(number.unit, more))
+    return number._replace(change=_where_it_jumps(number, change))
+
+
+def _leapt(operands: list[_Number]) -> list[Any]:
+    """Numbers that have jumped, and moved no further."""
+    return [n.value if n.unit is None else n.value - n.unit for n in operands]
+
+
+def _where_it_jumps(number: _Number, change: _Change) -> _Change:
+    """Where a floating number changes by more than a kink's rounding."""
+    least = jnp.sqrt(jnp.finfo(number.value.dtype).eps) * jnp.abs(number.value)
+    return _only(change, jnp.broadcast_to(jnp.abs(number.unit) > least, number.value.shape))
+
+
+def _where_it_differs(number: _Number, change: _Change) -> _Change:
+    return _only(change, number.value != number.new)
+
+
+def _only(change: _Change, there: Array) -> _Change:
+    changed = there & change.changed
+    return _Change(changed, jnp.where(changed, change.later, 0), jnp.where(changed, change.since, 0))
 
 
 def _sum(a: Any, b: Any) -> Any:
@@ -340,11 +379,7 @@ def _sum(a: Any, b: Any) -> Any:
 def _applied(eqn: Any, operands: list[_Number]) -> list[_Number]:
     """The results of an operation that does not jump by itself."""
     values, behind = [n.value for n in operands], [n.there[0] for n in operands]
-
-    def bind(*v: Any) -> list[Any]:
-        out = eqn.primitive.bind(*v, **eqn.params)
-        return list(out) if eqn.primitive.multiple_results else [out]
-
+    bind = lambda *v: evaluated(eqn, v)
     found = bind(*values)
     real = [i for i, v in enumerate(found) if _real(v)]
     floats = lambda *v: [out for i, out in enumerate(bind(*v)) if i in real]
@@ -353,21 +388,22 @@ def _applied(eqn: Any, operands: list[_Number]) -> list[_Number]:
     jumps = any(n.new is not None for n in operands)
     new = bind(*behind) if jumps else [None] * len(found)
     parts.append(moved(behind, [n.there[1] for n in operands]) if jumps and real else None)
+    bends = any(n.change is not None and _real(n.value) for n in operands)
+    leapt = bind(*_leapt(operands)) if bends else found
     changes = [n.change for n in operands if n.change is not None]
+    choices = [n.change for n in operands if n.change is not None and not _real(n.value)]
     numbers = []
     for i, (value, there) in enumerate(zip(found, new, strict=True)):
         rate, dot, shift, unit, turn = (p[real.index(i)] if p is not None and i in real else None for p in parts)
         number = _Number(value, rate, dot, shift, unit, there, turn)
-        if changes:
-            change = _delay(eqn, operands, changes, value.shape)
-            number = _jumped(number, change) if i in real else number._replace(change=_where_it_differs(number, change))
+        if bends and i in real:
+            number = _bent(number, leapt[i], _delay(eqn, operands, changes, value.shape))
+        if choices and i in real:
+            number = _jumped(number, _delay(eqn, operands, choices, value.shape))
+        elif changes and i not in real:
+            number = number._replace(change=_where_it_differs(number, _delay(eqn, operands, changes, value.shape)))
         numbers.append(number)
     return numbers
-
-
-def _where_it_differs(number: _Number, change: _Change) -> _Change:
-    changed = (number.value != number.new) & change.changed
-    return _Change(changed, jnp.where(changed, change.later, 0), jnp.where(changed, change.since, 0))
 
 
 def _delay(eqn: Any, operands: list[_Number], changes: list[_Change], shape: tuple[int, ...]) -> _Change:

@@ -29,6 +29,18 @@ SWITCHES = {
     "two comparisons": (lambda t, x, a: 1 + jnp.heaviside(x - a, 0.5), 1 - H, 1.0, 2.0),
     "cond": (lambda t, x, a: jax.lax.cond(x > a, lambda: 2 * x, lambda: x), 1 - H, 1.0, 2.0),
     "and": (lambda t, x, a: jnp.where((x > a) & (x < 5), 2.0, 1.0) + 0 * x, 1 - H, 1.0, 2.0),
+    "bent: a power": (lambda t, x, a: jnp.where(x > a, 2.0, 1.0) ** 2 + 0 * x, 1 - H, 1.0, 4.0),
+    "bent: a quotient": (lambda t, x, a: x / jnp.where(x > a, 4.0 * x, x), 1 - H, 1.0, 0.25),
+    "bent: a product": (lambda t, x, a: jnp.where(x > a, 2.0, 1.0) * jnp.where(x > a, 3.0, 1.0) * x, 1 - H, 1.0, 6.0),
+    "bent: a bound": (lambda t, x, a: jnp.clip(jnp.where(x > a, 4.0, 1.0), 0.5, 2.0) + 0 * x, 1 - H, 1.0, 2.0),
+    "bent: squares": (
+        lambda t, x, a: jnp.sum(jnp.where(x > a * jnp.ones(3), 2.0, 1.0) ** 2),
+        1 - H,
+        3.0,
+        12.0,
+    ),
+    "a switch that another one turns": (lambda t, x, a: jnp.where(jnp.sign(x - a) > 0.5, 4.0, 1.0), 1 - H, 1.0, 4.0),
+    "beside a rule of its own": (lambda t, x, a: jnp.where(x > a, 2.0, 1.0) + jax.nn.relu(x - a), 1 - H, 1.0, 2.0),
     "kink": (lambda t, x, a: jnp.where(x > a, 1 + 5 * (x - a), 1.0), 1 - H, 1.0, 1.0),
 }
 
