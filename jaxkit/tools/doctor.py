@@ -18,7 +18,8 @@ from jaxkit.compile.scalars import ScalarField
 from jaxkit.core import jax_internals as internals
 from jaxkit.core.environment import data_root, versions
 from jaxkit.dynamics.linear.klu import held
-from jaxkit.dynamics.linear.pattern import from_entries, installed
+from jaxkit.dynamics.linear.libraries import missing
+from jaxkit.dynamics.linear.pattern import from_entries
 
 CANARY_TOLERANCE = 1e-10  # in double precision
 
@@ -246,7 +247,7 @@ def _primitives_of_our_own() -> bool:
 
 def _foreign_programs_are_kept() -> bool:
     """A program of another library is called as often as it is written, where its library is there."""
-    if not installed():
+    if missing() is not None:
         return True
     pattern = from_entries(np.arange(3), np.arange(3), 3)
     twice = lambda e: [held(pattern, e, lambda f: f.solve(jnp.ones(3))) for _ in range(2)]

@@ -11,6 +11,7 @@ import pytest
 
 import jaxkit
 from jaxkit.core import jax_internals as internals
+from jaxkit.dynamics.linear.libraries import missing
 from jaxkit.tools.doctor import FACTS
 
 HERE = Path("core") / "jax_internals.py"
@@ -187,7 +188,8 @@ def product():
 
 
 def test_a_program_of_another_library_is_called_as_often_as_it_is_written():
-    pytest.importorskip("klujax")
+    if missing() is not None:
+        pytest.skip(str(missing()))
     assert FACTS["a program of another library is called as often as it is written, neither merged nor dropped"]()
 
 

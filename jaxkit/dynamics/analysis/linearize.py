@@ -12,6 +12,7 @@ from jaxkit.compile.jit_cache import run_kept
 from jaxkit.core import checks
 from jaxkit.core.numerics import safe_sqrt
 from jaxkit.core.struct import struct
+from jaxkit.dynamics.analysis.leading import leading_eigenvalues
 from jaxkit.dynamics.ode.field import Field
 
 
@@ -42,13 +43,13 @@ class Linearization:
     """The linear part of a field at a point.
 
     Attributes:
-        jacobian: Jacobian with respect to the flattened state, shape `(..., n, n)`.
-        eigenvalues: Eigenvalues of the Jacobian, shape `(..., n)`.
+        jacobian: Jacobian with respect to the flattened state, shape `(..., n, n)`; None with `leading`.
+        eigenvalues: Eigenvalues of the Jacobian, shape `(..., n)`; or the leading ones, by decreasing real part.
         kind: `Kind` code, shape `(...)`.
     """
 
-    jacobian: Float[Array, "... n n"]
-    eigenvalues: Complex[Array, "... n"]
+    jacobian: Float[Array, "... n n"] | None
+    eigenvalues: Complex[Array, "... k"]
     kind: Int[Array, "..."]
 
     @property
@@ -58,7 +59,13 @@ class Linearization:
 
 
 def linearize(
-    field: Field, x: PyTree, args: PyTree = None, *, t: ArrayLike = 0.0, atol: float | None = None
+    field: Field,
+    x: PyTree,
+    args: PyTree = None,
+    *,
+    t: ArrayLike = 0.0,
+    atol: float | None = None,
+    leading: int | None = None,
 ) -> Linearization:
     """The Jacobian of a field at a point, its eigenvalues, and the name of the motion near it.
 
@@ -68,9 +75,16 @@ def linearize(
         args: Parameters.
         t: Time at which the field is taken.
         atol: Real or imaginary parts below `atol` count as zero, see `classify`.
+        leading: How many eigenvalues, those of the largest real part; all if None. For thousands of unknowns: with
+            `jaxkit[sparse]` the Jacobian is never written out. One eigenvalue of each is found if they are repeated,
+            one far from the real axis can be missed, and one that did not converge is NaN. `kind` is what these few
+            tell (stable or not). First derivatives only, where the Jacobian is not written out.
 
     Returns:
         A `Linearization`; differentiable, and works under `vmap`.
+
+    Raises:
+        ValueError: `leading` is not between 1 and the number of unknowns.
 
     Example:
         >>> import jax.numpy as jnp, jaxkit as jk
@@ -79,15 +93,24 @@ def linearize(
         'center (of the linear part)'
         >>> jk.Kind(int(jk.linearize(spring, jnp.zeros(2), 0.5).kind)).label
         'stable focus'
+        >>> rod = lambda t, u, d: d * jnp.diff(jnp.pad(u, 1), n=2) * 401**2  # heat in a rod of 400 cells
+        >>> slow = jk.linearize(rod, jnp.zeros(400), 1.0, leading=2).eigenvalues.real
+        >>> [round(float(value) / jnp.pi**2, 2) for value in slow]  # -1 and -4
+        [-1.0, -4.0]
     """
-    return run_kept(_linearized, (field, atol), (x, args, t))
+    return run_kept(_linearized, (field, atol, leading), (x, args, t))
 
 
-def _linearized(field: Field, atol: float | None, x: Any, args: Any, t: Any) -> Linearization:
+def _linearized(field: Field, atol: float | None, leading: int | None, x: Any, args: Any, t: Any) -> Linearization:
     flat, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda v: checks.floating("x", v), x))
     velocity = lambda x: jax.flatten_util.ravel_pytree(field(jnp.asarray(t, flat.dtype), unravel(x), args))[0]
-    jacobian = jax.jacfwd(velocity)(flat)
-    values = eigenvalues(jacobian)
+    if leading is None:
+        jacobian = jax.jacfwd(velocity)(flat)
+        values = eigenvalues(jacobian)
+    else:
+        fits = isinstance(leading, int) and 0 < leading <= flat.size
+        checks.require(fits, "leading", f"be between 1 and {flat.size}", f"is {leading!r}")
+        jacobian, values = None, leading_eigenvalues(velocity, flat, leading)
     kind = jnp.where(jnp.all(jnp.isfinite(flat)), classify(values, atol=atol), int(Kind.none))
     return Linearization(jacobian, values, kind)
 

@@ -87,7 +87,7 @@ def _unless(lost: Bool[Array, ""], answer: Any, rule: Callable[[Any], Any], tang
     def one(value: Any, moved: Any) -> Any:
         if _whole(moved):
             return moved
-        gone = _no_number(every * _one(jnp.real(value)))
+        gone = _no_number(every * once(jnp.real(value)))
         return jnp.where(lost, gone.astype(moved.dtype), moved)
 
     return jax.tree.map(one, answer, rule(jax.tree.map(there, tangents)))
@@ -106,14 +106,14 @@ def _no_number(v: Array) -> Array:
 
 
 @jax.custom_jvp
-def _one(value: Array) -> Array:
-    """1, whose derivative is NaN."""
+def once(value: Array) -> Array:
+    """1, whose derivative is NaN: what it multiplies has no derivative of its own."""
     return jnp.ones_like(value)
 
 
-@_one.defjvp
+@once.defjvp
 def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    return _one(*primals), _no_number(*tangents)
+    return once(*primals), _no_number(*tangents)
 
 
 def no_tangent(value: Any) -> Any:

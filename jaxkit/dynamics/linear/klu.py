@@ -18,21 +18,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Inexact
 
 from jaxkit.core.jax_internals import foreign
+from jaxkit.dynamics.linear.libraries import klujax
 from jaxkit.dynamics.linear.pattern import Pattern
 
-Vector = Float[Array, " n"]
-Entries = Float[Array, " k"]
+Vector = Inexact[Array, " n"]
+Entries = Inexact[Array, " k"]
 
 
 def solve(pattern: Pattern, entries: Entries, right: Vector, *, transposed: bool = False) -> Vector:
     """`A^-1 right`, or with the transposed matrix; NaN where the matrix is not finite. It has no derivative."""
-    import klujax
-
     whole, good = _usable(pattern, entries)
-    call = klujax.tsolve_with_symbol_f64 if transposed else klujax.solve_with_symbol_f64
+    call = klujax().tsolve_with_symbol_f64 if transposed else klujax().solve_with_symbol_f64
     found = call.bind(*_places(pattern), whole[None], right.astype(jnp.float64)[None, :, None], _order(pattern))
     return _answer(found[0, :, 0], good, right)
 
@@ -45,11 +44,10 @@ class Factors(NamedTuple):
     good: Array
 
     def solve(self, right: Vector, *, transposed: bool = False) -> Vector:
-        """`A^-1 right`, or with the transposed matrix."""
-        import klujax
-
-        call = klujax.tsolve_with_numeric_f64 if transposed else klujax.solve_with_numeric_f64
-        found = call.bind(_order(self.pattern), self.handle, right.astype(jnp.float64)[None, :, None])
+        """`A^-1 right`, or with the transposed matrix; `right` is complex if the matrix is."""
+        kind = "c128" if jnp.iscomplexobj(right) else "f64"
+        call = getattr(klujax(), f"{'t' * transposed}solve_with_numeric_{kind}")
+        found = call.bind(_order(self.pattern), self.handle, _double(right)[None, :, None])
         return _answer(found[0, :, 0], self.good, right)
 
 
@@ -58,14 +56,14 @@ def held(pattern: Pattern, entries: Entries, use: Callable[[Factors], Any]) -> A
 
     Args:
         pattern: The pattern.
-        entries: The matrix.
+        entries: The matrix, real or complex.
         use: A function of the factors; only what it returns may depend on them.
     """
-    factor, _ = _programs()
+    factor = _programs()[jnp.iscomplexobj(entries)]
     whole, good = _usable(pattern, entries)
     handle = factor(*_places(pattern), whole[None], _order(pattern))
     leaves, structure = jax.tree.flatten(use(Factors(pattern, handle, good)))
-    last = sum((jnp.ravel(v)[0].astype(jnp.float64) for v in leaves), jnp.zeros(()))
+    last = sum((jnp.real(jnp.ravel(v)[0]).astype(jnp.float64) for v in leaves), jnp.zeros(()))
     gone = _let_go(handle, last)
     return structure.unflatten([jnp.where(gone == 1, v, v) for v in leaves])
 
@@ -75,7 +73,7 @@ def _let_go(handle: Array, last: Array) -> Array:
     """Let the factors go, behind what was computed last."""
     # XLA must see that they are used before: a zero of which it does not know that it is one.
     nothing = (jnp.isnan(last) & jnp.isinf(last)).astype(jnp.uint64)
-    return _programs()[1](handle + nothing)
+    return _programs()[2](handle + nothing)
 
 
 @_let_go.def_vmap
@@ -86,9 +84,9 @@ def _(size: int, batched: Any, handle: Array, last: Array) -> tuple[Array, bool]
 
 
 def _usable(pattern: Pattern, entries: Entries) -> tuple[Entries, Array]:
-    entries = jax.lax.stop_gradient(entries).astype(jnp.float64)
+    entries = _double(jax.lax.stop_gradient(entries))
     good = jnp.all(jnp.isfinite(entries))
-    one = np.zeros(len(pattern.rows))
+    one = np.zeros(len(pattern.rows), entries.dtype)
     one[pattern.diagonal] = 1
     entries = jnp.where(good, entries, one)
     largest = jnp.max(jnp.abs(entries))
@@ -96,8 +94,12 @@ def _usable(pattern: Pattern, entries: Entries) -> tuple[Entries, Array]:
     eps = float(jnp.finfo(entries.dtype).eps)
     sizes = jax.ops.segment_max(jnp.abs(entries), pattern.rows, pattern.size, indices_are_sorted=True)
     sizes = jnp.where(sizes == 0, jnp.where(largest == 0, 1, largest), sizes)
-    own = entries[pattern.diagonal]
-    return entries.at[pattern.diagonal].add(jnp.where(own < 0, -eps, eps) * spread * sizes), good
+    moved = jnp.where(jnp.real(entries[pattern.diagonal]) < 0, -eps, eps) * spread * jnp.real(sizes)
+    return entries.at[pattern.diagonal].add(moved.astype(entries.dtype)), good
+
+
+def _double(value: Array) -> Array:
+    return value.astype(jnp.complex128 if jnp.iscomplexobj(value) else jnp.float64)
 
 
 def _answer(found: Vector, good: Array, right: Vector) -> Vector:
@@ -114,11 +116,9 @@ def _order(pattern: Pattern) -> Array:
 
 
 @functools.cache
-def _programs() -> tuple[Callable[..., Array], Callable[..., Array]]:
-    """Making factors, and letting them go."""
-    import klujax
-
-    jax.ffi.register_ffi_target("jaxkit_release_factors", klujax.klujax_cpp.free_numeric(), platform="cpu")
+def _programs() -> tuple[Callable[..., Array], Callable[..., Array], Callable[..., Array]]:
+    """Making factors of a real and of a complex matrix, and letting them go."""
+    jax.ffi.register_ffi_target("jaxkit_release_factors", klujax().klujax_cpp.free_numeric(), platform="cpu")
 
     def many(call: Callable, args: Any, dims: Any) -> tuple[Array, int]:
         rows, columns, entries, order = args
@@ -126,6 +126,8 @@ def _programs() -> tuple[Callable[..., Array], Callable[..., Array]]:
         found = call(rows, columns, entries.reshape(-1, entries.shape[-1]), order)
         return found.reshape(entries.shape[:-1]), 0
 
-    factor = foreign("sparse_factors", "factor_f64", lambda i, j, a, _: (a.shape[:1], jnp.uint64), many)
+    handles = lambda i, j, a, _: (a.shape[:1], jnp.uint64)
+    real = foreign("sparse_factors", "factor_f64", handles, many)
+    whole = foreign("complex_sparse_factors", "factor_c128", handles, many)
     release = foreign("release_factors", "jaxkit_release_factors", lambda handle: ((), jnp.int32))
-    return factor, release
+    return real, whole, release

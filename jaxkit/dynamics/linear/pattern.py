@@ -11,7 +11,6 @@ References:
 import dataclasses
 import functools
 import hashlib
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxkit.dynamics.linear.implicit import closed
+from jaxkit.dynamics.linear.libraries import klujax
 
 _KNOWN: dict[tuple[int, bytes], "Pattern"] = {}  # they stay: programs hold addresses of what belongs to them
 DENSE = 0.2  # share of the outputs that an input reaches above which no pattern is looked for
@@ -52,10 +52,8 @@ class Pattern:
     @functools.cached_property
     def order(self) -> Any:
         """The order of elimination, in memory of KLU's own; compiled programs hold its address."""
-        import klujax
-
         with jax.ensure_compile_time_eval():
-            return klujax.analyze(jnp.asarray(self.rows), jnp.asarray(self.columns), self.size)
+            return klujax().analyze(jnp.asarray(self.rows), jnp.asarray(self.columns), self.size)
 
     @functools.cached_property
     def width(self) -> int:
@@ -74,11 +72,6 @@ class Pattern:
     @functools.cached_property
     def _where(self) -> np.ndarray:
         return self.colours[self.columns].astype(np.int64) * self.size + self.rows
-
-
-def installed() -> bool:
-    """Whether the libraries that find patterns and factor sparse matrices are there."""
-    return all(importlib.util.find_spec(name) is not None for name in ("asdex", "klujax"))
 
 
 def pattern_of(fn: Callable[[Array], Array], x: Array) -> Pattern | None:

@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 from jaxkit.core import checks
 from jaxkit.core.struct import static, struct
 from jaxkit.dynamics.linear import dense, klu, krylov
-from jaxkit.dynamics.linear.pattern import Pattern, installed, pattern_of
+from jaxkit.dynamics.linear.libraries import missing
+from jaxkit.dynamics.linear.pattern import Pattern, pattern_of
 
 JACOBIANS = ("auto", "dense", "sparse", "krylov")
 FEW = 100  # unknowns below which dense factors are faster whatever the pattern
@@ -190,10 +191,11 @@ def chosen(fn: Fn, x: Array, jacobian: str, *, krylov_above: float = np.inf) -> 
     real = not jnp.issubdtype(x.dtype, jnp.complexfloating)
     checks.require(real or jacobian != "sparse", "jacobian", "be 'dense' for complex unknowns", "is 'sparse'")
     wide = Way("krylov") if x.size > MANY or jacobian == "krylov" else DENSE
-    if not installed():
+    without = missing()
+    if without is not None:
         checks.require(jacobian != "sparse", "jacobian", "be 'dense' or 'krylov' without jaxkit[sparse]", "is 'sparse'")
         if x.size >= HINT and jacobian == "auto":
-            _hint(x.size, wide.name)
+            _hint(x.size, wide.name, without)
         return wide
     pattern = pattern_of(fn, x) if real else None
     if jacobian == "krylov":
@@ -212,6 +214,6 @@ def chosen(fn: Fn, x: Array, jacobian: str, *, krylov_above: float = np.inf) -> 
 
 
 @functools.cache
-def _hint(size: int, name: str) -> None:
-    message = f"The Jacobian of {size} unknowns is taken as {name}; `pip install 'jaxkit[sparse]'` looks for its zeros."
+def _hint(size: int, name: str, reason: str) -> None:
+    message = f"The Jacobian of {size} unknowns is taken as {name}; {reason}."
     warnings.warn(message, stacklevel=2)

@@ -1,6 +1,10 @@
 """Sparse and Krylov solves beside dense ones: patterns, factors, and what the verbs make of them."""
 
+import os
 import resource
+import subprocess
+import sys
+import textwrap
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +13,10 @@ import pytest
 
 import jaxkit as jk
 from jaxkit.dynamics.linear import klu, krylov, ways
+from jaxkit.dynamics.linear.libraries import missing
 from jaxkit.dynamics.linear.pattern import pattern_of
 
+pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 SIZE = 120
 
 
@@ -142,8 +148,24 @@ def test_what_auto_chooses():
         ways.chosen(thin, here(200), "thin")
 
 
+@pytest.mark.parametrize("inside", [False, True], ids=["", "with double precision for a while"])
+def test_the_libraries_leave_the_precision_alone(inside):
+    text = f"""
+        import contextlib, jax, jax.numpy as jnp, jaxkit as jk
+        fn = lambda x, a: x**3 + 3 * x - a * jnp.concatenate([x[1:], x[:1]])
+        with jax.enable_x64(True) if {inside} else contextlib.nullcontext():
+            found = jk.root(fn, jnp.ones(200), 1.0)
+            print(found.value.dtype, bool(found.ok))
+        print(jnp.ones(1).dtype, jax.config.jax_enable_x64)"""
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_ENABLE_X64"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.stdout.split() == ["float64" if inside else "float32", "True", "float32", "False"], done.stderr
+
+
 def test_without_the_libraries_one_sentence(monkeypatch):
-    monkeypatch.setattr(ways, "installed", lambda: False)
+    monkeypatch.setattr(ways, "missing", lambda: "`pip install 'jaxkit[sparse]'` looks for its zeros")
     ways._hint.cache_clear()
     with pytest.warns(
         UserWarning, match=r"Jacobian of 600 unknowns is taken as dense; `pip install 'jaxkit\[sparse\]'`"
