@@ -1,4 +1,4 @@
-"""Linear solves by products alone: GMRES, with the diagonal as its preconditioner where that is known.
+"""Linear solves by products alone: GMRES, preconditioned by the diagonal where that is known, or by more.
 
 References:
     Saad and Schultz (1986), GMRES: a generalized minimal residual algorithm for solving nonsymmetric linear systems,
@@ -14,17 +14,22 @@ from jaxtyping import Array, Float
 
 Vector = Float[Array, " n"]
 Product = Callable[[Vector], Vector]
+About = Callable[[Product, Vector], Vector]
 
 LENGTH, RESTARTS = 40, 60  # vectors of a basis, and how many bases are begun
 
 
-def solve(product: Product, right: Vector, scale: Vector | None = None, *, rtol: float = 1e-10) -> Vector:
+def solve(
+    product: Product, right: Vector, scale: Vector | None = None, about: About | None = None, *, rtol: float = 1e-10
+) -> Vector:
     """`A^-1 right`; NaN where the residual says that the iteration has not converged. It has no derivative.
 
     Args:
         product: Products with the matrix.
         right: The right side.
         scale: The matrix's diagonal.
+        about: A function of `product` and a right side: what solves the system about. Where it does not help, the
+            diagonal is used after all.
         rtol: Length of the residual allowed, relative to the right side's; the rounding of the dtype at least.
     """
     eps = float(jnp.finfo(right.dtype).eps)
@@ -36,25 +41,42 @@ def solve(product: Product, right: Vector, scale: Vector | None = None, *, rtol:
         usable = jnp.isfinite(scale) & (jnp.abs(scale) > eps * jnp.max(jnp.abs(scale)))
         inverse = jnp.where(usable, 1 / jnp.where(usable, scale, 1), 1)
     goal = rtol * jnp.linalg.norm(right / size)
-    scaled = lambda v: product(inverse * v)  # from the right, so that the residual stays the system's own
 
-    def again(found: Vector, left: Vector) -> tuple[Vector, Vector]:
-        found = found + inverse * _cycle(scaled, left, goal)
-        return found, right / size - product(found)
+    def near(plain: Array, v: Vector) -> Vector:
+        return inverse * v if about is None else jnp.where(plain, inverse * v, about(product, v))
 
-    def go(carry: tuple[Vector, Vector, Array, Array]) -> Array:
-        _, left, before, count = carry
-        now = jnp.linalg.norm(left)
-        return (now > goal) & (now < 0.999 * before) & (count < RESTARTS)
+    def stalled(state: _State) -> Array:
+        return ~(jnp.linalg.norm(state.left) < 0.999 * state.before) | (state.count >= RESTARTS)
 
-    def turn(carry: tuple[Vector, Vector, Array, Array]) -> tuple[Vector, Vector, Array, Array]:
-        found, left, _, count = carry
-        return *again(found, left), jnp.linalg.norm(left), count + 1
+    def turn(state: _State) -> _State:
+        if about is not None:
+            change, beginning = stalled(state) & ~state.plain, _begin(right / size)
+            new = beginning._replace(plain=jnp.asarray(True))  # noqa: FBT003
+            state = jax.tree.map(lambda u, v: jnp.where(change, u, v), new, state)
+        plain, left = state.plain, state.left
+        # From the right, so that the residual stays the system's own.
+        found = state.found + near(plain, _cycle(lambda v: product(near(plain, v)), left, goal))
+        return _State(found, right / size - product(found), jnp.linalg.norm(left), state.count + 1, plain)
 
-    start = (jnp.zeros_like(right), right / size, jnp.asarray(jnp.inf, right.real.dtype), jnp.asarray(0))
-    found, left, *_ = jax.lax.while_loop(go, turn, start)
-    good = jnp.linalg.norm(left) <= 10 * goal
-    return jnp.where(good, found * size, jnp.nan)
+    go = lambda state: ~(jnp.linalg.norm(state.left) <= goal) & ~(stalled(state) & state.plain)
+    last = jax.lax.while_loop(go, turn, _begin(right / size)._replace(plain=jnp.asarray(about is None)))
+    good = jnp.linalg.norm(last.left) <= 10 * goal
+    return jnp.where(good, last.found * size, jnp.nan)
+
+
+class _State(NamedTuple):
+    """The solution so far, what is left (and was before), the bases begun, and whether the diagonal alone is used."""
+
+    found: Vector
+    left: Vector
+    before: Array
+    count: Array
+    plain: Array
+
+
+def _begin(right: Vector) -> _State:
+    endless = jnp.asarray(jnp.inf, right.real.dtype)
+    return _State(jnp.zeros_like(right), right, endless, jnp.asarray(0), jnp.asarray(True))  # noqa: FBT003
 
 
 class _Basis(NamedTuple):

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxkit.dynamics.linear.blocks import Blocks, divide
 from jaxkit.dynamics.linear.implicit import closed
 from jaxkit.dynamics.linear.libraries import klujax
 
@@ -63,15 +64,24 @@ class Pattern:
         """
         return _widest_level(self)
 
+    @functools.cached_property
+    def blocks(self) -> Blocks:
+        """Blocks of neighbouring unknowns."""
+        return divide(self.rows, self.columns, self.size)
+
     def entries(self, product: Callable[[Array], Array], like: Array) -> Float[Array, " k"]:
         """The entries of a linear map, read off products with it."""
-        seed = lambda colour: (jnp.asarray(self.colours) == colour).astype(like.dtype)
-        read = jax.vmap(lambda colour: product(seed(colour)))(jnp.arange(self.count, dtype=jnp.int32))
-        return read.reshape(-1)[self._where]
+        return read(product, like, self.colours, self.count).reshape(-1)[self._where]
 
     @functools.cached_property
     def _where(self) -> np.ndarray:
         return self.colours[self.columns].astype(np.int64) * self.size + self.rows
+
+
+def read(product: Callable[[Array], Array], like: Array, colours: np.ndarray, count: int) -> Float[Array, "count m"]:
+    """Products with one vector a colour: 1 for the columns that have it."""
+    seed = lambda colour: (jnp.asarray(colours) == colour).astype(like.dtype)
+    return jax.vmap(lambda colour: product(seed(colour)))(jnp.arange(count, dtype=jnp.int32))
 
 
 def pattern_of(fn: Callable[[Array], Array], x: Array) -> Pattern | None:
@@ -83,6 +93,12 @@ def pattern_of(fn: Callable[[Array], Array], x: Array) -> Pattern | None:
         fn: Maps a vector to a vector of its length.
         x: A point, of which only shape and dtype count.
     """
+    found = places(fn, x)
+    return None if found is None else from_entries(*found, x.size)
+
+
+def places(fn: Callable[[Array], Array], x: Array) -> tuple[np.ndarray, np.ndarray] | None:
+    """Rows and columns of the entries that can be nonzero, for a function with any number of outputs."""
     import asdex
 
     traced, values = closed(fn, jax.ShapeDtypeStruct(x.shape, x.dtype))
@@ -94,7 +110,7 @@ def pattern_of(fn: Callable[[Array], Array], x: Array) -> Pattern | None:
             found = asdex.jacobian_sparsity(traced, nothing(x), *map(nothing, values), argnums=0)
     except (NotImplementedError, ValueError, TypeError, KeyError):
         return None
-    return from_entries(np.asarray(found.rows), np.asarray(found.cols), x.size)
+    return np.asarray(found.rows), np.asarray(found.cols)
 
 
 def _share(traced: Callable[..., Array], values: list[Any], x: Array) -> float:

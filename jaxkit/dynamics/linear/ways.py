@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from jaxkit.core import checks
 from jaxkit.core.struct import static, struct
-from jaxkit.dynamics.linear import dense, klu, krylov
+from jaxkit.dynamics.linear import blocks, dense, klu, krylov
 from jaxkit.dynamics.linear.libraries import missing
 from jaxkit.dynamics.linear.pattern import Pattern, pattern_of
 
@@ -38,11 +38,13 @@ class Way:
         name: `"dense"`, `"sparse"` or `"krylov"`.
         pattern: The Jacobian's pattern; None where it is not known.
         rtol: The residual at which an iteration ends, relative to the right side.
+        blocks: Whether an iteration has blocks of neighbours as its preconditioner, where the pattern is known.
     """
 
     name: str
     pattern: Pattern | None = None
     rtol: float = 1e-10
+    blocks: bool = True
 
     def slope(self, fn: Fn, x: Array) -> tuple[Array, Any]:
         """The value of `fn` and its Jacobian, in a form that the functions below take.
@@ -56,7 +58,7 @@ class Way:
             return value, Product(x, (), fn)
         entries = self.pattern.entries(push, x)
         return value, Entries(entries, self.pattern) if self.name == "sparse" else Product(
-            x, (entries,), fn, self.pattern
+            x, (entries,), fn, self.pattern, self.blocks
         )
 
 
@@ -82,12 +84,14 @@ class Product:
         entries: The entries, where they are known.
         fn: The function.
         pattern: Where the entries stand.
+        blocks: Whether blocks of neighbours precondition an iteration.
     """
 
     x: Array
     entries: tuple[Array, ...]
     fn: Fn = static()
     pattern: Pattern | None = static(default=None)
+    blocks: bool = static(default=True)
 
     def times(self, v: Array) -> Array:
         """The Jacobian times a vector."""
@@ -103,8 +107,11 @@ def solve(slope: Slope, right: Array) -> Array:
     if isinstance(slope, Entries):
         return klu.solve(slope.pattern, slope.values, right)
     if isinstance(slope, Product):
-        scale = slope.entries[0][slope.pattern.diagonal] if slope.pattern else None
-        return krylov.solve(slope.times, right, scale)
+        if slope.pattern is None:
+            return krylov.solve(slope.times, right)
+        entries = slope.entries[0]
+        about = _about(slope.pattern, entries) if slope.blocks else None
+        return krylov.solve(slope.times, right, entries[slope.pattern.diagonal], about)
     return dense.solve_dense(slope, right)
 
 
@@ -165,15 +172,27 @@ def solver(product: Fn, like: Vector, way: Way) -> Callable[[Vector], Vector]:
 
 def solutions(product: Fn, like: Vector, way: Way) -> tuple[Callable, Callable]:
     """What solves a system with the matrix given by its products, and with the transposed one."""
-    scale = None
+    scale, abouts = None, (None, None)
     if way.pattern is not None:
         entries = jax.lax.stop_gradient(way.pattern.entries(product, like))
         if way.name == "sparse":
             factors = functools.partial(klu.solve, way.pattern, entries)
             return (lambda _, right: factors(right)), (lambda _, right: factors(right, transposed=True))
         scale = entries[way.pattern.diagonal]
-    iterate = lambda own, right: krylov.solve(own, right, scale, rtol=way.rtol)
-    return iterate, iterate
+        if way.blocks:
+            abouts = _about(way.pattern, entries), _about(way.pattern, entries, transposed=True)
+    there, back = (
+        lambda own, right, about=about: krylov.solve(own, right, scale, about, rtol=way.rtol) for about in abouts
+    )
+    return there, back
+
+
+def _about(pattern: Pattern, entries: Array, *, transposed: bool = False) -> krylov.About | None:
+    """What preconditions an iteration: blocks of neighbours, where there are several."""
+    if pattern.size <= 2 * blocks.LARGEST:
+        return None
+    places = (pattern.columns, pattern.rows) if transposed else (pattern.rows, pattern.columns)
+    return blocks.preconditioner(pattern.blocks, *places, entries)
 
 
 def chosen(fn: Fn, x: Array, jacobian: str, *, krylov_above: float = np.inf) -> Way:
@@ -195,7 +214,7 @@ def chosen(fn: Fn, x: Array, jacobian: str, *, krylov_above: float = np.inf) -> 
     if without is not None:
         checks.require(jacobian != "sparse", "jacobian", "be 'dense' or 'krylov' without jaxkit[sparse]", "is 'sparse'")
         if x.size >= HINT and jacobian == "auto":
-            _hint(x.size, wide.name, without)
+            hint(x.size, wide.name, without)
         return wide
     pattern = pattern_of(fn, x) if real else None
     if jacobian == "krylov":
@@ -214,6 +233,7 @@ def chosen(fn: Fn, x: Array, jacobian: str, *, krylov_above: float = np.inf) -> 
 
 
 @functools.cache
-def _hint(size: int, name: str, reason: str) -> None:
+def hint(size: int, name: str, reason: str) -> None:
+    """Say once what would have helped."""
     message = f"The Jacobian of {size} unknowns is taken as {name}; {reason}."
     warnings.warn(message, stacklevel=2)

@@ -223,7 +223,7 @@ class Auto(diffrax.AbstractAdaptiveSolver[Any]):
             return replace(self, implicit=False)
         flat, back = ravel_pytree(x)
         velocity = lambda v: ravel_pytree(field(t, back(v), args))[0].astype(v.dtype)
-        way = replace(chosen(velocity, flat, jacobian, krylov_above=COSTLY), rtol=1e-3 * rtol)
+        way = replace(chosen(velocity, flat, jacobian, krylov_above=COSTLY), rtol=1e-3 * rtol, blocks=False)
         large = self.changes and way.name == "dense" and flat.size > LARGEST
         return replace(self, implicit=False) if large else replace(self, way=way)
 

@@ -45,6 +45,9 @@ class Region(NamedTuple):
 # all but vanished would carry it off to infinity.
 _INSENSITIVE = 1e-3
 
+# From what holds the Jacobian, the weights of the unknowns, the damping and the residual: the scaled step, and the
+# gradient of half the squared residual by the scaled unknowns.
+Damped = Callable[[Array, Array, Array, Array], tuple[Array, Array]]
 Propose = Callable[[Region, Array, Array, Array], Region]  # (region, gain ratio, accepted, Newton step)
 
 
@@ -64,11 +67,18 @@ class Rule(NamedTuple):
     squared: bool = False
 
 
-def begin(x0: Array, count: int, size: float) -> Region:
-    """The region before the first turn: the step to try is 0, and any finite residual of length `count` is better."""
+def begin(x0: Array, count: int, size: float, shape: tuple[int, ...] | None = None) -> Region:
+    """The region before the first turn: the step to try is 0, and any finite residual of length `count` is better.
+
+    Args:
+        x0: The start.
+        count: Number of residuals.
+        size: The first size.
+        shape: Shape of what holds the Jacobian; `(count, n)` by default.
+    """
     real = jnp.finfo(x0.dtype).dtype
     number = lambda value: jnp.asarray(value, real)
-    value, slope = jnp.full(count, jnp.inf, x0.dtype), jnp.zeros((count, x0.size), x0.dtype)
+    value, slope = jnp.full(count, jnp.inf, x0.dtype), jnp.zeros(shape or (count, x0.size), x0.dtype)
     nothing = jnp.zeros_like(x0)
     return Region(
         x0, value, slope, jnp.zeros(x0.shape, real), number(size), number(2), nothing, number(0), number(jnp.inf)
@@ -80,8 +90,23 @@ def unseen(region: Region) -> Bool[Array, ""]:
     return jnp.all(jnp.isinf(region.value))
 
 
+def column_norms(slope: Array) -> Array:
+    """Norms of the columns; 1 for a column of norm 0."""
+    return or_one(jnp.linalg.norm(slope, axis=0))
+
+
+def or_one(norms: Array) -> Array:
+    """Norms of columns, but 1 for a column of norm 0."""
+    return jnp.where((norms > 0) & jnp.isfinite(norms), norms, 1)
+
+
 def advance(
-    both: Callable[[Array], tuple[Array, Array]], region: Region, *, squared: bool, least: float
+    both: Callable[[Array], tuple[Array, Array]],
+    region: Region,
+    *,
+    squared: bool,
+    least: float,
+    norms: Callable[[Array], Array] = column_norms,
 ) -> tuple[Region, Float[Array, ""], Bool[Array, ""]]:
     """Evaluate the trial point, and move there if the residual falls enough.
 
@@ -90,6 +115,7 @@ def advance(
         region: The present region.
         squared: Whether `region.predicted` refers to the square of the norm.
         least: The trial is accepted if the ratio of actual to predicted decrease exceeds this.
+        norms: Norms of the Jacobian's columns, from what holds it; 1 for a column of norm 0.
 
     Returns:
         The region at the better point (its step still the old one), the ratio of actual to predicted decrease (1/2 for
@@ -106,18 +132,12 @@ def advance(
     accept = ratio > least
     pick = lambda there, here: jnp.where(accept, there, here)
     slope = pick(slope, region.slope)
-    scale = jnp.maximum(region.scale, column_norms(slope))
+    scale = jnp.maximum(region.scale, norms(slope))
     return (
         region._replace(x=pick(trial, region.x), value=pick(value, region.value), slope=slope, scale=scale),
         ratio,
         accept,
     )
-
-
-def column_norms(slope: Array) -> Array:
-    """Norms of the columns; 1 for a column of norm 0."""
-    norms = jnp.linalg.norm(slope, axis=0)
-    return jnp.where((norms > 0) & jnp.isfinite(norms), norms, 1)
 
 
 def pull(region: Region) -> Array:
@@ -126,22 +146,32 @@ def pull(region: Region) -> Array:
 
 
 def _marquardt(region: Region, ratio: Array, accepted: Array, newton: Array) -> Region:
-    """Damped least squares by QR, scaled as in MINPACK (Moré 1978), with damping changed as by Nielsen (1999)."""
+    """Damped least squares by QR."""
     del newton
-    shrink = jnp.maximum(1 / 3, 1 - (2 * jnp.clip(ratio, 0, 1) - 1) ** 3)
-    size = jnp.where(accepted, jnp.maximum(region.size * shrink, 1e-20), region.size * region.factor)
-    factor = jnp.where(accepted, 2, 2 * region.factor)
     value = region.value
     scale = jnp.maximum(region.scale, _INSENSITIVE * jnp.linalg.norm(value) / jnp.abs(region.x))  # (inf / inf is NaN)
     scale = jnp.where(jnp.isfinite(scale), scale, region.scale)
-    slope = region.slope / scale[None, :]
-    # QR of the augmented system: the condition number is not squared.
+    return marquardt(region, ratio, accepted, _by_qr, scale)
+
+
+def marquardt(region: Region, ratio: Array, accepted: Array, damped: Damped, scale: Array) -> Region:
+    """Damped least squares, scaled as in MINPACK (Moré 1978), with damping changed as by Nielsen (1999)."""
+    shrink = jnp.maximum(1 / 3, 1 - (2 * jnp.clip(ratio, 0, 1) - 1) ** 3)
+    size = jnp.where(accepted, jnp.maximum(region.size * shrink, 1e-20), region.size * region.factor)
+    factor = jnp.where(accepted, 2, 2 * region.factor)
+    z, pulled = damped(region.slope, scale, size, region.value)
+    predicted = jnp.real(jnp.vdot(z, size * z - pulled))
+    return region._replace(size=size, factor=factor, move=z / scale, length=jnp.linalg.norm(z), predicted=predicted)
+
+
+def _by_qr(slope: Array, scale: Array, size: Array, value: Array) -> tuple[Array, Array]:
+    """QR of the augmented system: the condition number is not squared."""
+    slope = slope / scale[None, :]
     damping = jnp.sqrt(size) * jnp.eye(slope.shape[1], dtype=slope.dtype)
     q, upper = jnp.linalg.qr(jnp.concatenate([slope, damping]))
     right = -jnp.conj(q[: value.size].T) @ value
     z = solve_dense(upper, right) if right.size <= 2 else jax.scipy.linalg.solve_triangular(upper, right)
-    predicted = jnp.real(jnp.vdot(z, size * z - jnp.conj(slope.T) @ value))
-    return region._replace(size=size, factor=factor, move=z / scale, length=jnp.linalg.norm(z), predicted=predicted)
+    return z, jnp.conj(slope.T) @ value
 
 
 def _dogleg(region: Region, ratio: Array, accepted: Array, newton: Array) -> Region:

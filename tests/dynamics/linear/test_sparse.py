@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jaxkit as jk
-from jaxkit.dynamics.linear import klu, krylov, ways
+from jaxkit.dynamics.linear import blocks, klu, krylov, ways
 from jaxkit.dynamics.linear.libraries import missing
 from jaxkit.dynamics.linear.pattern import pattern_of
 
@@ -131,6 +131,43 @@ def test_gmres_converges_or_says_no(matrix):
     assert jnp.all(jnp.isnan(krylov.solve(turn, jnp.zeros(SIZE).at[0].set(1.0))))
 
 
+def plane(x, side, weight=1.0):
+    w = jnp.pad(x.reshape(side, -1), 1)
+    return (4 * w[1:-1, 1:-1] - weight * (w[2:, 1:-1] + w[:-2, 1:-1]) - w[1:-1, 2:] - w[1:-1, :-2]).ravel()
+
+
+@pytest.mark.slow
+def test_blocks_of_neighbours_make_gmres_converge():
+    side, size = 40, 1600
+    product = lambda x: plane(x, side)
+    pattern = pattern_of(product, jnp.zeros(size))
+    assert sorted(pattern.blocks.members[pattern.blocks.members < size]) == list(range(size))
+    about = blocks.preconditioner(
+        pattern.blocks, pattern.rows, pattern.columns, pattern.entries(product, jnp.zeros(size))
+    )
+    right = jnp.cos(jnp.arange(0.0, size))
+    near = lambda v: about(product, v)
+    for _ in range(30):  # what it leaves shrinks by itself
+        right = right - product(near(right))
+    assert float(jnp.linalg.norm(right)) < 1e-3 * (size / 2) ** 0.5
+    found = krylov.solve(product, right, 4 * jnp.ones(size), about)
+    np.testing.assert_allclose(product(found), right, atol=1e-9 * float(jnp.linalg.norm(right)))
+    useless = lambda product, v: jnp.zeros_like(v).at[0].set(jnp.sum(v))  # then the diagonal is used after all
+    small = krylov.solve(lambda x: plane(x, 5), right[:25], 4 * jnp.ones(25), useless)
+    np.testing.assert_allclose(plane(small, 5), right[:25], atol=1e-9 * float(jnp.linalg.norm(right[:25])))
+
+
+@pytest.mark.slow
+def test_poisson_in_two_dimensions_by_products_alone():
+    side = 100  # with the diagonal alone it does not converge
+    fn = lambda x, a: plane(x, side) + a * x**3 - 1e-3
+    middle = lambda a, how: jk.root(fn, jnp.zeros(side**2), a, jacobian=how).checked().value[5050]
+    for a in (0.0, 0.1):
+        np.testing.assert_allclose(middle(a, "krylov"), middle(a, "sparse"), rtol=1e-8)
+    found = jax.grad(lambda a: jk.root(fn, jnp.zeros(side**2), a, jacobian="krylov").value[5050])(0.1)
+    np.testing.assert_allclose(found, (middle(0.101, "sparse") - middle(0.099, "sparse")) / 0.002, rtol=1e-4)
+
+
 def test_what_auto_chooses():
     here = lambda size: jnp.zeros(size)
     name = lambda fn, x, how="auto", **more: ways.chosen(fn, x, how, **more).name
@@ -166,7 +203,7 @@ def test_the_libraries_leave_the_precision_alone(inside):
 
 def test_without_the_libraries_one_sentence(monkeypatch):
     monkeypatch.setattr(ways, "missing", lambda: "`pip install 'jaxkit[sparse]'` looks for its zeros")
-    ways._hint.cache_clear()
+    ways.hint.cache_clear()
     with pytest.warns(
         UserWarning, match=r"Jacobian of 600 unknowns is taken as dense; `pip install 'jaxkit\[sparse\]'`"
     ):
