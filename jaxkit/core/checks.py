@@ -25,14 +25,14 @@ def is_traced(value: Any) -> bool:
 def floating(name: str, value: ArrayLike | Iterable) -> Array:
     """`value` as a real floating-point array in the precision in force; float arrays keep their dtype."""
     try:
-        array = jnp.asarray(_whole_as_floating(value))
+        array = jnp.asarray(whole_as_floating(value))
     except (TypeError, ValueError):
         raise ValueError(f"Argument `{name}` must be a number or an array of numbers, but is {value!r}.") from None
     require(not jnp.issubdtype(array.dtype, jnp.complexfloating), name, "be real", "is complex")
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
 
 
-def _whole_as_floating(value: Any) -> Any:
+def whole_as_floating(value: Any) -> Any:
     """`value`, but known whole numbers as floating ones: in single precision JAX would cut them to 32 bits."""
     if isinstance(value, jax.Array | float) or is_traced(value):
         return value

@@ -85,6 +85,7 @@ def minibatches(data: D, size: int, key: PRNGKeyArray) -> Minibatches[D]:
         >>> sorted([*batch(0).tolist(), *batch(1).tolist()])
         [0, 1, 2, 3, 4, 5]
     """
+    jax.tree.map(checks.whole_numbers_fit, data)
     data = jax.tree.map(jnp.asarray, data)
     _check_rows([v.shape for v in jax.tree.leaves(data)], size)
     return Minibatches(data, key, size)

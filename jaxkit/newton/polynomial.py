@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Complex, Float, Int
 
-from jaxkit.core.checks import require
+from jaxkit.core.checks import require, whole_as_floating
 from jaxkit.core.status import Outcome, Status
 from jaxkit.core.struct import struct
 from jaxkit.dynamics.iterate import iterate
@@ -66,7 +66,7 @@ def polynomial_roots(coefficients: ArrayLike, *, max_steps: int = 200) -> Polyno
         >>> round(float(r.value.real.max()), 6)
         2.094551
     """
-    c = jnp.asarray(coefficients)
+    c = jnp.asarray(whole_as_floating(coefficients))
     require(c.ndim == 1 and c.size >= 2, "coefficients", "have shape (n + 1,) with n >= 1", f"has shape {c.shape}")
     real = jnp.finfo(c.dtype).dtype if jnp.issubdtype(c.dtype, jnp.inexact) else jnp.result_type(float)
     c = c.astype(jnp.complex128 if real == jnp.float64 else jnp.complex64)

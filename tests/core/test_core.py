@@ -118,6 +118,9 @@ class TestChecks:
             assert checks.floating("ts", [0, 3_000_000_000])[1] == 3e9
             with pytest.raises(ValueError, match="within int32"):
                 jk.root(lambda x, a: x - a, 1.0, np.int64(3_000_000_000))
+            with pytest.raises(ValueError, match="within int32"):
+                jk.learn.minibatches(np.full(4, 3_000_000_000), 2, jax.random.key(0))
+            assert jk.newton.polynomial_roots(np.array([1, -3_000_000_000])).value == 3e9
 
 
 class TestNumerics:

@@ -21,7 +21,7 @@ from jaxkit.dynamics.parts import apart
 from jaxkit.dynamics.roots.many import Many
 from jaxkit.dynamics.roots.methods.descent import LevenbergMarquardt
 from jaxkit.dynamics.roots.optimum import Algebra, Dense, descend, scaled_svd
-from jaxkit.dynamics.roots.trust_region import begin, or_one
+from jaxkit.dynamics.roots.trust_region import begin, or_one, unit_of
 
 P = TypeVar("P")
 Residuals = Callable[[P, Any], PyTree]
@@ -181,12 +181,13 @@ class Regression:
     def fit(self, answer: Any, info: Any) -> LeastSquares:
         """The result of a search."""
         (p, r, jac), (status, steps) = answer, info
-        sse = r @ r
-        return LeastSquares(self.unravel(p), r, sse, self._covariance(p, jac, sse), status, steps)
+        return LeastSquares(self.unravel(p), r, r @ r, self._covariance(p, r, jac), status, steps)
 
-    def _covariance(self, p: Array, slope: Array, sse: Array) -> Array | None:
+    def _covariance(self, p: Array, r: Array, slope: Array) -> Array | None:
         if self.way.name == "dense":
-            return _covariance(slope, sse)
+            unit = unit_of(p, r, slope)
+            return _covariance(unit * slope, (unit * r) @ (unit * r))
+        sse = r @ r
         if self.way.pattern is None or p.size > SQUARE:
             return None
         return _covariance_by_entries(self.way.pattern, slope, sse)

@@ -29,6 +29,11 @@ class Many:
         """Residuals and Jacobian at a point."""
         return self.held.both(x)
 
+    @property
+    def unit(self) -> None:
+        """Residuals and Jacobian are taken as they are."""
+        return None
+
     def norms(self, slope: Array) -> Array:
         """Norms of the columns; 1 for a column of norm 0."""
         return or_one(self.held.norms(slope))

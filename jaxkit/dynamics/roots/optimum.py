@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxkit.core.status import Status
 from jaxkit.dynamics.iterate import iterate
-from jaxkit.dynamics.roots.trust_region import MARQUARDT, Region, advance, column_norms, pull, unseen
+from jaxkit.dynamics.roots.trust_region import MARQUARDT, Region, advance, column_norms, pull, unit_of, unseen
 
 Split = tuple[Array, Array, Array, Array]  # norms of a Jacobian's columns, and u, s, v' of the columns divided by them
 
@@ -28,6 +28,11 @@ class Algebra(Protocol):
     @property
     def both(self) -> Callable[[Array], tuple[Array, Array]]:
         """Gives residuals and Jacobian at a point."""
+        ...
+
+    @property
+    def unit(self) -> Callable[[Array, Array, Array], Array] | None:
+        """Gives the unit of residuals and Jacobian, see `trust_region.unit_of`; None for 1."""
         ...
 
     def norms(self, slope: Array) -> Array:
@@ -65,6 +70,11 @@ class Dense:
     value: Callable[[Array], Array]
     both: Callable[[Array], tuple[Array, Array]]
 
+    @property
+    def unit(self) -> Callable[[Array, Array, Array], Array]:
+        """Gives the unit of residuals and Jacobian."""
+        return unit_of
+
     def norms(self, slope: Array) -> Array:
         """Norms of the columns; 1 for a column of norm 0."""
         return column_norms(slope)
@@ -84,7 +94,7 @@ class Dense:
 
     def beside(self, region: Region, seen: Split, converged: Array, damping: Array) -> tuple[Region, Array]:
         """The region with a step to a lower sum of squares beside the point, and whether there is one."""
-        return _beside(self.value, region, seen, converged, damping)
+        return _beside(lambda x: region.unit * self.value(x), region, seen, converged, damping)
 
 
 def scaled_svd(jac: Float[Array, "m n"]) -> Split:
@@ -108,7 +118,9 @@ def descend(
 
     def step(state: tuple[Region, Array, Array]) -> tuple[Region, Array, Array]:
         before = state[0]
-        region, ratio, better = advance(algebra.both, before, squared=True, least=0.0, norms=algebra.norms)
+        region, ratio, better = advance(
+            algebra.both, before, squared=True, least=0.0, norms=algebra.norms, unit=algebra.unit
+        )
         old, new = before.value @ before.value, region.value @ region.value
         small_gain = better & ~unseen(before) & (old - new <= rtol * old)
         small_step = before.length <= rtol * jnp.linalg.norm(region.scale * region.x)
@@ -136,7 +148,7 @@ def descend(
     (last, _, _, taken), status, _ = iterate(
         leg, state, status=lambda s: s[2], done=lambda s: s[1], max_steps=max_steps
     )
-    return (last.x, last.value, last.slope), (status, taken)
+    return (last.x, last.value / last.unit, last.slope / last.unit), (status, taken)
 
 
 def _examine(region: Region, split: Split, rtol: float, gtol: float) -> tuple[Bool[Array, ""], Bool[Array, ""]]:

@@ -28,6 +28,7 @@ class Region(NamedTuple):
         move: The step to try, shape `(n,)`.
         length: Scaled length of that step.
         predicted: The decrease that it should bring, in the norm of the residual or in its square.
+        unit: What `value` and `slope` are multiplied by.
     """
 
     x: Array
@@ -39,6 +40,7 @@ class Region(NamedTuple):
     move: Array
     length: Float[Array, ""]
     predicted: Float[Array, ""]
+    unit: Float[Array, ""]
 
 
 # A parameter whose doubling would change the residuals by less than this part is damped as if it did: a column that has
@@ -81,7 +83,16 @@ def begin(x0: Array, count: int, size: float, shape: tuple[int, ...] | None = No
     value, slope = jnp.full(count, jnp.inf, x0.dtype), jnp.zeros(shape or (count, x0.size), x0.dtype)
     nothing = jnp.zeros_like(x0)
     return Region(
-        x0, value, slope, jnp.zeros(x0.shape, real), number(size), number(2), nothing, number(0), number(jnp.inf)
+        x0,
+        value,
+        slope,
+        scale=jnp.zeros(x0.shape, real),
+        size=number(size),
+        factor=number(2),
+        move=nothing,
+        length=number(0),
+        predicted=number(jnp.inf),
+        unit=number(1),
     )
 
 
@@ -93,6 +104,20 @@ def unseen(region: Region) -> Bool[Array, ""]:
 def column_norms(slope: Array) -> Array:
     """Norms of the columns; 1 for a column of norm 0."""
     return or_one(jnp.linalg.norm(slope, axis=0))
+
+
+def unit_of(x: Array, value: Array, slope: Array) -> Float[Array, ""]:
+    """A power of two that brings residuals where their squares neither over- nor underflow; 1 for those of usual size.
+
+    Their size is that of the numbers whose difference they are: residuals that are small beside these stay so.
+    """
+    most = jnp.finfo(value.dtype).maxexp
+    usual, steepest, size = most // 3, 7 * most // 16, jnp.max(jnp.abs(value), initial=0)
+    size = jnp.maximum(size, jnp.max(jnp.abs(slope) * jnp.abs(x)[None, :], initial=0))
+    exponent = lambda v: jnp.frexp(jnp.where(jnp.isfinite(v) & (v > 0), v, 1))[1]
+    power = jnp.clip(exponent(size), 0, usual) - exponent(size)
+    power = jnp.minimum(power, jnp.maximum(steepest - exponent(jnp.max(jnp.abs(slope), initial=0)), 0))
+    return jnp.ldexp(jnp.ones_like(size), power)
 
 
 def or_one(norms: Array) -> Array:
@@ -107,6 +132,7 @@ def advance(
     squared: bool,
     least: float,
     norms: Callable[[Array], Array] = column_norms,
+    unit: Callable[[Array, Array, Array], Array] | None = None,
 ) -> tuple[Region, Float[Array, ""], Bool[Array, ""]]:
     """Evaluate the trial point, and move there if the residual falls enough.
 
@@ -116,6 +142,7 @@ def advance(
         squared: Whether `region.predicted` refers to the square of the norm.
         least: The trial is accepted if the ratio of actual to predicted decrease exceeds this.
         norms: Norms of the Jacobian's columns, from what holds it; 1 for a column of norm 0.
+        unit: Gives `region.unit`, from a point, the residual and the Jacobian there, at the first turn; 1 without it.
 
     Returns:
         The region at the better point (its step still the old one), the ratio of actual to predicted decrease (1/2 for
@@ -124,6 +151,9 @@ def advance(
     """
     trial = region.x + region.move
     value, slope = both(trial)
+    if unit is not None:
+        region = region._replace(unit=jnp.where(unseen(region), unit(trial, value, slope), region.unit))
+        value, slope = region.unit * value, region.unit * slope
     old, new = jnp.linalg.norm(region.value), jnp.linalg.norm(value)
     finite = jnp.isfinite(new) & jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(region.move))
     gain = (old - new) * (old + new) if squared else old - new

@@ -108,6 +108,23 @@ def test_a_parameter_that_the_residuals_do_not_see_is_no_optimum():
     assert bool(jnp.all(jnp.isnan(pair.covariance)))
 
 
+@pytest.mark.parametrize(
+    "size", [1e-20, 1e-30, 1e20, 1e30]
+)  # squares of such residuals are no numbers of single precision
+def test_residuals_of_any_size(size):
+    t = np.linspace(0, 10, 50)
+    y = jnp.asarray(size * (3 * np.exp(-0.5 * t) + 0.01 * np.sin(37 * t)), jnp.float32)
+    t = jnp.asarray(t, jnp.float32)
+    decay = lambda p, a: a[0] * p[0] * jnp.exp(-p[1] * t) - a[1]
+    fit = jax.jit(lambda p, a: jk.least_squares(decay, p, a))  # one program for all sizes
+    found = fit(jnp.ones(2, jnp.float32), (jnp.float32(size), y)).checked()
+    usual = fit(jnp.ones(2, jnp.float32), (jnp.float32(1), y / size)).checked()
+    np.testing.assert_allclose(found.params, usual.params, rtol=1e-5)
+    np.testing.assert_allclose(found.standard_errors, usual.standard_errors, rtol=1e-3)
+    small = fit(jnp.array([size, 1], jnp.float32), (jnp.float32(1), y))  # (at 1e20 rounding leaves `no_progress`)
+    np.testing.assert_allclose(np.asarray(small.params) / [size, 1], usual.params, rtol=1e-4)
+
+
 def test_a_combination_that_the_residuals_do_not_show_is_no_optimum():
     # From here the curve is seen at the last point alone, where two of its parameters do the same.
     x, y = jnp.array([1.84, 2.23, 3.0]), jnp.array([1.889, 1.919, 1.603])
