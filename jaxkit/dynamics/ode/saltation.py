@@ -6,7 +6,8 @@ the steps does not see this, as a comparison has no derivative. `across` is the 
 derivative. Switches that depend on time alone are those of `engine.switches`.
 
 Recognised are comparisons, `sign`, `floor`, `ceil`, `round`, `%` and conversions to whole numbers, of arrays too; not
-those inside of loops, and no `argmax`. Where the velocity jumps, second derivatives are NaN.
+those inside of loops (a search in a table is one: `jnp.searchsorted`), no `argmax` and no sort. Where the velocity
+jumps, second derivatives are NaN.
 
 References:
     Leine and Nijmeijer (2004), Dynamics and Bifurcations of Non-Smooth Mechanical Systems, section 7.3.

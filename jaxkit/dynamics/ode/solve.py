@@ -54,8 +54,9 @@ def solve(
     Args:
         field: Velocity of the state: `field(t, x, args)`, of `x`'s structure and shapes; or an `SDE`, which needs a
             method with a fixed step, `RungeKutta("euler", dt=...)`. Where it compares `t` with numbers or parameters,
-            steps end (see `ensemble`); derivatives through a switch of the state (`x < a`) are those of the solution.
-            Neither holds for steps of fixed length.
+            steps end (see `ensemble`); derivatives through a switch of the state (`x < a`) are those of the solution,
+            but not where `argmax`, a sort, or a search in a loop (`jnp.searchsorted`, `jnp.digitize`) decides. Neither
+            holds for steps of fixed length.
         x0: State at `ts[0]`: any pytree of real or complex arrays.
         ts: Times, shape `(n,)`, `n >= 2`, that do not turn back: they increase or, without noise, decrease. Neighbours
             may be equal, as where a measurement is repeated. With `Dense(ts)`, the solution is a function of time.
