@@ -40,28 +40,26 @@ def leading_eigenvalues(velocity: Fn, x: Float[Array, " n"], count: int) -> Comp
     velocity, consts = closed(velocity, x)
 
     def solve(x: Array, consts: tuple) -> tuple[Any, tuple[Array]]:
-        values, known = _pairs(lambda x: velocity(x, *consts), x, count, way)
+        found, known = _pairs(lambda x: velocity(x, *consts), x, count, way)
         status = jnp.where(known, int(Status.ok), int(Status.no_progress))
-        return values.values, (status,)
+        return (found.values, found.vectors), (status,)
 
-    def rule(values: Array, inputs: Any, tangents: Any) -> Array:
-        held = jax.lax.stop_gradient(inputs)
-        fn = lambda x: velocity(x, *held[1])
-        right = _pairs(fn, held[0], count, way)[0].vectors
-        left = _matched(_pairs(fn, held[0], count, way, transposed=True)[0], values)
-        numbers = [v for v in jax.tree.leaves(inputs) if jnp.issubdtype(jnp.result_type(v), jnp.inexact)]
-        whole = sum(jnp.sum(jnp.real(v)).astype(x.dtype) for v in numbers)
-        right = right * once(whole).astype(right.dtype)
+    def rule(answer: Any, inputs: Any, tangents: Any) -> Any:
+        values, right = answer
+        x, consts = jax.lax.stop_gradient(inputs)
+        left = _matched(_pairs(lambda x: velocity(x, *consts), x, count, way, transposed=True)[0], values)
 
         def moved(v: Array) -> Array:
             slope = lambda x, consts: jax.jvp(lambda x: velocity(x, *consts), (x,), (v,))[1]
             return jax.jvp(slope, inputs, tangents)[1]
 
         both = jax.vmap(lambda v: jax.lax.complex(moved(jnp.real(v)), moved(jnp.imag(v))))
-        return jnp.sum(left * both(right), 1) / jnp.sum(left * right, 1)
+        numbers = lambda inputs: [v for v in jax.tree.leaves(inputs) if jnp.issubdtype(v.dtype, jnp.inexact)]
+        whole = lambda inputs: once(sum(jnp.sum(jnp.real(v)).astype(x.dtype) for v in numbers(inputs)))
+        unknown = jax.jvp(whole, (inputs,), (tangents,))[1].astype(right.dtype) * right
+        return jnp.sum(left * both(right), 1) / jnp.sum(left * right, 1), unknown
 
-    values, _ = implicit(solve, rule)(x, tuple(consts))
-    return values
+    return implicit(solve, rule)(x, tuple(consts))[0][0]
 
 
 def _pairs(fn: Fn, x: Array, count: int, way: ways.Way, *, transposed: bool = False) -> tuple[Ritz, Array]:
