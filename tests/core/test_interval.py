@@ -19,7 +19,7 @@ ARB = {
     "log2": lambda u: u.log() / flint.arb(2).log(),
     "cbrt": lambda u: u.root(3) if u > 0 else -((-u).root(3)),
     "abs": abs,
-    "sign": lambda u: u.sgn(),
+    "sign": lambda u: u.sgn() if u.is_finite() else u,  # (that of no number would be -1 to 1)
 }
 
 
