@@ -5,9 +5,10 @@ direction of the parameter, and the orientation of the bordered Jacobian. Every 
 compared, never products, so that nothing over- or underflows and eigenvalues that cross together do not cancel.
 """
 
+import dataclasses
 import enum
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +46,7 @@ class Place(NamedTuple):
         values: Eigenvalues, shape `(n,)`.
         up: Number of eigenvalues whose real part is surely positive.
         down: Number of eigenvalues whose real part is surely negative.
+        neutral: Number of eigenvalues that cannot be told from the imaginary axis.
         border: Sign of the determinant of the Jacobian bordered by the tangent.
         sizes: Logarithms of what vanishes at a fold, a branch point and a Hopf point, shape `(3,)`.
         fine: Whether this is a point of the branch at all.
@@ -55,6 +57,7 @@ class Place(NamedTuple):
     values: Complex[Array, " n"]
     up: Int[Array, ""]
     down: Int[Array, ""]
+    neutral: Int[Array, ""]
     border: Int[Array, ""]
     sizes: Float[Array, " 3"]
     fine: Bool[Array, ""]
@@ -63,11 +66,6 @@ class Place(NamedTuple):
     def signature(self) -> Int[Array, "... 3"]:
         """What changes at a special point."""
         return jnp.stack([jnp.sign(self.tangent[..., -1]).astype(int), self.border, self.up], axis=-1)
-
-    @property
-    def neutral(self) -> Int[Array, ""]:
-        """Number of eigenvalues that cannot be told from the imaginary axis."""
-        return self.values.size - self.up - self.down
 
 
 class Step(NamedTuple):
@@ -86,25 +84,55 @@ class Step(NamedTuple):
     there: Float[Array, " m"]
 
 
-def correct(residual: Residual, guess: Array, normal: Array) -> tuple[Array, Int[Array, ""]]:
-    """The point of the branch in the plane through `guess` with normal `normal`, and its `Status` code."""
-    found = root(lambda u, _: jnp.append(residual(u), normal @ (u - guess)), guess, max_steps=16)
-    return found.value, found.status
+class Curve(Protocol):
+    """A curve of equilibria: how it is corrected to, and what is known at a point."""
+
+    def correct(self, guess: Array, normal: Array) -> tuple[Array, Int[Array, ""]]:
+        """The point of the curve in the plane through `guess` with normal `normal`, and its `Status` code."""
+        ...
+
+    def place(self, u: Array, like: Array, fine: Array) -> Place:
+        """The properties of a point `u`; the tangent points along `like`."""
+        ...
+
+    def branch_point(self, u: Array, length: Array) -> Array:
+        """A simple branch point near `u`."""
+        ...
 
 
-def place(residual: Residual, u: Array, like: Array, fine: Array) -> Place:
-    """The properties of a point `u`; the tangent points along `like`."""
-    jac = value_and_jacobian(residual, u)[1]
-    tangent = solve_dense(jnp.concatenate([jac, like[None]]), jnp.zeros_like(u).at[-1].set(1))
-    tangent = tangent / jnp.linalg.norm(tangent)
-    bordered = jnp.concatenate([jac, tangent[None]])
-    values, tolerance = _spectrum(jac[:, :-1])
-    real = jnp.real(values)
-    border, volume = jnp.linalg.slogdet(bordered)
-    sizes = jnp.stack([jnp.log(jnp.abs(tangent[-1])), volume, jnp.log(jnp.min(jnp.abs(real)))])
-    fine = fine & jnp.all(jnp.isfinite(bordered)) & jnp.all(jnp.isfinite(values))
-    border = jnp.where(fine, border, 0).astype(int)
-    return Place(u, tangent, values, jnp.sum(real > tolerance), jnp.sum(real < -tolerance), border, sizes, fine)
+@dataclasses.dataclass(frozen=True)
+class Dense:
+    """A curve with dense Jacobians, all of whose eigenvalues are looked at.
+
+    Attributes:
+        residual: What vanishes on it.
+    """
+
+    residual: Residual
+
+    def correct(self, guess: Array, normal: Array) -> tuple[Array, Int[Array, ""]]:
+        """The point of the curve in the plane through `guess` with normal `normal`, and its `Status` code."""
+        found = root(lambda u, _: jnp.append(self.residual(u), normal @ (u - guess)), guess, max_steps=16)
+        return found.value, found.status
+
+    def place(self, u: Array, like: Array, fine: Array) -> Place:
+        """The properties of a point `u`; the tangent points along `like`."""
+        jac = value_and_jacobian(self.residual, u)[1]
+        tangent = solve_dense(jnp.concatenate([jac, like[None]]), jnp.zeros_like(u).at[-1].set(1))
+        tangent = tangent / jnp.linalg.norm(tangent)
+        bordered = jnp.concatenate([jac, tangent[None]])
+        values, tolerance = _spectrum(jac[:, :-1])
+        real = jnp.real(values)
+        border, volume = jnp.linalg.slogdet(bordered)
+        sizes = jnp.stack([jnp.log(jnp.abs(tangent[-1])), volume, jnp.log(jnp.min(jnp.abs(real)))])
+        fine = fine & jnp.all(jnp.isfinite(bordered)) & jnp.all(jnp.isfinite(values))
+        border = jnp.where(fine, border, 0).astype(int)
+        up, down = jnp.sum(real > tolerance), jnp.sum(real < -tolerance)
+        return Place(u, tangent, values, up, down, values.size - up - down, border, sizes, fine)
+
+    def branch_point(self, u: Array, length: Array) -> Array:
+        """A simple branch point near `u`."""
+        return _branch_point(self.residual, u, length)
 
 
 def _spectrum(matrix: Float[Array, "n n"]) -> tuple[Complex[Array, " n"], Float[Array, " n"]]:
@@ -129,7 +157,7 @@ def _spectrum(matrix: Float[Array, "n n"]) -> tuple[Complex[Array, " n"], Float[
     return values, rounding * jnp.where(size < most, size, most)
 
 
-def forward(residual: Residual, before: Place, length: Array, longest: float, alive: Array) -> Step:
+def forward(curve: Curve, before: Place, length: Array, longest: float, alive: Array) -> Step:
     """One step from `before`: as long as `length` if the corrector allows it, else shorter.
 
     It is shortened where the corrector fails or goes elsewhere than the tangent says, where the branch turns too much,
@@ -142,30 +170,30 @@ def forward(residual: Residual, before: Place, length: Array, longest: float, al
 
     def attempt(carry: tuple[Place, Array, Array]) -> tuple[Place, Array, Array]:
         _, _, length = carry
-        return _reach(residual, before, length), length, SHRINK * length
+        return _reach(curve, before, length), length, SHRINK * length
 
     nowhere = before._replace(fine=jnp.zeros((), bool))
     end, length, _ = jax.lax.while_loop(trying, attempt, (nowhere, length, length))
     passed = end.fine & jnp.any(end.signature != before.signature)
     straight = Step(end, length, jnp.asarray(Special.none.value), jnp.full_like(end.u, jnp.nan))
-    return jax.lax.cond(passed, lambda: _locate(residual, before, end, length), lambda: straight)
+    return jax.lax.cond(passed, lambda: _locate(curve, before, end, length), lambda: straight)
 
 
-def _reach(residual: Residual, before: Place, length: Array) -> Place:
+def _reach(curve: Curve, before: Place, length: Array) -> Place:
     """The point one step along the tangent; it is `fine` if it can be trusted."""
     guess = before.u + length * before.tangent
-    u, status = correct(residual, guess, before.tangent)
+    u, status = curve.correct(guess, before.tangent)
     near = (jnp.linalg.norm(u - guess) <= 0.5 * length) & (jnp.linalg.norm(u - before.u) >= 0.5 * length)
-    end = place(residual, u, before.tangent, (status == int(Status.ok)) & near)
+    end = curve.place(u, before.tangent, (status == int(Status.ok)) & near)
     # det of the Jacobian = direction * det of the bordered one = (-1)^down: an end on a special point fails this.
     parity = jnp.sign(end.tangent[-1]).astype(int) * end.border * (1 - 2 * (end.down % 2)) > 0
     clear = (end.neutral <= before.neutral) & (parity | (end.neutral > 0))
     return end._replace(fine=end.fine & clear & (end.tangent @ before.tangent >= TURN))
 
 
-def _locate(residual: Residual, before: Place, after: Place, length: Array) -> Step:
+def _locate(curve: Curve, before: Place, after: Place, length: Array) -> Step:
     """Bisect for the first change of signature, name it, and end the step before the next one."""
-    between = lambda s: _between(residual, before, after, s)
+    between = lambda s: _between(curve, before, after, s)
     same = lambda s: (lambda p: p.fine & jnp.all(p.signature == before.signature))(between(s))
     zero = jnp.zeros((), length.dtype)
     low, high = bisected(same, zero, zero + 1, halvings=45)
@@ -184,7 +212,7 @@ def _locate(residual: Residual, before: Place, after: Place, length: Array) -> S
     joined = high_place.fine & (jnp.linalg.norm(high_place.u - low_place.u) <= LIMIT * length)
     kind = jnp.where(vanishes, kind, jnp.where(joined, Special.kink.value, Special.none.value))
     single = (kind == Special.branch_point.value) & (end.border != before.border)
-    there = jnp.where(single, _branch_point(residual, low_place.u, length), low_place.u)
+    there = jnp.where(single, curve.branch_point(low_place.u, length), low_place.u)
     # Neither: the corrector went to another branch. Stay on this one.
     torn = ~vanishes & ~joined
     back = back._replace(fine=back.fine & (low > 0) & jnp.all(back.signature == before.signature))
@@ -203,7 +231,7 @@ def _named(before: Place, spot: Place, end: Place) -> tuple[Int[Array, ""], Bool
     return kind, size(spot) <= jnp.log(LIMIT) + jnp.maximum(size(before), size(end))
 
 
-def _between(residual: Residual, before: Place, after: Place, s: Array) -> Place:
+def _between(curve: Curve, before: Place, after: Place, s: Array) -> Place:
     """The point at the fraction `s` of the way, guessed from the cubic through both ends with their tangents."""
     chord = after.u - before.u
     length = jnp.linalg.norm(chord)
@@ -212,9 +240,9 @@ def _between(residual: Residual, before: Place, after: Place, s: Array) -> Place
     guess = before.u + s * (first + s * (bend + s * twist))
     normal = first + s * (2 * bend + 3 * s * twist)
     normal = normal / jnp.linalg.norm(normal)
-    u, status = correct(residual, guess, normal)
+    u, status = curve.correct(guess, normal)
     near = jnp.linalg.norm(u - guess) <= 0.25 * length
-    return place(residual, u, normal, (status == int(Status.ok)) & near)
+    return curve.place(u, normal, (status == int(Status.ok)) & near)
 
 
 def _branch_point(residual: Residual, u: Array, length: Array) -> Array:

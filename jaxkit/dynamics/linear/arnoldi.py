@@ -31,15 +31,16 @@ class Ritz(NamedTuple):
     residuals: Float[Array, " m"]
 
 
-def ritz(product: Product, like: Vector, count: int) -> Ritz:
+def ritz(product: Product, like: Vector, count: int, more: int = LENGTH) -> Ritz:
     """The eigenvalues that a Krylov space tells of: those of largest modulus first of all, one of each if repeated.
 
     Args:
         product: Products with the matrix.
         like: A vector with the shape and dtype of its arguments.
         count: Number of eigenvalues sought; the space is larger.
+        more: Vectors of the basis, beyond twice that number.
     """
-    length = min(2 * count + LENGTH, like.size)
+    length = min(2 * count + more, like.size)
     basis, square, last = _basis(product, like, length)
     values, weights = jnp.linalg.eig(square)
     vectors = weights.T @ basis[:length].astype(weights.dtype)

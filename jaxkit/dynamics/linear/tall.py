@@ -231,7 +231,7 @@ class Sparse:
 
     def rounding(self, slope: Array, x: Array) -> Array:
         """The length of residuals that are mere rounding."""
-        most = 4 + int(np.bincount(self.pattern.rows).max())
+        most = 1 + int(np.bincount(self.pattern.rows).max())
         return most * jnp.finfo(x.dtype).eps * jnp.linalg.norm(self.times(jnp.abs(slope), jnp.abs(x)))
 
     def groups(self, doubt: Array) -> tuple[Fn, int, Callable[[Array, Array], Array]]:
@@ -281,20 +281,25 @@ class Products:
     def undamped(self, slope: Array, scale: Array, value: Array) -> Undamped:
         """The same without damping, and what can be said of it.
 
-        A random vector has parts along all combinations of the unknowns: if one of them does not show, solving with it
-        does not converge to less than that part.
+        Vectors as good as random have parts along all combinations of the unknowns: if one of them does not show,
+        solving with them does not converge to less than that part.
         """
         times, pull = self._maps(slope, scale)
         none = jnp.zeros((), value.dtype)
         step, good = conjugate.least_squares(times, pull, value, none, rtol=1e-6, limit=PATIENCE)
-        first = _spread(slope.size, slope.dtype)
-        weak, seen = conjugate.symmetric(lambda z: pull(times(z)), first, rtol=0.1 / slope.size**0.5, limit=PATIENCE)
-        weak = weak / jnp.linalg.norm(weak)
-        return Undamped(step, jnp.linalg.norm(times(step)), good & seen, weak, jnp.linalg.norm(times(weak)))
+        normal = lambda z: pull(times(z))
+        look = lambda v: conjugate.symmetric(normal, v, rtol=0.01 / slope.size**0.5, limit=PATIENCE)
+        found, seen = jax.lax.map(look, jnp.stack([_spread(slope.size, slope.dtype, i) for i in (0, 1)]))
+        weak = found / jnp.linalg.norm(found, axis=1, keepdims=True)
+        # By rounding, what does not show is taken for what hardly shows: then the solution is that combination.
+        shown = jax.lax.map(lambda v: jnp.linalg.norm(times(v)), weak)
+        seen = jnp.all(seen & (shown > (1e3 * float(jnp.finfo(value.dtype).eps)) ** 0.5))
+        weak, least = weak[jnp.argmin(shown)], jnp.min(shown)
+        return Undamped(step, jnp.linalg.norm(times(step)), good & seen, weak, least)
 
     def rounding(self, slope: Array, x: Array) -> Array:
         """The length of residuals that are mere rounding."""
-        return 16 * jnp.finfo(x.dtype).eps * jnp.linalg.norm(self.norms(slope) * x)
+        return 2 * jnp.finfo(x.dtype).eps * jnp.linalg.norm(self.norms(slope) * x)
 
     def groups(self, doubt: Array) -> tuple[Fn, int, Callable[[Array, Array], Array]]:
         """The most doubtful unknowns, one by one."""

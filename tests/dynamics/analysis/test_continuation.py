@@ -1,5 +1,7 @@
 """Branches of equilibria whose special points are known."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -153,3 +155,46 @@ def test_centers_stay_centers():
 def test_bad_input():
     with pytest.raises(ValueError, match="`step` must be positive"):
         jk.continuation(lambda t, x, p: p - x, jnp.zeros(1), 0.0, step=-1.0)
+
+
+def bratu(t, u, p):
+    return jnp.diff(jnp.pad(u, 1), n=2) * (u.size + 1) ** 2 + p * jnp.exp(u)
+
+
+@pytest.mark.slow
+def test_the_fold_of_bratu_with_many_unknowns():
+    @functools.cache
+    def fold(size):
+        branch = jk.continuation(bratu, jnp.zeros(size), 0.0, step=0.5, steps=30, scale=size**0.5).checked()
+        assert branch.eigenvalues.shape == (31, 8)  # by sparse factors
+        at = branch.special == int(jk.Special.fold)
+        assert int(at.sum()) == int((branch.special > 0).sum()) == 1
+        np.testing.assert_array_equal(branch.unstable, np.cumsum(at))
+        return float(branch.special_parameter[at][0])
+
+    coarse, fine = fold(249), fold(499)  # the error is that of the grid, which halves
+    np.testing.assert_allclose(fine + (fine - coarse) / 3, 3.513830719, rtol=1e-8)
+
+
+@pytest.mark.slow
+def test_sparse_branches_are_the_dense_ones():
+    size = 24
+    rates = 4 * (size + 1) ** 2 * np.sin(np.arange(1, 4) * np.pi / 2 / (size + 1)) ** 2  # where modes of 0 grow
+
+    def field(t, u, p):
+        return jnp.diff(jnp.pad(u, 1), n=2) * (size + 1) ** 2 + p * u - u**3
+
+    go = lambda how: jk.continuation(field, jnp.zeros(size), 1.0, step=8.0, steps=14, jacobian=how).checked()
+    dense, sparse = go("dense"), go("sparse")
+    at = sparse.special > 0
+    assert set(np.asarray(sparse.special[at])) == {int(jk.Special.branch_point)}
+    np.testing.assert_allclose(sparse.special_parameter[at], rates, rtol=1e-6)
+    np.testing.assert_allclose(sparse.special_parameter[at], dense.special_parameter[dense.special > 0], rtol=1e-6)
+    assert sparse.unstable[-1] == dense.unstable[-1] == 3
+    assert bool(sparse.stable[0])
+    assert not bool(sparse.stable[-1])
+    folded = [jk.continuation(bratu, jnp.zeros(size), 0.0, step=0.5, steps=30, scale=5.0, jacobian=how).checked()
+              for how in ("dense", "sparse")]  # fmt: skip
+    wanted, found = (float(b.special_parameter[b.special == 1][0]) for b in folded)
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
+    np.testing.assert_allclose(folded[1].x[-1], folded[0].x[-1], rtol=1e-4)
