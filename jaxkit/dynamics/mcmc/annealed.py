@@ -48,7 +48,7 @@ class Annealed:
             level, step_size, i = given
             here, method = family(level), ULA(step_size)
             place = jax.random.fold_in(key, i)
-            state, *_ = walk(method, here, method.init(here, x, place), step_size, steps, steps, place)
+            state = walk(method, here, method.init(here, x, place), step_size, steps, steps, place).last
             return state.x, None
 
         above = (jax.tree.map(lambda v: v[:-1], ladder), lengths[:-1], jnp.arange(count - 1))

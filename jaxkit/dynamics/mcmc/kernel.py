@@ -91,28 +91,53 @@ def start(evaluate: Evaluate, x: Float[Array, "n d"], velocity: Float[Array, "n 
     return State(x, energy, gradient, jnp.zeros_like(x) if velocity is None else velocity, jnp.zeros_like(energy))
 
 
-def walk(
-    method: Method, evaluate: Evaluate, state: Any, step_size: Array, steps: int, thin: int, key: Array
-) -> tuple[Any, Array, Array, Array, Array]:
-    """Move `steps` times: last state, every `thin`-th state and its energy, the chains' acceptances and divergences."""
+class Walk(NamedTuple):
+    """What chains went through.
 
-    def move(i: Any, carry: tuple[Any, Array, Array]) -> tuple[Any, Array, Array]:
-        state, total, count = carry
+    Attributes:
+        last: Their last state.
+        xs: Every `thin`-th state, shape `(kept, n, d)`.
+        energies: Their energies, shape `(kept, n)`.
+        acceptance: Mean acceptance probabilities, shape `(n,)`.
+        diverged: Numbers of proposals that diverged, shape `(n,)`.
+        moments: Mean and sum of squares about it of every state, kept or not, each of shape `(n, d)`; None where every
+            state is kept.
+    """
+
+    last: Any
+    xs: Float[Array, "kept n d"]
+    energies: Float[Array, "kept n"]
+    acceptance: Float[Array, " n"]
+    diverged: Array
+    moments: tuple[Array, Array] | None
+
+
+def walk(method: Method, evaluate: Evaluate, state: Any, step_size: Array, steps: int, thin: int, key: Array) -> Walk:
+    """Move `steps` times and keep every `thin`-th state."""
+
+    def move(i: Any, carry: _Carry) -> _Carry:
+        state, total, count, moments = carry
         state, probability = method.move(evaluate, jax.random.fold_in(key, i), state, step_size)
         if hasattr(state, "error"):
             count = count + (jnp.isfinite(state.error) & (state.error > DIVERGENT)).astype(count.dtype)
-        return state, total + probability, count
+        if moments is not None:  # Welford's update
+            mean, squares = moments
+            apart = state.x - mean
+            mean = mean + apart / jnp.asarray(i + 1, apart.dtype)
+            moments = mean, squares + apart * (state.x - mean)
+        return state, total + probability, count, moments
 
-    def stretch(carry: tuple[Any, Array, Array], block: Array) -> tuple[tuple[Any, Array, Array], tuple[Array, Array]]:
+    def stretch(carry: _Carry, block: Array) -> tuple[_Carry, tuple[Array, Array]]:
         if thin == 1:
             carry = move(block, carry)
         else:
             carry = jax.lax.fori_loop(0, thin, lambda i, c: move(block * thin + i, c), carry)
         return carry, (carry[0].x, carry[0].energy)
 
-    first = (state, jnp.zeros_like(state.energy), jnp.zeros(state.energy.shape, jnp.int32))
-    (state, total, count), (xs, energies) = jax.lax.scan(stretch, first, jnp.arange(steps // thin))
-    return state, xs, energies, total / steps, count
+    moments = None if thin == 1 else (jnp.zeros_like(state.x), jnp.zeros_like(state.x))
+    first = (state, jnp.zeros_like(state.energy), jnp.zeros(state.energy.shape, jnp.int32), moments)
+    (state, total, count, moments), (xs, energies) = jax.lax.scan(stretch, first, jnp.arange(steps // thin))
+    return Walk(state, xs, energies, total / steps, count, moments)
 
 
 def metropolis(

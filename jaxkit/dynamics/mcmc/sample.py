@@ -61,6 +61,7 @@ class Chains(Outcome, Generic[X]):
         divergences: Number of proposals of each chain that diverged after the warm-up, shape `(chains,)`: their energy
             grew by more than 1,000, as it does with steps too long for a narrow part of the density, which such chains
             hardly enter. Proposals to an energy that is infinite or NaN have left the domain and do not count.
+        moments: What `mean` and `variance` are made of where `thin` leaves states out; else None.
     """
 
     verb: ClassVar[str] = "sample"
@@ -72,6 +73,17 @@ class Chains(Outcome, Generic[X]):
     step_size: Float[Array, ""]
     status: Int[Array, " chains"]
     divergences: Int[Array, " chains"]
+    moments: tuple[X, X] | None = None
+
+    @property
+    def mean(self) -> X:
+        """Mean of every chain, of all its states, kept or not: `x0`'s structure and shapes."""
+        return jax.tree.map(lambda xs: jnp.mean(xs, 0), self.xs) if self.moments is None else self.moments[0]
+
+    @property
+    def variance(self) -> X:
+        """Variance of every chain, of all its states, kept or not: `x0`'s structure and shapes."""
+        return jax.tree.map(lambda xs: jnp.var(xs, 0, ddof=1), self.xs) if self.moments is None else self.moments[1]
 
     @property
     def ess(self) -> X:
@@ -116,7 +128,8 @@ def sample(
         method: Name or object, see above.
         warmup: Number of steps before those, which are discarded; a method with a `target_accept` adapts its step
             meanwhile.
-        thin: Keep every `thin`-th state; it must divide `steps`. `thin=steps` keeps only the last state.
+        thin: Keep every `thin`-th state; it must divide `steps`. `thin=steps` keeps only the last state. The mean and
+            the variance of each chain are those of all its states, so that long runs need not keep them.
 
     Returns:
         `Chains`. It does not raise: call `.checked()` on the host, or look at `.status`.
@@ -159,11 +172,21 @@ def _chains(energy: Any, options: dict[str, Any], x0: Any, args: Any, key: Array
     if warmup:
         state, step_size = adaptation.warm_up(method, target, state, step_size, warmup, rise)
     begun = state.x
-    state, xs, energies, acceptance, diverged = walk(method, target, state, step_size, steps, thin, onward)
-    many = MANY * jnp.sum(diverged) > steps * len(diverged)
-    status = _status(begun, xs, energies, acceptance, many, corrected=method.corrected)
+    found = walk(method, target, state, step_size, steps, thin, onward)
+    many = MANY * jnp.sum(found.diverged) > steps * len(found.diverged)
+    status = _status(begun, found.xs, found.energies, found.acceptance, many, corrected=method.corrected)
     whole = jax.vmap(unravel)
-    return Chains(jax.vmap(whole)(xs), energies, whole(state.x), acceptance, step_size, status, diverged)
+    moments = found.moments and (whole(found.moments[0]), whole(found.moments[1] / max(steps - 1, 1)))
+    return Chains(
+        jax.vmap(whole)(found.xs),
+        found.energies,
+        whole(found.last.x),
+        found.acceptance,
+        step_size,
+        status,
+        found.diverged,
+        moments,
+    )
 
 
 def _check(energy: Any, method: Any, steps: int, warmup: int, thin: int) -> None:

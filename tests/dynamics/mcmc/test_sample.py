@@ -376,3 +376,19 @@ def test_no_chains_are_an_empty_result(key):
     assert none.status.shape == (0,)
     with pytest.raises(ValueError, match="Argument `starts` must hold at least one start"):
         jk.inverse.multistart(lambda p, _: p - 1, jnp.zeros((0, 2)))
+
+
+@pytest.mark.parametrize("method", ["mala", "underdamped"])
+def test_moments_are_those_of_all_states_kept_or_not(key, method):
+    energy = lambda x, _: 0.5 * jnp.sum(x["a"] ** 2) + 2 * (x["b"] - 1e3) ** 2
+    x0 = {"a": jnp.zeros((3, 2)), "b": jnp.full(3, 1e3)}
+    run = lambda thin: jk.sample(
+        energy, x0, key=key, steps=60, method=method, warmup=20 * (method == "mala"), thin=thin
+    )
+    every, few = run(1), run(20)
+    assert few.xs["a"].shape == (3, 3, 2)
+    np.testing.assert_array_equal(few.xs["a"], every.xs["a"][19::20])
+    for name in ("a", "b"):
+        np.testing.assert_allclose(few.mean[name], np.mean(every.xs[name], 0), rtol=1e-12)
+        np.testing.assert_allclose(few.variance[name], np.var(every.xs[name], 0, ddof=1), rtol=1e-9)
+        np.testing.assert_allclose(every.variance[name], few.variance[name], rtol=1e-9)
