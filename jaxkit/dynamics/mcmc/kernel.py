@@ -112,6 +112,10 @@ class Walk(NamedTuple):
     moments: tuple[Array, Array] | None
 
 
+# The state, the sum of the acceptances, the divergences so far, and the moments.
+_Carry = tuple[Any, Array, Array, tuple[Array, Array] | None]
+
+
 def walk(method: Method, evaluate: Evaluate, state: Any, step_size: Array, steps: int, thin: int, key: Array) -> Walk:
     """Move `steps` times and keep every `thin`-th state."""
 
