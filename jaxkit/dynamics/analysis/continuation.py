@@ -72,7 +72,7 @@ def continuation(
     located along the arc to rounding, and flagged. Steps are shortened where the corrector fails, where the branch
     turns by more than 40 degrees, and so that each passes one special point; points nearer to each other than a
     hundredth of a step count as one. Two that undo each other within one step (stability lost and regained) are not
-    seen: take shorter steps.
+    seen: take shorter steps. Nor are two at one and the same point of which one direction gains what the other loses.
 
     Args:
         field: `field(t, x, args)` with `x` of shape `(n,)`.
