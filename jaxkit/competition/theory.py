@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +68,8 @@ def _equilibria(p: Params) -> RestPoints:
     x = jnp.stack([jnp.stack([zero, zero]), jnp.stack([zero, p.N[1]]), jnp.stack([p.N[0], zero]), inside])
     linear = jax.vmap(lambda point: linearize(lotka_volterra, point, p.rates))(x)
     there = jnp.array([True, True, True, False]).at[3].set(exists)
-    return RestPoints(x, there, linear.jacobian, linear.eigenvalues, jnp.where(there, linear.kind, int(Kind.none)))
+    jacobian = cast(Array, linear.jacobian)
+    return RestPoints(x, there, jacobian, linear.eigenvalues, jnp.where(there, linear.kind, int(Kind.none)))
 
 
 def interior(p: Params | Rates) -> tuple[Float[Array, " 2"], Bool[Array, ""]]:
