@@ -132,8 +132,9 @@ with style() as plt:
     left.axvline(2 * np.pi / seen, color="C2", linestyle="--", label="the pattern that came")
     left.set(xlabel="wave number (1/length)", ylabel="growth rate (1/time)", xlim=(0, 2), ylim=(-1, 0.3))
     left.set_title("Waves that grow")
-    left.legend()
+    left.legend(loc="lower left", frameon=True, facecolor="white")
     side = SIDE * CELL
     image = right.imshow(picture, extent=(0, side, 0, side), origin="lower", cmap="viridis")
     figure.colorbar(image, label="u at rest")
-    right.set(xlabel="x", ylabel="y", title=f"{2 * SIDE * SIDE:,} unknowns, at rest")
+    right.grid(visible=False)
+    right.set(xlabel="x (length)", ylabel="y (length)", title=f"{2 * SIDE * SIDE:,} unknowns, at rest")
