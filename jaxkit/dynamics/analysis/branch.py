@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float, Int
 
 from jaxkit.core.status import Status
-from jaxkit.dynamics.analysis.linearize import eigenvalues
+from jaxkit.dynamics.analysis.eigenvalues import eigenvalues
 from jaxkit.dynamics.linear.dense import solve_dense, value_and_jacobian
 from jaxkit.dynamics.roots.methods.bracket import bisected
 from jaxkit.dynamics.roots.root import root

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float
 
 from jaxkit.core.status import Status
+from jaxkit.dynamics.analysis.eigenvalues import eigenvalues
 from jaxkit.dynamics.linear import klu, ways
 from jaxkit.dynamics.linear.arnoldi import Ritz, ritz
 from jaxkit.dynamics.linear.dense import value_and_jacobian
@@ -34,9 +35,7 @@ def leading_eigenvalues(velocity: Fn, x: Float[Array, " n"], count: int) -> Comp
     """
     way = ways.chosen(velocity, x, "auto")
     if way.name == "dense":
-        # By `jnp.linalg` itself: its derivatives are of any order.
-        values = jnp.linalg.eigvals(value_and_jacobian(velocity, x)[1])
-        return values[jnp.argsort(-jnp.real(values))][:count]
+        return eigenvalues(value_and_jacobian(velocity, x)[1])[:count]
     velocity, consts = closed(velocity, x)
 
     def solve(x: Array, consts: tuple) -> tuple[Any, tuple[Array]]:
@@ -117,8 +116,8 @@ def _inverted(
         shift = first + (NEARER * jnp.abs(shift - first) + least).astype(whole)
         return seen(shift), shift
 
-    length = jax.eval_shape(seen, like[0])
-    first = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), length)
+    shapes = jax.eval_shape(seen, like[0])
+    first = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), shapes)
     first = first._replace(values=jnp.full_like(first.values, jnp.nan))
     start = (end + 1e-3 * jnp.abs(end) + least).astype(whole)
     return jax.lax.fori_loop(0, PASSES, nearer, (first, start))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxkit as jk
-from jaxkit.dynamics.analysis.linearize import eigenvalues
+from jaxkit.dynamics.analysis.eigenvalues import eigenvalues
 
 number = st.floats(-5, 5, allow_nan=False)
 small_eigenvalues = jax.jit(eigenvalues)
